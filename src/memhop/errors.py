@@ -1,0 +1,10 @@
+"""The one exception for what a user can mend: a file, a setting, a run."""
+
+
+class MemhopError(ValueError):
+    """A mistake in what memhop was given.
+
+    Its text is one line that names what came, what was needed and, for a file, where
+    (``file:line``). The command line prints that line and ends with status 2.
+    Layers and operations raise plain ``ValueError`` for wrong tensors.
+    """
