@@ -1,0 +1,26 @@
+"""Stories with questions: read from the released bAbI files, or generated.
+
+Fetching the released files is :mod:`memhop.data.download`, imported where it is used.
+"""
+
+from memhop.data.babi import (
+    SPLITS,
+    TASK_NAMES,
+    find_tasks,
+    read_babi,
+    read_stories,
+    write_babi,
+)
+from memhop.data.story import Question, Story, to_examples
+
+__all__ = [
+    "SPLITS",
+    "TASK_NAMES",
+    "Question",
+    "Story",
+    "find_tasks",
+    "read_babi",
+    "read_stories",
+    "to_examples",
+    "write_babi",
+]

@@ -1,0 +1,112 @@
+"""Stories and the questions asked inside them, and how they are written as lines."""
+
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import NamedTuple
+
+from memhop.errors import MemhopError
+from memhop.example import Example
+
+# What may surround a text without belonging to it: the released questions end in a space, lines
+# of files from Windows in a carriage return. Other white space is left to whoever splits words.
+PADDING = " \r"
+
+
+class Question(NamedTuple):
+    """A question inside a story.
+
+    Attributes:
+        after: how many statements of the story stand before the question.
+        text: the question, as it was written.
+        answer: the answer; several answers are one comma-separated list.
+        supporting_facts: positions (from 0) of the statements that prove the answer.
+    """
+
+    after: int
+    text: str
+    answer: str
+    supporting_facts: tuple[int, ...] = ()
+
+
+class Story(NamedTuple):
+    """Statements and the questions asked between them.
+
+    >>> story = Story(("Mary went home.",), (Question(1, "Where is Mary?", "home", (0,)),))
+    >>> list(story.examples())[0].answer
+    'home'
+    >>> for line in story.lines():
+    ...     print(line.replace("\\t", " | "))
+    1 Mary went home.
+    2 Where is Mary? | home | 1
+    """
+
+    statements: tuple[str, ...]
+    questions: tuple[Question, ...]
+
+    def examples(self) -> Iterator[Example]:
+        """One example for each question, with the statements above it."""
+        for question in self.questions:
+            story = self.statements[: question.after]
+            yield Example(story, question.text, question.answer, question.supporting_facts)
+
+    def lines(self) -> Iterator[str]:
+        """The story in the released format, without line ends.
+
+        Raises MemhopError for what the format cannot hold: an empty text, a tab or a line end
+        inside one, spaces around one, a question out of order, a fact that is not yet told.
+        """
+        ids: list[int] = []
+        number = 1
+        for question in self.questions:
+            if not len(ids) <= question.after <= len(self.statements):
+                raise MemhopError(
+                    f"question {quoted(question.text)} comes after {question.after} statements; "
+                    f"needed {len(ids)} to {len(self.statements)}"
+                )
+            for statement in self.statements[len(ids) : question.after]:
+                yield f"{number} {_writable(statement)}"
+                ids.append(number)
+                number += 1
+            yield f"{number} {_question_text(question, ids)}"
+            number += 1
+        for statement in self.statements[len(ids) :]:
+            yield f"{number} {_writable(statement)}"
+            number += 1
+
+
+def to_examples(stories: Iterable[Story]) -> Iterator[Example]:
+    """The examples of all ``stories``, in order.
+
+    >>> story = Story(("Mary went home.",), (Question(1, "Where is Mary?", "home"),))
+    >>> [example.question for example in to_examples([story, story])]
+    ['Where is Mary?', 'Where is Mary?']
+    """
+    return chain.from_iterable(story.examples() for story in stories)
+
+
+def _question_text(question: Question, ids: list[int]) -> str:
+    text = f"{_writable(question.text)}\t{_writable(question.answer)}"
+    for fact in question.supporting_facts:
+        if not 0 <= fact < len(ids):
+            raise MemhopError(
+                f"supporting fact {fact} of {quoted(question.text)}; "
+                f"needed the position of one of its {len(ids)} statements"
+            )
+    facts = " ".join(str(ids[fact]) for fact in question.supporting_facts)
+    return f"{text}\t{facts}" if facts else text
+
+
+def _writable(text: str) -> str:
+    if not text or text != text.strip(PADDING) or "\t" in text or "\n" in text:
+        raise MemhopError(f"text {quoted(text)}; needed one line without tabs or outer spaces")
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise MemhopError(f"text {quoted(text)}; needed text that UTF-8 can hold") from None
+    return text
+
+
+def quoted(text: str) -> str:
+    """A text for a message: escaped and not long."""
+    return ascii(text if len(text) <= 60 else f"{text[:57]}...")
