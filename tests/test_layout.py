@@ -1,0 +1,187 @@
+"""The house rules: which part may import which, what an import costs, how big things get."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import memhop
+
+PACKAGE = Path(memhop.__file__).parent
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+# From low to high. A part imports what stands above it in this list, never what stands below
+# or beside it; "memhop" is the package's own __init__, which only collects public names.
+ROWS = [
+    ["errors"],
+    ["example"],
+    ["ops"],
+    ["nn"],
+    ["picture"],
+    ["vocabulary"],
+    ["recipe"],
+    ["checkpoint"],
+    ["runs"],
+    ["text", "data"],
+    ["training"],
+    ["bench"],
+    ["memhop"],
+    ["web"],
+    ["cli"],
+]
+HEIGHT = {part: height for height, row in enumerate(ROWS) for part in row}
+
+MAX_FILE_LINES = 400
+MAX_FUNCTION_LINES = 60  # the docstring not counted: formulas and shapes are welcome there
+MAX_ARGUMENTS = 8
+NOT_COUNTED = {"self", "cls", "device", "dtype"}
+# Promised to users with this many; each is one call with keyword-only options.
+MORE_ARGUMENTS = {("ops/__init__.py", "read"): 9}
+VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "base"}
+VAGUE_NAMES |= {"constants"}
+OPTIONAL = {
+    "typer",
+    "rich",
+    "fastapi",
+    "uvicorn",
+    "matplotlib",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+}
+FACES = {"memhop.cli", "memhop.web", "memhop.bench"}
+
+
+def part_of(file: Path, package: Path = PACKAGE) -> str:
+    """The part a file belongs to: the first step below the package."""
+    first = file.relative_to(package).parts[0].removesuffix(".py")
+    return "memhop" if first == "__init__" else first
+
+
+def imported_parts(source: str, module: str, is_package: bool = False) -> Iterator[tuple[int, str]]:
+    """Line and part of every import from memhop, wherever in the file it stands."""
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Import | ast.ImportFrom):
+            continue
+        names = [alias.name for alias in node.names]
+        if isinstance(node, ast.ImportFrom):
+            steps = module.split(".")
+            above = steps[: len(steps) - node.level + is_package] if node.level else []
+            origin = ".".join([*above, *([node.module] if node.module else [])])
+            # "from memhop import nn" names a part, "from memhop import MemoryHop" the package
+            names = [f"{origin}.{name}" for name in names]
+        for name in names:
+            top, *rest = name.split(".")
+            if top == "memhop" and rest != ["__version__"]:
+                yield node.lineno, rest[0] if rest and rest[0] in HEIGHT else "memhop"
+
+
+def wrong_imports(source: str, module: str, is_package: bool = False) -> list[str]:
+    own = [*module.split("."), "memhop"][1]
+    return [
+        f"{module}:{line}: {own} may not import {part}"
+        for line, part in imported_parts(source, module, is_package)
+        if part != own and HEIGHT[part] >= HEIGHT[own]
+    ]
+
+
+def functions(source: str) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+def length(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Lines of a function from ``def`` to its end, without its docstring."""
+    assert function.end_lineno is not None
+    lines = function.end_lineno - function.lineno + 1
+    first = function.body[0]
+    if ast.get_docstring(function) is not None and first.end_lineno is not None:
+        lines -= first.end_lineno - first.lineno + 1
+    return lines
+
+
+def arguments(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """How many arguments count; those of a command are its options, and ``--help`` lists them."""
+    for decorator in function.decorator_list:
+        called = decorator.func if isinstance(decorator, ast.Call) else decorator
+        if isinstance(called, ast.Attribute) and called.attr in {"command", "callback"}:
+            return 0
+    given = function.args
+    names = [*given.posonlyargs, *given.args, *given.kwonlyargs]
+    names += [star for star in (given.vararg, given.kwarg) if star]
+    return len([name for name in names if name.arg not in NOT_COUNTED])
+
+
+def loaded_by(statement: str) -> set[str]:
+    """The modules that a fresh interpreter holds after the statement."""
+    code = f"import sys\n{statement}\nprint(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(run.stdout.split())
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_imports_go_one_way(file: Path) -> None:
+    assert part_of(file) in HEIGHT, f"{file.name}: give this part its place in ROWS"
+    steps = file.relative_to(PACKAGE).with_suffix("").parts
+    is_package = steps[-1] == "__init__"
+    module = ".".join(["memhop", *(steps[:-1] if is_package else steps)])
+    assert wrong_imports(file.read_text(encoding="utf-8"), module, is_package) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "module", "wrong"),
+    [
+        ("from memhop.nn import MemoryHop", "memhop.ops.plain", "ops may not import nn"),
+        ("from memhop import nn", "memhop.ops.plain", "ops may not import nn"),
+        ("import memhop.nn", "memhop.errors", "errors may not import nn"),
+        ("from memhop import MemoryHop", "memhop.training", "training may not import memhop"),
+        ("from ..data import babi", "memhop.text.memn2n", "text may not import data"),
+        ("from .. import data", "memhop.text.memn2n", "text may not import data"),
+        ("from memhop.text import memn2n", "memhop.data.babi", "data may not import text"),
+        ("def f():\n    from . import cli", "memhop.nn", "nn may not import cli"),
+        ("from . import cli", "memhop", "memhop may not import cli"),
+        ("from .nn import MemoryHop", "memhop", None),
+        ("from . import reference\nfrom .reference import read", "memhop.ops", None),
+        ("from memhop import __version__, ops\nimport torch", "memhop.nn", None),
+        ("from memhop import MemoryHop, web", "memhop.cli", None),
+    ],
+)
+def test_the_import_rule_sees_every_form(source: str, module: str, wrong: str | None) -> None:
+    found = wrong_imports(source, module, is_package=module in {"memhop", "memhop.ops"})
+    assert [message.split(": ")[1] for message in found] == ([wrong] if wrong else [])
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_files_and_functions_stay_small_and_are_named_for_what_they_hold(file: Path) -> None:
+    source = file.read_text(encoding="utf-8")
+    assert len(source.splitlines()) <= MAX_FILE_LINES
+    assert file.stem not in VAGUE_NAMES
+    name = file.relative_to(PACKAGE).as_posix()
+    for function in functions(source):
+        assert length(function) <= MAX_FUNCTION_LINES, f"{name}: {function.name} is too long"
+        allowed = MORE_ARGUMENTS.get((name, function.name), MAX_ARGUMENTS)
+        assert arguments(function) <= allowed, f"{name}: {function.name} has too many arguments"
+
+
+def test_lengths_and_arguments_are_counted_as_the_rules_say() -> None:
+    source = (
+        "@app.command()\n"
+        "def command(a, b, c):\n"
+        '    """One.\n\n    Two.\n    """\n'
+        "    return a\n"
+        "async def plain(self, a, /, b, *rest, c, device=None, **more): ...\n"
+    )
+    assert [(length(f), arguments(f)) for f in functions(source)] == [(2, 0), (1, 5)]
+
+
+def test_importing_memhop_loads_no_optional_part() -> None:
+    assert loaded_by("import memhop") & OPTIONAL == set()
+    assert "rich" in loaded_by("import rich")
+
+
+def test_importing_memhop_loads_no_face() -> None:
+    assert {name for name in loaded_by("import memhop") if name.startswith(tuple(FACES))} == set()
