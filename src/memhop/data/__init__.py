@@ -11,6 +11,7 @@ from memhop.data.babi import (
     read_stories,
     write_babi,
 )
+from memhop.data.stories import generate
 from memhop.data.story import Question, Story, to_examples
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Question",
     "Story",
     "find_tasks",
+    "generate",
     "read_babi",
     "read_stories",
     "to_examples",

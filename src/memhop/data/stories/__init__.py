@@ -27,18 +27,27 @@ def generate(
     people: int = 4,
     places: int = 6,
     objects: int = 3,
+    reach: int | None = 5,
 ) -> Iterator[Story]:
     """Generates stories of a task, one at a time, until ``questions`` were asked.
 
     ``statements=(min, max)`` keeps the number of statements before each question in that range and
     draws the length of a story evenly from it; None gives the shape of the released files. Up to 5
-    questions a story; the last story is cut where the questions end. The same arguments give the
-    same stories everywhere, and fewer questions give the beginning of the same stories.
+    questions a story; the last story is cut where the questions end.
+
+    ``reach`` is how far back, counted in statements, the last word about the person or thing asked
+    for may lie: 5 as in the released files, None for the whole story. (Tasks 2 and 3 need older
+    statements besides.)
+
+    The same arguments give the same stories everywhere, and fewer questions the beginning of them.
 
     Raises MemhopError for settings that cannot be met, before the first story.
 
     >>> story = next(generate(1, questions=1, seed=3))
-    >>> print("\\n".join(story.statements), *story.questions, sep="\\n")
+    >>> print(*story.lines(), sep="\\n")  # doctest: +NORMALIZE_WHITESPACE
+    1 John journeyed to the hallway.
+    2 John journeyed to the bedroom.
+    3 Where is John? bedroom 2
     """
     if task not in TASKS:
         known = ", ".join(map(str, TASKS))
@@ -54,7 +63,9 @@ def generate(
         _check("statements, at the least", fewest, 1)
         _check("statements, at the most", most, max(fewest, kind.fewest))
         statements = max(fewest, kind.fewest), most
-    cast = Cast(PEOPLE[:people], PLACES[:places], THINGS[:objects])
+    if reach is not None:
+        _check("reach", reach, kind.fewest + 1 if kind.lead else 1)
+    cast = Cast(PEOPLE[:people], PLACES[:places], THINGS[:objects], reach)
     # Each task draws from a sequence of its own.
     return _stories(kind, cast, Chance(1000 * seed + task), statements, questions)
 

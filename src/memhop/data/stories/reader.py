@@ -41,20 +41,20 @@ class Reader:
     """Follows statements one by one.
 
     Attributes:
-        count: how many statements were heard.
+        events: what the statements told, in order.
         person_at: where each person was last seen.
         carrying: the latest carrying of each thing, over or not.
     """
 
     def __init__(self) -> None:
-        self.count = 0
+        self.events: list[Event] = []
         self.person_at: dict[str, Sighting] = {}
         self.carrying: dict[str, Carrying] = {}
 
     def hear(self, event: Event) -> None:
         """Takes in the next statement."""
-        fact, name, person = self.count, event.action.name, event.person
-        self.count += 1
+        fact, name, person = len(self.events), event.action.name, event.person
+        self.events.append(event)
         if name == "go":
             stop = self.person_at[person] = Sighting(event.target, fact)
             for carrying in self.carrying.values():

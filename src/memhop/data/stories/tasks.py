@@ -1,6 +1,6 @@
 """The kinds of story, each a short declaration over the world and its reader."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -8,14 +8,14 @@ from memhop.data.stories.chance import Chance
 from memhop.data.stories.reader import Reader
 from memhop.data.stories.words import GOING, PUTTING, TAKING
 from memhop.data.stories.world import GO, PUT, TAKE, Action, Event, World
-from memhop.data.story import Question
 
 
-class Candidate(NamedTuple):
-    """A question that the reader can answer now, and how likely it is to be asked."""
+class Finding(NamedTuple):
+    """A question that the reader can answer now."""
 
-    likelihood: float
-    question: Question
+    text: str
+    answer: str
+    facts: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -26,82 +26,80 @@ class Task:
         actions: what people do in it.
         phrases: for each action its wordings, each as likely; ``{0}`` is the person, ``{1}`` the
             place or thing.
-        candidates: the questions that its reader can answer.
+        ask: a question about whom or what an event concerns, if its reader can answer one.
         fewest: the least number of statements before a question of this kind.
-        lead: the next event on the shortest way to a question; needed where ``fewest`` is above 1.
+        lead: events that bring a question within ``fewest`` + 1 statements, or within ``fewest``
+            if nothing is held and somebody is beside a thing; needed where ``fewest`` is above 1.
         gap: statements told before each question, or before each try to find one.
         questions: questions a story.
     """
 
     actions: tuple[Action, ...]
     phrases: Mapping[str, tuple[str, ...]]
-    candidates: Callable[[Reader, Chance], list[Candidate]]
+    ask: Callable[[Reader, Event, Chance], Finding | None]
     fewest: int = 1
-    lead: Callable[[World], Event] | None = None
+    lead: Callable[[World], Iterator[Event]] | None = None
     gap: int = 2
     questions: int = 5
 
 
-def _where_is_person(reader: Reader, chance: Chance) -> list[Candidate]:
+def _where_is_person(reader: Reader, event: Event, chance: Chance) -> Finding | None:
     """Task 1: one fact, where the person was last seen."""
-    return [
-        Candidate(1.0, Question(reader.count, f"Where is {person}?", seen.place, (seen.fact,)))
-        for person, seen in reader.person_at.items()
-    ]
+    seen = reader.person_at[event.person]
+    return Finding(f"Where is {event.person}?", seen.place, (seen.fact,))
 
 
-def _where_is_thing(reader: Reader, chance: Chance) -> list[Candidate]:
+def _where_is_thing(reader: Reader, event: Event, chance: Chance) -> Finding | None:
     """Task 2: the last act on the thing, and the stop that tells where its holder was.
 
     As in the released stories, nobody asks for a thing in hand before it was carried somewhere.
     """
-    found = []
-    for thing, carrying in reader.carrying.items():
-        if carrying.put is None:
-            stop, likelihood = (carrying.stops[-1] if carrying.stops else None), 0.6
-        else:
-            stop, likelihood = carrying.put_at, 0.8
-        if stop:
-            facts = (carrying.last_act, stop.fact)
-            question = Question(reader.count, f"Where is the {thing}?", stop.place, facts)
-            found.append(Candidate(likelihood, question))
-    return found
+    carrying = reader.carrying.get(event.target)
+    if not carrying:
+        return None
+    stop = carrying.put_at
+    if carrying.put is None and carrying.stops:
+        stop = carrying.stops[-1]
+    if not stop:
+        return None
+    return Finding(f"Where is the {event.target}?", stop.place, (carrying.last_act, stop.fact))
 
 
-def _where_was_thing(reader: Reader, chance: Chance) -> list[Candidate]:
+def _where_was_thing(reader: Reader, event: Event, chance: Chance) -> Finding | None:
     """Task 3: the last act on the thing, and two stops on its way, the later one named.
 
     The later stop is the last time that the thing came to that place, so that "before" has one
     meaning; mostly it is the last stop of all.
     """
-    found = []
-    for thing, carrying in reader.carrying.items():
-        stops = carrying.stops
-        if len(stops) < 2:
-            continue
-        last = len(stops) - 1
-        while last > 1 and chance.happens(0.2):
-            last -= 1
-        before, there = stops[last - 1], stops[last]
-        if any(stop.place == there.place for stop in stops[last + 1 :]):
-            before, there = stops[-2:]
-        text = f"Where was the {thing} before the {there.place}?"
-        facts = (carrying.last_act, there.fact, before.fact)
-        question = Question(reader.count, text, before.place, facts)
-        found.append(Candidate(0.15 if carrying.put is None else 0.55, question))
-    return found
+    carrying = reader.carrying.get(event.target)
+    if not carrying or len(carrying.stops) < 2:
+        return None
+    stops = carrying.stops
+    later = len(stops) - 1
+    while later > 1 and chance.happens(0.2):
+        later -= 1
+    if any(stop.place == stops[later].place for stop in stops[later + 1 :]):
+        later = len(stops) - 1
+    before, there = stops[later - 1], stops[later]
+    text = f"Where was the {event.target} before the {there.place}?"
+    return Finding(text, before.place, (carrying.last_act, there.fact, before.fact))
 
 
-def _carry(world: World) -> Event:
-    """Goes on with a thing in hand; else takes one; else goes to where one is."""
+def _carry(world: World) -> Iterator[Event]:
+    """Somebody takes a thing, after one step at most, and carries it on and on."""
     chance = world.chance
-    for holder in world.held_by.values():
-        return Event(GO, holder, chance.pick(GO.targets(world, holder)))
-    beside = [person for person in world.people if TAKE.targets(world, person)]
-    if beside:
-        person = chance.pick(beside)
-        return Event(TAKE, person, chance.pick(TAKE.targets(world, person)))
-    return Event(GO, chance.pick(world.people), chance.pick(list(world.thing_at.values())))
+    if world.held_by:
+        thing, person = chance.pick(list(world.held_by.items()))
+        yield Event(PUT, person, thing)
+    else:
+        beside = [person for person in world.people if TAKE.targets(world, person)]
+        person = chance.pick(beside or world.people)
+        if not beside:
+            yield Event(GO, person, chance.pick(list(world.thing_at.values())))
+        thing = chance.pick(TAKE.targets(world, person))
+    yield Event(TAKE, person, thing)
+    while True:
+        yield Event(GO, person, chance.pick(GO.targets(world, person)))
 
 
 def _forms(verbs: tuple[str, ...], *endings: str) -> tuple[str, ...]:
@@ -117,19 +115,19 @@ TASKS: dict[int, Task] = {
     1: Task(
         actions=(GO,),
         phrases={"go": _GOING},
-        candidates=_where_is_person,
+        ask=_where_is_person,
     ),
     2: Task(
         actions=(GO, TAKE, PUT),
         phrases={"go": _GOING, "take": _forms(TAKING, " there"), "put": _PUTTING},
-        candidates=_where_is_thing,
+        ask=_where_is_thing,
         fewest=2,
         lead=_carry,
     ),
     3: Task(
         actions=(GO, TAKE, PUT),
         phrases={"go": _GOING, "take": _forms(TAKING, *_ONE_IN_FIVE), "put": _PUTTING},
-        candidates=_where_was_thing,
+        ask=_where_was_thing,
         fewest=3,
         lead=_carry,
     ),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from memhop.data.stories.chance import Chance
 from memhop.data.stories.reader import Reader
 from memhop.data.stories.tasks import Task
-from memhop.data.stories.world import World
+from memhop.data.stories.world import Event, World
 from memhop.data.story import Question, Story
 
 # How often a story of given length is begun anew, because no question can be answered at its end,
@@ -16,11 +16,16 @@ _BEGINNINGS = 50
 
 @dataclass(frozen=True)
 class Cast:
-    """Who and what a story is about."""
+    """Who and what a story is about.
+
+    Attributes:
+        reach: of how many of the last statements somebody asks; None for all.
+    """
 
     people: Sequence[str]
     places: Sequence[str]
     things: Sequence[str]
+    reach: int | None
 
 
 class Telling:
@@ -28,6 +33,7 @@ class Telling:
 
     def __init__(self, task: Task, cast: Cast, chance: Chance) -> None:
         self.task = task
+        self.reach = cast.reach
         self.chance = chance
         self.world = World(cast.people, cast.places, cast.things, chance)
         self.reader = Reader()
@@ -38,31 +44,22 @@ class Telling:
         """What has been told so far."""
         return Story(tuple(self.statements), tuple(self.questions))
 
-    def tell(self, *, led: bool = False) -> None:
-        """Lets one thing happen and tells it."""
-        lead = self.task.lead
-        if led and lead:
-            event = self.world.do(lead(self.world))
-        else:
-            event = self.world.happen(self.task.actions)
+    def tell(self, event: Event | None = None) -> None:
+        """Lets something happen, by chance if no event is given, and tells it."""
+        event = self.world.do(event) if event else self.world.happen(self.task.actions)
         self.reader.hear(event)
         phrase = self.chance.pick(self.task.phrases[event.action.name])
         self.statements.append(phrase.format(event.person, event.target))
 
-    def ask(self, *, insist: bool = False) -> bool:
-        """Asks a question that the reader can answer, if there is one and chance offers it.
-
-        With ``insist`` it is asked whenever there is one.
-        """
-        offered: list[Question] = []
-        while not offered:
-            candidates = self.task.candidates(self.reader, self.chance)
-            offered = [c.question for c in candidates if self.chance.happens(c.likelihood)]
-            if not (insist and candidates):
-                break
-        if offered:
-            self.questions.append(self.chance.pick(offered))
-        return bool(offered)
+    def ask(self) -> bool:
+        """Asks of something within reach, if there is a question that can be answered."""
+        events = self.reader.events
+        recent = events if self.reach is None else events[-self.reach :]
+        found = [f for e in recent if (f := self.task.ask(self.reader, e, self.chance))]
+        if found:
+            text, answer, facts = self.chance.pick(found)
+            self.questions.append(Question(len(events), text, answer, facts))
+        return bool(found)
 
 
 def tell_freely(task: Task, cast: Cast, chance: Chance) -> Story:
@@ -84,20 +81,24 @@ def tell_at_length(task: Task, cast: Cast, chance: Chance, fewest: int, most: in
     first = max(fewest, length - task.gap * (task.questions - 1))
     for _ in range(_BEGINNINGS):
         telling = Telling(task, cast, chance)
-        if _told(telling, length, first, led_from=length):
+        if _told(telling, length, first):
             return telling.story()
     telling = Telling(task, cast, chance)
-    # Where the shortest way is all that there is time for, its first step must be open.
-    for thing in cast.things[:1]:
-        telling.world.thing_at[thing] = telling.world.person_at[cast.people[0]]
-    _told(telling, length, first, led_from=length - task.fewest - 1)
+    if length == task.fewest:
+        telling.world.thing_at[cast.things[0]] = telling.world.person_at[cast.people[0]]
+    _told(telling, length, first, led=task.fewest + 1)
     return telling.story()
 
 
-def _told(telling: Telling, length: int, first: int, *, led_from: int) -> bool:
-    """Tells ``length`` statements, led from one of them on; False without a last question."""
+def _told(telling: Telling, length: int, first: int, *, led: int = 0) -> bool:
+    """Tells ``length`` statements, of which the last ``led`` are led; says if a question ends them.
+
+    Questions stand after statement ``first`` at the earliest.
+    """
+    lead = telling.task.lead(telling.world) if telling.task.lead else None
+    asked = False
     for count in range(1, length + 1):
-        telling.tell(led=count > led_from)
+        telling.tell(next(lead) if lead and count > length - led else None)
         if count >= first and (length - count) % telling.task.gap == 0:
-            asked = telling.ask(insist=count == length)
+            asked = telling.ask()
     return asked

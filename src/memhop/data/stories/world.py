@@ -54,11 +54,14 @@ class World:
         self.held_by: dict[str, str] = {}
 
     def happen(self, actions: Sequence[Action]) -> Event:
-        """Lets a random person do a random one of the actions that this person can do now."""
-        person = self.chance.pick(self.people)
-        options = [(a, targets) for a in actions if (targets := a.targets(self, person))]
-        action, targets = self.chance.pick(options)
-        return self.do(Event(action, person, self.chance.pick(targets)))
+        """Draws a person and an action until the one can do the other, and lets it happen.
+
+        So whoever can do more does more, as in the released stories.
+        """
+        while True:
+            person, action = self.chance.pick(self.people), self.chance.pick(actions)
+            if targets := action.targets(self, person):
+                return self.do(Event(action, person, self.chance.pick(targets)))
 
     def do(self, event: Event) -> Event:
         """Changes the world by ``event``."""
