@@ -1,0 +1,221 @@
+"""What the operations accept; for all else one line that says what was needed and what came.
+
+These run at every call, so they look at shapes, dtypes and devices only. The one look at values,
+that slots name rows which exist, is left out where values cannot be looked at: while a graph is
+compiled, exported or captured, and under ``vmap``.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, NoReturn
+
+import torch
+from torch import Tensor
+
+from memhop.ops.weights import Hop
+
+FLOATING = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
+Given = Mapping[str, Tensor | None]
+
+
+class Sizes(NamedTuple):
+    """The sizes of one read: the leading axes of the result, and the slots of each of its rows."""
+
+    batch: tuple[int, ...]
+    num_slots: int
+
+
+def refuse(caller: str, needed: str, given: Given) -> NoReturn:
+    """Raise the ValueError that names what was needed and everything that came."""
+    came = ", ".join(describe(name, tensor) for name, tensor in given.items() if tensor is not None)
+    raise ValueError(f"{caller} needs {needed}; got {came}")
+
+
+def describe(name: str, tensor: object) -> str:
+    """A tensor's name, sizes, dtype and device, such as ``query [4, 16] float32 on cpu``."""
+    if not isinstance(tensor, Tensor):
+        return f"{name} of type {type(tensor).__name__}"
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    return f"{name} {list(tensor.shape)} {dtype} on {tensor.device}"
+
+
+def check_word(caller: str, argument: str, word: str, words: Sequence[str]) -> None:
+    """The word is one of a few."""
+    if word not in words:
+        choices = ", ".join(repr(choice) for choice in words)
+        raise ValueError(f"{caller} needs {argument} to be one of {choices}; got {word!r}")
+
+
+def check_tensors(caller: str, given: Given) -> None:
+    """All are tensors, on one device."""
+    device = None
+    for tensor in given.values():
+        if tensor is None:
+            continue
+        if not isinstance(tensor, Tensor):
+            refuse(caller, "tensors", given)
+        device = device or tensor.device
+        if tensor.device != device:
+            refuse(caller, "all tensors on one device", given)
+
+
+def result_dtype(caller: str, floating: Given) -> torch.dtype:
+    """The dtype of the results: that of the inputs, and under autocast that of autocast."""
+    came = {tensor.dtype for tensor in floating.values() if tensor is not None}
+    if not came.issubset(FLOATING):
+        refuse(caller, "float32, float64, bfloat16 or float16", floating)
+    device_type = next(t.device.type for t in floating.values() if t is not None)
+    autocast = autocast_dtype(device_type)
+    if autocast is not None and torch.float64 not in came:
+        return autocast
+    if len(came) > 1:
+        one_of_each = {t.dtype: (name, t) for name, t in floating.items() if t is not None}
+        needed = "one dtype (several only under torch.autocast)"
+        refuse(caller, needed, dict(one_of_each.values()))
+    return came.pop()
+
+
+def autocast_dtype(device_type: str) -> torch.dtype | None:
+    """The dtype of ``torch.autocast``, and None where it is off or unknown."""
+    if device_type == "meta" or not torch.is_autocast_enabled(device_type):
+        return None
+    return torch.get_autocast_dtype(device_type)
+
+
+def read_sizes(
+    query: Tensor, keys: Tensor, values: Tensor | None, slots: Tensor | None, given: Given
+) -> Sizes:
+    """The sizes of a read, whose shapes are checked."""
+    rows = "N" if slots is None else "U"
+    if query.dim() < 1 or keys.dim() < 2 or query.shape[-1] != keys.shape[-1]:
+        refuse("read", f"query [..., I] and keys [..., {rows}, I] with one I", given)
+    leading = [query.shape[:-1], keys.shape[:-2]]
+    if values is not None:
+        if values.dim() < 2 or values.shape[-2] != keys.shape[-2]:
+            refuse("read", f"values [..., {rows}, V] with the {rows} of the keys", given)
+        leading.append(values.shape[:-2])
+    return slot_sizes("read", leading, keys, slots, given)
+
+
+def multi_hop_sizes(query: Tensor, memories: Tensor, slots: Tensor | None, given: Given) -> Sizes:
+    """The sizes of several hops over one memory, whose shapes are checked."""
+    if query.dim() < 1 or memories.dim() < 2:
+        rows = "N" if slots is None else "U"
+        refuse("multi_hop", f"query [..., D] and memories [..., {rows}, I]", given)
+    return slot_sizes("multi_hop", [query.shape[:-1], memories.shape[:-2]], memories, slots, given)
+
+
+def slot_sizes(
+    caller: str, leading: list[torch.Size], bank: Tensor, slots: Tensor | None, given: Given
+) -> Sizes:
+    """The sizes of a read, once slots and leading axes are known to fit."""
+    num_slots = bank.shape[-2]
+    if slots is not None:
+        if slots.dim() < 1 or slots.dtype not in INTEGERS:
+            refuse(caller, "slots [..., N] of integers", given)
+        check_range(caller, slots, bank.shape[-2], given)
+        leading.append(slots.shape[:-1])
+        num_slots = slots.shape[-1]
+    try:
+        return Sizes(broadcast(leading), num_slots)
+    except ValueError:
+        refuse(caller, "leading axes that broadcast together", given)
+
+
+def broadcast(shapes: Iterable[Sequence[int]]) -> tuple[int, ...]:
+    """What ``torch.broadcast_shapes`` gives, which takes 30 us; ValueError where it has none."""
+    batch: tuple[int, ...] = ()
+    for shape in shapes:
+        if shape == batch:
+            continue
+        left = (1,) * (len(shape) - len(batch)) + batch
+        right = (1,) * (len(batch) - len(shape)) + tuple(shape)
+        pairs = list(zip(left, right, strict=True))
+        if not all(x == y or x == 1 or y == 1 for x, y in pairs):
+            raise ValueError(f"{left} and {right} do not broadcast together")
+        batch = tuple(y if x == 1 else x for x, y in pairs)
+    return batch
+
+
+def check_range(caller: str, slots: Tensor, num_rows: int, given: Given) -> None:
+    """Every slot names a row of the bank, wherever the values can be looked at."""
+    if torch.compiler.is_compiling() or slots.numel() == 0:
+        return
+    if slots.is_cuda and torch.cuda.is_current_stream_capturing():
+        return
+    try:
+        lowest, highest = (int(end) for end in slots.aminmax())
+    except RuntimeError:  # under vmap, and in a tensor without data, there is no value to look at
+        return
+    if lowest < 0 or highest >= num_rows:
+        came = f"there are slots from {lowest} to {highest}"
+        refuse(caller, f"slots from 0 to {num_rows - 1} and {came}", given)
+
+
+def bias_of_each_hop(
+    score_bias: Tensor | None, num_hops: int, sizes: Sizes, given: Given
+) -> tuple[Tensor | None, ...]:
+    """The score bias [..., K, N] as K biases; one that is for all hops stays one."""
+    if score_bias is None or score_bias.dim() != len(sizes.batch) + 2:
+        return (score_bias,)
+    if score_bias.shape[-2] != num_hops:
+        refuse("multi_hop", f"score_bias [..., N] or [..., K, N] with K = {num_hops} hops", given)
+    return score_bias.unbind(-2)
+
+
+def check_over_slots(
+    caller: str, sizes: Sizes, padding_mask: Tensor | None, score_bias: Tensor | None, given: Given
+) -> None:
+    """The padding mask is bool, and it and the score bias are laid out over the slots."""
+    if padding_mask is not None and padding_mask.dtype != torch.bool:
+        refuse(caller, "a padding mask of bool (True = ignore that slot)", given)
+    shape = (*sizes.batch, sizes.num_slots)
+    for name, tensor in (("padding_mask", padding_mask), ("score_bias", score_bias)):
+        if tensor is not None and not expands(tensor.shape, shape):
+            refuse(
+                caller, f"{name} {list(shape)}, or one that broadcasts to it over the batch", given
+            )
+
+
+def expands(shape: Sequence[int], target: Sequence[int]) -> bool:
+    """Whether a tensor of this shape expands to the target, with the last axis as it is."""
+    if not 1 <= len(shape) <= len(target) or shape[-1] != target[-1]:
+        return False
+    ending = target[len(target) - len(shape) :]
+    return all(x == y or x == 1 for x, y in zip(shape, ending, strict=True))
+
+
+def named_weights(hops: Sequence[Hop]) -> dict[str, Tensor]:
+    """Every weight of every hop under its name."""
+    weights = {}
+    for number, hop in enumerate(hops):
+        for side, table in (("a", hop.a), ("c", hop.c)):
+            for part, tensor in zip(table._fields, table, strict=True):
+                if tensor is not None:
+                    weights[f"hops[{number}].{side}.{part}"] = tensor
+        if hop.transform is not None:
+            weights[f"hops[{number}].transform"] = hop.transform
+    return weights
+
+
+def check_weights(
+    weights: Mapping[str, Tensor], memory_dim: int, input_dim: int, given: Given
+) -> None:
+    """Every weight fits the query and the memory."""
+    needed: dict[str, tuple[str, tuple[int, ...]]] = {
+        "weight": ("[D, I]", (memory_dim, input_dim)),
+        "bias": ("[D]", (memory_dim,)),
+        "transform": ("[D, D]", (memory_dim, memory_dim)),
+    }
+    for name, weight in weights.items():
+        part = name.rpartition(".")[2]
+        if part == "temporal":
+            sizes = "[T, D] with T at least 1"
+            fits = weight.dim() == 2 and weight.shape[0] > 0 and weight.shape[1] == memory_dim
+        else:
+            sizes, shape = needed[part]
+            fits = weight.shape == shape
+        if not fits:
+            dims = f"D = {memory_dim} from the query and I = {input_dim} from the memories"
+            refuse("multi_hop", f"{name} {sizes}, {dims}", {**given, name: weight})

@@ -1,0 +1,118 @@
+"""The formulas as the paper writes them (arXiv 1503.08895, section 2): embed, attend, read.
+
+Nothing here is fast. It is what the fast forms must equal, and the baseline they are timed against.
+What counts as a readable slot, and what a row without one reads, is defined here for all forms.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from memhop.ops.weights import Hop, Table
+
+
+class Readable(NamedTuple):
+    """What one hop may read.
+
+    Attributes:
+        ignored: bool [..., N], True for a slot that weighs nothing; None where all are readable.
+        score_bias: added to the scores, [..., N], or None.
+        ages: how many readable slots follow each slot, [N] or [..., N]; None where no table asks.
+    """
+
+    ignored: Tensor | None = None
+    score_bias: Tensor | None = None
+    ages: Tensor | None = None
+
+
+def read(
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    *,
+    slots: Tensor | None,
+    readable: Readable,
+    softmax: bool,
+) -> tuple[Tensor, Tensor]:
+    """p_i = softmax_i(q . k_i + b_i), o = sum_i p_i v_i; returns (o, p)."""
+    if slots is not None:
+        keys, values = rows_of(keys, slots), rows_of(values, slots)
+    scores = (keys @ query.unsqueeze(-1)).squeeze(-1)
+    if readable.score_bias is not None:
+        scores = scores + readable.score_bias
+    weights = attention(scores, readable.ignored, softmax)
+    return (weights.unsqueeze(-2) @ values).squeeze(-2), weights
+
+
+def multi_hop(
+    query: Tensor,
+    memories: Tensor,
+    hops: Sequence[Hop],
+    *,
+    slots: Tensor | None,
+    readable: Sequence[Readable],
+) -> tuple[Tensor, list[Tensor]]:
+    """p_i = softmax_i(q . A m_i), q <- q + sum_i p_i C m_i, hop by hop; returns (q, [p, ...])."""
+    if slots is not None:
+        memories = rows_of(memories, slots)
+    attentions = []
+    for hop, may in zip(hops, readable, strict=True):
+        keys, values = embed(memories, hop.a, may.ages), embed(memories, hop.c, may.ages)
+        read_out, weights = read(query, keys, values, slots=None, readable=may, softmax=hop.softmax)
+        query = update(query, read_out, hop)
+        attentions.append(weights)
+    return query, attentions
+
+
+def embed(memories: Tensor, table: Table, ages: Tensor | None) -> Tensor:
+    """A m_i + a + T_A(i) for every slot."""
+    embedded = functional.linear(memories, table.weight, table.bias)
+    if table.temporal is None or ages is None:
+        return embedded
+    return embedded + table.temporal[ages.clamp(max=table.temporal.shape[0] - 1)]
+
+
+def update(query: Tensor, read_out: Tensor, hop: Hop) -> Tensor:
+    """q + o, or H q + o, and ReLU where the hop asks for it."""
+    carried = query if hop.transform is None else functional.linear(query, hop.transform)
+    updated = carried + read_out
+    return torch.relu(updated) if hop.relu else updated
+
+
+def rows_of(bank: Tensor, slots: Tensor) -> Tensor:
+    """The rows [..., N, I] of a bank [..., U, I] that slots [..., N] name."""
+    missing = slots.dim() + 1 - bank.dim()
+    bank = bank.reshape((1,) * missing + bank.shape)
+    slots = slots.reshape((1,) * -missing + slots.shape)
+    return torch.take_along_dim(bank, slots.unsqueeze(-1), dim=-2)
+
+
+def readable_slots(padding_mask: Tensor | None, score_bias: Tensor | None) -> Readable:
+    """Ignored are padding and slots with a score bias of -inf."""
+    ignored = padding_mask
+    if score_bias is not None:
+        excluded = score_bias == -torch.inf
+        ignored = excluded if padding_mask is None else padding_mask | excluded
+    return Readable(ignored, score_bias)
+
+
+def slot_ages(num_slots: int, ignored: Tensor | None, device: torch.device) -> Tensor:
+    """How many readable slots follow each slot: 0 for the last readable one. [N] or [..., N]."""
+    if ignored is None:
+        return torch.arange(num_slots, device=device).flip(0)
+    counted_from_the_end = (~ignored).flip(-1).cumsum(-1).flip(-1)
+    return (counted_from_the_end - 1).clamp(min=0)
+
+
+def attention(scores: Tensor, ignored: Tensor | None, softmax: bool) -> Tensor:
+    """Scores to weights; an ignored slot weighs zero, also where that leaves no slot at all."""
+    if ignored is None:
+        return torch.softmax(scores, -1) if softmax else scores
+    if softmax:
+        # The lowest finite number, not -inf: a row of -inf only is NaN here and in the backward.
+        lowest = torch.finfo(scores.dtype).min
+        scores = torch.softmax(scores.masked_fill(ignored, lowest), -1)
+    return scores.masked_fill(ignored, 0.0)
