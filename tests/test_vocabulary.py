@@ -120,6 +120,16 @@ def test_a_vocabulary_survives_json_and_pickle(sentences: list[str]) -> None:
     assert pickle.loads(pickle.dumps(vocabulary)) == vocabulary
 
 
+def test_an_answer_of_several_words_can_have_an_id_but_never_the_name_of_nil_or_unknown() -> None:
+    words = ["two words", "(no word)", "(unknown word)"]
+    vocabulary = Vocabulary.from_json(words)
+    assert vocabulary.ids(words) == [2, 3, 4]
+    assert len({vocabulary.word(id) for id in range(len(vocabulary))}) == 5
+    for reserved in (NIL, UNKNOWN):
+        with pytest.raises(MemhopError):
+            Vocabulary([vocabulary.word(reserved)])
+
+
 def test_order_is_part_of_a_vocabulary() -> None:
     assert Vocabulary(["a", "b"]) != Vocabulary(["b", "a"])
     assert Vocabulary(["a"]) != ["a"]
@@ -133,10 +143,12 @@ def test_order_is_part_of_a_vocabulary() -> None:
         ("abc", "vocabulary: needs a list of words, got str"),
         (["a", 3], "vocabulary: needs strings, got int"),
         (["a", ["b"]], "vocabulary: needs strings, got list"),
-        (["a", ""], "vocabulary: needs lower-case words without spaces, got ''"),
-        (["a b"], "vocabulary: needs lower-case words without spaces, got 'a b'"),
-        (["Mary"], "vocabulary: needs lower-case words without spaces, got 'Mary'"),
-        (["\x1b[2J\n"], r"vocabulary: needs lower-case words without spaces, got '\x1b[2J\n'"),
+        (["a", ""], "vocabulary: needs lower-case words, single blanks, got ''"),
+        (["a  b"], "vocabulary: needs lower-case words, single blanks, got 'a  b'"),
+        (["a "], "vocabulary: needs lower-case words, single blanks, got 'a '"),
+        (["a\tb"], r"vocabulary: needs lower-case words, single blanks, got 'a\tb'"),
+        (["Mary"], "vocabulary: needs lower-case words, single blanks, got 'Mary'"),
+        (["\x1b[2J\n"], r"vocabulary: needs lower-case words, single blanks, got '\x1b[2J\n'"),
         (["a", "b", "a"], "vocabulary: needs distinct words, got 1 repeated"),
     ],
 )

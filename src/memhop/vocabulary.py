@@ -9,8 +9,8 @@ NIL = 0  # padding: the row of every table that is held at zero
 UNKNOWN = 1  # any word that training never showed
 MAX_WORDS = 1_000_000
 
-# A word never holds white space, so no text, whatever it says, can spell one of these.
-_NAMES = ("(no word)", "(unknown word)")
+# A word is always lower-case, so no text, whatever it says, can spell one of these.
+_NAMES = ("(No word)", "(Unknown word)")
 _SENTENCE_END = ".!?"
 _AFTER_SENTENCE = re.compile(r"(?<=[.!?])\s+")
 
@@ -56,15 +56,15 @@ class Vocabulary:
     >>> vocabulary.ids(["mary", "lost", "the", "ball"])
     [2, 1, 4, 5]
     >>> vocabulary.word(2), vocabulary.word(1), len(vocabulary)
-    ('mary', '(unknown word)', 8)
+    ('mary', '(Unknown word)', 8)
     """
 
     def __init__(self, words: Iterable[str] = ()) -> None:
         """Number ``words`` as they come; a repeated one keeps its first number.
 
         Raises:
-            MemhopError: a word is empty, not lower-case or holds white space, or there are
-                more than ``MAX_WORDS``.
+            MemhopError: a word is empty, not lower-case or holds other white space than single
+                blanks (an answer may be of several words), or there are more than ``MAX_WORDS``.
         """
         self._ids: dict[str, int] = {}
         for word in words:
@@ -131,9 +131,9 @@ class Vocabulary:
         return vocabulary
 
     def _check(self, word: str) -> None:
-        if word.lower().split() != [word]:
+        if not word or " ".join(word.lower().split()) != word:
             shown = repr(word if len(word) <= 40 else f"{word[:40]}...")
-            raise MemhopError(f"vocabulary: needs lower-case words without spaces, got {shown}")
+            raise MemhopError(f"vocabulary: needs lower-case words, single blanks, got {shown}")
         if len(self._ids) == MAX_WORDS:
             raise MemhopError(f"vocabulary: needs at most {MAX_WORDS:,} words, got more")
 
