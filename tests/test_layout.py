@@ -26,6 +26,7 @@ ROWS = [
     ["checkpoint"],
     ["runs"],
     ["text", "data"],
+    ["evaluation", "training_run"],
     ["training"],
     ["bench"],
     ["memhop"],
