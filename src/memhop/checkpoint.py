@@ -1,0 +1,148 @@
+"""A folder of files that is whole or not there, and is checked before it is believed.
+
+A checkpoint is a folder with ``checkpoint.json`` (the schema version, and the SHA-256 of every
+other file), tensors as safetensors and everything else as JSON or CSV. It is written beside
+its place and renamed there. Reading one runs no code: nothing is unpickled.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from memhop.errors import MemhopError
+
+SCHEMA = 1
+_MANIFEST = "checkpoint.json"
+_LARGEST_JSON = 64 * 2**20
+
+
+def write_checkpoint(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write ``files`` as the new folder ``folder``: all of it, or nothing.
+
+    Raises:
+        MemhopError: the folder exists, or the disk refuses.
+    """
+    if folder.exists():
+        raise MemhopError(f"{folder}: is there already; a checkpoint is never written over")
+    sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    manifest = to_json({"schema": SCHEMA, "files": sums})
+    beside = folder.parent / f".{folder.name}-{os.getpid()}"
+    try:
+        beside.mkdir(parents=True)
+        for name, content in {**files, _MANIFEST: manifest}.items():
+            with (beside / name).open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        beside.rename(folder)
+    except OSError as error:
+        raise MemhopError(f"{folder}: cannot write the checkpoint: {error.strerror}") from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)  # gone already where it was renamed
+
+
+def read_checkpoint(folder: Path) -> dict[str, bytes]:
+    """The files of a checkpoint, each equal to what was written.
+
+    Raises:
+        MemhopError: no checkpoint, of another schema, incomplete, or with a changed byte.
+    """
+    manifest = from_json(_read(folder / _MANIFEST, _LARGEST_JSON), folder / _MANIFEST)
+    schema = manifest.get("schema")
+    if schema != SCHEMA or isinstance(schema, bool):
+        raise MemhopError(f"{folder / _MANIFEST}: needs schema {SCHEMA}, got {schema!r:.60}")
+    sums = manifest.get("files")
+    if not isinstance(sums, dict):
+        raise MemhopError(f"{folder / _MANIFEST}: needs the checksums of the files")
+    files = {}
+    for name, checksum in sums.items():
+        if name in ("", ".", "..") or Path(name).name != name or "\0" in name:
+            raise MemhopError(f"{folder / _MANIFEST}: names a file elsewhere: {name!r:.60}")
+        files[name] = _read(folder / name)
+        if hashlib.sha256(files[name]).hexdigest() != checksum:
+            raise MemhopError(f"{folder / name}: changed since it was written (SHA-256 differs)")
+    return files
+
+
+def is_checkpoint(folder: Path) -> bool:
+    """Whether a folder says of itself that it is one."""
+    return (folder / _MANIFEST).is_file()
+
+
+def part(files: Mapping[str, bytes], name: str, folder: Path) -> bytes:
+    """One file of a checkpoint that must be there."""
+    if name not in files:
+        raise MemhopError(f"{folder}: needs {name}, has {', '.join(sorted(files)) or 'nothing'}")
+    return files[name]
+
+
+def to_json(value: Any) -> bytes:
+    """JSON as it is stored: readable, and the same bytes for the same value."""
+    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def from_json(content: bytes, path: Path) -> dict[str, Any]:
+    """A JSON object from bytes that are not trusted; ``path`` is named in errors."""
+
+    def refuse(constant: str) -> Any:
+        raise ValueError(f"{constant} is no JSON number")
+
+    try:
+        value = json.loads(content.decode("utf-8"), parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        reason = str(error).splitlines()[0]
+        raise MemhopError(f"{path}: is not the JSON that was written: {reason:.120}") from error
+    if not isinstance(value, dict):
+        raise MemhopError(f"{path}: needs a JSON object, got {type(value).__name__}")
+    return value
+
+
+def to_tensors(tensors: Mapping[str, Tensor]) -> bytes:
+    """Named tensors as safetensors bytes."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    return safetensors.torch.save(plain)
+
+
+def from_tensors(
+    content: bytes, expected: Mapping[str, torch.Size], path: Path
+) -> dict[str, Tensor]:
+    """Float32 tensors of exactly these names and shapes, all finite, from untrusted bytes."""
+    try:
+        tensors = safetensors.torch.load(content)
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError, RuntimeError,
+            OverflowError, struct.error) as error:  # fmt: skip
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise MemhopError(f"{path}: is no whole safetensors file: {reason:.120}") from error
+    if tensors.keys() != expected.keys():
+        odd = ", ".join(sorted(tensors.keys() ^ expected.keys()))
+        raise MemhopError(f"{path}: tensors missing or not expected: {odd:.200}")
+    for name, tensor in tensors.items():
+        if tensor.shape != expected[name] or tensor.dtype != torch.float32:
+            raise MemhopError(
+                f"{path}: {name} needs float32 {list(expected[name])}, "
+                f"got {str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
+            )
+        if not tensor.isfinite().all():
+            raise MemhopError(f"{path}: {name} holds a value that is not finite")
+    return tensors
+
+
+def _read(path: Path, most: int | None = None) -> bytes:
+    try:
+        if most is not None and path.stat().st_size > most:
+            raise MemhopError(f"{path}: needs at most {most:,} bytes, has {path.stat().st_size:,}")
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise MemhopError(f"{path}: no such file") from None
+    except OSError as error:
+        raise MemhopError(f"{path}: cannot be read: {error.strerror}") from error

@@ -1,0 +1,94 @@
+"""How often a model is wrong, and what its hops read."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from memhop.example import Example
+from memhop.text.encoding import Encoded
+from memhop.text.memn2n import MemN2N
+from memhop.vocabulary import UNKNOWN
+
+_CHUNK = 2**18  # slots at once, over all restarts: bounds the memory, keeps operations large
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A model's answers to some questions.
+
+    Attributes:
+        questions: how many were asked.
+        error: share of wrong answers, in percent.
+        support_read: share, in percent, of the questions with known supporting facts for which
+            the strongest sentence of some hop is one of these; None where no question has any.
+    """
+
+    questions: int
+    error: float
+    support_read: float | None
+
+    @property
+    def failed(self) -> bool:
+        """More than 5% wrong: a failed task in the paper's count."""
+        return self.error > 5
+
+
+@torch.inference_mode()
+def score(model: MemN2N, encoded: Encoded) -> tuple[Tensor, Tensor]:
+    """Error in percent and mean loss, without noise, of each restart: two [R] of float64.
+
+    For a single model R = 1. An answer that training never showed is wrong and has no loss.
+    """
+    restarts = model.restarts or 1
+    wrong, loss = torch.zeros(restarts).double(), torch.zeros(restarts).double()
+    for scores, _, answers in _asked(model, encoded):
+        guesses = model.word_scores(scores).argmax(-1) + UNKNOWN + 1
+        wrong += (guesses != answers).view(restarts, -1).sum(-1).cpu()
+        rows = model.answer_rows(answers).clamp(min=-1)
+        losses = functional.cross_entropy(
+            scores.flatten(0, -2), rows.flatten(), reduction="none", ignore_index=-1
+        )
+        loss += losses.view(restarts, -1).double().sum(-1).cpu()
+    count = max(1, len(encoded.answers))
+    return wrong * 100 / count, loss / count
+
+
+@torch.inference_mode()
+def evaluate(model: MemN2N, examples: Sequence[Example]) -> Evaluation:
+    """Ask a single model every question and compare; see `Evaluation`."""
+    encoded = model.encoder.encode(examples).at(model.tables[0].device)
+    first = [max(0, len(example.story) - model.sizes.memory_slots) for example in examples]
+    wrong = with_support = support_read = index = 0
+    for scores, attention, answers in _asked(model, encoded):
+        guesses = model.word_scores(scores).argmax(-1) + UNKNOWN + 1
+        wrong += int((guesses != answers).sum())
+        for strongest in _strongest(attention):
+            facts = {fact - first[index] for fact in examples[index].supporting_facts}
+            with_support += bool(facts)
+            support_read += not facts.isdisjoint(strongest)
+            index += 1
+    read = 100 * support_read / with_support if with_support else None
+    return Evaluation(len(examples), 100 * wrong / max(1, len(examples)), read)
+
+
+def _strongest(attention: Tensor) -> list[list[int]]:
+    """The slot that each hop read most, for each question: [B, hops, N] -> B lists of hops."""
+    if not attention.shape[-1]:
+        return [[] for _ in range(attention.shape[0])]
+    return [list(hops) for hops in attention.argmax(-1).tolist()]
+
+
+def _asked(model: MemN2N, encoded: Encoded) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Scores, attention and right answers, a chunk of questions at a time."""
+    axes = () if model.restarts is None else (model.restarts,)
+    width = max(1, encoded.slots.shape[-1]) * (model.restarts or 1)
+    chunk = max(1, _CHUNK // width)
+    for start in range(0, len(encoded.answers), chunk):
+        rows = slice(start, start + chunk)
+        batch = model.batch_of(encoded, rows)
+        lead = [tensor.expand(*axes, *tensor.shape) for tensor in batch[2:]]
+        scores, attention = model(type(batch)(*batch[:2], *lead), need_weights=True)
+        yield scores, attention, encoded.answers[rows].expand(*axes, -1)

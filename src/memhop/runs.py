@@ -1,0 +1,93 @@
+"""Runs: folders under ``runs/``, each with the newest checkpoint of one training.
+
+A run is ``runs/NAME/checkpoint-EPOCH``, or, of several tasks, ``runs/NAME/qa1/checkpoint-EPOCH``
+and so on.
+"""
+
+import re
+import shutil
+from pathlib import Path
+
+from memhop.checkpoint import is_checkpoint
+from memhop.errors import MemhopError
+
+RUNS = Path("runs")
+_CHECKPOINT = re.compile(r"checkpoint-(\d{1,12})")
+
+
+def checkpoint_folder(run: Path, epoch: int) -> Path:
+    """Where the checkpoint after ``epoch`` epochs of a run stands."""
+    return run / f"checkpoint-{epoch:06d}"
+
+
+def newest_checkpoint(run: Path) -> Path | None:
+    """The checkpoint of a run with the most epochs; the folder itself if it is a checkpoint."""
+    if is_checkpoint(run):
+        return run
+    found = [folder for folder in _children(run) if _CHECKPOINT.fullmatch(folder.name)]
+    return max(found, key=_epoch, default=None)
+
+
+def drop_older_checkpoints(run: Path) -> None:
+    """Remove all but the newest checkpoint, and what a killed run left half-written."""
+    newest = newest_checkpoint(run)
+    for folder in _children(run):
+        is_old = _CHECKPOINT.fullmatch(folder.name) and folder != newest
+        if is_old or folder.name.startswith(".checkpoint-"):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def trained_in(folder: Path) -> list[Path]:
+    """The runs in a folder: itself, or those of its tasks in natural order."""
+    if newest_checkpoint(folder):
+        return [folder]
+    return sorted(
+        (child for child in _children(folder) if newest_checkpoint(child)),
+        key=lambda child: [int(piece) if piece.isdigit() else piece for piece in
+                           re.split(r"(\d+)", child.name)],
+    )  # fmt: skip
+
+
+def find_run(name: str | Path | None = None) -> Path:
+    """The folder of a run from a path or a name under ``runs/``; None is the newest.
+
+    Raises:
+        MemhopError: nothing trained stands there, or the name stands for nothing.
+    """
+    if name is None:
+        trained = [run for run in _children(RUNS) if trained_in(run)]
+        if not trained:
+            raise MemhopError(f"no trained run under {RUNS}/: train one first, or give its path")
+        return max(trained, key=_age)
+    for folder in (Path(name), RUNS / name):
+        if folder.is_dir():
+            if trained_in(folder):
+                return folder
+            raise MemhopError(f"{folder}: no checkpoint in it: not a run, or stopped too early")
+    known = ", ".join(sorted(run.name for run in _children(RUNS) if trained_in(run)))
+    raise MemhopError(f"no run {str(name)!r}; under {RUNS}/: {known or 'none'}")
+
+
+def find_checkpoint(name: str | Path | None = None) -> Path:
+    """The newest checkpoint of the one run that a path or name stands for."""
+    run = find_run(name)
+    trained = trained_in(run)
+    if len(trained) > 1:
+        names = ", ".join(child.name for child in trained)
+        raise MemhopError(f"{run}: holds {len(trained)} runs ({names}): name one, as {trained[0]}")
+    checkpoint = newest_checkpoint(trained[0])
+    assert checkpoint is not None  # trained_in lists only runs that have one
+    return checkpoint
+
+
+def _children(folder: Path) -> list[Path]:
+    return [child for child in folder.iterdir() if child.is_dir()] if folder.is_dir() else []
+
+
+def _epoch(folder: Path) -> int:
+    found = _CHECKPOINT.fullmatch(folder.name)
+    return int(found[1]) if found else -1
+
+
+def _age(run: Path) -> float:
+    return max((newest_checkpoint(child) or child).stat().st_mtime for child in trained_in(run))

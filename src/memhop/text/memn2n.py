@@ -1,0 +1,375 @@
+"""MemN2N: stories in, answers out (Sukhbaatar et al. 2015, sections 2 and 4)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+
+from memhop import ops
+from memhop.checkpoint import (
+    from_json,
+    from_tensors,
+    part,
+    read_checkpoint,
+    to_json,
+    to_tensors,
+    write_checkpoint,
+)
+from memhop.errors import MemhopError
+from memhop.example import Example
+from memhop.picture import Picture, picture
+from memhop.recipe import Recipe
+from memhop.runs import find_checkpoint
+from memhop.text.encoding import Encoded, Encoder, Sentences, Sizes
+from memhop.vocabulary import NIL, UNKNOWN, Vocabulary, split_sentences, split_words
+
+_WEIGHTS, _RECIPE, _VOCABULARY = "model.safetensors", "recipe.json", "vocabulary.json"
+_RUNNERS_UP = 3
+
+
+class Batch(NamedTuple):
+    """Questions for the model; the leading axes may hold restarts.
+
+    Attributes:
+        statements, questions: the banks that the rows below name.
+        slots: [..., B, N] rows of ``statements``, 0 the empty one.
+        ages: [..., B, N] age of each slot, 1 the newest, 0 for none.
+        lengths: [..., B] slots in use; those beyond are padding.
+        question: [..., B] rows of ``questions``.
+    """
+
+    statements: Sentences
+    questions: Sentences
+    slots: Tensor
+    ages: Tensor
+    lengths: Tensor
+    question: Tensor
+
+
+def ages(lengths: Tensor, width: int) -> Tensor:
+    """Ages [..., N] of slots that hold ``lengths`` [...] sentences, oldest first.
+
+    >>> ages(torch.tensor([3, 1]), 4)
+    tensor([[3, 2, 1, 0],
+            [1, 0, 0, 0]])
+    """
+    slot = torch.arange(width, device=lengths.device)
+    return (lengths.unsqueeze(-1) - slot).clamp_(min=0)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says to one question.
+
+    Attributes:
+        question: the question as it was asked.
+        answer: the most probable answer: one word, or a list as ``apple,milk``.
+        probability: its share of the softmax over all rows of the answer table.
+        runners_up: the next answers, each with its probability.
+        sentences: the sentences of the story, in order.
+        attention: [hops, sentences] float32: how much each hop read of each sentence; 0 for a
+            sentence that is older than the memory is long.
+        unknown_words: words of story and question that training never showed, read as nothing
+            in their place.
+    """
+
+    question: str
+    answer: str
+    probability: float
+    runners_up: tuple[tuple[str, float], ...]
+    sentences: tuple[str, ...]
+    attention: Tensor
+    unknown_words: tuple[str, ...]
+
+    def picture(self) -> Picture:
+        """The sentences that each hop read; print it."""
+        return picture(self.attention, self.sentences)
+
+
+class MemN2N(nn.Module):
+    """End-to-end memory network over sentences.
+
+    With x_i the i-th of the last N statements and q the question, as weighted bags of words
+    (`memhop.text.encoding`): m_i = A x_i + T_A(age_i), c_i = C x_i + T_C(age_i), u = B q; each
+    hop p = softmax_i(u . m_i), u <- u + sum_i p_i c_i; answer = argmax softmax(W u).
+
+    As in the authors' code the ages are rows of the same tables as the words, which makes
+    T_A and T_C tied as A and C are, weighted as the last word of a sentence, and, under
+    adjacent tying, rows of W too. The rows of a table are: nil (held at zero by training),
+    the ages 1 to ``memory_slots``, the unknown word (held at zero too: it reads as nothing in
+    its place), the words of the vocabulary.
+
+    Args:
+        vocabulary: words and answers of the training text.
+        recipe: settings; of these the model uses those above ``epochs``, and ``init_std``.
+        sizes: longest sentence and memory of the training text.
+        restarts: None, or R models side by side on a leading axis of every weight.
+
+    State dict: ``tables.K`` [(R,) rows, memory_dim]: E_0 .. E_K with adjacent tying; B, A, C, W
+    with layer-wise tying, and ``hop_map`` [(R,) memory_dim, memory_dim], the H of it.
+    """
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        recipe: Recipe,
+        sizes: Sizes,
+        *,
+        restarts: int | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__()
+        self.vocabulary, self.recipe, self.sizes, self.restarts = vocabulary, recipe, sizes, restarts
+        self.encoder = Encoder(vocabulary, recipe, sizes)
+        self._num_ages = sizes.memory_slots if recipe.temporal else 0
+        hops, axes = recipe.num_hops, () if restarts is None else (restarts,)
+        self._adjacent = recipe.tying == "adjacent"
+        if self._adjacent:  # the table that is B, the A and the C of each hop, and W
+            self._places = (0, list(range(hops)), list(range(1, hops + 1)), hops)
+        else:
+            self._places = (0, [1] * hops, [2] * hops, 3)
+        shape = (*axes, self.num_rows, recipe.memory_dim)
+        count = hops + 1 if self._adjacent else 4
+        self.tables = nn.ParameterList(torch.empty(shape, device=device) for _ in range(count))
+        self.hop_map: nn.Parameter | None = None
+        if not self._adjacent:
+            square = (*axes, recipe.memory_dim, recipe.memory_dim)
+            self.hop_map = nn.Parameter(torch.empty(square, device=device))
+        self.reset_parameters()
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of each table: nil, the ages, the unknown word, the words."""
+        return self._num_ages + len(self.vocabulary)
+
+    def reset_parameters(self) -> None:
+        """Draw every weight from N(0, ``init_std``); the rows held at zero are zero."""
+        if not any(parameter.is_meta for parameter in self.parameters()):
+            for parameter in self.parameters():
+                nn.init.normal_(parameter, std=self.recipe.init_std)
+            self.hold_zero_rows()
+
+    @torch.no_grad()
+    def hold_zero_rows(self) -> None:
+        """Put nil and the unknown word back to zero, as training does after every step."""
+        for table in self.tables:
+            table[..., NIL, :] = 0
+            table[..., self._num_ages + UNKNOWN, :] = 0
+
+    def forward(
+        self, batch: Batch, *, softmax: bool = True, need_weights: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Scores of all answers: [(R,) B, rows], and attention [(R,) B, hops, N] when asked.
+
+        ``softmax=False`` leaves out the softmax of the memory (linear start). A word's row is
+        that of its id after the ages: `word_scores` takes the rows of words out.
+        """
+        query_place, a_places, c_places, answer_place = self._places
+        used = sorted({*a_places, *c_places})
+        banks = {place: self._bank(batch.statements, self.tables[place]) for place in used}
+        asked = batch.questions.embed(self._words(self.tables[query_place]))
+        query = _rows(asked, batch.question)
+        mask = None
+        if self.recipe.mask_empty_slots:
+            slot = torch.arange(batch.slots.shape[-1], device=query.device)
+            mask = slot >= batch.lengths.unsqueeze(-1)
+        attention = []
+        for a_place, c_place in zip(a_places, c_places, strict=True):
+            read, weights = self._hop(query, banks[a_place], banks[c_place], batch, mask, softmax)
+            query = read + (query if self.hop_map is None else query @ self.hop_map.mT)
+            query = query.relu() if self.recipe.relu else query
+            attention.append(weights)
+        scores = query @ self.tables[answer_place].mT
+        return scores, torch.stack(attention, dim=-2) if need_weights else None
+
+    def word_scores(self, scores: Tensor) -> Tensor:
+        """The columns of `forward`'s scores that are words: [..., words], from word id 2 on.
+
+        Nil, ages and the unknown word take part in the softmax, as in the authors' code, but
+        are no answer.
+        """
+        return scores[..., self._num_ages + UNKNOWN + 1 :]
+
+    def answer_rows(self, answers: Tensor) -> Tensor:
+        """Rows of the tables for word ids of answers; negative ids stay as they are."""
+        return torch.where(answers < 0, answers, answers + self._num_ages)
+
+    def _bank(self, statements: Sentences, table: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Embedded statements [(R,) U, d], and ages [(R,) T + 1, d] whose row 0 is nil."""
+        embedded = statements.embed(self._words(table))
+        if not self._num_ages:
+            return embedded, None
+        weight = self.encoder.weights.of_age()
+        by_age = table[..., : self._num_ages + 1, :]
+        return embedded, by_age * (weight.to(table) if isinstance(weight, Tensor) else weight)
+
+    def _words(self, table: Tensor) -> Tensor:
+        return table[..., self._num_ages + 1 :, :]
+
+    def _hop(
+        self,
+        query: Tensor,
+        keys: tuple[Tensor, Tensor | None],
+        values: tuple[Tensor, Tensor | None],
+        batch: Batch,
+        mask: Tensor | None,
+        softmax: bool,
+    ) -> tuple[Tensor, Tensor]:
+        bias = None
+        if keys[1] is not None:
+            bias = (query @ keys[1].mT).gather(-1, batch.ages)
+        read, weights = ops.read(
+            query,
+            keys[0].unsqueeze(-3),
+            values[0].unsqueeze(-3),
+            slots=batch.slots,
+            padding_mask=mask,
+            score_bias=bias,
+            softmax=softmax,
+            need_weights=True,
+        )
+        if values[1] is not None:
+            by_age = weights.new_zeros(*weights.shape[:-1], values[1].shape[-2])
+            read = read + by_age.scatter_add(-1, batch.ages, weights) @ values[1]
+        return read, weights
+
+    def batch_of(self, encoded: Encoded, rows: slice | Tensor = slice(None)) -> Batch:
+        """Encoded examples as they are asked in use: no noise."""
+        lengths, slots = encoded.lengths[rows], encoded.slots[rows]
+        return Batch(
+            encoded.statements,
+            encoded.questions,
+            slots,
+            ages(lengths, slots.shape[-1]),
+            lengths,
+            encoded.question[rows],
+        )
+
+    def pick(self, restart: int) -> "MemN2N":
+        """A copy of one of the restarts, without the leading axis."""
+        device = self.tables[0].device
+        model = MemN2N(self.vocabulary, self.recipe, self.sizes, device=device)
+        model.load_state_dict({name: w[restart] for name, w in self.state_dict().items()})
+        return model.eval()
+
+    @torch.inference_mode()
+    def answer(self, story: str | Sequence[str], question: str) -> Answer:
+        """Answer one question about a story.
+
+        Args:
+            story: sentences in order, oldest first; or one text, which is split at line ends
+                and after ``.``, ``!`` and ``?``. May be empty.
+            question: the question.
+
+        Raises:
+            ValueError: not text, or a question without a word.
+        """
+        sentences = _sentences(story)
+        if not isinstance(question, str) or not split_words(question):
+            raise ValueError(f"answer: question needs a text with a word, got {question!r:.60}")
+        encoded = self.encoder.encode([Example(sentences, question, "")])
+        scores, attention = self(
+            self.batch_of(encoded.at(self.tables[0].device)), need_weights=True
+        )
+        return self._said(scores[0], attention[0], sentences, question)
+
+    def _said(
+        self, scores: Tensor, attention: Tensor, sentences: tuple[str, ...], question: str
+    ) -> Answer:
+        shares = self.word_scores(scores.softmax(-1))
+        best = shares.topk(min(1 + _RUNNERS_UP, len(shares)))
+        ids = [index + UNKNOWN + 1 for index in best.indices.tolist()]
+        ranked = list(zip(map(self.vocabulary.word, ids), best.values.tolist(), strict=True))
+        in_memory = min(len(sentences), self.sizes.memory_slots)
+        columns = torch.zeros(attention.shape[0], len(sentences))
+        if in_memory:
+            columns[:, -in_memory:] = attention[:, :in_memory].cpu()
+        words = [word for text in (*sentences, question) for word in split_words(text)]
+        unknown = dict.fromkeys(word for word in words if word not in self.vocabulary)
+        return Answer(
+            question=question,
+            answer=ranked[0][0],
+            probability=ranked[0][1],
+            runners_up=tuple(ranked[1:]),
+            sentences=sentences,
+            attention=columns,
+            unknown_words=tuple(unknown),
+        )
+
+    def to_files(self) -> dict[str, bytes]:
+        """The model as the files of a checkpoint: weights, recipe, vocabulary."""
+        words = {"schema": 1, **self.sizes._asdict(), "words": self.vocabulary.to_json()}
+        return {
+            _WEIGHTS: to_tensors(self.state_dict()),
+            _RECIPE: to_json({"schema": 1, "recipe": self.recipe.to_json()}),
+            _VOCABULARY: to_json(words),
+        }
+
+    def save(self, folder: str | Path) -> None:
+        """Write the model as a new folder, which `load` reads."""
+        write_checkpoint(Path(folder), self.to_files())
+
+    @classmethod
+    def load(cls, run: str | Path) -> "MemN2N":
+        """The model of a run, from its path or its name under ``runs/``.
+
+        Raises:
+            MemhopError: no such run, or its files are not as they were written.
+        """
+        folder = find_checkpoint(run)
+        return cls.from_files(read_checkpoint(folder), folder)
+
+    @classmethod
+    def from_files(cls, files: dict[str, bytes], folder: Path) -> "MemN2N":
+        """The model in the files of a checkpoint; ``folder`` is named in errors."""
+        recipe, vocabulary, sizes = read_settings(files, folder)
+        model = cls(vocabulary, recipe, sizes, device="meta")
+        shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+        weights = from_tensors(part(files, _WEIGHTS, folder), shapes, folder / _WEIGHTS)
+        model.load_state_dict(weights, assign=True)
+        return model.eval()
+
+    def extra_repr(self) -> str:
+        return f"{len(self.vocabulary)} words, {self.sizes.memory_slots} slots, {self.restarts=}"
+
+
+def read_settings(files: dict[str, bytes], folder: Path) -> tuple[Recipe, Vocabulary, Sizes]:
+    """Recipe, vocabulary and sizes of a checkpoint, each checked."""
+    recipe = from_json(part(files, _RECIPE, folder), folder / _RECIPE)
+    words = from_json(part(files, _VOCABULARY, folder), folder / _VOCABULARY)
+    for name, content in ((_RECIPE, recipe), (_VOCABULARY, words)):
+        if content.get("schema") != 1:
+            raise MemhopError(f"{folder / name}: needs schema 1, got {content.get('schema')!r:.60}")
+    try:
+        settings = Recipe.from_json(recipe.get("recipe"))
+        vocabulary = Vocabulary.from_json(words.get("words"))
+        sizes = Sizes(*(_count(words, field) for field in Sizes._fields))
+    except MemhopError as error:
+        raise MemhopError(f"{folder}: {error}") from error
+    if len(vocabulary) < 3:
+        raise MemhopError(f"{folder / _VOCABULARY}: needs at least 1 word, has none")
+    return settings, vocabulary, sizes
+
+
+def _count(content: dict[str, object], name: str) -> int:
+    value = content.get(name)
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 1_000_000:
+        raise MemhopError(f"{name} must be a whole number from 1 to 1000000, not {value!r:.60}")
+    return value
+
+
+def _rows(bank: Tensor, rows: Tensor) -> Tensor:
+    """Rows of a bank [(R,) U, d] by index [(R,) B] -> [(R,) B, d]."""
+    index = rows.unsqueeze(-1).expand(*rows.shape, bank.shape[-1])
+    return bank.gather(-2, index)
+
+
+def _sentences(story: str | Sequence[str]) -> tuple[str, ...]:
+    if isinstance(story, str):
+        return tuple(split_sentences(story))
+    if not isinstance(story, Sequence) or not all(isinstance(item, str) for item in story):
+        raise ValueError("answer: story needs a text or a list of sentences")
+    return tuple(story)

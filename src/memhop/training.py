@@ -1,0 +1,374 @@
+"""Training of text models: R restarts at once, linear start, annealing, clipping.
+
+The protocol is the paper's: R models from R random starts, of which the one with the lowest
+error on its own training questions is kept. They are one model with one more axis, and draw from
+generators of their own, named by (seed, restart, epoch): restart r is the same whatever R is, and
+a training that goes on from a checkpoint is the one that never stopped.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from memhop.errors import MemhopError
+from memhop.evaluation import score
+from memhop.example import Example
+from memhop.recipe import Recipe
+from memhop.text.encoding import Encoded, Sizes, training_vocabulary
+from memhop.text.memn2n import Batch, MemN2N, ages
+from memhop.text.noise import draw_ages, with_empty_memories, with_time_noise
+from memhop.training_run import Metric, RestartScore, State, TrainingRun
+from memhop.vocabulary import UNKNOWN
+
+_WEIGHTS, _EPOCHS, _SPLIT = 0, 1, 2  # which of a restart's generators
+_EVERY_EPOCHS, _EVERY_SECONDS = 10, 30.0  # a checkpoint at the latest after
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a training says of itself after each epoch.
+
+    Attributes:
+        epoch, epochs: this one, from 1, and how many there are.
+        metrics: one for each restart.
+        diverged: restarts that met a loss that is not finite, with the epoch of it.
+    """
+
+    epoch: int
+    epochs: int
+    metrics: tuple[Metric, ...]
+    diverged: dict[int, int]
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """A finished training.
+
+    Attributes:
+        model: the restart that was kept.
+        restarts: how every restart ended, in order.
+        kept: index of the one that was kept.
+        seconds: time of all epochs, those before a resume too.
+    """
+
+    model: MemN2N
+    restarts: tuple[RestartScore, ...]
+    kept: int
+    seconds: float
+
+    @property
+    def best(self) -> RestartScore:
+        """The score of the restart that was kept."""
+        return self.restarts[self.kept]
+
+
+def train(
+    train_examples: Sequence[Example],
+    test_examples: Sequence[Example] = (),
+    *,
+    recipe: Recipe | None = None,
+    restarts: int = 10,
+    seed: int = 0,
+    run: str | Path | None = None,
+    resume: bool = False,
+    on_progress: Callable[[Progress], None] | None = None,
+    device: str | torch.device = "cpu",
+) -> TrainingResult:
+    """Train a `MemN2N` on examples.
+
+    Kept is the restart with the lowest error on the part that was trained on, without noise,
+    after the last epoch; ties go to the lower loss (section 4.2). Test questions are only
+    scored, once, at the end.
+
+    Args:
+        train_examples: at least one. Vocabulary, longest sentence and answers come from here.
+        test_examples: scored for every restart; may be empty.
+        recipe: settings; None is ``Recipe.paper()``.
+        restarts: R, at least 1.
+        seed: from 0 on. Same seed, same number of threads, same machine: same bits.
+        run: folder for checkpoints; None keeps nothing on disk.
+        resume: go on from the newest checkpoint in ``run``, or start where there is none.
+        on_progress: called after every epoch.
+
+    Raises:
+        MemhopError: no examples, a number out of range, a run that exists (without
+            ``resume``) or is of other data or settings (with it), or every restart diverged.
+        KeyboardInterrupt: passed on after a last checkpoint of the epochs that are done.
+    """
+    recipe = recipe or Recipe.paper()
+    for name, value, least in (("restarts", restarts, 1), ("seed", seed, 0)):
+        if not isinstance(value, int) or value < least:
+            raise MemhopError(f"{name} must be a whole number from {least}, not {value!r}")
+    if not train_examples:
+        raise MemhopError("training needs at least 1 example, got none")
+    question = _fingerprint(train_examples, test_examples, recipe, restarts, seed)
+    folder = TrainingRun.open(run, question, resume=resume)
+    if folder is not None and (ended := folder.finished()):
+        model, state, scores = ended
+        return TrainingResult(model, scores, _kept(scores), state.seconds)
+    trainer = _Trainer(train_examples, recipe, restarts, seed, torch.device(device))
+    if folder is not None:
+        folder.restore(trainer.model, trainer.state)
+    _run_epochs(trainer, folder, on_progress)
+    scores = trainer.scores(test_examples)
+    kept = _kept(scores)
+    scores = tuple(replace(one, kept=one.restart == kept) for one in scores)
+    model = trainer.model.pick(kept)
+    if folder is not None:
+        folder.finish(model, trainer.state, scores)
+    return TrainingResult(model, scores, kept, trainer.state.seconds)
+
+
+def learning_rate(recipe: Recipe, epoch: int) -> float:
+    """The rate of an epoch, from 0 on: constant in the linear start, then halved.
+
+    >>> [learning_rate(Recipe.paper(), epoch) for epoch in (0, 19, 20, 43, 44, 119)]
+    [0.005, 0.005, 0.005, 0.005, 0.0025, 0.0003125]
+    """
+    after_start = epoch - recipe.linear_start_epochs + 1
+    if after_start <= 0 or not recipe.halve_every:
+        return recipe.learning_rate
+    return recipe.learning_rate * 0.5 ** (after_start // recipe.halve_every)
+
+
+@torch.no_grad()
+def clip_spectral_(gradient: Tensor, limit: float) -> None:
+    """Scale each matrix [..., rows, d] whose spectral norm is above ``limit`` down to it, in place.
+
+    Singular values cost most, so two bounds come first: the norm is at most the Frobenius norm
+    of G, and its square at most that of G^T G. Matrices that are not finite are left alone.
+    """
+    matrices = gradient.view(-1, *gradient.shape[-2:])
+    frobenius = torch.linalg.vector_norm(matrices, dim=(-2, -1))
+    suspects = ((frobenius > limit) & frobenius.isfinite()).nonzero().flatten()
+    if not len(suspects):
+        return
+    large = matrices[suspects].double()
+    squared = large.mT @ large
+    over = torch.linalg.vector_norm(squared, dim=(-2, -1)) > limit**2
+    spectral = torch.linalg.eigvalsh(squared[over])[:, -1].sqrt()
+    matrices[suspects[over]] *= (limit / spectral).clamp_(max=1).to(gradient.dtype)[:, None, None]
+
+
+class _Draws(NamedTuple):
+    """What an epoch is trained on: each tensor starts with the axes [steps, R, batch]."""
+
+    slots: Tensor
+    ages: Tensor
+    lengths: Tensor
+    question: Tensor
+    answers: Tensor
+
+
+class _Trainer:
+    """R restarts and the examples they learn from."""
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        recipe: Recipe,
+        restarts: int,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        self.recipe, self.seed, self.device = recipe, seed, device
+        sizes = Sizes.of(examples, recipe)
+        vocabulary = training_vocabulary(examples)
+        self.model = MemN2N(vocabulary, recipe, sizes, restarts=restarts, device=device)
+        self.state = State(epoch=0, seconds=0.0, diverged={}, metrics=[])
+        self._draw_weights(restarts)
+        training, held_out = self._split(examples)
+        self.training, self.held_out = self._encoded(training), self._encoded(held_out)
+        self.steps = max(1, len(training) // recipe.batch_size)
+
+    @property
+    def restarts(self) -> range:
+        return range(self.model.restarts or 1)
+
+    def _random(self, use: int, *path: int) -> np.random.Generator:
+        return np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, use, *path])))
+
+    @torch.no_grad()
+    def _draw_weights(self, restarts: int) -> None:
+        generators = [self._random(_WEIGHTS, restart) for restart in range(restarts)]
+        for weight in self.model.parameters():
+            for one, random in zip(weight, generators, strict=True):
+                drawn = random.standard_normal(one.shape, dtype=np.float32)
+                one.copy_(torch.from_numpy(drawn * np.float32(self.recipe.init_std)))
+        self.model.hold_zero_rows()
+
+    def _split(self, examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
+        order = np.arange(len(examples))
+        if self.recipe.held_out == "random":
+            order = self._random(_SPLIT).permutation(order)
+        cut = len(examples) - int(len(examples) * self.recipe.validation_share)
+        chosen = [examples[index] for index in order]
+        return chosen[:cut], chosen[cut:]
+
+    def _encoded(self, examples: Sequence[Example]) -> Encoded:
+        return self.model.encoder.encode(examples).at(self.device)
+
+    def run_epoch(self) -> tuple[Metric, ...]:
+        """Train one epoch; the metrics of the restarts in it."""
+        epoch = self.state.epoch
+        rate, softmax = learning_rate(self.recipe, epoch), epoch >= self.recipe.linear_start_epochs
+        draws = self._draw_epoch(epoch)
+        wrong = torch.zeros(len(self.restarts), device=self.device)
+        losses = torch.zeros(len(self.restarts), device=self.device)
+        for step in range(self.steps):
+            loss, missed = self._step(_Draws(*(tensor[step] for tensor in draws)), rate, softmax)
+            losses += loss
+            wrong += missed
+        self._set_aside_diverged(losses, epoch)
+        held_out, _ = score(self.model, self.held_out)
+        asked = self.steps * self.recipe.batch_size
+        rows = zip((losses / asked).tolist(), (wrong * 100 / asked).tolist(), held_out.tolist(),
+                   strict=True)  # fmt: skip
+        has_held_out = len(self.held_out.answers) > 0
+        return tuple(
+            Metric(epoch + 1, restart, rate, softmax, *row[:2], row[2] if has_held_out else None)
+            for restart, row in enumerate(rows)
+        )
+
+    def _step(self, draws: _Draws, rate: float, softmax: bool) -> tuple[Tensor, Tensor]:
+        """One step of descent on the loss summed over the batch; loss and mistakes [R]."""
+        banks = self.training.statements, self.training.questions
+        batch = Batch(*banks, draws.slots, draws.ages, draws.lengths, draws.question)
+        scores, _ = self.model(batch, softmax=softmax)
+        rows = self.model.answer_rows(draws.answers)
+        losses = functional.cross_entropy(
+            scores.flatten(0, -2), rows.flatten(), reduction="none"
+        ).view(rows.shape)
+        weights = list(self.model.parameters())
+        gradients = torch.autograd.grad(losses.sum(), weights)
+        with torch.no_grad():
+            for weight, gradient in zip(weights, gradients, strict=True):
+                if self.recipe.clip_norm:
+                    clip_spectral_(gradient, self.recipe.clip_norm)
+                weight.sub_(gradient, alpha=rate)
+            self.model.hold_zero_rows()
+            guesses = self.model.word_scores(scores).argmax(-1) + UNKNOWN + 1
+            return losses.detach().sum(-1), (guesses != draws.answers).sum(-1)
+
+    def _draw_epoch(self, epoch: int) -> _Draws:
+        drawn = [self._draw_restart(self._random(_EPOCHS, r, epoch)) for r in self.restarts]
+        return _Draws(*(torch.stack(part, dim=1).to(self.device) for part in zip(*drawn, strict=True)))
+
+    def _draw_restart(self, random: np.random.Generator) -> _Draws:
+        count, size = len(self.training.answers), self.recipe.batch_size
+        rows = torch.from_numpy(random.integers(0, count, self.steps * size)).to(self.device)
+        slots, lengths = self.training.slots[rows], self.training.lengths[rows]
+        if self.recipe.noise == "none":
+            age = ages(lengths, slots.shape[-1])
+        else:
+            known, most = lengths.cpu().numpy(), self.model.sizes.memory_slots
+            drawn, reach = draw_ages(known, slots.shape[-1], self.recipe.noise_share, random)
+            if self.recipe.noise == "time":
+                age = with_time_noise(drawn, most)
+            else:
+                slots, age, lengths = with_empty_memories(slots.cpu(), drawn, reach, most)
+        parts = (slots, age, lengths, self.training.question[rows], self.training.answers[rows])
+        return _Draws(*(part.view(self.steps, size, *part.shape[1:]) for part in parts))
+
+    @torch.no_grad()
+    def _set_aside_diverged(self, losses: Tensor, epoch: int) -> None:
+        """Note the restarts that are not finite any more, and rest them at zero."""
+        for restart in self.restarts:
+            weights = [weight[restart] for weight in self.model.parameters()]
+            finite = losses[restart].isfinite() and all(w.isfinite().all() for w in weights)
+            if not finite and restart not in self.state.diverged:
+                self.state.diverged[restart] = epoch + 1
+            if restart in self.state.diverged:
+                for weight in weights:
+                    weight.zero_()
+
+    def scores(self, test_examples: Sequence[Example]) -> tuple[RestartScore, ...]:
+        """How each restart does on the three parts, without noise."""
+        error, loss = score(self.model, self.training)
+        parts = [self.held_out, self._encoded(test_examples)]
+        held_out, test = (
+            score(self.model, part)[0].tolist() if len(part.answers) else [None] * len(error)
+            for part in parts
+        )
+        return tuple(
+            RestartScore(restart, None, None, None, None, self.state.diverged[restart])
+            if restart in self.state.diverged
+            else RestartScore(
+                restart, error[restart].item(), loss[restart].item(), held_out[restart], test[restart]
+            )
+            for restart in self.restarts
+        )
+
+
+def _run_epochs(
+    trainer: _Trainer, folder: TrainingRun | None, on_progress: Callable[[Progress], None] | None
+) -> None:
+    """All epochs that are left, with checkpoints; one more checkpoint when interrupted."""
+    model, state, recipe = trainer.model, trainer.state, trainer.recipe
+    epochs = recipe.linear_start_epochs + recipe.epochs
+    last = time.perf_counter()
+
+    def checkpoint() -> None:
+        if folder is not None:
+            folder.write(model, state, _kept(trainer.scores(())))
+
+    while state.epoch < epochs:
+        before = {name: weight.clone() for name, weight in model.state_dict().items()}
+        started, diverged = time.perf_counter(), dict(state.diverged)
+        try:
+            metrics = trainer.run_epoch()
+        except KeyboardInterrupt:
+            model.load_state_dict(before)
+            state.diverged = diverged
+            checkpoint()
+            raise
+        state.epoch += 1
+        state.seconds += time.perf_counter() - started
+        state.metrics.extend(metrics)
+        if on_progress is not None:
+            on_progress(Progress(state.epoch, epochs, metrics, dict(state.diverged)))
+        due = state.epoch % _EVERY_EPOCHS == 0 or time.perf_counter() - last > _EVERY_SECONDS
+        if due and state.epoch < epochs:
+            checkpoint()
+            last = time.perf_counter()
+
+
+def _kept(scores: Sequence[RestartScore]) -> int:
+    """The restart to keep: lowest training error, ties by loss, never one that diverged."""
+    ranked = [
+        (one.train_error, one.train_loss, one.restart)
+        for one in scores
+        if one.train_error is not None and one.train_loss is not None
+    ]
+    if not ranked:
+        first = min(one.diverged or 0 for one in scores)
+        raise MemhopError(
+            f"the loss of all {len(scores)} restarts became infinite, first in epoch {first}: "
+            "try a lower learning_rate"
+        )
+    return min(ranked)[2]
+
+
+def _fingerprint(
+    train_examples: Sequence[Example],
+    test_examples: Sequence[Example],
+    recipe: Recipe,
+    restarts: int,
+    seed: int,
+) -> dict[str, object]:
+    """What a training is the answer to: a resumed one must have the same."""
+    digest = hashlib.sha256()
+    for part in (train_examples, test_examples):
+        for example in part:
+            digest.update(repr(tuple(example)).encode())
+        digest.update(b"\n")
+    data = digest.hexdigest()
+    return {"data": data, "recipe": recipe.to_json(), "restarts": restarts, "seed": seed}

@@ -1,0 +1,202 @@
+"""A training on disk: its checkpoints, and going on from them."""
+
+import csv
+import io
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from memhop.checkpoint import (
+    from_json,
+    from_tensors,
+    part,
+    read_checkpoint,
+    to_json,
+    to_tensors,
+    write_checkpoint,
+)
+from memhop.errors import MemhopError
+from memhop.runs import checkpoint_folder, drop_older_checkpoints, newest_checkpoint
+from memhop.text.memn2n import MemN2N
+
+_TRAINING, _RESTARTS, _METRICS = "training.json", "restarts.safetensors", "metrics.csv"
+
+
+class Metric(NamedTuple):
+    """One epoch of one restart.
+
+    Attributes:
+        epoch: from 1 on.
+        restart: from 0 on.
+        learning_rate: the rate of this epoch.
+        softmax: False in the linear start.
+        loss: mean over the questions drawn, with noise, while the weights moved.
+        train_error: percent wrong among these.
+        validation_error: percent wrong of the held-out questions after the epoch; None
+            where none are held out.
+    """
+
+    epoch: int
+    restart: int
+    learning_rate: float
+    softmax: bool
+    loss: float
+    train_error: float
+    validation_error: float | None
+
+
+@dataclass(frozen=True)
+class RestartScore:
+    """How a restart ended; errors in percent, without noise; None where there was no question.
+
+    Attributes:
+        restart: from 0 on.
+        train_error, train_loss: on the part that was trained on.
+        validation_error: on the part held out.
+        test_error: on the test questions.
+        diverged: None, or the epoch in which the loss was not finite (then no error is given).
+        kept: whether the training's model is this one.
+    """
+
+    restart: int
+    train_error: float | None
+    train_loss: float | None
+    validation_error: float | None
+    test_error: float | None
+    diverged: int | None = None
+    kept: bool = False
+
+
+@dataclass
+class State:
+    """How far a training is, beside the weights."""
+
+    epoch: int
+    seconds: float
+    diverged: dict[int, int]
+    metrics: list[Metric]
+
+
+class TrainingRun:
+    """The folder of a training.
+
+    Each checkpoint holds the best model so far, as `MemN2N.save` writes it, ``metrics.csv``
+    (a row an epoch and restart), ``training.json``, and, until the end, all restarts in
+    ``restarts.safetensors``.
+    """
+
+    def __init__(self, folder: Path, question: dict[str, object]) -> None:
+        self.folder = folder
+        self._question = question
+
+    @classmethod
+    def open(
+        cls, folder: str | Path | None, question: dict[str, object], *, resume: bool
+    ) -> Self | None:
+        """The run in ``folder``; ``question`` is what a resumed training must have asked too."""
+        if folder is None:
+            return None
+        run = cls(Path(folder), question)
+        begun = newest_checkpoint(run.folder)
+        if begun is None:
+            return run
+        if not resume:
+            raise MemhopError(f"{folder}: a run is there already: resume it, or name another")
+        asked = run._read(begun)[1].get("question")
+        if asked != question:
+            known = asked if isinstance(asked, dict) else {}
+            differing = [name for name in question if known.get(name) != question[name]]
+            raise MemhopError(f"{folder}: cannot go on with another {' and '.join(differing)}")
+        return run
+
+    def _read(self, checkpoint: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
+        files = read_checkpoint(checkpoint)
+        content = part(files, _TRAINING, checkpoint)
+        return files, from_json(content, checkpoint / _TRAINING)
+
+    def finished(self) -> tuple[MemN2N, State, tuple[RestartScore, ...]] | None:
+        """The model, state and scores of a training that came to its end."""
+        checkpoint = newest_checkpoint(self.folder)
+        if checkpoint is None:
+            return None
+        files, training = self._read(checkpoint)
+        if not training.get("finished"):
+            return None
+        try:
+            scores = tuple(RestartScore(**score) for score in training["scores"])
+            state = _state(training, [])
+        except (KeyError, TypeError, ValueError) as error:
+            raise MemhopError(f"{checkpoint / _TRAINING}: not as it was written") from error
+        return MemN2N.from_files(files, checkpoint), state, scores
+
+    def restore(self, model: MemN2N, state: State) -> None:
+        """Put all restarts and the state back to where the newest checkpoint left them."""
+        checkpoint = newest_checkpoint(self.folder)
+        if checkpoint is None:
+            return
+        files, training = self._read(checkpoint)
+        shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+        content = part(files, _RESTARTS, checkpoint)
+        model.load_state_dict(from_tensors(content, shapes, checkpoint / _RESTARTS))
+        try:
+            metrics = _metrics(part(files, _METRICS, checkpoint).decode())
+            restored = _state(training, metrics)
+        except (KeyError, TypeError, ValueError) as error:
+            raise MemhopError(f"{checkpoint}: not as it was written") from error
+        for field in fields(State):
+            setattr(state, field.name, getattr(restored, field.name))
+
+    def write(self, model: MemN2N, state: State, kept: int) -> None:
+        """A checkpoint of a training that goes on."""
+        self._write(model.pick(kept), state, {"finished": False}, {
+            _RESTARTS: to_tensors(model.state_dict())
+        })  # fmt: skip
+
+    def finish(self, model: MemN2N, state: State, scores: tuple[RestartScore, ...]) -> None:
+        """The last checkpoint: the model that was kept, and how all restarts ended."""
+        ended = {"finished": True, "scores": [asdict(score) for score in scores]}
+        self._write(model, state, ended, {})
+
+    def _write(
+        self, best: MemN2N, state: State, more: dict[str, object], files: dict[str, bytes]
+    ) -> None:
+        folder = checkpoint_folder(self.folder, state.epoch)
+        if folder.exists():  # interrupted again before an epoch was through
+            return
+        training = {
+            "schema": 1,
+            "epoch": state.epoch,
+            "seconds": state.seconds,
+            "diverged": {str(restart): epoch for restart, epoch in state.diverged.items()},
+            "question": self._question,
+        }
+        files = files | best.to_files() | {
+            _TRAINING: to_json(training | more),
+            _METRICS: _csv(state.metrics),
+        }  # fmt: skip
+        write_checkpoint(folder, files)
+        drop_older_checkpoints(self.folder)
+
+
+def _state(training: dict[str, Any], metrics: list[Metric]) -> State:
+    diverged = {int(restart): int(epoch) for restart, epoch in training["diverged"].items()}
+    return State(int(training["epoch"]), float(training["seconds"]), diverged, metrics)
+
+
+def _csv(metrics: list[Metric]) -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(Metric._fields)
+    for metric in metrics:
+        values = metric._replace(softmax=int(metric.softmax))
+        writer.writerow("" if value is None else value for value in values)
+    return text.getvalue().encode()
+
+
+def _metrics(text: str) -> list[Metric]:
+    rows = list(csv.reader(io.StringIO(text)))
+    return [
+        Metric(int(row[0]), int(row[1]), float(row[2]), row[3] == "1", float(row[4]),
+               float(row[5]), float(row[6]) if row[6] else None)
+        for row in rows[1:]
+    ]  # fmt: skip
