@@ -219,3 +219,51 @@ def check_weights(
         if not fits:
             dims = f"D = {memory_dim} from the query and I = {input_dim} from the memories"
             refuse("multi_hop", f"{name} {sizes}, {dims}", {**given, name: weight})
+
+
+def check_layer_sizes(layer: str, **sizes: int | None) -> None:
+    """Every size is an integer of at least 1; None is a size not asked for."""
+    for name, size in sizes.items():
+        if size is not None and (not isinstance(size, int) or size < 1):
+            came = ", ".join(f"{name}={size!r}" for name, size in sizes.items())
+            raise ValueError(f"{layer} needs {name} to be an integer of at least 1; got {came}")
+
+
+def check_layer_inputs(
+    layer: str,
+    query_dim: int,
+    query: Tensor,
+    memories: Tensor,
+    mask: Tensor | None,
+    weight: Tensor,
+    num_memories: int | None = None,
+) -> None:
+    """The inputs fit each other and the layer; ``weight`` [_, input_dim] is one of its own."""
+    floating = {"query": query, "memories": memories, "weights": weight}
+    given = {"query": query, "memories": memories, "memory_padding_mask": mask}
+    check_tensors(layer, {**given, **floating})
+    input_dim = weight.shape[1]
+    batched = query.dim() == 2
+    if (
+        query.dim() not in (1, 2)
+        or memories.dim() not in ((2, 3) if batched else (2,))
+        or query.shape[-1] != query_dim
+        or memories.shape[-1] != input_dim
+        or (memories.dim() == 3 and memories.shape[0] != query.shape[0])
+    ):
+        needed = (
+            f"query [B, {query_dim}] with memories [B, N, {input_dim}] or [N, {input_dim}], "
+            f"or query [{query_dim}] with memories [N, {input_dim}]"
+        )
+        refuse(layer, needed, given)
+    num_slots = memories.shape[-2]
+    if num_memories is not None and num_slots != num_memories:
+        refuse(layer, f"{num_memories} slots (num_memories), not {num_slots}", given)
+    if mask is not None:
+        shape = (*query.shape[:-1], num_slots)
+        shared = (num_slots,) if memories.dim() == 2 else shape
+        if mask.dtype != torch.bool or (mask.shape != shape and mask.shape != shared):
+            choices = f"{list(shape)}" + (f" or {list(shared)}" if shared != shape else "")
+            needed = f"memory_padding_mask {choices} of bool (True = ignore that slot)"
+            refuse(layer, needed, given)
+    result_dtype(layer, floating)

@@ -1,0 +1,401 @@
+"""Multi-hop memory as layers: ``MemoryHop``, ``MultiHop`` and ``MemoryNetwork``.
+
+They hold the weights; what they compute is ``memhop.ops.multi_hop``. After "End-To-End Memory
+Networks", arXiv 1503.08895, sections 2 and 4.1.
+
+All three take a batch of queries with a memory each, one memory for the whole batch, which is
+never copied, or one query alone:
+
+    query [B, D] and memories [B, N, input_dim], memory_padding_mask [B, N]
+    query [B, D] and memories [N, input_dim],    memory_padding_mask [N] or [B, N]
+    query [D]    and memories [N, input_dim],    memory_padding_mask [N]; no batch axis comes out
+
+B = 0 and N = 0 are allowed. Where a row has no readable slot a hop adds nothing to its query: all
+its weights are zero and so are the gradients through them. What an ignored slot holds must still
+be finite. Results have the dtype of the inputs and weights, which is one (float32, float64,
+bfloat16 or float16; the half types are computed in float32). Under ``torch.autocast`` the dtypes
+may differ, the memory is read as it is, and results have autocast's dtype, as those of
+``torch.nn.Linear`` do.
+"""
+
+import math
+from functools import partial
+from itertools import pairwise
+from typing import Literal, Self, TypedDict, Unpack, get_args
+
+import torch
+from torch import Tensor, nn
+
+from memhop import ops
+from memhop.ops import checks
+
+__all__ = ["HopOptions", "MemoryHop", "MemoryNetwork", "MultiHop", "Tying"]
+
+Tying = Literal["none", "adjacent", "layerwise"]
+Result = Tensor | tuple[Tensor, Tensor]
+
+
+class HopOptions(TypedDict, total=False):
+    """The options of ``MultiHop`` that ``MemoryNetwork`` hands on to its hops."""
+
+    tying: Tying
+    bias: bool
+    relu: bool
+    softmax: bool
+    temporal_slots: int | None
+
+
+class EmbeddingTable(nn.Module):
+    """The weights of one embedding of the memory, A or C: those of a ``torch.nn.Linear`` from
+    input_dim to memory_dim and, where asked for, a row to add for each age of a slot.
+    """
+
+    bias: nn.Parameter | None
+    temporal: nn.Parameter | None
+
+    def __init__(
+        self,
+        input_dim: int,
+        memory_dim: int,
+        bias: bool,
+        temporal_slots: int | None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+
+        def parameter(*shape: int) -> nn.Parameter:
+            return nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+
+        self.weight = parameter(memory_dim, input_dim)
+        self.bias = parameter(memory_dim) if bias else None
+        self.temporal = None if temporal_slots is None else parameter(temporal_slots, memory_dim)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Weight and bias as in ``torch.nn.Linear``, temporal from N(0, 0.1) as in the paper."""
+        bound = 1 / math.sqrt(self.weight.shape[1])
+        nn.init.uniform_(self.weight, -bound, bound)
+        if self.bias is not None:
+            nn.init.uniform_(self.bias, -bound, bound)
+        if self.temporal is not None:
+            nn.init.normal_(self.temporal, std=0.1)
+
+    def extra_repr(self) -> str:
+        memory_dim, input_dim = self.weight.shape
+        temporal_slots = None if self.temporal is None else self.temporal.shape[0]
+        has_bias = self.bias is not None
+        return f"{input_dim}, {memory_dim}, bias={has_bias}, temporal_slots={temporal_slots}"
+
+
+def table_of(module: nn.Module) -> ops.Table:
+    """The weights of an ``EmbeddingTable`` in the form that ``ops.multi_hop`` takes."""
+    assert isinstance(module, EmbeddingTable)
+    return ops.Table(module.weight, module.bias, module.temporal)
+
+
+class MemoryHop(nn.Module):
+    """One hop: a query attends to the slots of a memory, reads them, and is updated.
+
+        p_i = softmax_i(q . (A m_i + a)),    q <- q + sum_i p_i (C m_i + c)
+
+    Section 2.1 of arXiv 1503.08895; the state dict has ``embed_a.*`` and ``embed_c.*``, both in
+    the form of ``torch.nn.Linear``. For shapes, dtypes and empty memories see the module.
+
+    Args:
+        input_dim: size of a slot.
+        memory_dim: size of the query.
+        bias: whether there are a and c.
+        relu: apply ReLU to the updated query.
+        softmax: False takes the scores themselves as p (linear start, section 4.2). This is an
+            attribute too, to be set between one call and the next.
+        temporal_slots: T adds T_A(i) to A m_i and T_C(i) to C m_i, two tables ``embed_a.temporal``
+            and ``embed_c.temporal`` [T, memory_dim]; row 0 is for the last slot that is not
+            ignored, row 1 for the one before it, and the last row for all older (section 4.1).
+        device, dtype: of the weights.
+
+    >>> hop = MemoryHop(input_dim=8, memory_dim=4)
+    >>> query, attention = hop(torch.randn(2, 4), torch.randn(2, 5, 8), need_weights=True)
+    >>> query.shape, attention.shape
+    (torch.Size([2, 4]), torch.Size([2, 5]))
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        memory_dim: int = 128,
+        *,
+        bias: bool = True,
+        relu: bool = False,
+        softmax: bool = True,
+        temporal_slots: int | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        checks.check_layer_sizes(
+            "MemoryHop", input_dim=input_dim, memory_dim=memory_dim, temporal_slots=temporal_slots
+        )
+        self.input_dim, self.memory_dim = input_dim, memory_dim
+        self.relu, self.softmax = relu, softmax
+        table = partial(EmbeddingTable, input_dim, memory_dim, bias, temporal_slots, device, dtype)
+        self.embed_a, self.embed_c = table(), table()
+
+    def reset_parameters(self) -> None:
+        """Draw all weights anew."""
+        self.embed_a.reset_parameters()
+        self.embed_c.reset_parameters()
+
+    def forward(
+        self,
+        query: Tensor,
+        memories: Tensor,
+        *,
+        memory_padding_mask: Tensor | None = None,
+        need_weights: bool = False,
+    ) -> Result:
+        """The updated query, [B, memory_dim]; with ``need_weights`` also the attention p, [B, N].
+
+        Args are those of ``MultiHop.forward``, and so are the errors.
+        """
+        weight = self.embed_a.weight
+        checks.check_layer_inputs(
+            "MemoryHop", self.memory_dim, query, memories, memory_padding_mask, weight
+        )
+        a, c = table_of(self.embed_a), table_of(self.embed_c)
+        hop = ops.Hop(a, c, relu=self.relu, softmax=self.softmax)
+        if not need_weights:
+            return ops.multi_hop(query, memories, [hop], padding_mask=memory_padding_mask)
+        query, attention = ops.multi_hop(
+            query, memories, [hop], padding_mask=memory_padding_mask, need_weights=True
+        )
+        return query, attention.squeeze(-2)
+
+    def extra_repr(self) -> str:
+        return f"{self.input_dim}, {self.memory_dim}, relu={self.relu}, softmax={self.softmax}"
+
+
+class MultiHop(nn.Module):
+    """Several hops over one memory; each is a ``MemoryHop``, with weights tied as ``tying`` says.
+
+        p_i = softmax_i(q . (A_k m_i + a_k)),    q <- q + sum_i p_i (C_k m_i + c_k),    k = 1 .. K
+
+    Section 2.2 of arXiv 1503.08895. For shapes, dtypes and empty memories see the module.
+
+    Args:
+        input_dim: size of a slot.
+        memory_dim: size of the query.
+        num_hops: K.
+        tying: with the keys of the state dict, all but the last in the form of ``torch.nn.Linear``,
+
+            - "none": each hop has its own A and C, ``K.embed_a.*`` and ``K.embed_c.*`` from K = 0;
+            - "adjacent": A of a hop is C of the one before, K + 1 tables ``tables.K.*``;
+            - "layerwise": all hops share A and C, ``embed_a.*`` and ``embed_c.*``, and q <- H q + o
+              takes the place of q + o with H in ``transform.weight``.
+        bias, relu, softmax, temporal_slots: of each hop, as in ``MemoryHop``; temporal tables are
+            tied as A and C are. ``softmax`` is an attribute too.
+        device, dtype: of the weights.
+
+    >>> hops = MultiHop(input_dim=8, memory_dim=4, num_hops=3, tying="adjacent")
+    >>> query, attention = hops(torch.randn(2, 4), torch.randn(2, 5, 8), need_weights=True)
+    >>> query.shape, attention.shape
+    (torch.Size([2, 4]), torch.Size([2, 3, 5]))
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        memory_dim: int = 128,
+        num_hops: int = 3,
+        *,
+        tying: Tying = "none",
+        bias: bool = True,
+        relu: bool = False,
+        softmax: bool = True,
+        temporal_slots: int | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        checks.check_layer_sizes(
+            "MultiHop", input_dim=input_dim, memory_dim=memory_dim, num_hops=num_hops,
+            temporal_slots=temporal_slots,
+        )  # fmt: skip
+        checks.check_word("MultiHop", "tying", tying, get_args(Tying))
+        self.input_dim, self.memory_dim, self.num_hops = input_dim, memory_dim, num_hops
+        self.tying, self.relu, self.softmax = tying, relu, softmax
+        table = partial(EmbeddingTable, input_dim, memory_dim, bias, temporal_slots, device, dtype)
+        if tying == "adjacent":
+            self.tables = nn.ModuleList(table() for _ in range(num_hops + 1))
+        elif tying == "layerwise":
+            self.embed_a, self.embed_c = table(), table()
+            self.transform = nn.Linear(memory_dim, memory_dim, False, device, dtype)
+        else:
+            for k in range(num_hops):
+                self.add_module(str(k), nn.ModuleDict({"embed_a": table(), "embed_c": table()}))
+
+    def reset_parameters(self) -> None:
+        """Draw all weights anew."""
+        for module in self.modules():
+            if isinstance(module, EmbeddingTable | nn.Linear):
+                module.reset_parameters()
+
+    def as_hops(self) -> list[ops.Hop]:
+        """The weights and options in the form that ``ops.multi_hop`` takes."""
+        if self.tying == "adjacent":
+            pairs = list(pairwise(table_of(module) for module in self.tables))
+        elif self.tying == "layerwise":
+            pairs = [(table_of(self.embed_a), table_of(self.embed_c))] * self.num_hops
+        else:
+            tables = [table_of(module) for pair in self.children() for module in pair.children()]
+            pairs = list(zip(tables[0::2], tables[1::2], strict=True))
+        transform = self.transform.weight if self.tying == "layerwise" else None
+        return [ops.Hop(a, c, transform, self.relu, self.softmax) for a, c in pairs]
+
+    def forward(
+        self,
+        query: Tensor,
+        memories: Tensor,
+        *,
+        memory_padding_mask: Tensor | None = None,
+        need_weights: bool = False,
+    ) -> Result:
+        """All hops.
+
+        Args:
+            query: [B, memory_dim] or [memory_dim].
+            memories: [B, N, input_dim] or [N, input_dim].
+            memory_padding_mask: bool, [B, N] or [N], True = ignore that slot.
+            need_weights: also return the attention p of every hop, [B, num_hops, N].
+
+        Returns:
+            The query after the last hop, [B, memory_dim], or (query, attention).
+
+        Raises:
+            ValueError: for shapes, dtypes and devices that do not fit, before any work.
+        """
+        hops = self.as_hops()
+        weight = hops[0].a.weight
+        checks.check_layer_inputs(
+            "MultiHop", self.memory_dim, query, memories, memory_padding_mask, weight
+        )
+        return ops.multi_hop(
+            query, memories, hops, padding_mask=memory_padding_mask, need_weights=need_weights
+        )
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.input_dim}, {self.memory_dim}, num_hops={self.num_hops}, tying={self.tying!r}, "
+            f"relu={self.relu}, softmax={self.softmax}"
+        )
+
+
+class MemoryNetwork(nn.Module):
+    """Project a query, take several hops over a memory, project the result.
+
+        q = query_proj(query);    hops of ``MultiHop``;    y = output_proj(q)
+
+    The state dict has ``query_proj.*``, ``hops.*`` as in ``MultiHop`` (``hops.K.embed_a.*``) and
+    ``output_proj.*``. The options of the hops, tying and bias among them, concern the hops only.
+    For shapes, dtypes and empty memories see the module.
+
+    Args:
+        input_dim: size of a slot and of the query.
+        memory_dim: size that the hops work in.
+        num_hops: number of hops.
+        output_dim: size of the result; None means input_dim.
+        num_memories: the number of slots that a memory must have; None takes any.
+        device, dtype: of the weights.
+        **options: tying, bias, relu, softmax and temporal_slots, as in ``MultiHop``.
+
+    >>> net = MemoryNetwork.build(input_dim=8, memory_dim=4, num_hops=2, output_dim=3)
+    >>> answer, attention = net(torch.randn(5, 8), torch.randn(5, 6, 8), need_weights=True)
+    >>> answer.shape, attention.shape
+    (torch.Size([5, 3]), torch.Size([5, 2, 6]))
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        memory_dim: int = 128,
+        num_hops: int = 3,
+        *,
+        output_dim: int | None = None,
+        num_memories: int | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        **options: Unpack[HopOptions],
+    ) -> None:
+        super().__init__()
+        checks.check_layer_sizes(
+            "MemoryNetwork", input_dim=input_dim, memory_dim=memory_dim, num_hops=num_hops,
+            output_dim=output_dim, num_memories=num_memories,
+        )  # fmt: skip
+        output_dim = input_dim if output_dim is None else output_dim
+        self.input_dim, self.num_memories = input_dim, num_memories
+        self.query_proj = nn.Linear(input_dim, memory_dim, device=device, dtype=dtype)
+        self.hops = MultiHop(input_dim, memory_dim, num_hops, device=device, dtype=dtype, **options)
+        self.output_proj = nn.Linear(memory_dim, output_dim, device=device, dtype=dtype)
+
+    @classmethod
+    def build(
+        cls,
+        *,
+        input_dim: int,
+        memory_dim: int = 128,
+        num_hops: int = 3,
+        output_dim: int | None = None,
+        num_memories: int | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        **options: Unpack[HopOptions],
+    ) -> Self:
+        """The constructor, with every argument named."""
+        return cls(
+            input_dim, memory_dim, num_hops, output_dim=output_dim, num_memories=num_memories,
+            device=device, dtype=dtype, **options,
+        )  # fmt: skip
+
+    def reset_parameters(self) -> None:
+        """Draw all weights anew."""
+        self.query_proj.reset_parameters()
+        self.hops.reset_parameters()
+        self.output_proj.reset_parameters()
+
+    def forward(
+        self,
+        query: Tensor,
+        memories: Tensor,
+        *,
+        memory_padding_mask: Tensor | None = None,
+        need_weights: bool = False,
+    ) -> Result:
+        """Answer a query out of a memory.
+
+        Args:
+            query: [B, input_dim] or [input_dim].
+            memories: [B, N, input_dim] or [N, input_dim].
+            memory_padding_mask: bool, [B, N] or [N], True = ignore that slot.
+            need_weights: also return the attention p of every hop, [B, num_hops, N].
+
+        Returns:
+            y, [B, output_dim], or (y, attention).
+
+        Raises:
+            ValueError: for sizes, dtypes and devices that do not fit, before any work.
+        """
+        checks.check_layer_inputs(
+            "MemoryNetwork", self.input_dim, query, memories, memory_padding_mask,
+            self.query_proj.weight, self.num_memories,
+        )  # fmt: skip
+        hidden, attention = self.hops(
+            self.query_proj(query),
+            memories,
+            memory_padding_mask=memory_padding_mask,
+            need_weights=True,
+        )
+        answer: Tensor = self.output_proj(hidden)
+        return (answer, attention) if need_weights else answer
+
+    def extra_repr(self) -> str:
+        return f"num_memories={self.num_memories}"
