@@ -69,7 +69,9 @@ def download_babi(
         target = target.resolve()
         _check_free(target)
         # On the same disk as the folder, so that it can be renamed; in its place nothing is seen.
-        beside = next(parent for parent in target.parents if parent.is_dir())
+        beside = next(parent for parent in target.parents if parent.exists())
+        if not beside.is_dir():
+            raise MemhopError(f"{shown(beside)}: is a file; needed a folder")
         work = Path(tempfile.mkdtemp(prefix=".memhop-download-", dir=beside))
     try:
         archive, plain, whole = work / "archive.tar.gz", work / "archive.tar", work / "whole"

@@ -1,0 +1,319 @@
+"""The released format: what is read, what is refused and with which words, what is written."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from memhop.data import (
+    TASK_NAMES,
+    Question,
+    Story,
+    find_tasks,
+    read_babi,
+    read_stories,
+    to_examples,
+    write_babi,
+)
+from memhop.errors import MemhopError
+from memhop.example import Example
+
+STORY = (
+    "1 Mary moved to the bathroom.\n"
+    "2 John went to the hallway.\n"
+    "3 Where is Mary? \tbathroom\t1\n"
+    "4 Daniel took the milk.\n"
+    "5 Where is the milk?\tnowhere,here\t4 2\n"
+    "1 It rained.\n"
+    "2 Why?\tso it did\n"
+)
+EXAMPLES = [
+    Example(STATEMENTS := ("Mary moved to the bathroom.", "John went to the hallway."),
+            "Where is Mary?", "bathroom", (0,)),
+    Example((*STATEMENTS, "Daniel took the milk."), "Where is the milk?", "nowhere,here", (2, 1)),
+    Example(("It rained.",), "Why?", "so it did"),
+]  # fmt: skip
+
+
+def written(folder: Path, content: str | bytes, name: str = "own.txt") -> Path:
+    file = folder / name
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return file
+
+
+def refusal(file: Path, **chosen: object) -> str:
+    """The one line with which a file or folder is refused, without the path of the test."""
+    with pytest.raises(MemhopError) as caught:
+        read_babi(file, **chosen)  # type: ignore[arg-type]
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1
+    assert message.isprintable()
+    return message.replace(f"{file.parent}{os.sep}", "")
+
+
+def test_questions_come_with_the_statements_above_them(tmp_path: Path) -> None:
+    assert read_babi(written(tmp_path, STORY)) == EXAMPLES
+    assert read_babi(str(written(tmp_path, STORY))) == EXAMPLES
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        STORY.replace("\n", "\r\n"),
+        STORY + "\n\n  \r\n\n",
+        STORY.replace("\n", "   \n"),
+        STORY.replace("\t", " \t  "),
+        "\ufeff" + STORY,
+        STORY.removesuffix("\n"),
+        STORY.replace("did\n", "did\t\n"),
+        STORY.replace("2 John", "2   John"),
+    ],
+    ids=["crlf", "blank ends", "spaces", "padding", "bom", "no last end", "empty third", "indent"],
+)
+def test_harmless_differences_change_nothing(tmp_path: Path, content: str) -> None:
+    assert read_babi(written(tmp_path, content)) == EXAMPLES
+
+
+def test_text_is_kept_as_it_was_written(tmp_path: Path) -> None:
+    text = "Zoë\u2028went\x1b[31m to\x00 [bold]3\x85 \u00a0."
+    (example,) = read_babi(written(tmp_path, f"1 {text}\n2 {text}\t{text}\t1\n"))
+    assert example == Example((text,), text, text, (0,))
+
+
+def test_a_question_may_stand_before_any_statement(tmp_path: Path) -> None:
+    assert read_babi(written(tmp_path, "1 Who?\tnobody\n")) == [Example((), "Who?", "nobody")]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("Mary went.\n", "own.txt:1: 'Mary went.'; needed a line 'ID text'"),
+        ("1\n", "own.txt:1: '1'; needed a line 'ID text'"),
+        ("1\tMary\n", "own.txt:1: '1\\tMary'; needed a line 'ID text'"),
+        ("\u0661 Mary\n", "own.txt:1: '\\u0661 Mary'; needed a line 'ID text'"),
+        ("-1 Mary\n", "own.txt:1: '-1 Mary'; needed a line 'ID text'"),
+        ("1 \tMary\n", "own.txt:1: no text after ID '1'; needed a statement or a question"),
+        ("0 Mary\n", "own.txt:1: ID '0'; needed 1 to start a story"),
+        ("2 Mary\n", "own.txt:1: ID '2'; needed 1 to start a story"),
+        ("1 Mary\n3 x\n", "own.txt:2: ID '3'; needed 2 or 1 for a new story"),
+        ("1 Mary\n02 x\n", "own.txt:2: ID '02'; needed 2 or 1 for a new story"),
+        ("1 a\n\n2 b?\tc\n", "own.txt:2: an empty line; needed a line 'ID text'"),
+        ("1 a?\tb\tc\td\n", "own.txt:1: 4 columns; needed at most 3: question, answer, "
+         "supporting IDs"),
+        ("1 a?\t \t1\n", "own.txt:1: no answer after 'a?'; needed 'question<TAB>answer'"),
+        ("1 a\n2 b?\tc\t2\n", "own.txt:2: supporting fact '2'; needed the ID of an earlier "
+         "statement of the same story"),
+        ("1 a\n2 b?\tc\t1,1\n", "own.txt:2: supporting fact '1,1'; needed the ID of an earlier "
+         "statement of the same story"),
+        ("1 a\n2 b?\tc\t1\n3 d?\te\t2\n", "own.txt:3: supporting fact '2'; needed the ID of an "
+         "earlier statement of the same story"),
+        ("1 a\n1 b?\tc\t1\n", "own.txt:2: supporting fact '1'; needed the ID of an earlier "
+         "statement of the same story"),
+        (b"1 a\n2 caf\xe9\n", "own.txt:2: byte 0xe9 at column 6; needed UTF-8 text"),
+        ("1 a\n2 where is b?  c  1\n", "own.txt: no question in the file; needed at least one "
+         "line 'ID question<TAB>answer'"),
+        ("", "own.txt: no question in the file; needed at least one line "
+         "'ID question<TAB>answer'"),
+        ("1 " + "x" * 99 + "\nMary\x1b[0m\n", "own.txt:2: 'Mary\\x1b[0m'; needed a line 'ID text'"),
+        ("y" * 99, f"own.txt:1: '{'y' * 57}...'; needed a line 'ID text'"),
+        ("9" * 5000 + " x", f"own.txt:1: ID '{'9' * 57}...'; needed 1 to start a story"),
+    ],
+)  # fmt: skip
+def test_malformed_lines_are_named(tmp_path: Path, content: str | bytes, message: str) -> None:
+    assert refusal(written(tmp_path, content)) == message
+
+
+def test_what_is_no_file_is_named(tmp_path: Path) -> None:
+    wanted = "no such file; needed a file in the bAbI format"
+    assert refusal(tmp_path / "none.txt") == f"none.txt: {wanted}"
+    assert refusal(tmp_path / "a\nb.txt").endswith(f"a\\nb.txt': {wanted}")
+    assert refusal(tmp_path / "nul\0").endswith(wanted)
+    assert refusal(tmp_path / ("x" * 300)).endswith("cannot be read: File name too long")
+    file = written(tmp_path, STORY)
+    assert refusal(file, task=1) == (
+        "own.txt: no such folder; task and split choose a file in a folder"
+    )
+
+
+def folder_of_tasks(folder: Path) -> Path:
+    for task in (10, 2, 1):
+        for split in ("test", "train"):
+            content = STORY.replace("It rained", f"{task} {split}")
+            written(folder, content, f"qa{task}_{TASK_NAMES[task]}_{split}.txt")
+    written(folder, "Read me.", "readme.txt")
+    return folder
+
+
+def seen(examples: list[Example]) -> list[str]:
+    return [example.story[0] for example in examples if len(example.story) == 1]
+
+
+def test_a_folder_is_read_by_task_and_split(tmp_path: Path) -> None:
+    folder = folder_of_tasks(tmp_path)
+    assert seen(read_babi(folder, task=10, split="test")) == ["10 test."]
+    assert seen(read_babi(folder, task=2)) == ["2 train.", "2 test."]
+    assert seen(read_babi(folder, split="train")) == ["1 train.", "2 train.", "10 train."]
+    assert seen(read_babi(folder)) == [
+        f"{task} {split}." for task in (1, 2, 10) for split in ("train", "test")
+    ]
+    tasks = find_tasks(folder)
+    assert list(tasks) == [1, 2, 10]
+    assert tasks[2] == {
+        "train": folder / "qa2_two-supporting-facts_train.txt",
+        "test": folder / "qa2_two-supporting-facts_test.txt",
+    }
+
+
+def test_short_names_and_validation_files_are_tasks_too(tmp_path: Path) -> None:
+    for split in ("test", "valid", "train"):
+        written(tmp_path, STORY, f"qa7_{split}.txt")
+    assert list(find_tasks(tmp_path)[7]) == ["train", "valid", "test"]
+
+
+def test_a_folder_of_own_files_is_read_in_natural_order(tmp_path: Path) -> None:
+    for name in ("10.txt", "b.txt", "2.txt"):
+        written(tmp_path, STORY.replace("It rained", name), name)
+    written(tmp_path, "no story", "notes.md")
+    assert seen(read_babi(tmp_path)) == ["2.txt.", "10.txt.", "b.txt."]
+
+
+def test_a_folder_without_the_file_says_what_it_holds(tmp_path: Path) -> None:
+    folder = folder_of_tasks(tmp_path)
+    name = folder.name
+    assert refusal(folder, task=3, split="test") == (
+        f"{name}: no file qa3_..._test.txt; it holds task 1, 2, 10"
+    )
+    assert refusal(folder, task=0) == f"{name}: no file qa0_..._train.txt; it holds task 1, 2, 10"
+    assert refusal(folder, task=2, split="valid") == (
+        f"{name}: no file qa2_..._valid.txt; it holds task 2 as train, test only"
+    )
+    assert refusal(folder, split="dev") == "split 'dev'; needed one of train, valid, test"
+    written(folder, STORY, f"qa3_{TASK_NAMES[3]}_train.txt")
+    (folder / "qa10_indefinite-knowledge_train.txt").unlink()
+    (folder / "qa10_indefinite-knowledge_test.txt").unlink()
+    assert refusal(folder, task=4).endswith("it holds task 1 to 3")
+
+
+def test_a_folder_above_the_tasks_points_to_them(tmp_path: Path) -> None:
+    (tmp_path / "en").mkdir()
+    written(tmp_path, "Licence", "LICENSE.txt")
+    assert "LICENSE.txt:1" in refusal(tmp_path)
+    folder_of_tasks(tmp_path / "en")
+    for chosen in ({}, {"task": 1}):
+        assert refusal(tmp_path, **chosen).endswith(
+            f"try one of the folders {tmp_path.name}{os.sep}en"
+        )
+
+
+def test_two_files_for_one_task_are_refused(tmp_path: Path) -> None:
+    folder_of_tasks(tmp_path)
+    written(tmp_path, STORY, "qa1_train.txt")
+    message = refusal(tmp_path, task=2, split="test")
+    assert "a second file for task 1, train" in message
+    assert "qa1_single-supporting-fact_train.txt" in message
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    assert refusal(tmp_path).endswith("no file qaN_..._train.txt; it holds no file of that form")
+
+
+def test_a_file_is_read_story_by_story(tmp_path: Path) -> None:
+    stories = read_stories(written(tmp_path, STORY + "1 x\nbroken\n"))
+    assert next(stories).questions[1].after == 3
+    assert next(stories).statements == ("It rained.",)
+    with pytest.raises(MemhopError, match=r"own\.txt:9: "):
+        next(stories)
+
+
+WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\t\n"), min_size=1)
+TEXTS = WORDS.map(lambda text: text.strip(" \r")).filter(bool)
+
+
+@st.composite
+def drawn_stories(draw: st.DrawFn) -> Story:
+    statements = draw(st.lists(TEXTS, max_size=6).map(tuple))
+    places = sorted(draw(st.lists(st.integers(0, len(statements)), min_size=1, max_size=4)))
+    questions = []
+    for after in places:
+        facts = st.lists(st.integers(0, after - 1), max_size=3) if after else st.just([])
+        questions.append(Question(after, draw(TEXTS), draw(TEXTS), tuple(draw(facts))))
+    return Story(statements, tuple(questions))
+
+
+@given(st.lists(drawn_stories(), min_size=1, max_size=4))
+@settings(max_examples=200, deadline=None)
+def test_what_is_written_is_read_back(
+    tmp_path_factory: pytest.TempPathFactory, stories: list[Story]
+) -> None:
+    file = tmp_path_factory.getbasetemp() / "round.txt"
+    write_babi(file, stories)
+    assert list(read_stories(file)) == stories
+    assert read_babi(file) == list(to_examples(stories))
+
+
+LINE = st.one_of(
+    st.binary(max_size=30),
+    st.builds(
+        lambda ident, text, columns: "\t".join([f"{ident} {text}", *columns]).encode(),
+        st.sampled_from(["1", "2", "3", "4", "-1", "x", ""]),
+        st.sampled_from(["a", " ", "", "\u2028", "\x00", "Where?"]),
+        st.lists(st.sampled_from(["1", "1 2", "", "b", "9", "1\r"]), max_size=3),
+    ),
+)
+
+
+@given(st.lists(LINE, max_size=8), st.sampled_from([b"\n", b"\r\n", b"\r"]))
+@settings(max_examples=500, deadline=None)
+def test_any_bytes_give_examples_or_one_line(
+    tmp_path_factory: pytest.TempPathFactory, lines: list[bytes], end: bytes
+) -> None:
+    file = tmp_path_factory.getbasetemp() / "fuzz.txt"
+    file.write_bytes(end.join(lines))
+    message = ""
+    try:
+        examples = read_babi(file)
+    except MemhopError as error:
+        message = str(error)
+    if message:
+        assert message.isprintable()
+        assert message.startswith(str(file))
+        return
+    assert examples
+    for example in examples:
+        assert example.question
+        assert example.answer
+        assert all(0 <= fact < len(example.story) for fact in example.supporting_facts)
+
+
+@pytest.mark.parametrize(
+    ("story", "message"),
+    [
+        (Story(("",), ()), "text ''; needed one line"),
+        (Story(("a\nb",), ()), "text 'a\\\\nb'; needed one line"),
+        (Story((), (Question(0, "a\tb", "c"),)), "text 'a\\\\tb'; needed one line"),
+        (Story((), (Question(0, "a", "c "),)), "text 'c '; needed one line"),
+        (Story(("\ud800",), ()), "needed text that UTF-8 can hold"),
+        (Story(("a",), (Question(1, "b", "c", (1,)),)), "supporting fact 1 of 'b'; needed"),
+        (Story(("a",), (Question(1, "b", "c", (-1,)),)), "supporting fact -1 of 'b'; needed"),
+        (Story(("a",), (Question(2, "b", "c"),)), "after 2 statements; needed 0 to 1"),
+        (Story(("a",), (Question(1, "b", "c"), Question(0, "d", "e"))), "needed 1 to 1"),
+    ],
+)
+def test_what_the_format_cannot_hold_is_not_written(
+    tmp_path: Path, story: Story, message: str
+) -> None:
+    file = written(tmp_path, STORY)
+    with pytest.raises(MemhopError, match=message):
+        write_babi(file, [story])
+    assert list(tmp_path.iterdir()) == [file]
+    assert read_babi(file) == EXAMPLES
+
+
+def test_where_nothing_can_be_written_is_named(tmp_path: Path) -> None:
+    file = written(tmp_path, STORY)
+    with pytest.raises(MemhopError, match="cannot be written: Not a directory"):
+        write_babi(file / "x.txt", [])
+    with pytest.raises(MemhopError, match="cannot be written: "):
+        write_babi(tmp_path / "none" / "x.txt", [])

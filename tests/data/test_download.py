@@ -1,0 +1,367 @@
+"""The download: what arrives whole is unpacked whole; after anything else nothing has changed."""
+
+import gzip
+import hashlib
+import io
+import os
+import tarfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from memhop.data import download, read_babi
+from memhop.data.download import download_babi
+from memhop.errors import MemhopError
+
+STORY = b"1 Mary went home.\n2 Where is Mary?\thome\t1\n"
+TOP = "tasks_1-20_v1-2"
+MEMBERS = [
+    (f"{TOP}/en/qa1_single-supporting-fact_train.txt", STORY),
+    (f"{TOP}/en/qa1_single-supporting-fact_test.txt", STORY),
+    (f"{TOP}/hn/qa1_single-supporting-fact_test.txt", STORY),
+    (f"{TOP}/README.txt", b"Read me."),
+]
+
+
+class Answer(NamedTuple):
+    """What the server says, and whether it then hangs up."""
+
+    body: bytes = b""
+    status: int = 200
+    headers: dict[str, str] | None = None
+
+
+class Server(ThreadingHTTPServer):
+    """Serves fixed answers on the loopback address."""
+
+    answers: dict[str, Answer]
+    daemon_threads = False
+    block_on_close = True
+
+    def url(self, path: str = "/babi.tar.gz") -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}{path}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        answer = self.server.answers[self.path]
+        self.send_response(answer.status)
+        headers = {"Content-Length": str(len(answer.body))}
+        for name, value in {**headers, **(answer.headers or {})}.items():
+            if value:
+                self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(answer.body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@contextmanager
+def serving(*answers: tuple[str, Answer]) -> Iterator[Server]:
+    with Server(("127.0.0.1", 0), Handler) as server:
+        server.answers = dict(answers)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", size: int = 0) -> bytes:
+    """The header of one member, without its content."""
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname, info.size = kind, link, size
+    return info.tobuf()
+
+
+def packed(members: list[tuple[str, bytes]], extra: bytes = b"") -> bytes:
+    """A ``.tar.gz`` of files, with ``extra`` bytes before the end of the archive."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+        end = archive.offset
+    return gzip.compress(buffer.getvalue()[:end] + extra + bytes(1024), 1)
+
+
+def sha(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
+
+
+def fetch(folder: Path, body: bytes, answer: Answer | None = None, checksum: str = "") -> Path:
+    with serving(("/babi.tar.gz", answer or Answer(body))) as server:
+        return download_babi(folder, url=server.url(), sha256=checksum or sha(body))
+
+
+@pytest.fixture(params=["new", "empty", "deep"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A destination in a place where nothing else is: not there yet, or an empty folder."""
+    place = tmp_path / "place"
+    place.mkdir()
+    if request.param == "empty":
+        (place / "babi").mkdir()
+    return place / "a/b/babi" if request.param == "deep" else place / "babi"
+
+
+def refused(folder: Path, body: bytes, answer: Answer | None = None, checksum: str = "") -> str:
+    """The one line with which a download ends, with everything on disk as it was before."""
+    place = next(parent for parent in folder.parents if parent.name == "place")
+    before = sorted(place.rglob("*"))
+    with pytest.raises(MemhopError) as caught:
+        fetch(folder, body, answer, checksum)
+    assert sorted(place.rglob("*")) == before
+    assert sorted(p.name for p in place.parent.iterdir()) == ["place"]
+    message = str(caught.value)
+    assert message.isprintable()
+    return message
+
+
+def test_a_whole_archive_is_unpacked(folder: Path) -> None:
+    en = fetch(folder, packed(MEMBERS))
+    assert en == folder / TOP / "en"
+    assert len(read_babi(en, task=1)) == 2
+    files = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    assert files == sorted(name for name, _ in MEMBERS)
+    assert [p.name for p in folder.parent.iterdir()] == [folder.name]
+    assert os.access(folder, os.R_OK | os.W_OK | os.X_OK)
+
+
+def test_the_modes_are_those_of_new_files(tmp_path: Path) -> None:
+    (tmp_path / "usual").mkdir()
+    folder = tmp_path / "babi"
+    fetch(folder, packed(MEMBERS))
+    assert folder.stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+def test_an_archive_without_en_gives_its_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "babi"
+    assert fetch(folder, packed([("./qa1_train.txt", STORY)])) == folder
+    assert len(read_babi(folder, task=1)) == 1
+
+
+def test_progress_tells_bytes(tmp_path: Path) -> None:
+    body = packed([*MEMBERS, ("noise", os.urandom(200_000))])
+    calls: list[tuple[int, int | None]] = []
+    for name, headers in (("known", None), ("unknown", {"Content-Length": ""})):
+        with serving(("/babi.tar.gz", Answer(body, headers=headers))) as server:
+            calls.clear()
+            download_babi(
+                tmp_path / name,
+                url=server.url(),
+                sha256=sha(body).upper(),
+                progress=lambda done, total: calls.append((done, total)),
+            )
+        assert [done for done, _ in calls] == sorted({done for done, _ in calls})
+        assert (calls[0][0], calls[-1][0]) == (0, len(body))
+        assert {total for _, total in calls} == {len(body) if name == "known" else None}
+
+
+def test_what_is_no_whole_answer_is_refused(folder: Path) -> None:
+    body = packed(MEMBERS)
+    half = Answer(body[: len(body) // 2], headers={"Content-Length": str(len(body))})
+    assert "broke off after" in refused(folder, body, half)
+    less = Answer(body, headers={"Content-Length": str(len(body) - 10)})
+    assert "SHA-256" in refused(folder, body, less)
+    more = Answer(body, headers={"Content-Length": str(len(body) + 10)})
+    assert refused(folder, body, more).endswith(
+        f"broke off after {len(body)} bytes; needed {len(body) + 10}"
+    )
+    chunked = Answer(
+        b"5\r\nhello\r\nff\r\nx", headers={"Content-Length": "", "Transfer-Encoding": "chunked"}
+    )
+    assert "cannot be fetched: IncompleteRead" in refused(folder, body, chunked)
+    assert "HTTP status 404" in refused(folder, body, Answer(b"no", 404))
+    huge = Answer(body, headers={"Content-Length": str(10**12)})
+    assert "1000000000000 bytes; needed at most" in refused(folder, body, huge)
+
+
+def test_endless_answers_are_cut(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "MOST_COMPRESSED", 1000)
+    body = packed([("noise", os.urandom(200_000))])
+    endless = Answer(body, headers={"Content-Length": ""})
+    assert "more than 1000 bytes" in refused(folder, body, endless)
+
+
+def test_silence_ends_the_wait(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "_TIMEOUT", 0.2)
+    quiet = threading.Event()
+
+    class Silent(Handler):
+        def do_GET(self) -> None:
+            quiet.wait(5)
+
+    with Server(("127.0.0.1", 0), Silent) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        with pytest.raises(MemhopError, match="cannot be fetched: timed out"):
+            download_babi(folder, url=server.url(), sha256="0" * 64)
+        quiet.set()
+        server.shutdown()
+        thread.join()
+    assert not any(p.name.startswith(".") for p in folder.parents[0].parent.rglob("*"))
+
+
+def test_another_checksum_is_refused_before_unpacking(folder: Path) -> None:
+    body = packed([("../evil", b"")])
+    message = refused(folder, body, checksum="0" * 64)
+    assert message.endswith(f"SHA-256 {sha(body)}; needed {'0' * 64}")
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (member("../evil"), "member '../evil'; needed a path inside the archive's folder"),
+        (member("a/../../evil"), "member 'a/../../evil'; needed a path inside"),
+        (member("/tmp/evil"), "member '/tmp/evil'; needed a path inside"),
+        (member("a\\..\\evil"), "needed a path inside"),
+        (member("C:evil"), "member 'C:evil'; needed a path inside"),
+        (member("e\x1bvil"), "member 'e\\x1bvil'; needed a path inside"),
+        (member("../evil", tarfile.DIRTYPE), "needed a path inside"),
+        (member("link", tarfile.SYMTYPE, "/etc/passwd"), "'link' is a link or a device"),
+        (member("link", tarfile.SYMTYPE, "README.txt"), "'link' is a link or a device"),
+        (member("hard", tarfile.LNKTYPE, MEMBERS[0][0]), "'hard' is a link or a device"),
+        (member("pipe", tarfile.FIFOTYPE), "'pipe' is a link or a device; needed a file"),
+        (member("null", tarfile.CHRTYPE), "'null' is a link or a device; needed a file"),
+        (member(MEMBERS[0][0]), "comes twice; needed it once"),
+        (member(f"{TOP}/en"), "comes twice; needed it once"),
+        (member(f"{TOP}/README.txt/x"), "cannot be unpacked: "),
+        (member("long", size=10**11), "bytes or 10000 files; needed at most that"),
+        (member("long", size=10**6), "cannot be unpacked: "),
+        (b"damaged" * 100, "damaged at byte "),
+    ],
+)
+def test_members_that_are_no_files_inside_are_refused(
+    tmp_path: Path, extra: bytes, message: str
+) -> None:
+    (tmp_path / "place").mkdir()
+    body = packed(MEMBERS, extra)
+    assert message in refused(tmp_path / "place" / "babi", body)
+
+
+def test_what_is_no_archive_is_refused(folder: Path) -> None:
+    whole = packed([*MEMBERS, ("noise", os.urandom(5000))])
+    for cut in (0, 1, 15, len(whole) // 2, len(whole) - 9, len(whole) - 1):
+        assert "cannot be unpacked: " in refused(folder, whole[:cut])
+    flipped = bytes([*whole[:200], whole[200] ^ 0xFF, *whole[201:]])
+    assert "cannot be unpacked: " in refused(folder, flipped)
+    assert "cannot be unpacked: " in refused(folder, b"<html>not found</html>")
+    assert "cannot be unpacked: " in refused(folder, gzip.compress(b"not a tar archive" * 99))
+
+
+def test_bombs_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "MOST_UNPACKED", 10**6)
+    assert "more than 1000000 bytes unpacked" in refused(folder, gzip.compress(bytes(10**7)))
+    monkeypatch.setattr(download, "MOST_MEMBERS", 3)
+    assert "or 3 files; needed at most that" in refused(folder, packed(MEMBERS))
+
+
+def test_addresses_are_https_or_this_machine(tmp_path: Path) -> None:
+    for url in (
+        "http://example.org/a.tar.gz",
+        "http://127.0.0.1.example.org/a",
+        "http://localhost@example.org/a",
+        "http://10.0.0.1/a",
+        "ftp://127.0.0.1/a",
+        "file:///etc/passwd",
+        "https:///a",
+        "//127.0.0.1/a",
+        "a\nb",
+        "",
+        "http://[::1/a",
+    ):
+        with pytest.raises(MemhopError, match=r"; needed (an )?https") as caught:
+            download_babi(tmp_path / "babi", url=url, sha256="0" * 64)
+        assert str(caught.value).isprintable()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_redirects_obey_the_same_rule(tmp_path: Path) -> None:
+    body = packed(MEMBERS)
+    for target, message in (
+        ("http://example.org/a.tar.gz", "needed https, or http to this machine"),
+        ("ftp://127.0.0.1/a", "needed https, or http to this machine"),
+        ("file:///etc/passwd", "cannot be fetched: HTTP status 302"),
+    ):
+        with (
+            serving(("/", Answer(b"moved", 302, {"Location": target}))) as server,
+            pytest.raises(MemhopError, match=message),
+        ):
+            download_babi(tmp_path / "babi", url=server.url("/"), sha256=sha(body))
+    assert list(tmp_path.iterdir()) == []
+    moved = Answer(b"moved", 302, {"Location": "/there"})
+    with serving(("/", moved), ("/there", Answer(body))) as server:
+        assert download_babi(tmp_path / "babi", url=server.url("/"), sha256=sha(body)).is_dir()
+    with (
+        serving(("/", Answer(b"round", 302, {"Location": "/"}))) as server,
+        pytest.raises(MemhopError, match="cannot be fetched: HTTP status 302"),
+    ):
+        download_babi(tmp_path / "other", url=server.url("/"), sha256=sha(body))
+
+
+def test_plain_http_never_takes_a_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = packed(MEMBERS)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9/")
+    monkeypatch.delenv("no_proxy", raising=False)
+    assert fetch(tmp_path / "babi", body).is_dir()
+
+
+def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with serving() as server:
+        url = server.url()
+    with pytest.raises(MemhopError, match="cannot be fetched: Connection refused"):
+        download_babi(tmp_path / "babi", url=url, sha256="0" * 64)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_address_needs_its_checksum(tmp_path: Path) -> None:
+    for checksum, message in (
+        (None, "no checksum; needed the SHA-256 of its archive"),
+        ("abc", "SHA-256 'abc'; needed 64 hexadecimal digits"),
+        ("g" * 64, "needed 64 hexadecimal digits"),
+    ):
+        with pytest.raises(MemhopError, match=message):
+            download_babi(tmp_path / "babi", url="https://example.org/a", sha256=checksum)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_in_use_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("mine")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    monkeypatch.chdir(empty)
+    for folder, message in (
+        (tmp_path, "not empty; needed a new or an empty folder"),
+        (tmp_path / "file", "is a file; needed a new folder"),
+        (tmp_path / "file" / "below", "file: is a file; needed a folder"),
+        (Path(), "the current folder; needed another one"),
+    ):
+        with pytest.raises(MemhopError, match=message):
+            download_babi(folder)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["empty", "file"]
+
+
+def test_a_break_leaves_nothing(folder: Path) -> None:
+    def stop(done: int, total: int | None) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    body = packed(MEMBERS)
+    with (
+        serving(("/babi.tar.gz", Answer(body))) as server,
+        pytest.raises(KeyboardInterrupt),
+    ):
+        download_babi(folder, url=server.url(), sha256=sha(body), progress=stop)
+    assert not any(folder.parents[0].parent.rglob(".memhop*"))
+    assert not folder.exists() or not any(folder.iterdir())
