@@ -158,18 +158,13 @@ class MemoryHop(nn.Module):
 
         Args are those of ``MultiHop.forward``, and so are the errors.
         """
-        weight = self.embed_a.weight
-        checks.check_layer_inputs(
-            "MemoryHop", self.memory_dim, query, memories, memory_padding_mask, weight
-        )
-        a, c = table_of(self.embed_a), table_of(self.embed_c)
-        hop = ops.Hop(a, c, relu=self.relu, softmax=self.softmax)
+        a, c, mask = table_of(self.embed_a), table_of(self.embed_c), memory_padding_mask
+        checks.check_layer_inputs("MemoryHop", self.memory_dim, query, memories, mask, a.weight)
+        hops = [ops.Hop(a, c, relu=self.relu, softmax=self.softmax)]
         if not need_weights:
-            return ops.multi_hop(query, memories, [hop], padding_mask=memory_padding_mask)
-        query, attention = ops.multi_hop(
-            query, memories, [hop], padding_mask=memory_padding_mask, need_weights=True
-        )
-        return query, attention.squeeze(-2)
+            return ops.multi_hop(query, memories, hops, padding_mask=mask)
+        query, p = ops.multi_hop(query, memories, hops, padding_mask=mask, need_weights=True)
+        return query, p.squeeze(-2)
 
     def extra_repr(self) -> str:
         return f"{self.input_dim}, {self.memory_dim}, relu={self.relu}, softmax={self.softmax}"
@@ -274,14 +269,10 @@ class MultiHop(nn.Module):
         Raises:
             ValueError: for shapes, dtypes and devices that do not fit, before any work.
         """
-        hops = self.as_hops()
+        hops, mask = self.as_hops(), memory_padding_mask
         weight = hops[0].a.weight
-        checks.check_layer_inputs(
-            "MultiHop", self.memory_dim, query, memories, memory_padding_mask, weight
-        )
-        return ops.multi_hop(
-            query, memories, hops, padding_mask=memory_padding_mask, need_weights=need_weights
-        )
+        checks.check_layer_inputs("MultiHop", self.memory_dim, query, memories, mask, weight)
+        return ops.multi_hop(query, memories, hops, padding_mask=mask, need_weights=need_weights)
 
     def extra_repr(self) -> str:
         return (
@@ -388,14 +379,14 @@ class MemoryNetwork(nn.Module):
             "MemoryNetwork", self.input_dim, query, memories, memory_padding_mask,
             self.query_proj.weight, self.num_memories,
         )  # fmt: skip
-        hidden, attention = self.hops(
-            self.query_proj(query),
-            memories,
-            memory_padding_mask=memory_padding_mask,
-            need_weights=True,
-        )
-        answer: Tensor = self.output_proj(hidden)
-        return (answer, attention) if need_weights else answer
+        result = self.hops(
+            self.query_proj(query), memories,
+            memory_padding_mask=memory_padding_mask, need_weights=need_weights,
+        )  # fmt: skip
+        if need_weights:
+            return self.output_proj(result[0]), result[1]
+        answer: Tensor = self.output_proj(result)
+        return answer
 
     def extra_repr(self) -> str:
         return f"num_memories={self.num_memories}"
