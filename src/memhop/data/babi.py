@@ -51,10 +51,11 @@ def write_babi(path: str | os.PathLike[str], stories: Iterable[Story]) -> None:
 
     The file appears whole or not at all; one that was there is replaced.
 
-    >>> folder = getfixture("tmp_path")
+    >>> from tempfile import TemporaryDirectory
     >>> story = Story(("Mary went home.",), (Question(1, "Where is Mary?", "home", (0,)),))
-    >>> write_babi(folder / "own.txt", [story])
-    >>> read_babi(folder / "own.txt")[0].answer
+    >>> with TemporaryDirectory() as folder:
+    ...     write_babi(f"{folder}/own.txt", [story])
+    ...     read_babi(f"{folder}/own.txt")[0].answer
     'home'
     """
     target = Path(path)
@@ -81,11 +82,13 @@ def read_babi(
 
     Raises MemhopError (``file:line: what came; what was needed``) for anything malformed.
 
-    >>> file = getfixture("tmp_path") / "own.txt"
-    >>> _ = file.write_text("1 Mary went home.\\n2 Where is Mary?\\thome\\t1\\n")
-    >>> read_babi(file)
-    [Example(story=('Mary went home.',), question='Where is Mary?', answer='home', \
-supporting_facts=(0,))]
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     file = Path(folder, "own.txt")
+    ...     _ = file.write_text("1 Mary went home.\\n2 Where is Mary?\\thome\\t1\\n")
+    ...     (example,) = read_babi(file)
+    >>> example.story, example.answer, example.supporting_facts
+    (('Mary went home.',), 'home', (0,))
     """
     return list(to_examples(chain.from_iterable(map(read_stories, _files(path, task, split)))))
 
@@ -95,9 +98,11 @@ def read_stories(path: str | os.PathLike[str]) -> Iterator[Story]:
 
     Raises MemhopError as :func:`read_babi` does, once it comes to the malformed line.
 
-    >>> file = getfixture("tmp_path") / "own.txt"
-    >>> _ = file.write_text("1 Mary went home.\\n2 Where is Mary?\\thome\\n1 It rained.\\n")
-    >>> [len(story.statements) for story in read_stories(file)]
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     file = Path(folder, "own.txt")
+    ...     _ = file.write_text("1 Mary went home.\\n2 Where is Mary?\\thome\\n1 It rained.\\n")
+    ...     [len(story.statements) for story in read_stories(file)]
     [1, 1]
     """
     file = Path(path)
@@ -127,10 +132,11 @@ def find_tasks(folder: str | os.PathLike[str]) -> dict[int, dict[str, Path]]:
 
     Two files for one task and split are a MemhopError; a folder without any is an empty dict.
 
-    >>> folder = getfixture("tmp_path")
-    >>> for name in ("qa10_indefinite-knowledge_test.txt", "qa2_two-supporting-facts_test.txt"):
-    ...     (folder / name).touch()
-    >>> {task: list(splits) for task, splits in find_tasks(folder).items()}
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     for name in ("qa10_indefinite-knowledge_test.txt", "qa2_two-supporting-facts_test.txt"):
+    ...         Path(folder, name).touch()
+    ...     {task: list(splits) for task, splits in find_tasks(folder).items()}
     {2: ['test'], 10: ['test']}
     """
     base = Path(folder)
