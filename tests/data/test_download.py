@@ -29,17 +29,19 @@ MEMBERS = [
 
 
 class Answer(NamedTuple):
-    """What the server says, and whether it then hangs up."""
+    """What the server says, after how many seconds."""
 
     body: bytes = b""
     status: int = 200
     headers: dict[str, str] | None = None
+    pause: float = 0.0
 
 
 class Server(ThreadingHTTPServer):
     """Serves fixed answers on the loopback address."""
 
     answers: dict[str, Answer]
+    patient: threading.Event
     daemon_threads = False
     block_on_close = True
 
@@ -52,6 +54,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         answer = self.server.answers[self.path]
+        self.server.patient.wait(answer.pause)
         self.send_response(answer.status)
         headers = {"Content-Length": str(len(answer.body))}
         for name, value in {**headers, **(answer.headers or {})}.items():
@@ -68,6 +71,7 @@ class Handler(BaseHTTPRequestHandler):
 def serving(*answers: tuple[str, Answer]) -> Iterator[Server]:
     with Server(("127.0.0.1", 0), Handler) as server:
         server.answers = dict(answers)
+        server.patient = threading.Event()
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
@@ -196,20 +200,10 @@ def test_endless_answers_are_cut(folder: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_silence_ends_the_wait(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "_TIMEOUT", 0.2)
-    quiet = threading.Event()
-
-    class Silent(Handler):
-        def do_GET(self) -> None:
-            quiet.wait(5)
-
-    with Server(("127.0.0.1", 0), Silent) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with serving(("/babi.tar.gz", Answer(pause=1.0))) as server:
         with pytest.raises(MemhopError, match="cannot be fetched: timed out"):
             download_babi(folder, url=server.url(), sha256="0" * 64)
-        quiet.set()
-        server.shutdown()
-        thread.join()
+        server.patient.set()
     assert not any(p.name.startswith(".") for p in folder.parents[0].parent.rglob("*"))
 
 
