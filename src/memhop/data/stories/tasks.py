@@ -57,9 +57,7 @@ def _where_is_thing(reader: Reader, event: Event, chance: Chance) -> Finding | N
     carrying = reader.carrying.get(event.target)
     if not carrying:
         return None
-    stop = carrying.put_at
-    if carrying.put is None and carrying.stops:
-        stop = carrying.stops[-1]
+    stop = carrying.stops[-1] if carrying.stops else carrying.put_at
     if not stop:
         return None
     return Finding(f"Where is the {event.target}?", stop.place, (carrying.last_act, stop.fact))
