@@ -107,6 +107,7 @@ class Sentences:
     def __len__(self) -> int:
         return self._size[0]
 
+    @torch.inference_mode(False)  # what is kept here may later be asked with a gradient
     def to(self, like: Tensor) -> "Sentences":
         """Move to the device and dtype of a table, in place; bags are laid out once."""
         if self._pairs.device == like.device and self._pairs.dtype == like.dtype:
@@ -135,11 +136,7 @@ class Sentences:
         halves = 1 if self._slope is None else 2
         if sentences * words * halves <= _LARGEST_DENSE:
             if self._bags is None:
-                bags = self._pairs.new_zeros(sentences, halves, words)
-                for half in range(halves):
-                    place = (self._rows, torch.full_like(self._rows, half), self._words)
-                    bags.index_put_(place, self._pairs[:, half], accumulate=True)
-                self._bags = bags.view(sentences, halves * words)
+                self._bags = self._lay_out_bags(halves)
             return self._bags @ columns
         ids = torch.cat([self._words + half * words for half in range(halves)])
         order = torch.argsort(self._rows.repeat(halves), stable=True)
@@ -150,6 +147,15 @@ class Sentences:
         return functional.embedding_bag(
             ids[order], columns, starts, mode="sum", per_sample_weights=pairs[order]
         )
+
+    @torch.inference_mode(False)
+    def _lay_out_bags(self, halves: int) -> Tensor:
+        sentences, words = self._size
+        bags = self._pairs.new_zeros(sentences, halves, words)
+        for half in range(halves):
+            place = (self._rows, torch.full_like(self._rows, half), self._words)
+            bags.index_put_(place, self._pairs[:, half], accumulate=True)
+        return bags.view(sentences, halves * words)
 
 
 class Encoded(NamedTuple):

@@ -255,7 +255,7 @@ class MemN2N(nn.Module):
         model.load_state_dict({name: w[restart] for name, w in self.state_dict().items()})
         return model.eval()
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def answer(self, story: str | Sequence[str], question: str) -> Answer:
         """Answer one question about a story.
 
