@@ -1,3 +1,41 @@
-"""Multi-hop memory for PyTorch: End-to-End Memory Networks (arXiv 1503.08895)."""
+"""Multi-hop memory for PyTorch: End-to-End Memory Networks (arXiv 1503.08895).
+
+As layers: `MemoryNetwork`, `MultiHop`, `MemoryHop`, and the operations under `memhop.ops`.
+As a question answerer over stories: `MemN2N`, `read_babi`, `train`, `Recipe`, `evaluate`.
+On the command line: ``memhop --help``.
+"""
 
 __version__ = "0.1.0"
+
+from memhop import ops
+from memhop.data import generate, read_babi, to_examples
+from memhop.errors import MemhopError
+from memhop.evaluation import Evaluation, evaluate
+from memhop.example import Example
+from memhop.nn import MemoryHop, MemoryNetwork, MultiHop
+from memhop.picture import picture
+from memhop.recipe import Recipe
+from memhop.text.memn2n import Answer, MemN2N
+from memhop.training import TrainingResult, train
+from memhop.vocabulary import Vocabulary
+
+__all__ = [
+    "Answer",
+    "Evaluation",
+    "Example",
+    "MemN2N",
+    "MemhopError",
+    "MemoryHop",
+    "MemoryNetwork",
+    "MultiHop",
+    "Recipe",
+    "TrainingResult",
+    "Vocabulary",
+    "evaluate",
+    "generate",
+    "ops",
+    "picture",
+    "read_babi",
+    "to_examples",
+    "train",
+]

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from memhop.example import Example
 from memhop.text.encoding import Encoded
-from memhop.text.memn2n import MemN2N
+from memhop.text.memn2n import Batch, MemN2N
 from memhop.vocabulary import UNKNOWN
 
 _CHUNK = 2**18  # slots at once, over all restarts: bounds the memory, keeps operations large
@@ -59,7 +59,7 @@ def score(model: MemN2N, encoded: Encoded) -> tuple[Tensor, Tensor]:
 @torch.inference_mode()
 def evaluate(model: MemN2N, examples: Sequence[Example]) -> Evaluation:
     """Ask a single model every question and compare; see `Evaluation`."""
-    encoded = model.encoder.encode(examples).at(model.tables[0].device)
+    encoded = model.encoder.encode(examples).at(model.tables.device)
     first = [max(0, len(example.story) - model.sizes.memory_slots) for example in examples]
     wrong = with_support = support_read = index = 0
     for scores, attention, answers in _asked(model, encoded):
@@ -89,6 +89,6 @@ def _asked(model: MemN2N, encoded: Encoded) -> Iterator[tuple[Tensor, Tensor, Te
     for start in range(0, len(encoded.answers), chunk):
         rows = slice(start, start + chunk)
         batch = model.batch_of(encoded, rows)
-        lead = [tensor.expand(*axes, *tensor.shape) for tensor in batch[2:]]
-        scores, attention = model(type(batch)(*batch[:2], *lead), need_weights=True)
+        lead = [tensor.expand(*axes, *tensor.shape) for tensor in batch[1:]]
+        scores, attention = model(Batch(batch.sentences, *lead), need_weights=True)
         yield scores, attention, encoded.answers[rows].expand(*axes, -1)

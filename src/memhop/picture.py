@@ -283,7 +283,7 @@ class _Terminal:
             return f"[{slot}]"
         text = str(self.picture.labels[slot])
         bound = 4 * self.width  # marks that take no column must not make a line endless
-        text = _spelled_out(text[:bound] + self.glyphs.cut * (len(text) > bound))
+        text = spelled_out(text[:bound] + self.glyphs.cut * (len(text) > bound))
         return text.encode(self.encoding, "replace").decode(self.encoding)
 
     def _clipped(self, text: str, cells: int) -> str:
@@ -310,10 +310,10 @@ def _holds(encoding: str, text: str) -> bool:
     return True
 
 
-def _spelled_out(text: str) -> str:
+def spelled_out(text: str) -> str:
     r"""Every character that would act instead of show, as Python spells it.
 
-    >>> _spelled_out("red\x1b[31m\n")
+    >>> spelled_out("red\x1b[31m\n")
     'red\\x1b[31m\\n'
     """
     return "".join(map(_visible, text))

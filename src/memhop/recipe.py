@@ -12,7 +12,13 @@ Position = Literal["bag", "paper", "code"]
 Noise = Literal["none", "time", "empty"]
 HeldOut = Literal["last", "random"]
 
-_MAY_BE_ZERO = ("noise_share", "validation_share", "linear_start_epochs", "halve_every", "clip_norm")
+_MAY_BE_ZERO = (
+    "noise_share",
+    "validation_share",
+    "linear_start_epochs",
+    "halve_every",
+    "clip_norm",
+)
 _LARGEST = {"num_hops": 100, "noise_share": 1, "validation_share": 1}
 _LARGEST_OTHERWISE = 1_000_000
 

@@ -80,6 +80,15 @@ def find_checkpoint(name: str | Path | None = None) -> Path:
     return checkpoint
 
 
+def free_name(stem: str) -> str:
+    """A name that no folder under ``runs/`` has: the stem, or the stem and a number."""
+    name, number = stem, 1
+    while (RUNS / name).exists():
+        number += 1
+        name = f"{stem}-{number}"
+    return name
+
+
 def _children(folder: Path) -> list[Path]:
     return [child for child in folder.iterdir() if child.is_dir()] if folder.is_dir() else []
 

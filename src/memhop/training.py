@@ -194,7 +194,9 @@ class _Trainer:
         return range(self.model.restarts or 1)
 
     def _random(self, use: int, *path: int) -> np.random.Generator:
-        return np.random.Generator(np.random.Philox(np.random.SeedSequence([self.seed, use, *path])))
+        return np.random.Generator(
+            np.random.Philox(np.random.SeedSequence([self.seed, use, *path]))
+        )
 
     @torch.no_grad()
     def _draw_weights(self, restarts: int) -> None:
@@ -240,8 +242,7 @@ class _Trainer:
 
     def _step(self, draws: _Draws, rate: float, softmax: bool) -> tuple[Tensor, Tensor]:
         """One step of descent on the loss summed over the batch; loss and mistakes [R]."""
-        banks = self.training.statements, self.training.questions
-        batch = Batch(*banks, draws.slots, draws.ages, draws.lengths, draws.question)
+        batch = Batch(self.training.sentences, *draws[:-1])
         scores, _ = self.model(batch, softmax=softmax)
         rows = self.model.answer_rows(draws.answers)
         losses = functional.cross_entropy(
@@ -260,7 +261,9 @@ class _Trainer:
 
     def _draw_epoch(self, epoch: int) -> _Draws:
         drawn = [self._draw_restart(self._random(_EPOCHS, r, epoch)) for r in self.restarts]
-        return _Draws(*(torch.stack(part, dim=1).to(self.device) for part in zip(*drawn, strict=True)))
+        return _Draws(
+            *(torch.stack(part, dim=1).to(self.device) for part in zip(*drawn, strict=True))
+        )
 
     def _draw_restart(self, random: np.random.Generator) -> _Draws:
         count, size = len(self.training.answers), self.recipe.batch_size
@@ -302,7 +305,11 @@ class _Trainer:
             RestartScore(restart, None, None, None, None, self.state.diverged[restart])
             if restart in self.state.diverged
             else RestartScore(
-                restart, error[restart].item(), loss[restart].item(), held_out[restart], test[restart]
+                restart,
+                error[restart].item(),
+                loss[restart].item(),
+                held_out[restart],
+                test[restart],
             )
             for restart in self.restarts
         )

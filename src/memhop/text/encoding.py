@@ -121,15 +121,14 @@ class Sentences:
     def embed(self, table: Tensor) -> Tensor:
         """Embed every sentence: table [..., words, d] -> [..., sentences, d].
 
-        Restarts are a leading axis of the table; one product serves them all.
+        Hops and restarts are leading axes of the table; one product serves them all.
         """
         self.to(table)
         if self._slope is not None:
             table = torch.cat([table, table * self._slope], dim=-2)
-        restarts = table.shape[:-2]
-        columns = table.reshape(-1, *table.shape[-2:]).transpose(0, 1).flatten(1)
-        embedded = self._sum_bags(columns).view(len(self), -1, table.shape[-1]).transpose(0, 1)
-        return embedded.reshape(*restarts, len(self), table.shape[-1])
+        columns = table.movedim(-2, 0)
+        embedded = self._sum_bags(columns.flatten(1)).view(len(self), *columns.shape[1:])
+        return embedded.movedim(0, -2)
 
     def _sum_bags(self, columns: Tensor) -> Tensor:
         sentences, words = self._size
@@ -159,28 +158,25 @@ class Sentences:
 
 
 class Encoded(NamedTuple):
-    """Examples as numbers; distinct sentences stand once, in banks.
+    """Examples as numbers; distinct sentences stand once, in a bank.
 
     Attributes:
-        statements: the bank of statements; row 0 is the empty one.
-        questions: the bank of questions.
-        slots: [E, N] rows of ``statements``, oldest first, 0 beyond the story.
+        sentences: the bank of statements and questions; row 0 is the empty sentence.
+        slots: [E, N] rows of the bank, oldest first, 0 beyond the story.
         lengths: [E] slots that hold a statement.
-        question: [E] rows of ``questions``.
+        question: [E] rows of the bank.
         answers: [E] word ids of the answers, ``NO_ANSWER`` where not in the vocabulary.
     """
 
-    statements: Sentences
-    questions: Sentences
+    sentences: Sentences
     slots: Tensor
     lengths: Tensor
     question: Tensor
     answers: Tensor
 
     def at(self, device: torch.device) -> "Encoded":
-        """The same with its index tensors on a device (the banks follow the tables)."""
-        moved = (tensor.to(device) for tensor in self[2:])
-        return Encoded(self.statements, self.questions, *moved)
+        """The same with its index tensors on a device (the bank follows the tables)."""
+        return Encoded(self.sentences, *(tensor.to(device) for tensor in self[1:]))
 
 
 class Encoder:
@@ -203,35 +199,25 @@ class Encoder:
         most = self.sizes.memory_slots
         width = max((min(len(example.story), most) for example in examples), default=0)
         slots = torch.zeros(len(examples), most if self._full_width else width).long()
-        statements: dict[tuple[int, ...], int] = {(): 0}
-        questions: dict[tuple[int, ...], int] = {}
-        seen: dict[str, int] = {}  # a statement recurs in many stories: split it once
+        bank: dict[tuple[int, ...], int] = {(): 0}
+        seen: dict[str, int] = {}  # a sentence recurs in many stories: split it once
 
-        def row(statement: str) -> int:
-            if statement not in seen:
-                words = tuple(self.vocabulary.ids(split_words(statement)))
-                seen[statement] = statements.setdefault(words, len(statements))
-            return seen[statement]
+        def row(sentence: str) -> int:
+            if sentence not in seen:
+                words = tuple(self.vocabulary.ids(split_words(sentence)))
+                seen[sentence] = bank.setdefault(words, len(bank))
+            return seen[sentence]
 
         lengths, question, answers = [], [], []
         for index, example in enumerate(examples):
             rows = [row(statement) for statement in example.story[-most:]]
             slots[index, : len(rows)] = torch.tensor(rows).long()
             lengths.append(len(rows))
-            words = tuple(self.vocabulary.ids(split_words(example.question)))
-            question.append(questions.setdefault(words, len(questions)))
+            question.append(row(example.question))
             answers.append(self._answer(example.answer))
-        return Encoded(
-            self._bank(statements),
-            self._bank(questions),
-            slots,
-            torch.tensor(lengths).long(),
-            torch.tensor(question).long(),
-            torch.tensor(answers).long(),
-        )
-
-    def _bank(self, sentences: Iterable[tuple[int, ...]]) -> Sentences:
-        return Sentences(list(sentences), self.weights, len(self.vocabulary) - 1)
+        sentences = Sentences(list(bank), self.weights, len(self.vocabulary) - 1)
+        numbers = (torch.tensor(column).long() for column in (lengths, question, answers))
+        return Encoded(sentences, slots, *numbers)
 
     def _answer(self, answer: str) -> int:
         word = answer_word(answer)

@@ -8,7 +8,6 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from memhop import ops
 from memhop.checkpoint import (
     from_json,
     from_tensors,
@@ -20,6 +19,7 @@ from memhop.checkpoint import (
 )
 from memhop.errors import MemhopError
 from memhop.example import Example
+from memhop.ops.reference import attention
 from memhop.picture import Picture, picture
 from memhop.recipe import Recipe
 from memhop.runs import find_checkpoint
@@ -34,15 +34,14 @@ class Batch(NamedTuple):
     """Questions for the model; the leading axes may hold restarts.
 
     Attributes:
-        statements, questions: the banks that the rows below name.
-        slots: [..., B, N] rows of ``statements``, 0 the empty one.
+        sentences: the bank that the rows below name.
+        slots: [..., B, N] rows of the bank, 0 the empty sentence.
         ages: [..., B, N] age of each slot, 1 the newest, 0 for none.
         lengths: [..., B] slots in use; those beyond are padding.
-        question: [..., B] rows of ``questions``.
+        question: [..., B] rows of the bank.
     """
 
-    statements: Sentences
-    questions: Sentences
+    sentences: Sentences
     slots: Tensor
     ages: Tensor
     lengths: Tensor
@@ -108,8 +107,9 @@ class MemN2N(nn.Module):
         sizes: longest sentence and memory of the training text.
         restarts: None, or R models side by side on a leading axis of every weight.
 
-    State dict: ``tables.K`` [(R,) rows, memory_dim]: E_0 .. E_K with adjacent tying; B, A, C, W
-    with layer-wise tying, and ``hop_map`` [(R,) memory_dim, memory_dim], the H of it.
+    State dict: ``tables`` [(R,) K + 1, rows, memory_dim], E_0 .. E_K, with adjacent tying; with
+    layer-wise tying [(R,) 4, rows, memory_dim], B, A, C, W, and ``hop_map`` [(R,) memory_dim,
+    memory_dim], the H of it.
     """
 
     def __init__(
@@ -122,18 +122,22 @@ class MemN2N(nn.Module):
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__()
-        self.vocabulary, self.recipe, self.sizes, self.restarts = vocabulary, recipe, sizes, restarts
+        self.vocabulary, self.recipe, self.sizes, self.restarts = (
+            vocabulary,
+            recipe,
+            sizes,
+            restarts,
+        )
         self.encoder = Encoder(vocabulary, recipe, sizes)
         self._num_ages = sizes.memory_slots if recipe.temporal else 0
         hops, axes = recipe.num_hops, () if restarts is None else (restarts,)
         self._adjacent = recipe.tying == "adjacent"
-        if self._adjacent:  # the table that is B, the A and the C of each hop, and W
-            self._places = (0, list(range(hops)), list(range(1, hops + 1)), hops)
-        else:
+        # which table is B, the A and the C of each hop, and W
+        self._places = (0, list(range(hops)), list(range(1, hops + 1)), hops)
+        if not self._adjacent:
             self._places = (0, [1] * hops, [2] * hops, 3)
-        shape = (*axes, self.num_rows, recipe.memory_dim)
-        count = hops + 1 if self._adjacent else 4
-        self.tables = nn.ParameterList(torch.empty(shape, device=device) for _ in range(count))
+        shape = (*axes, self._places[-1] + 1, self.num_rows, recipe.memory_dim)
+        self.tables = nn.Parameter(torch.empty(shape, device=device))
         self.hop_map: nn.Parameter | None = None
         if not self._adjacent:
             square = (*axes, recipe.memory_dim, recipe.memory_dim)
@@ -155,9 +159,8 @@ class MemN2N(nn.Module):
     @torch.no_grad()
     def hold_zero_rows(self) -> None:
         """Put nil and the unknown word back to zero, as training does after every step."""
-        for table in self.tables:
-            table[..., NIL, :] = 0
-            table[..., self._num_ages + UNKNOWN, :] = 0
+        self.tables[..., NIL, :] = 0
+        self.tables[..., self._num_ages + UNKNOWN, :] = 0
 
     def forward(
         self, batch: Batch, *, softmax: bool = True, need_weights: bool = False
@@ -168,22 +171,23 @@ class MemN2N(nn.Module):
         that of its id after the ages: `word_scores` takes the rows of words out.
         """
         query_place, a_places, c_places, answer_place = self._places
-        used = sorted({*a_places, *c_places})
-        banks = {place: self._bank(batch.statements, self.tables[place]) for place in used}
-        asked = batch.questions.embed(self._words(self.tables[query_place]))
-        query = _rows(asked, batch.question)
+        banks = self._banks(batch.sentences).unbind(-3)
+        # a slot reads two rows of a bank: its statement's, and its age's
+        age_rows = batch.ages.clamp(max=self._num_ages) + len(batch.sentences)
+        rows = torch.cat([batch.slots, age_rows], dim=-1)
         mask = None
         if self.recipe.mask_empty_slots:
-            slot = torch.arange(batch.slots.shape[-1], device=query.device)
+            slot = torch.arange(batch.slots.shape[-1], device=rows.device)
             mask = slot >= batch.lengths.unsqueeze(-1)
-        attention = []
+        query = _rows(banks[query_place], batch.question)
+        attentions = []
         for a_place, c_place in zip(a_places, c_places, strict=True):
-            read, weights = self._hop(query, banks[a_place], banks[c_place], batch, mask, softmax)
+            read, weights = _hop(query, banks[a_place], banks[c_place], rows, mask, softmax)
             query = read + (query if self.hop_map is None else query @ self.hop_map.mT)
             query = query.relu() if self.recipe.relu else query
-            attention.append(weights)
-        scores = query @ self.tables[answer_place].mT
-        return scores, torch.stack(attention, dim=-2) if need_weights else None
+            attentions.append(weights)
+        scores = query @ self.tables.select(-3, answer_place).mT
+        return scores, torch.stack(attentions, dim=-2) if need_weights else None
 
     def word_scores(self, scores: Tensor) -> Tensor:
         """The columns of `forward`'s scores that are words: [..., words], from word id 2 on.
@@ -197,51 +201,23 @@ class MemN2N(nn.Module):
         """Rows of the tables for word ids of answers; negative ids stay as they are."""
         return torch.where(answers < 0, answers, answers + self._num_ages)
 
-    def _bank(self, statements: Sentences, table: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Embedded statements [(R,) U, d], and ages [(R,) T + 1, d] whose row 0 is nil."""
-        embedded = statements.embed(self._words(table))
-        if not self._num_ages:
-            return embedded, None
+    def _banks(self, sentences: Sentences) -> Tensor:
+        """What the rows of slots name, by each table: the sentences, then the ages from 0 on.
+
+        [(R,) tables, U + T + 1, memory_dim]; the last part's first row is nil, for no age.
+        """
+        words = self.tables[..., self._num_ages + 1 :, :]
+        by_age = self.tables[..., : self._num_ages + 1, :]
         weight = self.encoder.weights.of_age()
-        by_age = table[..., : self._num_ages + 1, :]
-        return embedded, by_age * (weight.to(table) if isinstance(weight, Tensor) else weight)
-
-    def _words(self, table: Tensor) -> Tensor:
-        return table[..., self._num_ages + 1 :, :]
-
-    def _hop(
-        self,
-        query: Tensor,
-        keys: tuple[Tensor, Tensor | None],
-        values: tuple[Tensor, Tensor | None],
-        batch: Batch,
-        mask: Tensor | None,
-        softmax: bool,
-    ) -> tuple[Tensor, Tensor]:
-        bias = None
-        if keys[1] is not None:
-            bias = (query @ keys[1].mT).gather(-1, batch.ages)
-        read, weights = ops.read(
-            query,
-            keys[0].unsqueeze(-3),
-            values[0].unsqueeze(-3),
-            slots=batch.slots,
-            padding_mask=mask,
-            score_bias=bias,
-            softmax=softmax,
-            need_weights=True,
-        )
-        if values[1] is not None:
-            by_age = weights.new_zeros(*weights.shape[:-1], values[1].shape[-2])
-            read = read + by_age.scatter_add(-1, batch.ages, weights) @ values[1]
-        return read, weights
+        if isinstance(weight, Tensor):
+            weight = weight.to(by_age)
+        return torch.cat([sentences.embed(words), by_age * weight], dim=-2)
 
     def batch_of(self, encoded: Encoded, rows: slice | Tensor = slice(None)) -> Batch:
         """Encoded examples as they are asked in use: no noise."""
         lengths, slots = encoded.lengths[rows], encoded.slots[rows]
         return Batch(
-            encoded.statements,
-            encoded.questions,
+            encoded.sentences,
             slots,
             ages(lengths, slots.shape[-1]),
             lengths,
@@ -250,7 +226,7 @@ class MemN2N(nn.Module):
 
     def pick(self, restart: int) -> "MemN2N":
         """A copy of one of the restarts, without the leading axis."""
-        device = self.tables[0].device
+        device = self.tables.device
         model = MemN2N(self.vocabulary, self.recipe, self.sizes, device=device)
         model.load_state_dict({name: w[restart] for name, w in self.state_dict().items()})
         return model.eval()
@@ -271,9 +247,7 @@ class MemN2N(nn.Module):
         if not isinstance(question, str) or not split_words(question):
             raise ValueError(f"answer: question needs a text with a word, got {question!r:.60}")
         encoded = self.encoder.encode([Example(sentences, question, "")])
-        scores, attention = self(
-            self.batch_of(encoded.at(self.tables[0].device)), need_weights=True
-        )
+        scores, attention = self(self.batch_of(encoded.at(self.tables.device)), need_weights=True)
         return self._said(scores[0], attention[0], sentences, question)
 
     def _said(
@@ -359,6 +333,26 @@ def _count(content: dict[str, object], name: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 1_000_000:
         raise MemhopError(f"{name} must be a whole number from 1 to 1000000, not {value!r:.60}")
     return value
+
+
+def _hop(
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    rows: Tensor,
+    mask: Tensor | None,
+    softmax: bool,
+) -> tuple[Tensor, Tensor]:
+    """One hop over slots that are the sum of two rows of a bank: what was read, and weights.
+
+    query [(R,) B, d], keys and values [(R,) U, d], rows [(R,) B, 2 N]. The bank is scored whole,
+    which for a bank that stories share is less than to gather the rows, and is few operations.
+    """
+    scores = (query @ keys.mT).gather(-1, rows).unflatten(-1, (2, -1)).sum(-2)
+    weights = attention(scores, mask, softmax)
+    on_bank = weights.new_zeros(*weights.shape[:-1], values.shape[-2])
+    on_bank = on_bank.scatter_add(-1, rows, torch.cat([weights, weights], dim=-1))
+    return on_bank @ values, weights
 
 
 def _rows(bank: Tensor, rows: Tensor) -> Tensor:

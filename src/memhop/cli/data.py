@@ -1,0 +1,31 @@
+"""``memhop data``: fetch the released data."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from memhop.cli.screen import download_progress, say
+from memhop.data.download import DEFAULT_URL, download_babi
+
+app = typer.Typer(no_args_is_help=True, help="Fetch data.")
+
+
+@app.callback()
+def _root() -> None:
+    pass
+
+
+@app.command()
+def babi(
+    to: Annotated[Path, typer.Option(help="Folder to make; it must be new or empty.")],
+    url: Annotated[str, typer.Option(help="Where to fetch from; needs --sha256.")] = DEFAULT_URL,
+    sha256: Annotated[
+        str | None, typer.Option(help="Checksum of the archive behind another --url.")
+    ] = None,
+) -> None:
+    """Fetch the 20 bAbI tasks (19 MB), check them and unpack them into a folder."""
+    with download_progress() as show:
+        folder = download_babi(to, url=url, sha256=sha256, progress=show)
+    say(f"the tasks are in {folder}")
+    say(f"try: memhop train --data {folder} --task 1", style="dim")

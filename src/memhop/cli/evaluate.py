@@ -1,0 +1,83 @@
+"""``memhop eval``: a table of errors for each task."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from memhop.cli.screen import percent, say, say_json, say_table
+from memhop.cli.settings import DataFolder, Json, Run, TaskList, Threads, parse_tasks, tasks_in, use
+from memhop.data import read_babi
+from memhop.errors import MemhopError
+from memhop.evaluation import Evaluation
+from memhop.evaluation import evaluate as evaluate_model
+from memhop.runs import find_run, trained_in
+from memhop.text.memn2n import MemN2N
+
+
+def evaluate(
+    run: Run = None,
+    data: DataFolder = None,
+    task: TaskList = None,
+    test: Annotated[
+        Path | None, typer.Option(help="A file of your own, in the bAbI format.")
+    ] = None,
+    threads: Threads = None,
+    json: Json = False,
+) -> None:
+    """Ask a trained model every test question and print its error.
+
+    'Failed' is an error above 5%. 'Fact read' is how often, of the questions with known
+    supporting facts, the strongest sentence of some hop is one of these.
+    """
+    use(threads)
+    folder = find_run(run)
+    if (data is None) == (test is None):
+        raise MemhopError("eval needs either --data DIR or --test FILE")
+    results = dict(_on_file(folder, test) if test else _on_tasks(folder, data or Path(), task))
+    if json:
+        say_json([_as_json(name, result) for name, result in results.items()])
+        return
+    say_table(("task", "questions", "error", "failed", "fact read"), _rows(results))
+    if len(results) > 1:
+        mean = sum(result.error for result in results.values()) / len(results)
+        failed = sum(result.failed for result in results.values())
+        say(f"mean error {percent(mean)}, {failed} of {len(results)} failed", "bold")
+
+
+def _on_file(folder: Path, test: Path) -> list[tuple[str, Evaluation]]:
+    return [(test.name, evaluate_model(MemN2N.load(folder), read_babi(test)))]
+
+
+def _on_tasks(folder: Path, data: Path, task: str | None) -> list[tuple[str, Evaluation]]:
+    """Every task asked for, by its own model where the run has one for each."""
+    own = {run.name.removeprefix("qa"): run for run in trained_in(folder) if run != folder}
+    if own and task is None:
+        task = ",".join(name for name in own if name.isdigit())
+    missing = [n for n in parse_tasks(task or "") if str(n) not in own] if own and task else []
+    if missing:
+        have = ", ".join(own)
+        raise MemhopError(f"{folder}: no model of task {missing[0]}; has those of {have}")
+    results = []
+    for number, splits in tasks_in(data, task, needed="test").items():
+        model = MemN2N.load(own.get(str(number), folder))
+        results.append((str(number), evaluate_model(model, read_babi(splits["test"]))))
+    return results
+
+
+def _rows(results: dict[str, Evaluation]) -> list[list[str]]:
+    return [
+        [name, f"{result.questions:,}", percent(result.error), "failed" if result.failed else "",
+         percent(result.support_read)]
+        for name, result in results.items()
+    ]  # fmt: skip
+
+
+def _as_json(name: str, result: Evaluation) -> dict[str, object]:
+    return {
+        "task": name,
+        "questions": result.questions,
+        "error": result.error,
+        "failed": result.failed,
+        "support_read": result.support_read,
+    }

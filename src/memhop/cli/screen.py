@@ -1,0 +1,153 @@
+"""What commands print: texts that are never obeyed, tables, the progress of a training."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from memhop.picture import spelled_out
+from memhop.text.memn2n import Answer
+from memhop.training import Progress as TrainingProgress
+
+_PLAIN_LINES = 12  # of a training, where there is no terminal for a bar
+
+
+def stdout() -> Console:
+    """The console that results go to."""
+    return Console(highlight=False, markup=False, emoji=False, soft_wrap=not sys.stdout.isatty())
+
+
+def stderr() -> Console:
+    """The console for progress and errors."""
+    return Console(
+        stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=not sys.stderr.isatty()
+    )
+
+
+def say(text: str, style: str = "") -> None:
+    """Print one line; control characters are spelled out."""
+    stdout().print(Text(spelled_out(text), style=style))
+
+
+def say_error(text: str) -> None:
+    """One line on standard error."""
+    print(f"memhop: {spelled_out(' '.join(text.splitlines()))}", file=sys.stderr)
+
+
+def say_json(value: Any) -> None:
+    """A value for another program."""
+    print(json.dumps(value, indent=1, ensure_ascii=False))
+
+
+def say_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table; the first column is text, the others are numbers."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(Text(spelled_out(cell)) for cell in row))
+    stdout().print(table)
+
+
+def percent(value: float | None) -> str:
+    """A share with one decimal, as the paper's tables have it."""
+    return "-" if value is None else f"{value:.1f}%"
+
+
+def say_answer(answer: Answer) -> None:
+    """A question, its answer and the sentences that each hop read."""
+    console = stdout()
+    line = Text(spelled_out(answer.question) + "  ", style="bold")
+    line.append(spelled_out(answer.answer), style="bold green")
+    line.append(f"  ({100 * answer.probability:.0f}%", style="dim")
+    others = ", ".join(f"{word} {100 * share:.0f}%" for word, share in answer.runners_up)
+    line.append(spelled_out(f"; then {others})" if others else ")"), style="dim")
+    console.print(line)
+    if answer.unknown_words:
+        words = ", ".join(answer.unknown_words)
+        console.print(Text(spelled_out(f"never seen in training, read as nothing: {words}"), "red"))
+    console.print(answer.picture())
+
+
+def answer_json(answer: Answer) -> dict[str, Any]:
+    """An answer as a JSON object."""
+    return {
+        "question": answer.question,
+        "answer": answer.answer,
+        "probability": answer.probability,
+        "runners_up": [{"answer": word, "probability": p} for word, p in answer.runners_up],
+        "sentences": list(answer.sentences),
+        "attention": answer.attention.tolist(),
+        "unknown_words": list(answer.unknown_words),
+    }
+
+
+@contextmanager
+def training_progress(name: str) -> Iterator[Callable[[TrainingProgress], None]]:
+    """Show a training on standard error: a bar with the best restart, or lines where piped."""
+    console = stderr()
+    if not console.is_terminal:
+        yield _plain_lines(name)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        TextColumn("{task.completed}/{task.total}"),
+        TextColumn("{task.fields[figures]}"),
+        TimeRemainingColumn(compact=True),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        shown = bar.add_task(spelled_out(name), total=None, figures="")
+
+        def show(progress: TrainingProgress) -> None:
+            figures = _figures(progress)
+            bar.update(shown, completed=progress.epoch, total=progress.epochs, figures=figures)
+
+        yield show
+
+
+def _plain_lines(name: str) -> Callable[[TrainingProgress], None]:
+    begun, last = time.perf_counter(), 0
+
+    def show(progress: TrainingProgress) -> None:
+        nonlocal begun, last
+        if last == 0:  # a resumed training does not begin with its first epoch
+            last = progress.epoch - 1
+        every = max(1, progress.epochs // _PLAIN_LINES)
+        if progress.epoch % every == 0 or progress.epoch == progress.epochs:
+            pace = (time.perf_counter() - begun) / (progress.epoch - last)
+            begun, last = time.perf_counter(), progress.epoch
+            left = f"{pace * (progress.epochs - progress.epoch):.0f} s left"
+            done = f"epoch {progress.epoch}/{progress.epochs}"
+            print(f"{spelled_out(name)}: {done}, {_figures(progress)}, {left}", file=sys.stderr)
+
+    return show
+
+
+def _figures(progress: TrainingProgress) -> str:
+    """Loss and errors of the restart that is best so far, and how many are lost."""
+    going = [one for one in progress.metrics if one.restart not in progress.diverged]
+    best = min(going or progress.metrics, key=lambda one: (one.train_error, one.loss))
+    figures = f"loss {best.loss:.3f}, error {percent(best.train_error)}"
+    if best.validation_error is not None:
+        figures += f", held out {percent(best.validation_error)}"
+    if progress.diverged:
+        figures += f", {len(progress.diverged)} diverged"
+    return figures
+
+
+@contextmanager
+def download_progress() -> Iterator[Callable[[int, int | None], None]]:
+    """Show a download on standard error; nothing where there is no terminal."""
+    console = stderr()
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        shown = bar.add_task("download", total=None)
+        yield lambda done, total: bar.update(shown, completed=done, total=total)

@@ -1,0 +1,94 @@
+"""Arguments that several commands share, and how they are read."""
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from memhop.data import find_tasks
+from memhop.errors import MemhopError
+from memhop.recipe import Recipe
+
+DataFolder = Annotated[
+    Path | None, typer.Option(help="Folder with the bAbI files (see: memhop data babi).")
+]
+TaskList = Annotated[
+    str | None, typer.Option(metavar="LIST", help="Tasks, as 1,2,5-7. Without: all there are.")
+]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="Threads to compute with. Without: torch's choice.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for another program.")]
+Run = Annotated[
+    str | None, typer.Argument(help="Name or path of a run. Without: the newest under runs/.")
+]
+
+
+def use(threads: int | None) -> None:
+    """Let torch compute with so many threads, at most those that the machine has."""
+    if threads is not None:
+        torch.set_num_threads(min(threads, os.cpu_count() or 1))
+
+
+def parse_tasks(text: str) -> list[int]:
+    """The numbers in a list such as ``1,2,5-7``.
+
+    >>> parse_tasks("1,2,5-7")
+    [1, 2, 5, 6, 7]
+    """
+    numbers: list[int] = []
+    for piece in text.split(","):
+        found = re.fullmatch(r"\s*(\d{1,3})(?:\s*-\s*(\d{1,3}))?\s*", piece)
+        if not found:
+            raise MemhopError(f"--task needs numbers as 1,2,5-7, not {text!r}")
+        first, last = int(found[1]), int(found[2] or found[1])
+        numbers += range(first, last + 1)
+    return list(dict.fromkeys(numbers))
+
+
+def tasks_in(folder: Path, task: str | None, *, needed: str) -> dict[int, dict[str, Path]]:
+    """The files of the tasks asked for, in order; each has the ``needed`` split."""
+    found = find_tasks(folder)
+    wanted = parse_tasks(task) if task else [n for n, splits in found.items() if needed in splits]
+    for number in wanted:
+        if needed not in found.get(number, {}):
+            there = ", ".join(str(n) for n, splits in found.items() if needed in splits)
+            raise MemhopError(f"{folder}: no {needed} file of task {number}; has {there or 'none'}")
+    if not wanted:
+        raise MemhopError(f"{folder}: no bAbI {needed} file in it (qa1_..._{needed}.txt)")
+    return {number: found[number] for number in sorted(wanted)}
+
+
+def read_recipe(recipe: str, changes: list[str], *, joint: bool) -> Recipe:
+    """A recipe by its name or from a JSON file, with single settings changed."""
+    changed = dict(_change(text) for text in changes)
+    if recipe == "paper":
+        return Recipe.paper(joint=joint, **_known(changed))
+    path = Path(recipe)
+    if path.suffix != ".json":
+        raise MemhopError(f"--recipe needs 'paper' or a .json file, not {recipe!r}")
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        reason = str(error).splitlines()[0]
+        raise MemhopError(f"{path}: cannot be read as JSON: {reason:.120}") from error
+    return Recipe.from_json(settings | changed if isinstance(settings, dict) else settings)
+
+
+def _known(changes: dict[str, Any]) -> dict[str, Any]:
+    Recipe.from_json(changes)  # an unknown name or value is told before it becomes an argument
+    return changes
+
+
+def _change(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise MemhopError(f"--set needs NAME=VALUE, not {text!r}")
+    try:
+        return name.strip(), json.loads(value)
+    except ValueError:
+        return name.strip(), value.strip()
