@@ -8,7 +8,9 @@ its place and renamed there. Reading one runs no code: nothing is unpickled.
 import hashlib
 import json
 import os
+import re
 import shutil
+import stat
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +25,7 @@ from memhop.errors import MemhopError
 
 SCHEMA = 1
 _MANIFEST = "checkpoint.json"
+_FILE_NAME = re.compile(r"\w[\w.-]{0,99}", re.ASCII)
 _LARGEST_JSON = 64 * 2**20
 
 
@@ -32,12 +35,13 @@ def write_checkpoint(folder: Path, files: Mapping[str, bytes]) -> None:
     Raises:
         MemhopError: the folder exists, or the disk refuses.
     """
-    if folder.exists():
-        raise MemhopError(f"{folder}: is there already; a checkpoint is never written over")
     sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     manifest = to_json({"schema": SCHEMA, "files": sums})
     beside = folder.parent / f".{folder.name}-{os.getpid()}"
     try:
+        if folder.exists():
+            raise MemhopError(f"{folder}: is there already; a checkpoint is never written over")
+        shutil.rmtree(beside, ignore_errors=True)  # of a killed process with the same number
         beside.mkdir(parents=True)
         for name, content in {**files, _MANIFEST: manifest}.items():
             with (beside / name).open("wb") as file:
@@ -66,7 +70,7 @@ def read_checkpoint(folder: Path) -> dict[str, bytes]:
         raise MemhopError(f"{folder / _MANIFEST}: needs the checksums of the files")
     files = {}
     for name, checksum in sums.items():
-        if name in ("", ".", "..") or Path(name).name != name or "\0" in name:
+        if not _FILE_NAME.fullmatch(name):
             raise MemhopError(f"{folder / _MANIFEST}: names a file elsewhere: {name!r:.60}")
         files[name] = _read(folder / name)
         if hashlib.sha256(files[name]).hexdigest() != checksum:
@@ -76,7 +80,10 @@ def read_checkpoint(folder: Path) -> dict[str, bytes]:
 
 def is_checkpoint(folder: Path) -> bool:
     """Whether a folder says of itself that it is one."""
-    return (folder / _MANIFEST).is_file()
+    try:
+        return (folder / _MANIFEST).is_file()
+    except OSError:  # a name too long to be one
+        return False
 
 
 def part(files: Mapping[str, bytes], name: str, folder: Path) -> bytes:
@@ -88,7 +95,10 @@ def part(files: Mapping[str, bytes], name: str, folder: Path) -> bytes:
 
 def to_json(value: Any) -> bytes:
     """JSON as it is stored: readable, and the same bytes for the same value."""
-    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    try:
+        return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    except UnicodeEncodeError:  # half a surrogate pair, which UTF-8 cannot hold: escaped
+        return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
 
 
 def from_json(content: bytes, path: Path) -> dict[str, Any]:
@@ -124,7 +134,7 @@ def from_tensors(
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise MemhopError(f"{path}: is no whole safetensors file: {reason:.120}") from error
     if tensors.keys() != expected.keys():
-        odd = ", ".join(sorted(tensors.keys() ^ expected.keys()))
+        odd = ", ".join(map(repr, sorted(tensors.keys() ^ expected.keys())))
         raise MemhopError(f"{path}: tensors missing or not expected: {odd:.200}")
     for name, tensor in tensors.items():
         if tensor.shape != expected[name] or tensor.dtype != torch.float32:
@@ -139,8 +149,11 @@ def from_tensors(
 
 def _read(path: Path, most: int | None = None) -> bytes:
     try:
-        if most is not None and path.stat().st_size > most:
-            raise MemhopError(f"{path}: needs at most {most:,} bytes, has {path.stat().st_size:,}")
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise MemhopError(f"{path}: is no file")
+        if most is not None and status.st_size > most:
+            raise MemhopError(f"{path}: needs at most {most:,} bytes, has {status.st_size:,}")
         return path.read_bytes()
     except FileNotFoundError:
         raise MemhopError(f"{path}: no such file") from None

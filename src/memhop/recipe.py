@@ -1,7 +1,6 @@
 """Every setting of a text model and its training, in one frozen value."""
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args, get_origin
 
@@ -143,11 +142,9 @@ def _is_number(kind: type, value: Any) -> bool:
 
 
 def _in_range(name: str, low: int | None, value: float) -> bool:
-    if value > _LARGEST.get(name, _LARGEST_OTHERWISE) or not math.isfinite(value):
-        return False
-    if name == "validation_share" and value == 1:
-        return False
-    return value > 0 if low is None else value >= low
+    high = _LARGEST.get(name, _LARGEST_OTHERWISE)
+    below = value < high if name == "validation_share" else value <= high
+    return below and (value > 0 if low is None else value >= low)
 
 
 def _range_text(kind: type, name: str, low: int | None) -> str:
@@ -158,5 +155,5 @@ def _range_text(kind: type, name: str, low: int | None) -> str:
 
 
 def _named(value: Any) -> str:
-    text = repr(value)
+    text = " ".join(repr(value).split())
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -43,7 +43,7 @@ def trained_in(folder: Path) -> list[Path]:
         return [folder]
     return sorted(
         (child for child in _children(folder) if newest_checkpoint(child)),
-        key=lambda child: [int(piece) if piece.isdigit() else piece for piece in
+        key=lambda child: [int(piece) if piece.isdecimal() else piece for piece in
                            re.split(r"(\d+)", child.name)],
     )  # fmt: skip
 
@@ -60,7 +60,7 @@ def find_run(name: str | Path | None = None) -> Path:
             raise MemhopError(f"no trained run under {RUNS}/: train one first, or give its path")
         return max(trained, key=_age)
     for folder in (Path(name), RUNS / name):
-        if folder.is_dir():
+        if _is_folder(folder):
             if trained_in(folder):
                 return folder
             raise MemhopError(f"{folder}: no checkpoint in it: not a run, or stopped too early")
@@ -90,7 +90,14 @@ def free_name(stem: str) -> str:
 
 
 def _children(folder: Path) -> list[Path]:
-    return [child for child in folder.iterdir() if child.is_dir()] if folder.is_dir() else []
+    return [child for child in folder.iterdir() if child.is_dir()] if _is_folder(folder) else []
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name too long to be one
+        return False
 
 
 def _epoch(folder: Path) -> int:
