@@ -1,0 +1,186 @@
+"""Banks of sentences against sums word by word; what is measured on training text."""
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from memhop.example import Example
+from memhop.recipe import Position, Recipe
+from memhop.text import encoding
+from memhop.text.encoding import (
+    NO_ANSWER,
+    Encoder,
+    Sentences,
+    Sizes,
+    Weights,
+    answer_word,
+    training_vocabulary,
+)
+from memhop.vocabulary import UNKNOWN, Vocabulary
+
+POSITIONS: list[Position] = ["bag", "paper", "code"]
+BANKS = [
+    [[1, 2, 3], [4, 4, 4, 4], [2]],
+    [[], [1, 2], [], [], [3, 1, 1, 5, 5, 2, 3], [4], []],
+    [[], []],
+    [[5]],
+]
+
+
+def word_by_word(bank: list[list[int]], table: Tensor, position: str, longest: int) -> Tensor:
+    """sum_j l_j * E[word_j] in loops; the first row of a table is word 1."""
+    d = table.shape[-1]
+    total = torch.zeros(*table.shape[:-2], len(bank), d, dtype=table.dtype) + 0 * table.sum()
+    for row, words in enumerate(bank):
+        for j, word in enumerate(words, start=1):
+            for k in range(1, d + 1):
+                weight = 1.0
+                if position == "paper":
+                    weight = (1 - j / len(words)) - k / d * (1 - 2 * j / len(words))
+                elif position == "code":
+                    size, at = longest + 1, min(j, longest)
+                    weight = 1 + 4 * (k - (d + 1) / 2) * (at - (size + 1) / 2) / (d * size)
+                total[..., row, k - 1] += weight * table[..., word - 1, k - 1]
+    return total
+
+
+@pytest.mark.parametrize("large", [False, True], ids=["dense", "gathered"])
+@pytest.mark.parametrize("bank", BANKS, ids=str)
+@pytest.mark.parametrize("position", POSITIONS)
+def test_a_bank_is_sums_of_weighted_words(
+    position: Position, bank: list[list[int]], large: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if large:
+        monkeypatch.setattr(encoding, "_LARGEST_DENSE", 0)
+    torch.manual_seed(0)
+    for axes in ((), (3,)):
+        table = torch.randn(*axes, 5, 4, dtype=torch.float64, requires_grad=True)
+        sentences = Sentences(bank, Weights(position, 4, 5), 5)
+        got, wanted = sentences.embed(table), word_by_word(bank, table, position, 5)
+        torch.testing.assert_close(got, wanted, rtol=1e-12, atol=1e-12)
+        upstream = torch.randn_like(got)
+        grads = [torch.autograd.grad(t, table, upstream)[0] for t in (got, wanted)]
+        torch.testing.assert_close(*grads, rtol=1e-12, atol=1e-12)
+
+
+def test_large_banks_are_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
+    bank, table = [[1, 2], [3]], torch.randn(5, 4)
+    for most, laid_out in ((2 * 5 * 2, True), (2 * 5 * 2 - 1, False)):
+        monkeypatch.setattr(encoding, "_LARGEST_DENSE", most)
+        sentences = Sentences(bank, Weights("code", 4, 2), 5)
+        sentences.embed(table)
+        assert (sentences._bags is not None) == laid_out
+
+
+def test_a_bank_follows_the_dtype_of_the_table() -> None:
+    sentences, table = Sentences([[1, 2, 3]], Weights("code", 4, 5), 5), torch.randn(5, 4)
+    single = sentences.embed(table)
+    double = sentences.embed(table.double())
+    assert (single.dtype, double.dtype) == (torch.float32, torch.float64)
+    torch.testing.assert_close(sentences.embed(table), single, rtol=0, atol=0)
+    wanted = word_by_word([[1, 2, 3]], table.double(), "code", 5)
+    torch.testing.assert_close(double, wanted, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("d", [1, 2, 7])
+def test_the_weight_of_an_age(d: int) -> None:
+    age = Weights("code", d, 6).of_age()
+    assert isinstance(age, Tensor)
+    size = 7
+    wanted = [
+        1 + 4 * (k - (d + 1) / 2) * (size - (size + 1) / 2) / (d * size) for k in range(1, d + 1)
+    ]
+    np.testing.assert_allclose(age, wanted, rtol=1e-12)
+    assert Weights("bag", d, 6).of_age() == Weights("paper", d, 6).of_age() == 1
+
+
+TEXT = [
+    Example(("Mary went home.", "She slept."), "Where is Mary?", "Home", (0,)),
+    Example(("It is.",) * 7, "Who, of the two, was it then that it was?", "apple, Milk"),
+    Example((), "Why?", "the Old  Town."),
+]
+
+
+def test_sizes_are_those_of_the_training_text() -> None:
+    assert Sizes.of(TEXT, Recipe()) == Sizes(sentence_words=10, memory_slots=7)
+    assert Sizes.of(TEXT, Recipe(memory_slots=4)) == Sizes(10, 4)
+    assert Sizes.of([Example((), "", "yes")], Recipe()) == Sizes(1, 1)
+
+
+def test_the_vocabulary_is_that_of_the_training_text() -> None:
+    words = list(training_vocabulary(TEXT))
+    assert words[:6] == ["mary", "went", "home", "she", "slept", "where"]
+    assert {"apple,milk", "the old town", "two,"} <= set(words)
+    assert len(words) == len(set(words))
+
+
+@pytest.mark.parametrize(
+    ("answer", "word"),
+    [
+        ("Kitchen", "kitchen"),
+        ("apple,milk", "apple,milk"),
+        ("Apple ,  milk.", "apple,milk"),
+        ("milk,apple", "milk,apple"),
+        ("the  Old town", "the old town"),
+        ("n,w", "n,w"),
+    ],
+)
+def test_an_answer_is_one_class(answer: str, word: str) -> None:
+    assert answer_word(answer) == word
+    assert answer_word(word) == word
+
+
+@given(st.text(max_size=20))
+def test_an_answer_word_stays_as_it_is(answer: str) -> None:
+    assert answer_word(answer_word(answer)) == answer_word(answer)
+
+
+def encoder(**changes: Any) -> Encoder:
+    recipe = Recipe(**{"memory_slots": 3, **changes})
+    return Encoder(training_vocabulary(TEXT), recipe, Sizes.of(TEXT, recipe))
+
+
+def test_a_statement_stands_once_in_the_bank() -> None:
+    encoded = encoder().encode(TEXT)
+    assert len(encoded.sentences) == 1 + 3 + 3  # the empty one, three statements, three questions
+    assert encoded.slots.tolist() == [[1, 2, 0], [4, 4, 4], [0, 0, 0]]
+    assert encoded.lengths.tolist() == [2, 3, 0]
+    assert encoded.question.tolist() == [3, 5, 6]
+
+
+def test_empty_slots_have_a_place_only_where_they_are_read() -> None:
+    assert encoder().encode(TEXT[:1]).slots.shape == (1, 2)
+    assert encoder(mask_empty_slots=False).encode(TEXT[:1]).slots.shape == (1, 3)
+    for mask in (True, False):
+        empty = encoder(mask_empty_slots=mask).encode([])
+        assert (len(empty.answers), len(empty.slots), len(empty.sentences)) == (0, 0, 1)
+
+
+def test_answers_are_words_of_training_or_none() -> None:
+    asked = [Example((), "Why?", answer) for answer in ("HOME", "Milk,apple", "apple,milk", "Mars")]
+    got = encoder().encode(asked).answers.tolist()
+    vocabulary = training_vocabulary(TEXT)
+    assert got[1] == got[3] == NO_ANSWER
+    assert [vocabulary.word(got[0]), vocabulary.word(got[2])] == ["home", "apple,milk"]
+
+
+def test_an_unknown_word_is_one_id_and_keeps_its_place() -> None:
+    bank = Encoder(Vocabulary(["a", "b"]), Recipe(), Sizes(4, 3))
+    encoded = bank.encode([Example(("a x b", "a y b", "a b"), "x?", "a")])
+    assert encoded.slots.tolist() == [[1, 1, 2]]  # a x b and a y b are one
+    table = torch.randn(3, 20)  # unknown, a, b
+    table[UNKNOWN - 1] = 0
+    rows = encoded.sentences.embed(table)
+    assert rows[0].abs().max() == 0
+    assert not torch.allclose(rows[1], rows[2])  # b is third in one and second in the other
+
+
+def test_no_answer_is_a_mistake_in_words() -> None:
+    with pytest.raises(ValueError, match=re.escape("vocabulary: needs lower-case words")):
+        training_vocabulary([Example((), "Why?", " . ")])
