@@ -212,7 +212,7 @@ class _Trainer:
         if self.recipe.held_out == "random":
             order = self._random(_SPLIT).permutation(order)
         cut = len(examples) - int(len(examples) * self.recipe.validation_share)
-        chosen = [examples[index] for index in order]
+        chosen = [examples[index] for index in order.tolist()]
         return chosen[:cut], chosen[cut:]
 
     def _encoded(self, examples: Sequence[Example]) -> Encoded:
@@ -301,16 +301,11 @@ class _Trainer:
             score(self.model, part)[0].tolist() if len(part.answers) else [None] * len(error)
             for part in parts
         )
+        errors = list(zip(error.tolist(), loss.tolist(), held_out, test, strict=True))
         return tuple(
-            RestartScore(restart, None, None, None, None, self.state.diverged[restart])
+            RestartScore(restart, diverged=self.state.diverged[restart])
             if restart in self.state.diverged
-            else RestartScore(
-                restart,
-                error[restart].item(),
-                loss[restart].item(),
-                held_out[restart],
-                test[restart],
-            )
+            else RestartScore(restart, *errors[restart])
             for restart in self.restarts
         )
 

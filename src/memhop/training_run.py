@@ -20,6 +20,7 @@ from memhop.runs import checkpoint_folder, drop_older_checkpoints, newest_checkp
 from memhop.text.memn2n import MemN2N
 
 _TRAINING, _RESTARTS, _METRICS = "training.json", "restarts.safetensors", "metrics.csv"
+_MALFORMED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, csv.Error)
 
 
 class Metric(NamedTuple):
@@ -59,10 +60,10 @@ class RestartScore:
     """
 
     restart: int
-    train_error: float | None
-    train_loss: float | None
-    validation_error: float | None
-    test_error: float | None
+    train_error: float | None = None
+    train_loss: float | None = None
+    validation_error: float | None = None
+    test_error: float | None = None
     diverged: int | None = None
     kept: bool = False
 
@@ -99,6 +100,8 @@ class TrainingRun:
         run = cls(Path(folder), question)
         begun = newest_checkpoint(run.folder)
         if begun is None:
+            if run.folder.is_file():
+                raise MemhopError(f"{folder}: a file is there; a run needs a folder")
             return run
         if not resume:
             raise MemhopError(f"{folder}: a run is there already: resume it, or name another")
@@ -123,9 +126,9 @@ class TrainingRun:
         if not training.get("finished"):
             return None
         try:
-            scores = tuple(RestartScore(**score) for score in training["scores"])
+            scores = _scores(training["scores"])
             state = _state(training, [])
-        except (KeyError, TypeError, ValueError) as error:
+        except _MALFORMED as error:
             raise MemhopError(f"{checkpoint / _TRAINING}: not as it was written") from error
         return MemN2N.from_files(files, checkpoint), state, scores
 
@@ -141,7 +144,7 @@ class TrainingRun:
         try:
             metrics = _metrics(part(files, _METRICS, checkpoint).decode())
             restored = _state(training, metrics)
-        except (KeyError, TypeError, ValueError) as error:
+        except _MALFORMED as error:
             raise MemhopError(f"{checkpoint}: not as it was written") from error
         for field in fields(State):
             setattr(state, field.name, getattr(restored, field.name))
@@ -183,20 +186,32 @@ def _state(training: dict[str, Any], metrics: list[Metric]) -> State:
     return State(int(training["epoch"]), float(training["seconds"]), diverged, metrics)
 
 
+def _scores(content: Any) -> tuple[RestartScore, ...]:
+    scores = tuple(RestartScore(**score) for score in content)
+    for index, one in enumerate(scores):
+        errors = [value for name, value in asdict(one).items() if name.endswith(("error", "loss"))]
+        numbers = all(value is None or type(value) in (int, float) for value in errors)
+        ended = type(one.diverged) is int or type(one.train_error) is type(one.train_loss) is float
+        if one.restart != index or type(one.kept) is not bool or not numbers or not ended:
+            raise ValueError("a score of another kind")
+    if [one.diverged for one in scores if one.kept] != [None]:
+        raise ValueError("needs one score that is kept")
+    return scores
+
+
 def _csv(metrics: list[Metric]) -> bytes:
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(Metric._fields)
     for metric in metrics:
-        values = metric._replace(softmax=int(metric.softmax))
-        writer.writerow("" if value is None else value for value in values)
+        writer.writerow("" if value is None else value for value in metric)
     return text.getvalue().encode()
 
 
 def _metrics(text: str) -> list[Metric]:
     rows = list(csv.reader(io.StringIO(text)))
     return [
-        Metric(int(row[0]), int(row[1]), float(row[2]), row[3] == "1", float(row[4]),
+        Metric(int(row[0]), int(row[1]), float(row[2]), row[3] == "True", float(row[4]),
                float(row[5]), float(row[6]) if row[6] else None)
         for row in rows[1:]
     ]  # fmt: skip

@@ -7,7 +7,7 @@ import typer
 from typer.exceptions import TyperException
 
 import memhop
-from memhop.cli import ask, data, demo, evaluate, generate, train
+from memhop.cli import ask, bench, data, demo, evaluate, generate, train
 from memhop.cli.screen import say_error
 from memhop.errors import MemhopError
 
@@ -26,6 +26,7 @@ app.command("eval")(evaluate.evaluate)
 app.command("ask")(ask.ask)
 app.command("generate")(generate.generate)
 app.add_typer(data.app, name="data")
+app.add_typer(bench.app, name="bench")
 
 
 def _show_version(wanted: bool) -> None:
@@ -49,8 +50,11 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         status = app(args=arguments, standalone_mode=False)
     except TyperException as error:
-        # of no command at all the message is the help text
-        say_error(error.format_message() if error.format_message() else "see memhop --help")
+        message = error.format_message()
+        if message.startswith("Usage:"):  # no command was given: the message is the help
+            print(message)
+        else:
+            say_error(message)
         sys.exit(2)
     except MemhopError as error:
         say_error(str(error))

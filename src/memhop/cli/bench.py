@@ -1,0 +1,77 @@
+"""``memhop bench``: the measurements behind the numbers in README and docs."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from memhop.bench import babi as babi_bench
+from memhop.bench import importing as importing_bench
+from memhop.bench import tables as tables_bench
+from memhop.bench.record import write_rows
+from memhop.cli.screen import percent, say, say_table, training_progress
+from memhop.cli.settings import DataFolder, Threads, parse_tasks, use
+from memhop.errors import MemhopError
+from memhop.recipe import Recipe
+
+app = typer.Typer(no_args_is_help=True, help="Measure, and write the numbers as CSV rows.")
+
+Tiny = Annotated[bool, typer.Option("--tiny", help="In seconds, to see that it runs.")]
+To = Annotated[Path | None, typer.Option(help="CSV file to write; without, only printed.")]
+
+
+@app.command()
+def babi(
+    data: DataFolder = None,
+    tasks: Annotated[str, typer.Option(metavar="LIST", help="Tasks.")] = "1,2,4,15,20",
+    restarts: Annotated[int, typer.Option(min=1, help="Random starts a task.")] = 10,
+    seed: Annotated[int, typer.Option(min=0, help="Fixed beforehand.")] = 0,
+    threads: Threads = None,
+    tiny: Tiny = False,
+    to: To = None,
+) -> None:
+    """Test error and time of the recipe 'paper' on single tasks, all restarts at once."""
+    use(threads)
+    if data is None and not tiny:
+        raise MemhopError("bench babi needs --data DIR, or --tiny for generated stories")
+    load = babi_bench.released(data) if data else babi_bench.generated
+    numbers = [1, 2] if tiny and data is None else parse_tasks(tasks)
+    recipe = Recipe.paper(**babi_bench.TINY) if tiny else Recipe.paper()
+    rows: list[dict[str, Any]] = []
+    for number in numbers:
+        with training_progress(f"task {number}") as show:
+            rows += babi_bench.measure(
+                [number], load, recipe=recipe, restarts=restarts, seed=seed, on_progress=show
+            )
+        last = rows[-1]
+        say(f"task {number}: {percent(last['test_error'])} in {last['seconds']:.1f} s")
+        if to is not None:
+            write_rows(to, rows)
+    columns = ("task", "test error", "mean", "lowest", "highest", "seconds")
+    errors = ("test_error", "mean_test_error", "lowest_test_error", "highest_test_error")
+    say_table(columns, [[str(row["task"]), *(percent(row[error]) for error in errors),
+                         f"{row['seconds']:.1f}"] for row in rows])  # fmt: skip
+
+
+@app.command("import")
+def importing(tiny: Tiny = False, to: To = None) -> None:
+    """Time of 'import memhop' beyond 'import torch'."""
+    row = importing_bench.measure(rounds=1 if tiny else 9)
+    say(f"import memhop: {row['beyond_torch_seconds']} s beyond import torch")
+    if to is not None:
+        write_rows(to, [row])
+
+
+@app.command()
+def tables(
+    files: Annotated[list[Path], typer.Argument(help="Documents to fill in place.")],
+    results: Annotated[Path, typer.Option(help="Folder with the CSV files.")] = Path("results"),
+) -> None:
+    """Make the tables in README and docs anew from the CSV rows."""
+    for file in files:
+        try:
+            text = file.read_text(encoding="utf-8")
+            file.write_text(tables_bench.fill(text, results), encoding="utf-8")
+        except OSError as error:
+            raise MemhopError(f"{file}: {error.strerror}") from error
+        say(f"{file}: tables are those of {results}")

@@ -1,6 +1,5 @@
 """``memhop demo``: a memory network trained and asked, in about half a minute."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,8 +14,8 @@ from memhop.runs import RUNS, free_name
 from memhop.text.memn2n import MemN2N
 from memhop.training import train
 
-RECIPE = Recipe(epochs=40, linear_start_epochs=10, halve_every=10)
-QUESTIONS = {1: 1000, 2: 4000}  # of each task to train on
+RECIPE = Recipe(epochs=30, linear_start_epochs=8, halve_every=8, held_out="random")
+QUESTIONS = {1: 1000, 2: 3000}  # of each task to train on
 _ASKED = 1000  # fresh questions of each task
 _STATEMENTS = (2, 10)
 _RESTARTS = 2

@@ -1,5 +1,6 @@
 """``memhop generate``: stories with questions, without a download."""
 
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +8,7 @@ from typing import Annotated
 import typer
 
 from memhop.cli.screen import say
-from memhop.data import TASK_NAMES, write_babi
+from memhop.data import TASK_NAMES, Story, write_babi
 from memhop.data import generate as generate_stories
 from memhop.errors import MemhopError
 
@@ -34,7 +35,7 @@ def generate(
     With --to two files of so many questions each are made, from different seeds.
     """
 
-    def stories(from_seed: int):  # type: ignore[no-untyped-def]
+    def stories(from_seed: int) -> Iterator[Story]:
         return generate_stories(task, questions=questions, seed=from_seed, statements=statements)
 
     if to is None:
@@ -46,6 +47,10 @@ def generate(
     for path in paths.values():
         if path.exists():
             raise MemhopError(f"{path}: is there already; give another folder")
+    try:
+        to.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MemhopError(f"{to}: cannot be made: {error.strerror}") from error
     for split, path in paths.items():
         write_babi(path, begun[split])
         say(f"{path}: {questions:,} questions")

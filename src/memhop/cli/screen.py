@@ -21,19 +21,17 @@ _PLAIN_LINES = 12  # of a training, where there is no terminal for a bar
 
 def stdout() -> Console:
     """The console that results go to."""
-    return Console(highlight=False, markup=False, emoji=False, soft_wrap=not sys.stdout.isatty())
+    return Console(highlight=False, markup=False, emoji=False)
 
 
 def stderr() -> Console:
-    """The console for progress and errors."""
-    return Console(
-        stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=not sys.stderr.isatty()
-    )
+    """The console for progress."""
+    return Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 def say(text: str, style: str = "") -> None:
-    """Print one line; control characters are spelled out."""
-    stdout().print(Text(spelled_out(text), style=style))
+    """Print one line, never broken: it may be a command to copy."""
+    stdout().print(Text(spelled_out(text), style=style), soft_wrap=True)
 
 
 def say_error(text: str) -> None:
@@ -69,10 +67,10 @@ def say_answer(answer: Answer) -> None:
     line.append(f"  ({100 * answer.probability:.0f}%", style="dim")
     others = ", ".join(f"{word} {100 * share:.0f}%" for word, share in answer.runners_up)
     line.append(spelled_out(f"; then {others})" if others else ")"), style="dim")
-    console.print(line)
+    console.print(line, soft_wrap=True)
     if answer.unknown_words:
         words = ", ".join(answer.unknown_words)
-        console.print(Text(spelled_out(f"never seen in training, read as nothing: {words}"), "red"))
+        say(f"never seen in training, read as nothing: {words}", "red")
     console.print(answer.picture())
 
 

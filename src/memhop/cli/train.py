@@ -137,8 +137,9 @@ def _lessons(
         examples = read_babi(splits["train"])
         lessons.append(Lesson(f"task {number}", folder / f"qa{number}", examples, own_test))
     if joint:
-        together = [[example for lesson in lessons for example in lesson[part]] for part in (2, 3)]
-        return [Lesson(f"{len(lessons)} tasks jointly", folder, *together)]
+        train_all = [example for lesson in lessons for example in lesson.train]
+        test_all = [example for lesson in lessons for example in lesson.test]
+        return [Lesson(f"{len(lessons)} tasks jointly", folder, train_all, test_all)]
     return lessons
 
 

@@ -217,6 +217,8 @@ def multi_hop(
     torch.Size([2, 3])
     """
     checks.check_word("multi_hop", "impl", impl, IMPLEMENTATIONS)
+    if not hops:
+        raise ValueError("multi_hop needs at least one hop; got none")
     weights = checks.named_weights(hops)
     floating = {"query": query, "memories": memories, "score_bias": score_bias}
     given = {**floating, "slots": slots, "padding_mask": padding_mask}

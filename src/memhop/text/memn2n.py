@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -348,7 +348,8 @@ def _hop(
     query [(R,) B, d], keys and values [(R,) U, d], rows [(R,) B, 2 N]. The bank is scored whole,
     which for a bank that stories share is less than to gather the rows, and is few operations.
     """
-    scores = (query @ keys.mT).gather(-1, rows).unflatten(-1, (2, -1)).sum(-2)
+    slots = (*rows.shape[:-1], 2, rows.shape[-1] // 2)
+    scores = (query @ keys.mT).gather(-1, rows).view(slots).sum(-2)
     weights = attention(scores, mask, softmax)
     on_bank = weights.new_zeros(*weights.shape[:-1], values.shape[-2])
     on_bank = on_bank.scatter_add(-1, rows, torch.cat([weights, weights], dim=-1))

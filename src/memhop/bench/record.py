@@ -1,0 +1,78 @@
+"""Rows of measurements: what was measured, on what, with what, when."""
+
+import csv
+import datetime
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+import memhop
+from memhop.errors import MemhopError
+
+Row = Mapping[str, str | int | float | None]
+
+
+def surroundings(device: str = "cpu") -> dict[str, str | int]:
+    """The columns that every row ends with: device, threads, versions, date, commit."""
+    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else _processor()
+    return {
+        "device": name,
+        "cores": os.cpu_count() or 0,
+        "threads": torch.get_num_threads(),
+        "memhop": memhop.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "commit": _commit(),
+    }
+
+
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
+    """Write a CSV file beside its place and put it there; the rows that were in it are replaced."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with unfinished.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        unfinished.replace(path)
+    except OSError as error:
+        raise MemhopError(f"{path}: cannot be written: {error.strerror}") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+    except OSError as error:
+        raise MemhopError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _commit() -> str:
+    """The commit of the source that runs, marked where files differ from it; else nothing."""
+    here = Path(__file__).parent
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+            cwd=here, capture_output=True, text=True, check=True, timeout=10,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()

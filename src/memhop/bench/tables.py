@@ -1,0 +1,72 @@
+"""The tables in README and docs, made from the rows of the benchmarks: no number typed twice.
+
+A table stands between ``<!-- table: NAME -->`` and ``<!-- end of table -->``.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from memhop.bench.record import read_rows
+from memhop.errors import MemhopError
+
+# Table 1 of arXiv 1503.08895 (v5), column "PE LS RN", 3 hops, one model a task: test error in %
+PAPER_PE_LS_RN = dict(zip(range(1, 21), (
+    0.0, 8.3, 40.3, 2.8, 13.1, 7.6, 17.3, 10.0, 13.2, 15.1,
+    0.9, 0.2, 0.4, 1.7, 0.0, 1.3, 51.0, 11.1, 82.8, 0.0), strict=True))  # fmt: skip
+_PLACE = re.compile(
+    r"(?P<begin><!-- table: (?P<name>[a-z]+) -->\n).*?(?P<end><!-- end of table -->)", re.DOTALL
+)
+
+
+def fill(text: str, results: Path) -> str:
+    """A document with every table in it made anew from the CSV files in ``results``."""
+
+    def made(place: re.Match[str]) -> str:
+        name = place["name"]
+        if name not in TABLES:
+            raise MemhopError(f"no table {name!r}; known: {', '.join(TABLES)}")
+        return f"{place['begin']}{TABLES[name](read_rows(results / f'{name}.csv'))}{place['end']}"
+
+    return _PLACE.sub(made, text)
+
+
+def _babi(rows: list[dict[str, str]]) -> str:
+    lines = [
+        "| bAbI task (1k) | test error | the paper's | mean of all restarts | seconds |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for row in rows:
+        paper = PAPER_PE_LS_RN[int(row["task"])]
+        errors = (float(row["test_error"]), paper, float(row["mean_test_error"]))
+        cells = [row["task"], *(f"{error:.1f}" for error in errors), f"{float(row['seconds']):.0f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    first = rows[0]
+    note = (
+        f"In %, of all {int(first['test_questions']):,} test questions; the restart of "
+        f"{first['restarts']} with the lowest training error, seed {first['seed']}. "
+        f"The paper's: Table 1, PE LS RN. {_measured(first)}"
+    )
+    return "\n".join([*lines, "", note, ""])
+
+
+def _importing(rows: list[dict[str, str]]) -> str:
+    row = rows[0]
+    beyond, torch = float(row["beyond_torch_seconds"]), float(row["import_torch_seconds"])
+    return (
+        f"`import memhop` takes {beyond:.2f} s beyond the {torch:.2f} s of `import torch` "
+        f"(medians of {row['rounds']} fresh interpreters). {_measured(row)}\n"
+    )
+
+
+def _measured(row: dict[str, str]) -> str:
+    return (
+        f"Measured on {row['device']}, {row['threads']} threads, torch {row['torch']}, "
+        f"{row['date']}, commit {row['commit']}."
+    )
+
+
+TABLES: dict[str, Callable[[list[dict[str, str]]], str]] = {
+    "babi": _babi,
+    "importing": _importing,
+}
