@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from memhop.ops import checks, plain, reference
+from memhop.ops.checks import Precision
 from memhop.ops.choice import cheaper_form
 from memhop.ops.reference import Readable
 from memhop.ops.weights import Hop, OncePerTensor, Table
@@ -102,26 +103,30 @@ def read(
     tensor(1)
     """
     checks.check_word("read", "impl", impl, IMPLEMENTATIONS)
-    floating = {"query": query, "keys": keys, "values": values, "score_bias": score_bias}
-    given = {**floating, "slots": slots, "padding_mask": padding_mask}
-    checks.check_tensors("read", given)
+    given = {
+        "query": query, "keys": keys, "values": values, "score_bias": score_bias, "slots": slots,
+        "padding_mask": padding_mask,
+    }  # fmt: skip
+    precision = checks.check_alike("read", given)
     sizes = checks.read_sizes(query, keys, values, slots, given)
     checks.check_over_slots("read", sizes, padding_mask, score_bias, given)
-    dtype = checks.result_dtype("read", floating)
+    values = keys if values is None else values
+    if not precision.as_given:
+        cast = OncePerTensor(lambda tensor: tensor.to(precision.computed))
+        query, keys, values = cast(query), cast(keys), cast(values)
+        score_bias = cast.optional(score_bias)
     form = reference.read if impl == "reference" else plain.read
-    widened = OncePerTensor(lambda tensor: tensor.to(computed_in(dtype)))
-    with no_autocast(query):
+    with no_autocast(precision, query):
         read_out, weights = form(
-            widened(query),
-            widened(keys),
-            widened(keys if values is None else values),
+            query, keys, values,
             slots=None if slots is None else slots.long(),
-            readable=reference.readable_slots(padding_mask, widened.optional(score_bias)),
+            readable=reference.readable_slots(padding_mask, score_bias),
             softmax=softmax,
-        )
+        )  # fmt: skip
     if not need_weights:
-        return read_out.to(dtype)
-    return read_out.to(dtype), weights.expand(*sizes.batch, -1).to(dtype)
+        return read_out.to(precision.result)
+    weights = weights.expand(*sizes.batch, -1)
+    return read_out.to(precision.result), weights.to(precision.result)
 
 
 @overload
@@ -219,32 +224,33 @@ def multi_hop(
     checks.check_word("multi_hop", "impl", impl, IMPLEMENTATIONS)
     if not hops:
         raise ValueError("multi_hop needs at least one hop; got none")
-    weights = checks.named_weights(hops)
-    floating = {"query": query, "memories": memories, "score_bias": score_bias}
-    given = {**floating, "slots": slots, "padding_mask": padding_mask}
-    checks.check_tensors("multi_hop", {**given, **weights})
+    given = {
+        "query": query, "memories": memories, "score_bias": score_bias, "slots": slots,
+        "padding_mask": padding_mask,
+    }  # fmt: skip
+    precision = checks.check_alike("multi_hop", given, hops)
     sizes = checks.multi_hop_sizes(query, memories, slots, given)
-    checks.check_weights(weights, query.shape[-1], memories.shape[-1], given)
-    biases = checks.bias_of_each_hop(score_bias, len(hops), sizes, given)
+    checks.check_weights(hops, query.shape[-1], memories.shape[-1], given)
+    biases = list(checks.bias_of_each_hop(score_bias, len(hops), sizes, given))
     checks.check_over_slots("multi_hop", sizes, padding_mask, biases[0], given)
-    dtype = checks.result_dtype("multi_hop", {**floating, **weights})
     if impl == "auto":
         impl = cheaper_form(math.prod(sizes.batch), memories, hops, slots)
-    widened = OncePerTensor(lambda tensor: tensor.to(computed_in(dtype)))
-    wide_biases = [widened.optional(bias) for bias in biases]
-    readable = readable_in_each_hop(hops, sizes.num_slots, padding_mask, wide_biases, query.device)
-    with no_autocast(query):
+    if not precision.as_given:
+        cast = OncePerTensor(lambda tensor: tensor.to(precision.computed))
+        query, memories = cast(query), cast(memories)
+        hops = [cast_hop(hop, cast) for hop in hops]
+        biases = [cast.optional(bias) for bias in biases]
+    readable = readable_in_each_hop(hops, sizes.num_slots, padding_mask, biases, query.device)
+    with no_autocast(precision, query):
         result, attentions = FORMS[impl](
-            widened(query),
-            widened(memories),
-            [widen_hop(hop, widened) for hop in hops],
+            query, memories, hops,
             slots=None if slots is None else slots.long(),
             readable=readable,
-        )
+        )  # fmt: skip
     if not need_weights:
-        return result.to(dtype)
+        return result.to(precision.result)
     attention = torch.stack([weights.expand(*sizes.batch, -1) for weights in attentions], -2)
-    return result.to(dtype), attention.to(dtype)
+    return result.to(precision.result), attention.to(precision.result)
 
 
 FORMS = {
@@ -254,28 +260,21 @@ FORMS = {
 }
 
 
-def computed_in(dtype: torch.dtype) -> torch.dtype:
-    """Half types are computed in float32."""
-    return torch.float64 if dtype == torch.float64 else torch.float32
-
-
-def no_autocast(tensor: Tensor) -> AbstractContextManager[object]:
+def no_autocast(precision: Precision, tensor: Tensor) -> AbstractContextManager[object]:
     """Autocast off where it is on: dtypes are chosen here, and not again in each product."""
-    device_type = tensor.device.type
-    if checks.autocast_dtype(device_type) is None:
+    if precision.as_given or tensor.is_meta:
         return nullcontext()
-    return torch.autocast(device_type, enabled=False)
+    return torch.autocast(tensor.device.type, enabled=False)
 
 
-def widen_hop(hop: Hop, widened: OncePerTensor) -> Hop:
+def cast_hop(hop: Hop, cast: OncePerTensor) -> Hop:
     """The hop with its weights in the dtype that is computed in; shared weights stay shared."""
-
-    def table(given: Table) -> Table:
-        weight, bias, temporal = given
-        return Table(widened(weight), widened.optional(bias), widened.optional(temporal))
-
-    transform = widened.optional(hop.transform)
-    return hop._replace(a=table(hop.a), c=table(hop.c), transform=transform)
+    (a, a_bias, a_temporal), (c, c_bias, c_temporal) = hop.a, hop.c
+    return hop._replace(
+        a=Table(cast(a), cast.optional(a_bias), cast.optional(a_temporal)),
+        c=Table(cast(c), cast.optional(c_bias), cast.optional(c_temporal)),
+        transform=cast.optional(hop.transform),
+    )
 
 
 def readable_in_each_hop(

@@ -5,18 +5,30 @@ that slots name rows which exist, is left out where values cannot be looked at: 
 compiled, exported or captured, and under ``vmap``.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
 
-from memhop.ops.weights import Hop
+from memhop.ops.weights import Hop, Table
 
 FLOATING = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
+INDICES = ("slots", "padding_mask", "memory_padding_mask")  # what is not floating
+
 Given = Mapping[str, Tensor | None]
+
+
+class Precision(NamedTuple):
+    """The dtype of the results, and the one computed in; ``as_given``: nothing has to be cast."""
+
+    result: torch.dtype
+    computed: torch.dtype
+    as_given: bool
 
 
 class Sizes(NamedTuple):
@@ -47,33 +59,36 @@ def check_word(caller: str, argument: str, word: str, words: Sequence[str]) -> N
         raise ValueError(f"{caller} needs {argument} to be one of {choices}; got {word!r}")
 
 
-def check_tensors(caller: str, given: Given) -> None:
-    """All are tensors, on one device."""
-    device = None
-    for tensor in given.values():
-        if tensor is None:
-            continue
-        if not isinstance(tensor, Tensor):
-            refuse(caller, "tensors", given)
-        device = device or tensor.device
-        if tensor.device != device:
-            refuse(caller, "all tensors on one device", given)
-
-
-def result_dtype(caller: str, floating: Given) -> torch.dtype:
-    """The dtype of the results: that of the inputs, and under autocast that of autocast."""
-    came = {tensor.dtype for tensor in floating.values() if tensor is not None}
+def check_alike(caller: str, given: Given, hops: Sequence[Hop] = ()) -> Precision:
+    """All are tensors on one device; all but slots and mask have one floating dtype."""
+    tensors = [tensor for tensor in given.values() if tensor is not None]
+    if not all(isinstance(tensor, Tensor) for tensor in tensors):
+        refuse(caller, "tensors", given)
+    weights = [part for hop in hops for part in (*hop.a, *hop.c, hop.transform) if part is not None]
+    device = tensors[0].device
+    if any(tensor.device != device for tensor in (*tensors, *weights)):
+        wrong = first_weight(hops, lambda weight: weight.device != device)
+        refuse(caller, "all tensors on one device", {**given, **wrong})
+    came = {tensor.dtype for tensor in weights}
+    came.update(t.dtype for name, t in given.items() if t is not None and name not in INDICES)
     if not came.issubset(FLOATING):
-        refuse(caller, "float32, float64, bfloat16 or float16", floating)
-    device_type = next(t.device.type for t in floating.values() if t is not None)
-    autocast = autocast_dtype(device_type)
+        wrong = first_weight(hops, lambda weight: weight.dtype not in FLOATING)
+        refuse(caller, "float32, float64, bfloat16 or float16", {**given, **wrong})
+    autocast = autocast_dtype(device.type)
     if autocast is not None and torch.float64 not in came:
-        return autocast
+        return Precision(autocast, torch.float32, as_given=False)
     if len(came) > 1:
-        one_of_each = {t.dtype: (name, t) for name, t in floating.items() if t is not None}
-        needed = "one dtype (several only under torch.autocast)"
-        refuse(caller, needed, dict(one_of_each.values()))
-    return came.pop()
+        wrong = first_weight(hops, lambda weight: weight.dtype != tensors[0].dtype)
+        refuse(caller, "one dtype (several only under torch.autocast)", {**given, **wrong})
+    dtype = came.pop()
+    computed = torch.float64 if dtype == torch.float64 else torch.float32
+    return Precision(dtype, computed, as_given=dtype == computed and autocast is None)
+
+
+def first_weight(hops: Sequence[Hop], wrong: Callable[[Tensor], bool]) -> dict[str, Tensor]:
+    """The first weight that is wrong, under its name; nothing where none is."""
+    named = named_weights(hops).items()
+    return next(({name: weight} for name, weight in named if wrong(weight)), {})
 
 
 def autocast_dtype(device_type: str) -> torch.dtype | None:
@@ -199,26 +214,28 @@ def named_weights(hops: Sequence[Hop]) -> dict[str, Tensor]:
     return weights
 
 
-def check_weights(
-    weights: Mapping[str, Tensor], memory_dim: int, input_dim: int, given: Given
-) -> None:
-    """Every weight fits the query and the memory."""
-    needed: dict[str, tuple[str, tuple[int, ...]]] = {
+def check_weights(hops: Sequence[Hop], memory_dim: int, input_dim: int, given: Given) -> None:
+    """Every weight of every hop fits the query and the memory."""
+    sizes: dict[str, tuple[str, tuple[int, ...]]] = {
         "weight": ("[D, I]", (memory_dim, input_dim)),
         "bias": ("[D]", (memory_dim,)),
+        "temporal": ("[T, D] with T at least 1", (memory_dim,)),
         "transform": ("[D, D]", (memory_dim, memory_dim)),
     }
-    for name, weight in weights.items():
-        part = name.rpartition(".")[2]
-        if part == "temporal":
-            sizes = "[T, D] with T at least 1"
-            fits = weight.dim() == 2 and weight.shape[0] > 0 and weight.shape[1] == memory_dim
-        else:
-            sizes, shape = needed[part]
-            fits = weight.shape == shape
-        if not fits:
-            dims = f"D = {memory_dim} from the query and I = {input_dim} from the memories"
-            refuse("multi_hop", f"{name} {sizes}, {dims}", {**given, name: weight})
+    for hop in hops:
+        for part, tensor in (
+            *zip(Table._fields, hop.a, strict=True),
+            *zip(Table._fields, hop.c, strict=True),
+            ("transform", hop.transform),
+        ):
+            if tensor is None:
+                continue
+            shape = tensor.shape[1:] if part == "temporal" and len(tensor) else tensor.shape
+            if shape != sizes[part][1]:
+                named = first_weight(hops, partial(operator.is_, tensor))
+                dims = f"D = {memory_dim} from the query and I = {input_dim} from the memories"
+                needed = f"{next(iter(named))} {sizes[part][0]}, {dims}"
+                refuse("multi_hop", needed, {**given, **named})
 
 
 def check_layer_sizes(layer: str, **sizes: int | None) -> None:
@@ -239,9 +256,8 @@ def check_layer_inputs(
     num_memories: int | None = None,
 ) -> None:
     """The inputs fit each other and the layer; ``weight`` [_, input_dim] is one of its own."""
-    floating = {"query": query, "memories": memories, "weights": weight}
     given = {"query": query, "memories": memories, "memory_padding_mask": mask}
-    check_tensors(layer, {**given, **floating})
+    check_alike(layer, {**given, "weights": weight})
     input_dim = weight.shape[1]
     batched = query.dim() == 2
     if (
@@ -266,4 +282,3 @@ def check_layer_inputs(
             choices = f"{list(shape)}" + (f" or {list(shared)}" if shared != shape else "")
             needed = f"memory_padding_mask {choices} of bool (True = ignore that slot)"
             refuse(layer, needed, given)
-    result_dtype(layer, floating)
