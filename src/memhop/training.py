@@ -148,10 +148,12 @@ def clip_spectral_(gradient: Tensor, limit: float) -> None:
     """
     matrices = gradient.view(-1, *gradient.shape[-2:])
     frobenius = torch.linalg.vector_norm(matrices, dim=(-2, -1))
-    suspects = ((frobenius > limit) & frobenius.isfinite()).nonzero().flatten()
+    suspects = (frobenius > limit).nonzero().flatten()
     if not len(suspects):
         return
     large = matrices[suspects].double()
+    finite = large.isfinite().all(dim=-1).all(dim=-1)  # the norm in float32 may overflow before
+    suspects, large = suspects[finite], large[finite]
     squared = large.mT @ large
     over = torch.linalg.vector_norm(squared, dim=(-2, -1)) > limit**2
     spectral = torch.linalg.eigvalsh(squared[over])[:, -1].sqrt()
@@ -302,9 +304,14 @@ class _Trainer:
             for part in parts
         )
         errors = list(zip(error.tolist(), loss.tolist(), held_out, test, strict=True))
+        # Weights may be finite and yet too large to be used.
+        late = {
+            restart: self.state.epoch for restart in self.restarts if not loss[restart].isfinite()
+        }
+        diverged = late | self.state.diverged
         return tuple(
-            RestartScore(restart, diverged=self.state.diverged[restart])
-            if restart in self.state.diverged
+            RestartScore(restart, diverged=diverged[restart])
+            if restart in diverged
             else RestartScore(restart, *errors[restart])
             for restart in self.restarts
         )
@@ -324,23 +331,25 @@ def _run_epochs(
 
     while state.epoch < epochs:
         before = {name: weight.clone() for name, weight in model.state_dict().items()}
-        started, diverged = time.perf_counter(), dict(state.diverged)
+        started, begun, diverged = time.perf_counter(), state.epoch, dict(state.diverged)
         try:
             metrics = trainer.run_epoch()
+            state.metrics.extend(metrics)
+            state.epoch += 1
+            state.seconds += time.perf_counter() - started
+            if on_progress is not None:
+                on_progress(Progress(state.epoch, epochs, metrics, dict(state.diverged)))
+            due = state.epoch % _EVERY_EPOCHS == 0 or time.perf_counter() - last > _EVERY_SECONDS
+            if due and state.epoch < epochs:
+                checkpoint()
+                last = time.perf_counter()
         except KeyboardInterrupt:
-            model.load_state_dict(before)
-            state.diverged = diverged
+            if state.epoch in (begun, epochs):  # in an epoch, or where only the end is written
+                model.load_state_dict(before)
+                state.epoch, state.diverged = begun, diverged
+                del state.metrics[begun * len(trainer.restarts) :]
             checkpoint()
             raise
-        state.epoch += 1
-        state.seconds += time.perf_counter() - started
-        state.metrics.extend(metrics)
-        if on_progress is not None:
-            on_progress(Progress(state.epoch, epochs, metrics, dict(state.diverged)))
-        due = state.epoch % _EVERY_EPOCHS == 0 or time.perf_counter() - last > _EVERY_SECONDS
-        if due and state.epoch < epochs:
-            checkpoint()
-            last = time.perf_counter()
 
 
 def _kept(scores: Sequence[RestartScore]) -> int:
