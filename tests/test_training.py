@@ -1,0 +1,491 @@
+"""Training: what it draws, how it clips, which restart it keeps, that it learns."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from memhop import training
+from memhop.data import generate, to_examples
+from memhop.errors import MemhopError
+from memhop.evaluation import evaluate, score
+from memhop.example import Example
+from memhop.recipe import Recipe
+from memhop.text.memn2n import Batch, ages
+from memhop.training import Progress, TrainingResult, _Trainer, clip_spectral_, learning_rate, train
+from memhop.training_run import RestartScore
+from memhop.vocabulary import UNKNOWN
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Any:
+    """Small products gain nothing from threads, and lose much where others compute too."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def stories(questions: int, seed: int = 1, task: int = 1) -> list[Example]:
+    return list(to_examples(generate(task, questions=questions, seed=seed, statements=(2, 10))))
+
+
+def small(**changes: Any) -> Recipe:
+    settings: dict[str, Any] = {"epochs": 2, "linear_start_epochs": 1, "memory_dim": 6}
+    return Recipe.paper(**settings | changes)
+
+
+TRAIN, TEST = stories(150), stories(40, seed=2)
+FORMS: list[dict[str, Any]] = [
+    {},
+    {"mask_empty_slots": True, "noise": "empty", "noise_share": 0.5},
+    {"tying": "layerwise", "position": "paper", "held_out": "random", "relu": True},
+    {"temporal": False, "position": "bag", "clip_norm": 1.0, "learning_rate": 0.1},
+    {"temporal": False, "noise": "empty", "memory_slots": 4},
+    {"noise": "none", "clip_norm": 0, "validation_share": 0},
+]
+
+
+class Watched:
+    """A training and what it said of itself."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        self.said: list[Progress] = []
+        self.result: TrainingResult = train(*args, **settings, on_progress=self.said.append)
+
+    def metrics(self, restart: int) -> list[Any]:
+        return [progress.metrics[restart] for progress in self.said]
+
+
+def same_weights(first: TrainingResult, second: TrainingResult) -> bool:
+    ours, theirs = first.model.state_dict(), second.model.state_dict()
+    return all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+# The rate.
+
+
+def test_the_rate_of_one_task_is_the_authors() -> None:
+    """20 epochs of linear start, then 100, halved at the start of epochs 25, 50, 75 and 100."""
+    rates = [learning_rate(Recipe.paper(), epoch) for epoch in range(120)]
+    wanted = [0.005] * 20
+    for epoch in range(1, 101):
+        wanted.append(0.005 / 2 ** sum(epoch >= start for start in (25, 50, 75, 100)))
+    assert rates == wanted
+
+
+def test_the_rate_of_joint_training_is_the_authors() -> None:
+    rates = [learning_rate(Recipe.paper(joint=True), epoch) for epoch in range(90)]
+    wanted = [0.005] * 30
+    for epoch in range(1, 61):
+        wanted.append(0.005 / 2 ** sum(epoch >= start for start in (15, 30, 45, 60)))
+    assert rates == wanted
+
+
+def test_the_rate_can_be_constant() -> None:
+    recipe = Recipe(halve_every=0, learning_rate=0.3, linear_start_epochs=0)
+    assert {learning_rate(recipe, epoch) for epoch in range(100)} == {0.3}
+
+
+# Clipping.
+
+
+def clipped(matrices: Tensor, limit: float) -> Tensor:
+    result = matrices.clone()
+    clip_spectral_(result, limit)
+    return result
+
+
+@pytest.mark.parametrize("axes", [(), (5,), (3, 2)])
+@pytest.mark.parametrize("shape", [(30, 4), (4, 4), (2, 7), (1, 1), (60, 20)])
+def test_no_spectral_norm_is_above_the_limit(axes: tuple[int, ...], shape: tuple[int, int]) -> None:
+    torch.manual_seed(len(axes))
+    for scale in (0.01, 0.5, 1, 3, 1e6):
+        matrices = torch.randn(*axes, *shape) * scale
+        got = clipped(matrices, 5.0).view(-1, *shape).double().numpy()
+        for before, after in zip(matrices.view(-1, *shape).double().numpy(), got, strict=True):
+            norm = np.linalg.norm(before, 2)
+            wanted = before * min(1, 5.0 / norm)
+            np.testing.assert_allclose(after, wanted, rtol=1e-6)
+            if norm <= 5.0:
+                np.testing.assert_array_equal(after, before)
+
+
+def test_close_to_the_limit() -> None:
+    """Frobenius and spectral norm on either side of the limit."""
+    rank_one = torch.outer(torch.ones(9), torch.ones(4)) / 6  # both norms are 1
+    for factor in (0.999, 0.9999, 1.0001, 1.001, 40):
+        matrix = rank_one * factor * 40
+        norm = np.linalg.norm(clipped(matrix, 40.0).double().numpy(), 2)
+        assert norm == pytest.approx(min(40.0, 40.0 * factor), rel=1e-6)
+        assert torch.equal(clipped(matrix, 40.0), matrix) == (factor < 1)
+    even = torch.eye(4) * 39.9  # spectral 39.9, Frobenius 79.8
+    assert torch.equal(clipped(even, 40.0), even)
+
+
+def test_what_is_not_finite_is_left_alone_and_its_neighbours_are_not() -> None:
+    matrices = torch.randn(5, 6, 4) * 100
+    matrices[1, 2, 3] = torch.nan
+    matrices[2, 0, 0] = torch.inf
+    matrices[3] = 0
+    matrices[4] = 1e30  # its norm is more than float32 holds
+    got = clipped(matrices, 40.0)
+    torch.testing.assert_close(got[1:4], matrices[1:4], rtol=0, atol=0, equal_nan=True)
+    for index in (0, 4):
+        assert np.linalg.norm(got[index].double().numpy(), 2) == pytest.approx(40, rel=1e-6)
+    alone = torch.full((2, 2), torch.nan)
+    assert clipped(alone, 1.0).isnan().all()
+
+
+def test_gradients_are_clipped_in_training() -> None:
+    free, bound = (train(TRAIN, recipe=small(clip_norm=norm), restarts=1) for norm in (0, 0.01))
+    assert not same_weights(free, bound)
+    start = _Trainer(TRAIN, small(), 1, 0, torch.device("cpu")).model.state_dict()["tables"][0]
+    moved = (bound.model.state_dict()["tables"] - start).norm().item()
+    steps = 3 * (135 // 32)
+    assert 0 < moved <= steps * 0.005 * 0.01 * math.sqrt(4 * 6) + 1e-6
+
+
+# One step, against the formulas.
+
+
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_a_step_goes_down_the_gradient_of_the_summed_loss(form: dict[str, Any]) -> None:
+    """Each restart moves by rate x its own gradient, and nil and unknown rows not at all."""
+    trainer = _Trainer(TRAIN, small(**{**form, "clip_norm": 0}), 2, 3, torch.device("cpu"))
+    model = trainer.model
+    draws = training._Draws(*(tensor[0] for tensor in trainer._draw_epoch(5)))
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    batch = Batch(trainer.training.sentences, *draws[:-1])
+    scores, _ = model(batch)
+    logs = scores.log_softmax(-1)
+    rows = draws.answers + model._num_ages
+    loss = -logs.gather(-1, rows.unsqueeze(-1)).sum((-1, -2))
+    gradients = torch.autograd.grad(loss.sum(), list(model.parameters()))
+    got, missed = trainer._step(draws, 0.1, True)
+    torch.testing.assert_close(got, loss.detach(), rtol=1e-5, atol=1e-4)
+    words = scores[..., model._num_ages + UNKNOWN + 1 :].argmax(-1) + UNKNOWN + 1
+    assert missed.tolist() == (words != draws.answers).sum(-1).tolist()
+    for (name, weight), gradient in zip(model.named_parameters(), gradients, strict=True):
+        wanted = before[name] - 0.1 * gradient
+        if name == "tables":
+            wanted[..., [0, model._num_ages + UNKNOWN], :] = 0
+        torch.testing.assert_close(weight.detach(), wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_batches_are_drawn_with_replacement_from_the_training_part() -> None:
+    trainer = _Trainer(TRAIN, small(), 3, 0, torch.device("cpu"))
+    assert trainer.steps == 135 // 32
+    assert (len(trainer.training.answers), len(trainer.held_out.answers)) == (135, 15)
+    draws = trainer._draw_epoch(0)
+    assert draws.answers.shape == (4, 3, 32)
+    again, later = trainer._draw_epoch(0), trainer._draw_epoch(1)
+    assert all(torch.equal(a, b) for a, b in zip(draws, again, strict=True))
+    assert not torch.equal(draws.slots, later.slots)
+    assert not torch.equal(draws.slots[:, 0], draws.slots[:, 1])
+
+
+@pytest.mark.parametrize("noise", ["none", "time", "empty"])
+def test_what_is_drawn_has_its_noise(noise: str) -> None:
+    trainer = _Trainer(TRAIN, small(noise=noise, noise_share=1.0), 2, 0, torch.device("cpu"))
+    draws = trainer._draw_epoch(0)
+    most = trainer.model.sizes.memory_slots
+    used = (draws.slots > 0).sum(-1)
+    in_order = ages(draws.lengths, draws.slots.shape[-1])
+    assert draws.ages.max() <= most
+    assert torch.equal(draws.ages, in_order) == (noise != "time")
+    assert torch.equal(used, draws.lengths) == (noise != "empty")
+
+
+def test_the_held_out_part_is_the_last_or_a_random_one() -> None:
+    def parts(**changes: Any) -> tuple[list[Example], list[Example]]:
+        return _Trainer(TRAIN, small(**changes), 1, 5, torch.device("cpu"))._split(TRAIN)
+
+    assert parts() == (TRAIN[:135], TRAIN[135:])
+    assert parts(validation_share=0) == (TRAIN, [])
+    training_part, held_out = parts(held_out="random")
+    assert held_out != TRAIN[135:]
+    assert sorted(training_part + held_out) == sorted(TRAIN)
+    assert parts(held_out="random") == (training_part, held_out)
+
+
+# Restarts.
+
+
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_a_restart_is_the_same_whatever_their_number(form: dict[str, Any]) -> None:
+    recipe = small(**form)
+    runs = {count: Watched(TRAIN, TEST, recipe=recipe, restarts=count) for count in (1, 2, 4)}
+    for count in (1, 2):
+        for restart in range(count):
+            assert runs[count].metrics(restart) == runs[4].metrics(restart)
+            ours, theirs = runs[count].result.restarts[restart], runs[4].result.restarts[restart]
+            assert ours.train_loss == theirs.train_loss
+    losses = [one.train_loss for one in runs[4].result.restarts]
+    assert len(set(losses)) == 4
+
+
+def test_the_weights_of_a_restart_are_the_same_whatever_their_number() -> None:
+    trainers = [_Trainer(TRAIN, small(), count, 0, torch.device("cpu")) for count in (1, 2, 4)]
+    for trainer in trainers:
+        trainer.run_epoch()
+    tables = [trainer.model.state_dict()["tables"] for trainer in trainers]
+    assert torch.equal(tables[0][0], tables[1][0])
+    assert torch.equal(tables[1], tables[2][:2])
+
+
+def test_the_same_seed_is_the_same_bits_and_another_is_not() -> None:
+    first, second, other = (Watched(TRAIN, recipe=small(), restarts=2, seed=s) for s in (4, 4, 5))
+    assert same_weights(first.result, second.result)
+    assert first.metrics(1) == second.metrics(1)
+    assert not same_weights(first.result, other.result)
+    assert not set(first.metrics(0)) & set(other.metrics(0))
+
+
+def test_test_questions_change_nothing_but_their_own_score() -> None:
+    with_test, without = (Watched(TRAIN, test, recipe=small(), restarts=2) for test in (TEST, []))
+    assert same_weights(with_test.result, without.result)
+    assert list(with_test.result.model.vocabulary) == list(without.result.model.vocabulary)
+    assert [one.test_error for one in without.result.restarts] == [None, None]
+
+
+def test_scores_are_those_of_the_kept_model() -> None:
+    result = train(TRAIN, TEST, recipe=small(epochs=4), restarts=3)
+    best = result.best
+    assert result.restarts[result.kept] is best
+    assert [one.kept for one in result.restarts].count(True) == 1
+    assert [one.restart for one in result.restarts] == [0, 1, 2]
+    assert best.train_error == min(one.train_error or 0 for one in result.restarts)
+    for examples, error in ((TRAIN[:135], best.train_error), (TRAIN[135:], best.validation_error),
+                            (TEST, best.test_error)):  # fmt: skip
+        assert evaluate(result.model, examples).error == pytest.approx(error)
+        right = sum(
+            result.model.answer(one.story, one.question).answer == one.answer for one in examples
+        )
+        assert 100 * (1 - right / len(examples)) == pytest.approx(error)
+
+
+def ended(*scores: tuple[float | None, float | None]) -> list[RestartScore]:
+    return [
+        RestartScore(restart, error, loss, None, None, None if error is not None else 3)
+        for restart, (error, loss) in enumerate(scores)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("scores", "kept"),
+    [
+        ([(2.0, 0.1), (1.0, 0.9), (3.0, 0.0)], 1),
+        ([(1.0, 0.9), (1.0, 0.2), (1.0, 0.3)], 1),
+        ([(1.0, 0.2), (1.0, 0.2)], 0),
+        ([(None, None), (99.0, 9.0), (None, None)], 1),
+        ([(0.0, 0.0)], 0),
+    ],
+)
+def test_kept_is_the_lowest_training_error_then_loss(scores: Any, kept: int) -> None:
+    assert training._kept(ended(*scores)) == kept
+
+
+# Divergence.
+
+
+def poison(monkeypatch: pytest.MonkeyPatch, at: dict[int, int], value: float) -> None:
+    """Put ``value`` into a weight of some restarts at the start of an epoch."""
+    real = _Trainer.run_epoch
+
+    def run_epoch(self: _Trainer) -> Any:
+        for restart, epoch in at.items():
+            if self.state.epoch == epoch - 1 and restart in self.restarts:
+                with torch.no_grad():
+                    self.model.tables[restart, 1, 4, 2] = value
+        return real(self)
+
+    monkeypatch.setattr(_Trainer, "run_epoch", run_epoch)
+
+
+@pytest.mark.parametrize(
+    ("value", "form"),
+    [(math.nan, FORMS[0]), (math.inf, FORMS[2]), (-math.inf, FORMS[1]), (1e38, FORMS[0])],
+    ids=str,
+)
+def test_a_diverged_restart_spoils_no_other(
+    value: float, form: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = small(**form, epochs=3)
+    clean = Watched(TRAIN, TEST, recipe=recipe, restarts=3)
+    poison(monkeypatch, {1: 2}, value)
+    spoilt = Watched(TRAIN, TEST, recipe=recipe, restarts=3)
+    for restart in (0, 2):
+        assert spoilt.metrics(restart) == clean.metrics(restart)
+    assert [progress.diverged for progress in spoilt.said] == [{}, {1: 2}, {1: 2}, {1: 2}]
+    assert spoilt.result.restarts[1] == RestartScore(1, None, None, None, None, diverged=2)
+    assert spoilt.result.kept != 1
+    if clean.result.kept != 1:
+        assert same_weights(clean.result, spoilt.result)
+        assert clean.result.best == spoilt.result.best
+
+
+def test_only_the_sound_restart_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    poison(monkeypatch, {0: 1, 2: 3}, math.nan)
+    result = train(TRAIN, recipe=small(), restarts=3)
+    assert [one.diverged for one in result.restarts] == [1, None, 3]
+    assert result.kept == 1
+
+
+def test_weights_too_large_to_use_after_the_last_step_are_a_divergence() -> None:
+    few = [Example(("Mary went home.",), "Where is Mary?", "home")] * 3
+    for rate in (1e2, 1e3, 1e5, 1e9):
+        for epochs in range(1, 7):
+            recipe = Recipe(
+                clip_norm=0, learning_rate=min(rate, 1e6), epochs=epochs, linear_start_epochs=0
+            )
+            try:
+                result = train(few, recipe=recipe, restarts=2)
+            except MemhopError as error:
+                assert "restarts became infinite" in str(error)  # noqa: PT017
+            else:
+                assert math.isfinite(result.best.train_loss or 0)
+
+
+def test_all_restarts_diverged_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    poison(monkeypatch, {0: 2, 1: 3}, math.nan)
+    with pytest.raises(MemhopError, match=r"all 2 restarts became infinite, first in epoch 2: try"):
+        train(TRAIN, recipe=small(), restarts=2)
+
+
+def test_a_rate_far_too_high_is_reported() -> None:
+    with pytest.raises(MemhopError, match="restarts became infinite"):
+        train(TRAIN, recipe=small(learning_rate=1e6, clip_norm=0), restarts=2)
+
+
+# What comes in.
+
+
+@pytest.mark.parametrize("count", [1, 2, 31, 33])
+@pytest.mark.parametrize("changes", [{}, {"validation_share": 0.9, "held_out": "random"}], ids=str)
+def test_few_examples_are_enough(count: int, changes: dict[str, Any]) -> None:
+    seen = Watched(TRAIN[:count], TEST, recipe=small(**changes), restarts=2)
+    held_out = int(count * (changes.get("validation_share") or 0.1))
+    score = seen.result.best
+    assert (score.validation_error is None) == (held_out == 0)
+    assert (seen.metrics(0)[0].validation_error is None) == (held_out == 0)
+    assert score.train_error is not None
+
+
+def test_odd_stories_can_be_trained_on() -> None:
+    odd = [
+        Example((), "Why?", "no"),
+        Example(("", "...", "Yes."), "", "Yes"),
+        Example(("a b c",) * 60, "a?", "apple, milk"),
+        Example(("Zażółć gęślą jaźń",), "Ha \ud800?", "the old town"),
+    ]
+    for form in FORMS:
+        result = train(odd, odd, recipe=small(**{**form, "memory_slots": 3}), restarts=2)
+        assert result.model.answer(odd[3].story, "Why?").answer in result.model.vocabulary
+
+
+def test_an_answer_never_seen_is_wrong() -> None:
+    two = [Example(("It is.",), "Is it?", "yes"), Example(("It is not.",), "Is it?", "no")]
+    asked = [*two, Example(("It is.",), "Is it?", "mars"), Example(("It is.",), "Is it?", "it is")]
+    recipe = small(epochs=150, learning_rate=0.1, validation_share=0)
+    result = train(two * 16, asked, recipe=recipe, restarts=2)
+    assert result.best.train_error == 0
+    assert result.best.test_error == 50
+
+
+def test_lists_and_several_words_are_one_answer() -> None:
+    pairs = [
+        Example(("Mary took the apple.", "Mary took the milk."), "What has Mary?", "apple,milk"),
+        Example(("Mary took the milk.", "Mary took the apple."), "What has Mary?", "Milk, apple."),
+        Example(("Mary went away.",), "What has Mary?", "nothing at  all"),
+    ]
+    recipe = small(epochs=150, learning_rate=0.05, validation_share=0, noise="none")
+    result = train(pairs * 11, recipe=recipe, restarts=3, seed=1)
+    assert result.best.train_error == 0
+    said = [result.model.answer(one.story, one.question).answer for one in pairs]
+    assert said == ["apple,milk", "milk,apple", "nothing at all"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "because"),
+    [
+        ({"restarts": 0}, "restarts must be a whole number from 1, not 0"),
+        ({"restarts": 1.5}, "restarts must be a whole number from 1, not 1.5"),
+        ({"seed": -1}, "seed must be a whole number from 0, not -1"),
+        ({"seed": "x"}, "seed must be a whole number from 0, not 'x'"),
+    ],
+)
+def test_settings_out_of_range(settings: dict[str, Any], because: str) -> None:
+    with pytest.raises(MemhopError) as caught:
+        train(TRAIN, recipe=small(), **settings)
+    assert str(caught.value) == because
+
+
+@pytest.mark.parametrize("nothing", [[], ()])
+def test_no_example_is_an_error(nothing: Sequence[Example]) -> None:
+    with pytest.raises(MemhopError, match="at least 1 example, got none"):
+        train(nothing)
+
+
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_nil_and_unknown_rows_stay_zero(form: dict[str, Any]) -> None:
+    trainer = _Trainer(TRAIN, small(**form), 2, 0, torch.device("cpu"))
+    start = trainer.model.tables.detach().clone()
+    for _ in range(3):
+        trainer.run_epoch()
+        trainer.state.epoch += 1
+    tables = trainer.model.tables.detach()
+    zero = [0, trainer.model._num_ages + UNKNOWN]
+    assert (tables[..., zero, :] == 0).all()
+    kept = [row for row in range(tables.shape[-2]) if row not in zero]
+    assert (tables[..., kept, :] != start[..., kept, :]).any()
+
+
+def test_the_linear_start_is_without_the_softmax(monkeypatch: pytest.MonkeyPatch) -> None:
+    used = []
+    real = _Trainer._step
+
+    def step(self: _Trainer, draws: Any, rate: float, softmax: bool) -> tuple[Tensor, Tensor]:
+        used.append((self.state.epoch, rate, softmax))
+        return real(self, draws, rate, softmax)
+
+    monkeypatch.setattr(_Trainer, "_step", step)
+    recipe = small(linear_start_epochs=2, epochs=3, halve_every=2, learning_rate=0.01)
+    seen = Watched(TRAIN, recipe=recipe, restarts=1)
+    wanted = [
+        (0, 0.01, False),
+        (1, 0.01, False),
+        (2, 0.01, True),
+        (3, 0.005, True),
+        (4, 0.005, True),
+    ]
+    assert used == [one for one in wanted for _ in range(4)]
+    said = [(m.epoch - 1, m.learning_rate, m.softmax) for m in seen.metrics(0)]
+    assert said == wanted
+
+
+def test_the_loss_that_is_told_is_the_mean_over_the_questions() -> None:
+    start = Watched(TRAIN, recipe=small(learning_rate=1e-9, init_std=1e-6), restarts=2)
+    rows = start.result.model.num_rows
+    for metric in start.metrics(1):
+        assert metric.loss == pytest.approx(math.log(rows), rel=1e-3)
+        assert 0 <= metric.train_error <= 100
+    assert start.result.best.train_loss == pytest.approx(math.log(rows), rel=1e-3)
+
+
+def test_it_learns_where_people_are() -> None:
+    recipe = Recipe.paper(epochs=20, linear_start_epochs=10, halve_every=10, learning_rate=0.01)
+    result = train(stories(300), stories(300, seed=2), recipe=recipe, restarts=2)
+    assert result.best.test_error is not None
+    assert result.best.test_error < 5
+    assert score(result.model, result.model.encoder.encode(TEST))[0].item() < 8
+    answer = result.model.answer(
+        "Mary went to the kitchen. John moved to the office. Mary went to the garden.",
+        "Where is Mary?",
+    )
+    assert answer.answer == "garden"
+    assert answer.attention[-1].argmax() == 2
