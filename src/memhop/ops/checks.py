@@ -230,7 +230,11 @@ def check_weights(hops: Sequence[Hop], memory_dim: int, input_dim: int, given: G
         ):
             if tensor is None:
                 continue
-            shape = tensor.shape[1:] if part == "temporal" and len(tensor) else tensor.shape
+            shape = (
+                tensor.shape[1:]
+                if part == "temporal" and tensor.shape[:1] != (0,)
+                else tensor.shape
+            )
             if shape != sizes[part][1]:
                 named = first_weight(hops, partial(operator.is_, tensor))
                 dims = f"D = {memory_dim} from the query and I = {input_dim} from the memories"
