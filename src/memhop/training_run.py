@@ -141,9 +141,9 @@ class TrainingRun:
         shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
         content = part(files, _RESTARTS, checkpoint)
         model.load_state_dict(from_tensors(content, shapes, checkpoint / _RESTARTS))
+        rows = part(files, _METRICS, checkpoint)
         try:
-            metrics = _metrics(part(files, _METRICS, checkpoint).decode())
-            restored = _state(training, metrics)
+            restored = _state(training, _metrics(rows.decode()))
         except _MALFORMED as error:
             raise MemhopError(f"{checkpoint}: not as it was written") from error
         for field in fields(State):
