@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-import memhop
+from memhop import __version__
 from memhop.errors import MemhopError
 
 Row = Mapping[str, str | int | float | None]
@@ -23,7 +23,7 @@ def surroundings(device: str = "cpu") -> dict[str, str | int]:
         "device": name,
         "cores": os.cpu_count() or 0,
         "threads": torch.get_num_threads(),
-        "memhop": memhop.__version__,
+        "memhop": __version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
