@@ -1,21 +1,17 @@
 """The layers: what they compute, hold, print and refuse."""
 
 import copy
-import sys
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import oracle
 import pytest
 import torch
 from torch import Tensor, nn
 
 from memhop.nn import MemoryHop, MemoryNetwork, MultiHop
 from memhop.ops import Hop, Table
-
-sys.path.append(str(Path(__file__).parent / "ops"))
-import oracle
 
 TYINGS = ["none", "adjacent", "layerwise"]
 

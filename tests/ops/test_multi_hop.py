@@ -1,11 +1,10 @@
 """``ops.multi_hop`` against the paper's formulas in NumPy, and what it promises beside them."""
 
-import sys
 import warnings
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
+import oracle
 import pytest
 import torch
 from torch import Tensor
@@ -18,9 +17,6 @@ from memhop.ops import (
     readable_in_each_hop,
     reference,
 )
-
-sys.path.append(str(Path(__file__).parent))
-import oracle
 
 FORMS = [word for word in IMPLEMENTATIONS if word != "auto"]
 

@@ -3,10 +3,9 @@
 import copy
 import itertools
 import pickle
-import sys
-from pathlib import Path
 from typing import Any
 
+import memn2n_oracle as oracle
 import numpy as np
 import pytest
 import torch
@@ -20,9 +19,6 @@ from memhop.recipe import Recipe
 from memhop.text.encoding import Sizes
 from memhop.text.memn2n import Answer, Batch, MemN2N
 from memhop.vocabulary import UNKNOWN, Vocabulary
-
-sys.path.append(str(Path(__file__).parent))
-import memn2n_oracle as oracle
 
 WORDS = ["mary", "john", "went", "to", "the", "garden", "kitchen", "where", "is", "ball"]
 WORDS += ["apple,milk", "took", "old", "town"]
