@@ -10,13 +10,19 @@ import typer
 from memhop.cli.screen import answer_json, say, say_answer, say_json
 from memhop.cli.settings import Json, Run
 from memhop.errors import MemhopError
-from memhop.text.memn2n import Answer, MemN2N
-from memhop.vocabulary import split_sentences
+from memhop.runs import find_run
+from memhop.text.memn2n import MemN2N
+from memhop.vocabulary import split_sentences, split_words
+
+Asked = tuple[list[str], str]  # a story and a question
 
 _LARGEST_TEXT = 16 * 2**20
-_HELP = "Tell sentences; end a question with '?'. 'forget' begins a new story, 'quit' ends."
+_HELP = "Tell sentences, ask with a '?' at the end. 'forget': a new story. 'quit': the end."
+
+app = typer.Typer()
 
 
+@app.command()
 def ask(
     run: Run = None,
     story: Annotated[str | None, typer.Option(help="The story: sentences, oldest first.")] = None,
@@ -36,41 +42,50 @@ def ask(
     Story and questions come from --story and --question, from a --file, or, with neither, from
     what you type.
     """
-    model = MemN2N.load(run) if run else _newest()
-    if file is not None and (story or question):
-        raise MemhopError("--file holds story and questions: give it without --story, --question")
-    if bool(story) and not question:
-        raise MemhopError("--story needs a --question")
-    if question:
-        answers: Iterable[Answer] = (model.answer(story or "", one) for one in question)
-    elif file is not None or not sys.stdin.isatty():
-        answers = _answers(model, split_sentences(_read(file)))
-    else:
+    asked = _questions(story, question or [], file)
+    if asked is None and json:
+        raise MemhopError("--json needs a --question or a --file")
+    model = MemN2N.load(find_run(run))
+    if asked is None:
         _talk(model)
         return
+    answers = (model.answer(sentences, one) for sentences, one in asked)
     if json:
         say_json([answer_json(answer) for answer in answers])
         return
-    count = 0
-    for count, answer in enumerate(answers, start=1):
-        if count > 1:
+    for index, answer in enumerate(answers):
+        if index:
             say("")
         say_answer(answer)
-    if not count:
-        raise MemhopError("no question in the text: a question ends in '?'")
 
 
-def _newest() -> MemN2N:
-    from memhop.runs import find_run
+def _questions(
+    story: str | None, questions: list[str], file: Path | None
+) -> Iterable[Asked] | None:
+    """What is asked, from arguments, a file or a pipe; None where a person will type."""
+    if file is not None and (story is not None or questions):
+        raise MemhopError("--file holds story and questions: give it without --story, --question")
+    if story is not None and not questions:
+        raise MemhopError("--story needs a --question")
+    for question in questions:
+        if not split_words(question):
+            raise MemhopError(f"--question needs a word, not {question!r:.60}")
+    if questions:
+        return [(split_sentences(story or ""), question) for question in questions]
+    if file is None and sys.stdin is not None and sys.stdin.isatty():
+        return None
+    sentences = split_sentences(_read(file))
+    if not any(sentence.endswith("?") for sentence in sentences):
+        raise MemhopError(f"{file or 'stdin'}: no question in the text: a question ends in '?'")
+    return _told(sentences)
 
-    return MemN2N.load(find_run())
 
-
-def _answers(model: MemN2N, sentences: Iterable[str]) -> Iterator[Answer]:
+def _told(sentences: Iterable[str]) -> Iterator[Asked]:
+    """Each question of a text, with the sentences above it."""
     story: list[str] = []
     for sentence in sentences:
         if sentence.endswith("?"):
-            yield model.answer(story, sentence)
+            yield story, sentence
         else:
             story.append(sentence)
 
@@ -78,7 +93,7 @@ def _answers(model: MemN2N, sentences: Iterable[str]) -> Iterator[Answer]:
 def _read(file: Path | None) -> str:
     try:
         if file is None or str(file) == "-":
-            content = sys.stdin.buffer.read(_LARGEST_TEXT + 1)
+            content = sys.stdin.buffer.read(_LARGEST_TEXT + 1) if sys.stdin else b""
         else:
             with file.open("rb") as opened:
                 content = opened.read(_LARGEST_TEXT + 1)
@@ -102,6 +117,9 @@ def _talk(model: MemN2N) -> None:
         except EOFError:
             print()
             return
+        except UnicodeDecodeError:
+            say("that was no UTF-8 text; again?", "red")
+            continue
         if line.lower().rstrip(".!") in ("quit", "exit"):
             return
         if line.lower().rstrip(".!") == "forget":
@@ -113,3 +131,4 @@ def _talk(model: MemN2N) -> None:
                 story.append(sentence)
                 continue
             say_answer(model.answer(story, sentence))
+            say("")

@@ -1,5 +1,6 @@
 """``memhop data``: fetch the released data."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -28,4 +29,4 @@ def babi(
     with download_progress() as show:
         folder = download_babi(to, url=url, sha256=sha256, progress=show)
     say(f"the tasks are in {folder}")
-    say(f"try: memhop train --data {folder} --task 1", style="dim")
+    say(f"try: {shlex.join(['memhop', 'train', '--data', str(folder)])} --task 1", style="dim")

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from memhop.cli.screen import percent, say, say_answer, training_progress
+from memhop.cli.screen import Stopped, duration, percent, say, say_answer, training_progress
 from memhop.cli.settings import Threads, use
 from memhop.data import generate, to_examples
 from memhop.evaluation import evaluate
@@ -12,16 +12,20 @@ from memhop.example import Example
 from memhop.recipe import Recipe
 from memhop.runs import RUNS, free_name
 from memhop.text.memn2n import MemN2N
-from memhop.training import train
+from memhop.training import TrainingResult, train
 
 RECIPE = Recipe(epochs=30, linear_start_epochs=8, halve_every=8, held_out="random")
 QUESTIONS = {1: 1000, 2: 3000}  # of each task to train on
 _ASKED = 1000  # fresh questions of each task
 _STATEMENTS = (2, 10)
 _RESTARTS = 2
+_OWN = "--story 'Mary took the milk. Mary went to the garden.' -q 'Where is the milk?'"
 _FRESH = 2**32  # seeds of the questions asked: no --seed for training reaches them
 
+app = typer.Typer()
 
+
+@app.command()
 def demo(
     seed: Annotated[int, typer.Option(min=0, max=_FRESH - 1, help="Same seed, same demo.")] = 0,
     threads: Threads = None,
@@ -33,29 +37,36 @@ def demo(
     say("To learn from: " + f"{len(examples):,} questions, such as")
     _say_story(examples[-1])
     name = free_name("demo")
-    with training_progress("demo") as show:
-        result = train(
-            examples,
-            recipe=RECIPE,
-            restarts=_RESTARTS,
-            seed=seed,
-            run=RUNS / name,
-            on_progress=show,
-        )
-    say(f"Trained {_RESTARTS} models in {result.seconds:.0f} s and kept the better one.")
-    for task, kind in ((1, "One fact answers, such as where Mary is"),
-                       (2, "Two facts answer, such as where the milk is")):  # fmt: skip
-        fresh = stories(task, _ASKED, _FRESH + seed)
-        error = percent(evaluate(result.model, fresh).error)
-        say(f"{kind}: {error} wrong of {len(fresh):,} fresh questions.")
+    result = _trained(examples, seed, name)
+    say(f"Trained {_RESTARTS} models in {duration(result.seconds)}, kept the better one. "
+        f"Asked {_ASKED:,} fresh questions of each kind:")  # fmt: skip
+    for task, kind in ((1, "one fact answers, such as where Mary is"),
+                       (2, "two facts answer, such as where the milk is")):  # fmt: skip
+        error = evaluate(result.model, stories(task, _ASKED, _FRESH + seed)).error
+        say(f"  {kind}: {percent(error)} wrong")
     for task in QUESTIONS:
         say("")
         _say_one(result.model, stories(task, 40, _FRESH + seed))
     say("")
-    say("Now with your own words:")
-    say(f"  memhop ask {name} --story 'Mary took the milk. Mary went to the garden. "
-        "John went to the office.' -q 'Where is the milk?'", "bold")  # fmt: skip
-    say(f"or just: memhop ask {name}")
+    say("Now with your own words (the first begins a conversation):")
+    say(f"  memhop ask {name}", "bold")
+    for part in (f"  memhop ask {name} \\", f"    {_OWN}"):
+        say(part, "bold")
+
+
+def _trained(examples: list[Example], seed: int, name: str) -> TrainingResult:
+    try:
+        with training_progress("demo") as show:
+            return train(
+                examples,
+                recipe=RECIPE,
+                restarts=_RESTARTS,
+                seed=seed,
+                run=RUNS / name,
+                on_progress=show,
+            )
+    except KeyboardInterrupt:
+        raise Stopped("stopped; begin again with: memhop demo") from None
 
 
 def stories(task: int, questions: int, seed: int) -> list[Example]:

@@ -14,7 +14,10 @@ from memhop.evaluation import evaluate as evaluate_model
 from memhop.runs import find_run, trained_in
 from memhop.text.memn2n import MemN2N
 
+app = typer.Typer()
 
+
+@app.command("eval")
 def evaluate(
     run: Run = None,
     data: DataFolder = None,
@@ -31,9 +34,11 @@ def evaluate(
     supporting facts, the strongest sentence of some hop is one of these.
     """
     use(threads)
-    folder = find_run(run)
     if (data is None) == (test is None):
-        raise MemhopError("eval needs either --data DIR or --test FILE")
+        raise MemhopError("eval needs either --data DIR or --test FILE, see memhop eval --help")
+    if test is not None and task is not None:
+        raise MemhopError("--task goes with --data, not with --test")
+    folder = find_run(run)
     results = dict(_on_file(folder, test) if test else _on_tasks(folder, data or Path(), task))
     if json:
         say_json([_as_json(name, result) for name, result in results.items()])

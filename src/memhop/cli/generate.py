@@ -1,5 +1,6 @@
 """``memhop generate``: stories with questions, without a download."""
 
+import shlex
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -14,7 +15,10 @@ from memhop.errors import MemhopError
 
 _TEST_SEED = 2**32  # test stories come from seeds that no --seed reaches
 
+app = typer.Typer()
 
+
+@app.command()
 def generate(
     task: Annotated[int, typer.Option(help="Which kind of story: 1, 2 or 3.")] = 1,
     questions: Annotated[int, typer.Option(min=1, help="How many questions.")] = 1000,
@@ -54,4 +58,4 @@ def generate(
     for split, path in paths.items():
         write_babi(path, begun[split])
         say(f"{path}: {questions:,} questions")
-    say(f"try: memhop train --data {to} --task {task}", style="dim")
+    say(f"try: {shlex.join(['memhop', 'train', '--data', str(to)])} --task {task}", style="dim")

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column
 from rich.text import Text
 
 from memhop.picture import spelled_out
@@ -17,6 +18,12 @@ from memhop.text.memn2n import Answer
 from memhop.training import Progress as TrainingProgress
 
 _PLAIN_LINES = 12  # of a training, where there is no terminal for a bar
+_LONGEST_NAME = 14  # beside a bar, for all to fit into 80 columns
+_UNKNOWN_SHOWN = 8
+
+
+class Stopped(Exception):
+    """Ctrl-C has ended a command; the text says how to go on."""
 
 
 def stdout() -> Console:
@@ -40,23 +47,34 @@ def say_error(text: str) -> None:
 
 
 def say_json(value: Any) -> None:
-    """A value for another program."""
-    print(json.dumps(value, indent=1, ensure_ascii=False))
+    """A value for another program, in ASCII: right whatever the locale is."""
+    print(json.dumps(value, indent=1))
 
 
 def say_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table; the first column is text, the others are numbers."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(*(Text(spelled_out(cell)) for cell in row))
-    stdout().print(table)
+    """A table, nothing of it cut; the first column is text, the others are numbers."""
+    lines = [columns, *([spelled_out(cell) for cell in row] for row in rows)]
+    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+    for line, style in zip(lines, ["bold", *[""] * len(rows)], strict=True):
+        spare = [width - cell_len(cell) for width, cell in zip(widths, line, strict=True)]
+        numbers = (" " * left + cell for left, cell in zip(spare[1:], line[1:], strict=True))
+        say("  ".join([line[0] + " " * spare[0], *numbers]).rstrip(), style)
 
 
 def percent(value: float | None) -> str:
     """A share with one decimal, as the paper's tables have it."""
     return "-" if value is None else f"{value:.1f}%"
+
+
+def duration(seconds: float) -> str:
+    """A time as one says it.
+
+    >>> duration(0.31), duration(41.7), duration(3700)
+    ('0.3 s', '42 s', '62 min')
+    """
+    if seconds < 600:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min"
 
 
 def say_answer(answer: Answer) -> None:
@@ -65,11 +83,14 @@ def say_answer(answer: Answer) -> None:
     line = Text(spelled_out(answer.question) + "  ", style="bold")
     line.append(spelled_out(answer.answer), style="bold green")
     line.append(f"  ({100 * answer.probability:.0f}%", style="dim")
-    others = ", ".join(f"{word} {100 * share:.0f}%" for word, share in answer.runners_up)
+    runners_up = ((word, f"{100 * share:.0f}%") for word, share in answer.runners_up)
+    others = ", ".join(f"{word} {share}" for word, share in runners_up if share != "0%")
     line.append(spelled_out(f"; then {others})" if others else ")"), style="dim")
     console.print(line, soft_wrap=True)
     if answer.unknown_words:
-        words = ", ".join(answer.unknown_words)
+        words = ", ".join(answer.unknown_words[:_UNKNOWN_SHOWN])
+        more = len(answer.unknown_words) - _UNKNOWN_SHOWN
+        words += f" and {more:,} more" if more > 0 else ""
         say(f"never seen in training, read as nothing: {words}", "red")
     console.print(answer.picture())
 
@@ -96,13 +117,15 @@ def training_progress(name: str) -> Iterator[Callable[[TrainingProgress], None]]
         return
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(bar_width=20),
+        BarColumn(bar_width=10),
         TextColumn("{task.completed}/{task.total}"),
-        TextColumn("{task.fields[figures]}"),
+        TextColumn("{task.fields[figures]}", table_column=Column(no_wrap=True)),
         TimeRemainingColumn(compact=True),
     )
     with Progress(*columns, console=console, transient=True) as bar:
-        shown = bar.add_task(spelled_out(name), total=None, figures="")
+        name = spelled_out(name)
+        name = name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 3]}..."
+        shown = bar.add_task(name, total=None, figures="")
 
         def show(progress: TrainingProgress) -> None:
             figures = _figures(progress)
@@ -122,7 +145,7 @@ def _plain_lines(name: str) -> Callable[[TrainingProgress], None]:
         if progress.epoch % every == 0 or progress.epoch == progress.epochs:
             pace = (time.perf_counter() - begun) / (progress.epoch - last)
             begun, last = time.perf_counter(), progress.epoch
-            left = f"{pace * (progress.epochs - progress.epoch):.0f} s left"
+            left = f"{duration(pace * (progress.epochs - progress.epoch))} left"
             done = f"epoch {progress.epoch}/{progress.epochs}"
             print(f"{spelled_out(name)}: {done}, {_figures(progress)}, {left}", file=sys.stderr)
 

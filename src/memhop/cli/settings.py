@@ -46,6 +46,8 @@ def parse_tasks(text: str) -> list[int]:
         if not found:
             raise MemhopError(f"--task needs numbers as 1,2,5-7, not {text!r}")
         first, last = int(found[1]), int(found[2] or found[1])
+        if first > last:
+            raise MemhopError(f"--task needs the lower number first, not {piece.strip()!r}")
         numbers += range(first, last + 1)
     return list(dict.fromkeys(numbers))
 
@@ -53,7 +55,11 @@ def parse_tasks(text: str) -> list[int]:
 def tasks_in(folder: Path, task: str | None, *, needed: str) -> dict[int, dict[str, Path]]:
     """The files of the tasks asked for, in order; each has the ``needed`` split."""
     found = find_tasks(folder)
-    wanted = parse_tasks(task) if task else [n for n, splits in found.items() if needed in splits]
+    wanted = (
+        parse_tasks(task)
+        if task is not None
+        else [n for n, splits in found.items() if needed in splits]
+    )
     for number in wanted:
         if needed not in found.get(number, {}):
             there = ", ".join(str(n) for n, splits in found.items() if needed in splits)
@@ -73,7 +79,9 @@ def read_recipe(recipe: str, changes: list[str], *, joint: bool) -> Recipe:
         raise MemhopError(f"--recipe needs 'paper' or a .json file, not {recipe!r}")
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise MemhopError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
         reason = str(error).splitlines()[0]
         raise MemhopError(f"{path}: cannot be read as JSON: {reason:.120}") from error
     return Recipe.from_json(settings | changed if isinstance(settings, dict) else settings)

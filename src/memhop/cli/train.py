@@ -1,5 +1,8 @@
 """``memhop train``: models of the 20 tasks, or of one's own files."""
 
+import errno
+import os
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -10,16 +13,26 @@ from typing import Annotated, Any, NamedTuple
 import torch
 import typer
 
-from memhop.cli.screen import percent, say, say_error, say_json, say_table, training_progress
+from memhop.cli.screen import (
+    Stopped,
+    duration,
+    percent,
+    say,
+    say_json,
+    say_table,
+    training_progress,
+)
 from memhop.cli.settings import DataFolder, Json, TaskList, Threads, read_recipe, tasks_in, use
 from memhop.data import read_babi
 from memhop.errors import MemhopError
 from memhop.evaluation import evaluate
 from memhop.example import Example
 from memhop.recipe import Recipe
-from memhop.runs import RUNS, free_name
+from memhop.runs import RUNS, free_name, newest_checkpoint, trained_in
 from memhop.training import TrainingResult
 from memhop.training import train as train_model
+
+app = typer.Typer()
 
 
 class Lesson(NamedTuple):
@@ -31,6 +44,7 @@ class Lesson(NamedTuple):
     test: list[Example]
 
 
+@app.command()
 def train(
     data: DataFolder = None,
     task: TaskList = None,
@@ -71,11 +85,12 @@ def train(
     _check_device(device)
     if resume and name is None:
         raise MemhopError("--resume needs the --name of the run to go on with")
-    name = name or free_name("joint" if joint else "babi" if data else train.stem if train else "")
+    _check_source(data, task, joint, train, test)
+    name = name if name is not None else _free_name(train, joint)
+    folder = _named_folder(name)
     settings = read_recipe(recipe, setting or [], joint=joint)
-    lessons = _lessons(_named_folder(name), data, task, joint, train, test)
-    if not resume and any(lesson.folder.exists() for lesson in lessons):
-        raise MemhopError(f"{RUNS / name}: a run is there already: --resume it, or --name another")
+    lessons = _own(folder, train, test) if train else _tasks(folder, data or Path(), task, joint)
+    _check_free(folder, lessons, resume)
     results = []
     try:
         for lesson in lessons:
@@ -84,8 +99,7 @@ def train(
             if not json:
                 _say_result(lesson, result, alone=len(lessons) == 1)
     except KeyboardInterrupt:
-        say_error(f"stopped; go on with: {_command_to_resume(name)}")
-        raise typer.Exit(130) from None
+        raise Stopped(f"stopped; go on with: {_command_to_resume(name)}") from None
     if json:
         say_json([_result_json(lesson, result) for lesson, result in results])
         return
@@ -93,7 +107,7 @@ def train(
         _say_tasks(results[0][1], data, task)
     elif len(results) > 1:
         _say_mean(results)
-    say(f"the model is in {RUNS / name}; try: memhop ask {name}", style="dim")
+    _say_next(folder, data, test)
 
 
 def _train(
@@ -113,44 +127,66 @@ def _train(
         )
 
 
-def _lessons(
-    folder: Path,
-    data: Path | None,
-    task: str | None,
-    joint: bool,
-    train: Path | None,
-    test: Path | None,
-) -> list[Lesson]:
+def _check_source(
+    data: Path | None, task: str | None, joint: bool, train: Path | None, test: Path | None
+) -> None:
     if (data is None) == (train is None):
         raise MemhopError("train needs either --data DIR or --train FILE, see memhop train --help")
-    if train is not None:
-        if task is not None or joint:
-            raise MemhopError("--task and --joint go with --data, not with --train")
-        own_test = read_babi(test) if test else []
-        return [Lesson(train.name, folder, read_babi(train), own_test)]
-    assert data is not None
-    if test is not None:
+    if train is not None and (task is not None or joint):
+        raise MemhopError("--task and --joint go with --data, not with --train")
+    if data is not None and test is not None:
         raise MemhopError("--test goes with --train; with --data the test files are in the folder")
+
+
+def _own(folder: Path, train: Path, test: Path | None) -> list[Lesson]:
+    return [Lesson(train.name, folder, read_babi(train), read_babi(test) if test else [])]
+
+
+def _tasks(folder: Path, data: Path, task: str | None, joint: bool) -> list[Lesson]:
     lessons = []
     for number, splits in tasks_in(data, task, needed="train").items():
-        own_test = read_babi(splits["test"]) if "test" in splits else []
+        test = read_babi(splits["test"]) if "test" in splits else []
         examples = read_babi(splits["train"])
-        lessons.append(Lesson(f"task {number}", folder / f"qa{number}", examples, own_test))
+        lessons.append(Lesson(f"task {number}", folder / f"qa{number}", examples, test))
     if joint:
         train_all = [example for lesson in lessons for example in lesson.train]
         test_all = [example for lesson in lessons for example in lesson.test]
-        return [Lesson(f"{len(lessons)} tasks jointly", folder, train_all, test_all)]
+        return [Lesson(f"{len(lessons)} tasks", folder, train_all, test_all)]
     return lessons
 
 
+def _free_name(train: Path | None, joint: bool) -> str:
+    stem = train.stem.lstrip(".-") or "own" if train else "joint" if joint else "babi"
+    return free_name(stem)
+
+
 def _named_folder(name: str) -> Path:
-    if name in (".", "..") or Path(name).name != name or name.startswith("."):
+    if not name or Path(name).name != name or name[0] in ".-":
         raise MemhopError(f"--name needs a plain name for a folder under {RUNS}/, not {name!r}")
     return RUNS / name
 
 
+def _check_free(folder: Path, lessons: list[Lesson], resume: bool) -> None:
+    """Refuse to write into another run: one model and one a task do not share a folder."""
+    if not resume and any(lesson.folder.exists() for lesson in lessons):
+        raise MemhopError(f"{folder}: a run is there already: --resume it, or --name another")
+    for_tasks = lessons[0].folder != folder
+    if newest_checkpoint(folder) if for_tasks else trained_in(folder) not in ([], [folder]):
+        found = "one model" if for_tasks else "a model for each task"
+        raise MemhopError(f"{folder}: a run with {found} is there: --name another")
+    try:  # not after an hour of training
+        for lesson in lessons:
+            lesson.folder.mkdir(parents=True, exist_ok=True)
+            if not os.access(lesson.folder, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise MemhopError(f"{folder}: cannot be written to: {error.strerror}") from error
+
+
 def _check_device(device: str) -> None:
     try:
+        if not re.fullmatch(r"cpu|mps|(cuda|xpu)(:\d+)?", device):
+            raise MemhopError(f"--device needs cpu, cuda or cuda:1, not {device!r}")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
@@ -168,12 +204,10 @@ def _command_to_resume(name: str) -> str:
 
 def _say_result(lesson: Lesson, result: TrainingResult, alone: bool) -> None:
     best = result.best
-    tests = [one.test_error for one in result.restarts if one.test_error is not None]
     text = f"{lesson.name}: "
-    if tests:
-        text += f"test error {percent(best.test_error)} (kept of {len(result.restarts)} restarts, "
-        text += f"which have {percent(min(tests))} to {percent(max(tests))}), "
-    say(f"{text}training error {percent(best.train_error)}, {result.seconds:.0f} s")
+    if best.test_error is not None:
+        text += f"test error {percent(best.test_error)}, "
+    say(f"{text}training error {percent(best.train_error)}, {duration(result.seconds)}")
     for one in result.restarts:
         if one.diverged is not None:
             say(f"restart {one.restart}: the loss became infinite in epoch {one.diverged}", "red")
@@ -201,12 +235,35 @@ def _say_tasks(result: TrainingResult, data: Path, task: str | None) -> None:
 
 
 def _say_mean(results: Sequence[tuple[Lesson, TrainingResult]]) -> None:
+    """Tasks side by side: the restart that was kept, and the spread of all."""
+    say_table(
+        ("", "training error", "test error", "lowest", "highest", "time"),
+        [_task_row(lesson, result) for lesson, result in results],
+    )
     errors = [result.best.test_error for _, result in results]
     known = [error for error in errors if error is not None]
     if known:
         failed = sum(error > 5 for error in known)
         mean = percent(sum(known) / len(known))
         say(f"mean test error of {len(known)} tasks {mean}, {failed} failed (above 5%)", "bold")
+
+
+def _task_row(lesson: Lesson, result: TrainingResult) -> list[str]:
+    tests = [one.test_error for one in result.restarts if one.test_error is not None]
+    spread = (min(tests, default=None), max(tests, default=None))
+    errors = (result.best.train_error, result.best.test_error, *spread)
+    return [lesson.name, *map(percent, errors), duration(result.seconds)]
+
+
+def _say_next(folder: Path, data: Path | None, test: Path | None) -> None:
+    """Where the model is, and the next two commands."""
+    say(f"in {folder}; try:", style="dim")
+    first = trained_in(folder)[0]
+    asked = folder.name if first == folder else f"{folder.name}/{first.name}"
+    say(f"  {shlex.join(['memhop', 'ask', asked])}", style="dim")
+    source = ["--data", str(data)] if data else ["--test", str(test)] if test else []
+    if source:
+        say(f"  {shlex.join(['memhop', 'eval', folder.name, *source])}", style="dim")
 
 
 def _result_json(lesson: Lesson, result: TrainingResult) -> dict[str, Any]:
