@@ -231,6 +231,9 @@ def test_a_restart_is_the_same_whatever_their_number(form: dict[str, Any]) -> No
 
 def test_the_weights_of_a_restart_are_the_same_whatever_their_number() -> None:
     trainers = [_Trainer(TRAIN, small(), count, 0, torch.device("cpu")) for count in (1, 2, 4)]
+    first, second, *_ = trainers[2].model.state_dict()["tables"]
+    assert not torch.equal(first, second)
+    assert first.std().item() == pytest.approx(0.1, rel=0.3)
     for trainer in trainers:
         trainer.run_epoch()
     tables = [trainer.model.state_dict()["tables"] for trainer in trainers]
@@ -348,7 +351,9 @@ def test_weights_too_large_to_use_after_the_last_step_are_a_divergence() -> None
             except MemhopError as error:
                 assert "restarts became infinite" in str(error)  # noqa: PT017
             else:
-                assert math.isfinite(result.best.train_loss or 0)
+                for one in result.restarts:
+                    assert (one.diverged is None) == (one.train_loss is not None)
+                    assert math.isfinite(one.train_loss or 0)
 
 
 def test_all_restarts_diverged_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
