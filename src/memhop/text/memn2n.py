@@ -307,7 +307,8 @@ class MemN2N(nn.Module):
         return model.eval()
 
     def extra_repr(self) -> str:
-        return f"{len(self.vocabulary)} words, {self.sizes.memory_slots} slots, restarts={self.restarts}"
+        slots = f"{self.sizes.memory_slots} slots"
+        return f"{len(self.vocabulary)} words, {slots}, restarts={self.restarts}"
 
 
 def read_settings(files: dict[str, bytes], folder: Path) -> tuple[Recipe, Vocabulary, Sizes]:
