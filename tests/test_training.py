@@ -340,7 +340,7 @@ def test_only_the_sound_restart_is_kept(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_weights_too_large_to_use_after_the_last_step_are_a_divergence() -> None:
-    few = [Example(("Mary went home.",), "Where is Mary?", "home")] * 3
+    few = TRAIN[:1] * 3
     for rate in (1e2, 1e3, 1e5, 1e9):
         for epochs in range(1, 7):
             recipe = Recipe(

@@ -134,8 +134,10 @@ def test_an_interrupt_in_an_epoch_and_a_resume_end_the_same(
 
 @pytest.mark.parametrize("epoch", [1, 2, 3, EPOCHS])
 def test_an_interrupt_while_progress_is_shown_loses_nothing(
-    epoch: int, tmp_path: Path, whole: Path
+    epoch: int, tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(training, "_EVERY_EPOCHS", 100)  # the interrupt writes the only one
+
     def show(progress: Progress) -> None:
         if progress.epoch == epoch:
             raise KeyboardInterrupt
