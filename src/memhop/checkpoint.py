@@ -62,9 +62,7 @@ def read_checkpoint(folder: Path) -> dict[str, bytes]:
         MemhopError: no checkpoint, of another schema, incomplete, or with a changed byte.
     """
     manifest = from_json(_read(folder / _MANIFEST, _LARGEST_JSON), folder / _MANIFEST)
-    schema = manifest.get("schema")
-    if schema != SCHEMA or isinstance(schema, bool):
-        raise MemhopError(f"{folder / _MANIFEST}: needs schema {SCHEMA}, got {schema!r:.60}")
+    check_schema(manifest, folder / _MANIFEST)
     sums = manifest.get("files")
     if not isinstance(sums, dict):
         raise MemhopError(f"{folder / _MANIFEST}: needs the checksums of the files")
@@ -76,6 +74,13 @@ def read_checkpoint(folder: Path) -> dict[str, bytes]:
         if hashlib.sha256(files[name]).hexdigest() != checksum:
             raise MemhopError(f"{folder / name}: changed since it was written (SHA-256 differs)")
     return files
+
+
+def check_schema(content: Mapping[str, Any], path: Path) -> None:
+    """Refuse a JSON object written by another version of the format."""
+    schema = content.get("schema")
+    if schema != SCHEMA or isinstance(schema, bool):
+        raise MemhopError(f"{path}: needs schema {SCHEMA}, got {schema!r:.60}")
 
 
 def is_checkpoint(folder: Path) -> bool:

@@ -59,11 +59,12 @@ def find_run(name: str | Path | None = None) -> Path:
         if not trained:
             raise MemhopError(f"no trained run under {RUNS}/: train one first, or give its path")
         return max(trained, key=_age)
-    for folder in (Path(name), RUNS / name):
-        if _is_folder(folder):
-            if trained_in(folder):
-                return folder
-            raise MemhopError(f"{folder}: no checkpoint in it: not a run, or stopped too early")
+    folders = [folder for folder in (Path(name), RUNS / name) if _is_folder(folder)]
+    for folder in folders:
+        if trained_in(folder):  # a folder of data may have the name of a run
+            return folder
+    if folders:
+        raise MemhopError(f"{folders[-1]}: no checkpoint in it: not a run, or stopped too early")
     known = ", ".join(sorted(run.name for run in _children(RUNS) if trained_in(run)))
     raise MemhopError(f"no run {str(name)!r}; under {RUNS}/: {known or 'none'}")
 

@@ -105,7 +105,7 @@ def train(
     """
     recipe = recipe or Recipe.paper()
     for name, value, least in (("restarts", restarts, 1), ("seed", seed, 0)):
-        if not isinstance(value, int) or value < least:
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise MemhopError(f"{name} must be a whole number from {least}, not {value!r}")
     if not train_examples:
         raise MemhopError("training needs at least 1 example, got none")

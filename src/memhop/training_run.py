@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from memhop.checkpoint import (
+    SCHEMA,
+    check_schema,
     from_json,
     from_tensors,
     part,
@@ -114,8 +116,10 @@ class TrainingRun:
 
     def _read(self, checkpoint: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
         files = read_checkpoint(checkpoint)
-        content = part(files, _TRAINING, checkpoint)
-        return files, from_json(content, checkpoint / _TRAINING)
+        path = checkpoint / _TRAINING
+        training = from_json(part(files, _TRAINING, checkpoint), path)
+        check_schema(training, path)
+        return files, training
 
     def finished(self) -> tuple[MemN2N, State, tuple[RestartScore, ...]] | None:
         """The model, state and scores of a training that came to its end."""
@@ -167,7 +171,7 @@ class TrainingRun:
         if folder.exists():  # interrupted again before an epoch was through
             return
         training = {
-            "schema": 1,
+            "schema": SCHEMA,
             "epoch": state.epoch,
             "seconds": state.seconds,
             "diverged": {str(restart): epoch for restart, epoch in state.diverged.items()},

@@ -17,7 +17,7 @@ from memhop.vocabulary import split_sentences, split_words
 Asked = tuple[list[str], str]  # a story and a question
 
 _LARGEST_TEXT = 16 * 2**20
-_HELP = "Tell sentences, ask with a '?' at the end. 'forget': a new story. 'quit': the end."
+_HELP = "Tell sentences; ask with a '?' at the end. 'forget': new story. 'quit': the end."
 
 app = typer.Typer()
 

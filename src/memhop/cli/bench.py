@@ -71,7 +71,18 @@ def tables(
     for file in files:
         try:
             text = file.read_text(encoding="utf-8")
-            file.write_text(tables_bench.fill(text, results), encoding="utf-8")
+            file.write_text(_filled(text, results), encoding="utf-8")
         except OSError as error:
             raise MemhopError(f"{file}: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise MemhopError(f"{file}: needs UTF-8 text") from error
         say(f"{file}: tables are those of {results}")
+
+
+def _filled(text: str, results: Path) -> str:
+    try:
+        return tables_bench.fill(text, results)
+    except MemhopError:
+        raise
+    except (LookupError, TypeError, ValueError) as error:
+        raise MemhopError(f"{results}: a CSV file without the rows of its benchmark") from error

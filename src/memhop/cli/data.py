@@ -8,6 +8,7 @@ import typer
 
 from memhop.cli.screen import download_progress, say
 from memhop.data.download import DEFAULT_URL, download_babi
+from memhop.errors import MemhopError
 
 app = typer.Typer(no_args_is_help=True, help="Fetch data.")
 
@@ -26,6 +27,8 @@ def babi(
     ] = None,
 ) -> None:
     """Fetch the 20 bAbI tasks (19 MB), check them and unpack them into a folder."""
+    if url != DEFAULT_URL and sha256 is None:
+        raise MemhopError("--url needs the --sha256 of its archive")
     with download_progress() as show:
         folder = download_babi(to, url=url, sha256=sha256, progress=show)
     say(f"the tasks are in {folder}")

@@ -19,7 +19,7 @@ QUESTIONS = {1: 1000, 2: 3000}  # of each task to train on
 _ASKED = 1000  # fresh questions of each task
 _STATEMENTS = (2, 10)
 _RESTARTS = 2
-_OWN = "--story 'Mary took the milk. Mary went to the garden.' -q 'Where is the milk?'"
+_STORY = "--story 'Mary took the milk. Mary went to the garden. John got the apple.'"
 _FRESH = 2**32  # seeds of the questions asked: no --seed for training reaches them
 
 app = typer.Typer()
@@ -38,8 +38,8 @@ def demo(
     _say_story(examples[-1])
     name = free_name("demo")
     result = _trained(examples, seed, name)
-    say(f"Trained {_RESTARTS} models in {duration(result.seconds)}, kept the better one. "
-        f"Asked {_ASKED:,} fresh questions of each kind:")  # fmt: skip
+    say(f"Trained {_RESTARTS} models in {duration(result.seconds)} and kept the better one.")
+    say(f"Asked {_ASKED:,} fresh questions of each kind:")
     for task, kind in ((1, "one fact answers, such as where Mary is"),
                        (2, "two facts answer, such as where the milk is")):  # fmt: skip
         error = evaluate(result.model, stories(task, _ASKED, _FRESH + seed)).error
@@ -50,7 +50,7 @@ def demo(
     say("")
     say("Now with your own words (the first begins a conversation):")
     say(f"  memhop ask {name}", "bold")
-    for part in (f"  memhop ask {name} \\", f"    {_OWN}"):
+    for part in (f"  memhop ask {name} -q 'Where is the milk?' \\", f"    {_STORY}"):
         say(part, "bold")
 
 

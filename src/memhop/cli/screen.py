@@ -83,7 +83,7 @@ def say_answer(answer: Answer) -> None:
     line = Text(spelled_out(answer.question) + "  ", style="bold")
     line.append(spelled_out(answer.answer), style="bold green")
     line.append(f"  ({100 * answer.probability:.0f}%", style="dim")
-    runners_up = ((word, f"{100 * share:.0f}%") for word, share in answer.runners_up)
+    runners_up = ((word, f"{100 * share:.0f}%") for word, share in answer.runners_up[:2])
     others = ", ".join(f"{word} {share}" for word, share in runners_up if share != "0%")
     line.append(spelled_out(f"; then {others})" if others else ")"), style="dim")
     console.print(line, soft_wrap=True)

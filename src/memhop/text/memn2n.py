@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from memhop.checkpoint import (
+    SCHEMA,
+    check_schema,
     from_json,
     from_tensors,
     part,
@@ -241,8 +243,10 @@ class MemN2N(nn.Module):
             question: the question.
 
         Raises:
-            ValueError: not text, or a question without a word.
+            ValueError: not text, or a question without a word, or a model of several restarts.
         """
+        if self.restarts is not None:
+            raise ValueError(f"answer: needs one model, this has {self.restarts}: pick() one")
         sentences = _sentences(story)
         if not isinstance(question, str) or not split_words(question):
             raise ValueError(f"answer: question needs a text with a word, got {question!r:.60}")
@@ -275,10 +279,10 @@ class MemN2N(nn.Module):
 
     def to_files(self) -> dict[str, bytes]:
         """The model as the files of a checkpoint: weights, recipe, vocabulary."""
-        words = {"schema": 1, **self.sizes._asdict(), "words": self.vocabulary.to_json()}
+        words = {"schema": SCHEMA, **self.sizes._asdict(), "words": self.vocabulary.to_json()}
         return {
             _WEIGHTS: to_tensors(self.state_dict()),
-            _RECIPE: to_json({"schema": 1, "recipe": self.recipe.to_json()}),
+            _RECIPE: to_json({"schema": SCHEMA, "recipe": self.recipe.to_json()}),
             _VOCABULARY: to_json(words),
         }
 
@@ -316,8 +320,7 @@ def read_settings(files: dict[str, bytes], folder: Path) -> tuple[Recipe, Vocabu
     recipe = from_json(part(files, _RECIPE, folder), folder / _RECIPE)
     words = from_json(part(files, _VOCABULARY, folder), folder / _VOCABULARY)
     for name, content in ((_RECIPE, recipe), (_VOCABULARY, words)):
-        if content.get("schema") != 1:
-            raise MemhopError(f"{folder / name}: needs schema 1, got {content.get('schema')!r:.60}")
+        check_schema(content, folder / name)
     try:
         settings = Recipe.from_json(recipe.get("recipe"))
         vocabulary = Vocabulary.from_json(words.get("words"))
