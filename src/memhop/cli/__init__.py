@@ -50,7 +50,8 @@ def _root(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command and leave with its status: 2 and one line for a mistake of the user."""
-    for stream in (sys.stdout, sys.stderr):  # what a terminal cannot show is spelled, no error
+    # what a terminal cannot show, or sends without sense, is spelled out and no error
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     sys.exit(_status(arguments))

@@ -117,9 +117,6 @@ def _talk(model: MemN2N) -> None:
         except EOFError:
             print()
             return
-        except UnicodeDecodeError:
-            say("that was no UTF-8 text; again?", "red")
-            continue
         if line.lower().rstrip(".!") in ("quit", "exit"):
             return
         if line.lower().rstrip(".!") == "forget":

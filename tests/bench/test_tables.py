@@ -1,0 +1,75 @@
+"""The tables of the documents are those of the rows, and nothing else of a document changes."""
+
+from pathlib import Path
+
+import pytest
+
+from memhop.bench import tables
+from memhop.bench.record import read_rows, write_rows
+from memhop.errors import MemhopError
+
+PROJECT = Path(__file__).parents[2]
+DOCUMENTS = sorted([PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")])
+ROW: dict[str, str | int | float | None] = {
+    "rounds": 9,
+    "import_torch_seconds": 1.0,
+    "beyond_torch_seconds": 0.26,
+    "device": "a chip",
+    "threads": 2,
+    "torch": "2.13.0",
+    "date": "2026-01-02",
+    "commit": "abc",
+}
+DOCUMENT = "before\n<!-- table: importing -->\nold\n<!-- end of table -->\nafter\n"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_the_documents_hold_the_tables_of_the_results(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    assert tables.fill(text, PROJECT / "results") == text, "run: memhop bench tables FILE"
+    opened = text.count("<!-- table: ")
+    assert opened == text.count("<!-- end of table -->") == len(tables._PLACE.findall(text))
+
+
+def test_what_stands_between_the_marks_is_replaced_and_nothing_else(tmp_path: Path) -> None:
+    write_rows(tmp_path / "importing.csv", [ROW])
+    filled = tables.fill(DOCUMENT * 2, tmp_path)
+    made = (
+        "`import memhop` takes 0.26 s beyond the 1.00 s of `import torch` (medians of 9 fresh "
+        "interpreters). Measured on a chip, 2 threads, torch 2.13.0, 2026-01-02, commit abc.\n"
+    )
+    assert filled == DOCUMENT.replace("old\n", made) * 2
+    assert tables.fill(filled, tmp_path) == filled
+    assert tables.fill("no marks\n", tmp_path / "none") == "no marks\n"
+
+
+def test_a_row_a_task_beside_the_numbers_of_the_paper(tmp_path: Path) -> None:
+    errors = {"test_error": 0.04, "mean_test_error": 1.26}
+    row = {"task": 2, "test_questions": 1000, "restarts": 10, "seed": 0, "seconds": 30.4}
+    write_rows(tmp_path / "babi.csv", [ROW | errors | row])
+    text = "<!-- table: babi -->\n<!-- end of table -->"
+    assert "\n| 2 | 0.0 | 8.3 | 1.3 | 30 |\n\nIn %, of all 1,000 " in tables.fill(text, tmp_path)
+
+
+def test_the_numbers_of_the_paper_have_its_mean() -> None:
+    numbers = tables.PAPER_PE_LS_RN
+    assert list(numbers) == list(range(1, 21))
+    assert round(sum(numbers.values()) / 20, 1) == 13.9
+    assert sum(error > 5 for error in numbers.values()) == 11
+
+
+def test_an_unknown_table_and_missing_rows_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(MemhopError, match="no table 'none'; known: babi, importing"):
+        tables.fill(DOCUMENT.replace("importing", "none"), tmp_path)
+    with pytest.raises(MemhopError, match=r"importing\.csv: cannot be read: No such file"):
+        tables.fill(DOCUMENT, tmp_path)
+
+
+def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "rows.csv"
+    write_rows(path, [{"a": 'x,"y"', "b": 1.5, "c": None}])
+    write_rows(path, [{"a": 'x,"y"', "b": 2.5, "c": None}])
+    assert read_rows(path) == [{"a": 'x,"y"', "b": "2.5", "c": ""}]
+    assert [file.name for file in path.parent.iterdir()] == ["rows.csv"]
+    with pytest.raises(MemhopError, match="cannot be written"):
+        write_rows(tmp_path, [{"a": 1}])

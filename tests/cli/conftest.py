@@ -1,0 +1,71 @@
+"""The program, run in this process in a folder of its own."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+
+from memhop.cli import main
+
+TINY = ("--restarts", "2", "--set", "epochs=3", "--set", "linear_start_epochs=1")
+
+
+class Said(NamedTuple):
+    """What the program left behind."""
+
+    status: int
+    out: str
+    err: str
+
+    def complaint(self) -> str:
+        """The one line of a user's mistake; all else about it is checked here."""
+        assert (self.status, self.out) == (2, ""), self
+        assert self.err.startswith("memhop: ")
+        assert self.err.count("\n") == 1
+        return self.err.removeprefix("memhop: ").removesuffix("\n")
+
+    def fits(self) -> "Said":
+        """It ended well, and no line is wider than a terminal."""
+        assert self.status == 0, self
+        assert max(map(len, self.out.splitlines())) <= 80, self.out
+        return self
+
+
+Program = Callable[..., Said]
+
+
+@pytest.fixture
+def memhop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Program]:
+    """Run a command line and take what it says; afterwards torch has its threads again."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    threads = torch.get_num_threads()
+
+    def run(*arguments: str) -> Said:
+        monkeypatch.setattr("sys.argv", ["memhop", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert isinstance(ended.value.code, int)
+        return Said(ended.value.code, *capsys.readouterr())
+
+    yield run
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def data(memhop: Program) -> str:
+    """A folder with generated stories of tasks 1 and 2."""
+    for task in ("1", "2"):
+        memhop("generate", "--task", task, "--questions", "64", "--to", "stories").fits()
+    return "stories"
+
+
+@pytest.fixture
+def trained(memhop: Program, data: str) -> str:
+    """The name of a run of task 1, hardly trained."""
+    assert memhop("train", "--data", data, "--task", "1", "--joint", "--name", "one", *TINY).out
+    return "one"

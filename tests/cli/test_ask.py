@@ -1,0 +1,129 @@
+"""``memhop ask``: stories and questions from wherever they come; shown, never obeyed."""
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from .conftest import Program
+
+STORY = "Mary went to the garden. John went to the office."
+TEXT = "Mary went to the garden.\nWhere is Mary?\n\nJohn slept. Where is John?\n"
+
+
+class Stdin(io.TextIOWrapper):
+    """Standard input: a pipe, or someone who types."""
+
+    def __init__(self, text: str, *, types: bool = False) -> None:
+        super().__init__(io.BytesIO(text.encode("utf-8", "surrogateescape")), "utf-8")
+        self.types = types
+
+    def isatty(self) -> bool:
+        return self.types
+
+
+def test_arguments(memhop: Program, trained: str) -> None:
+    said = memhop("ask", trained, "--story", STORY, "-q", "Where is Mary?", "-q", "And John?")
+    lines = said.fits().out.splitlines()
+    assert lines[0].startswith("Where is Mary?  ")
+    assert "never seen in training, read as nothing: and" in lines
+    assert [line[:3] for line in lines].count("2  ") == 2  # each answer shows both sentences
+    assert memhop("ask", "--story", STORY, "-q", "Where is Mary?", "-q", "And John?") == said
+
+
+def test_a_file_a_pipe_and_json_say_the_same(
+    memhop: Program, trained: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("text.txt").write_text(TEXT)
+    said = memhop("ask", trained, "--file", "text.txt").fits()
+    for dash in ([], ["--file", "-"]):
+        monkeypatch.setattr(sys, "stdin", Stdin(TEXT))
+        assert memhop("ask", trained, *dash) == said
+    answers = json.loads(memhop("ask", trained, "--file", "text.txt", "--json").fits().out)
+    assert [one["question"] for one in answers] == ["Where is Mary?", "Where is John?"]
+    assert [len(one["sentences"]) for one in answers] == [1, 2]
+    hops = answers[1]["attention"]
+    assert [len(hop) for hop in hops] == [2, 2, 2]
+    assert "slept" in answers[1]["unknown_words"]
+
+
+def test_a_text_is_shown_never_obeyed(memhop: Program, trained: str) -> None:
+    story = "\x1b[31mMary\x07 [bold]went[/] :smile: home."
+    said = memhop("ask", trained, "--story", story, "-q", "Where is [link=x]Mary?")
+    assert "\x1b" not in said.out
+    assert "\x07" not in said.out
+    for shown in ("Where is [link=x]Mary?", "1  \\x1b[31mMary\\x07 [bold]went[/]"):
+        assert shown in said.out
+
+
+def test_letters_that_the_terminal_lacks(
+    memhop: Program, trained: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = ["ask", trained, "--story", "Jürgen \udcff schlief.", "-q", "Wo ist Jürgen?"]
+    assert json.loads(memhop(*line, "--json").fits().out)[0]["question"] == "Wo ist Jürgen?"
+    narrow = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", narrow)
+    assert memhop(*line).status == 0
+    narrow.seek(0)
+    text = narrow.read()
+    assert text.startswith("Wo ist J\\xfcrgen?  ")
+    assert "J?rgen" in text
+
+
+def test_no_story_is_no_error(memhop: Program, trained: str) -> None:
+    assert "nothing to read" in memhop("ask", trained, "-q", "Where is Mary?").fits().out
+
+
+def test_many_unknown_words_are_counted(memhop: Program, trained: str) -> None:
+    words = " ".join(f"w{number}" for number in range(20))
+    said = memhop("ask", trained, "--story", f"{words}.", "-q", "Where is Mary?")
+    assert "read as nothing: w0, w1, w2, w3, w4, w5, w6, w7 and 12 more\n" in said.out
+
+
+def test_a_pipe_that_asks_nothing(
+    memhop: Program, trained: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for stdin in (Stdin(""), Stdin("Mary slept.\n"), None):
+        monkeypatch.setattr(sys, "stdin", stdin)
+        assert "no question in the text" in memhop("ask", trained).complaint()
+    monkeypatch.setattr(sys, "stdin", Stdin("a\nb \udcff?"))
+    assert memhop("ask", trained).complaint() == "stdin:2: needs UTF-8 text"
+
+
+def test_a_conversation(memhop: Program, trained: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    typed = "Mary went home.\nWhere is Mary? ?\nforget\n\nWhere is Mary?\n"
+    for end in ("quit\nWhere is John?\n", "", "Exit."):
+        monkeypatch.setattr(sys, "stdin", Stdin(typed + end, types=True))
+        out = memhop("ask", trained).fits().out
+        assert out.count("Where is Mary?  ") == 2
+        assert out.index("Mary went home.") < out.index("a new story") < out.index("nothing to")
+        assert "Where is John?" not in out
+
+
+def test_what_a_terminal_sends_without_sense_is_spelled(
+    memhop: Program, trained: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", Stdin("Mary \udcff. Where is Mary?", types=True))
+    out = memhop("ask", trained).fits().out
+    assert "1  Mary \\xff." in out
+
+
+def test_a_conversation_is_no_json(
+    memhop: Program, trained: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", Stdin("", types=True))
+    assert "--json" in memhop("ask", trained, "--json").complaint()
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "vocabulary.json", "checkpoint.json"])
+def test_a_broken_run_is_one_line(memhop: Program, trained: str, name: str) -> None:
+    [file] = Path("runs", trained).glob(f"*/{name}")
+    file.write_bytes(file.read_bytes()[:-3])
+    assert name in memhop("ask", trained, "-q", "Where is Mary?").complaint()
+
+
+def test_data_with_the_name_of_a_run_is_no_obstacle(memhop: Program, trained: str) -> None:
+    Path(trained).mkdir()
+    memhop("ask", trained, "-q", "Where is Mary?").fits()

@@ -1,0 +1,46 @@
+"""``memhop demo``, shrunk; its text fits a screen and its next commands work."""
+
+import shlex
+
+import pytest
+
+import memhop.cli.demo as demo
+from memhop.recipe import Recipe
+from memhop.training import Progress
+
+from .conftest import Program
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "RECIPE", Recipe(epochs=1, linear_start_epochs=1))
+    monkeypatch.setattr(demo, "QUESTIONS", {1: 64, 2: 64})
+    monkeypatch.setattr(demo, "_ASKED", 32)
+
+
+def test_it_shows_everything_and_its_next_command_works(memhop: Program) -> None:
+    out = memhop("demo").fits().out
+    assert "one fact answers, such as where Mary is: " in out
+    assert "two facts answer, such as where the milk is: " in out
+    assert out.count("(the right answer: ") == 2
+    assert out.count("hop 3") == 2
+    *_, first, second = out.rpartition("(the first begins")[2].replace("\\\n", "").splitlines()
+    assert shlex.split(first) == ["memhop", "ask", "demo"]
+    answered = memhop(*shlex.split(second)[1:]).fits()
+    assert answered.out.startswith("Where is the milk?  ")
+    assert "never seen" not in answered.out
+
+
+def test_the_next_demo_has_a_run_of_its_own(memhop: Program) -> None:
+    memhop("demo").fits()
+    assert "memhop ask demo-2 " in memhop("demo", "--seed", "1").fits().out
+
+
+def test_ctrl_c_says_how_to_begin_again(memhop: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(_: Progress) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("memhop.cli.screen._figures", stop)
+    said = memhop("demo")
+    assert said.status == 130
+    assert said.err.splitlines()[-1] == "memhop: stopped; begin again with: memhop demo"

@@ -1,0 +1,62 @@
+"""docs/cli.md is what the commands print; made anew by ``python tests/cli/test_help.py``."""
+
+import io
+from collections.abc import Iterator
+from contextlib import redirect_stdout, suppress
+from pathlib import Path
+from unittest.mock import patch
+
+import typer
+
+from memhop.cli import app, main
+
+PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
+HEAD = """# The command line
+
+What `--help` prints of every command, at 80 columns. This page is generated:
+`python tests/cli/test_help.py`.
+"""
+
+
+def commands() -> Iterator[list[str]]:
+    """Every command as the words that call it, groups too."""
+    waiting: list[tuple[list[str], object]] = [([], typer.main.get_command(app))]
+    while waiting:
+        words, command = waiting.pop(0)
+        yield words
+        below = getattr(command, "commands", {})
+        waiting += [([*words, name], one) for name, one in below.items()]
+
+
+def help_of(words: list[str]) -> str:
+    with (
+        patch.dict("os.environ", {"COLUMNS": "80"}),
+        redirect_stdout(io.StringIO()) as said,
+        suppress(SystemExit),
+    ):
+        main([*words, "--help"])
+    return said.getvalue()
+
+
+def page() -> str:
+    parts = [HEAD]
+    for words in sorted(commands()):
+        parts.append(f"\n## {' '.join(['memhop', *words])}\n\n```\n{help_of(words)}```\n")
+    return "".join(parts)
+
+
+def test_the_page_is_what_help_prints() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page(), "run: python tests/cli/test_help.py"
+
+
+def test_every_command_is_on_it() -> None:
+    for name in ("demo", "train", "eval", "ask", "generate", "data babi", "bench tables"):
+        assert f"\n## memhop {name}\n" in page()
+
+
+def test_help_fits_into_80_columns() -> None:
+    assert max(map(len, page().splitlines())) <= 80
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

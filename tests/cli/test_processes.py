@@ -1,0 +1,99 @@
+"""The program as a process: closed pipes, full disks, Ctrl-C, and SIGKILL at any moment."""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from .conftest import Program
+
+PROGRAM = [sys.executable, "-c", "from memhop.cli import main; main()"]
+LONG = ("--restarts", "2", "--set", "epochs=110", "--set", "linear_start_epochs=10")
+LINE = ["train", "--data", "stories", "--task", "1", *LONG, "--threads", "1"]
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+
+
+@contextmanager
+def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [*PROGRAM, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_for(process: subprocess.Popen[str], epoch: int) -> None:
+    """Read what it says until it is so far."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        said = line.partition(": epoch ")[2].partition("/")[0]
+        if said and int(said) >= epoch:
+            return
+    raise AssertionError(f"it ended before epoch {epoch}")
+
+
+def ended(run: str) -> list[bytes]:
+    [folder] = Path("runs", run, "qa1").iterdir()
+    return [(folder / name).read_bytes() for name in ("model.safetensors", "metrics.csv")]
+
+
+@pytest.fixture
+def whole(memhop: Program, data: str) -> list[bytes]:
+    """What a training leaves that nobody stopped."""
+    memhop(*LINE, "--name", "whole").fits()
+    return ended("whole")
+
+
+def test_ctrl_c_and_then_the_printed_command(memhop: Program, whole: list[bytes]) -> None:
+    with started(*LINE) as process:
+        wait_for(process, 20)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    last = err.splitlines()[-1]
+    assert "Traceback" not in err
+    begin = "memhop: stopped; go on with: memhop "
+    assert last.startswith(begin)
+    memhop(*shlex.split(last.removeprefix(begin))).fits()
+    assert ended("babi") == whole
+
+
+def test_killed_again_and_again_it_ends_as_if_it_were_not(
+    memhop: Program, whole: list[bytes]
+) -> None:
+    line = [*LINE, "--name", "killed", "--resume"]
+    for epoch in (1, 30, 60):
+        with started(*line) as process:
+            wait_for(process, epoch)
+            process.kill()
+        assert process.returncode == -signal.SIGKILL
+    memhop(*line).fits()
+    assert ended("killed") == whole
+
+
+def test_a_reader_that_has_seen_enough(memhop: Program) -> None:
+    with started("generate", "--questions", "20000") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("1 ")
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+    assert process.returncode == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk(memhop: Program) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*PROGRAM, "generate", "--questions", "1"], stdout=full, stderr=subprocess.PIPE
+        )
+    assert (done.returncode, done.stderr) == (2, b"memhop: No space left on device\n")

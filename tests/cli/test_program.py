@@ -1,0 +1,142 @@
+"""What holds for every command: one line for a mistake, no traceback, streams of any kind."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+import memhop.cli.generate as generate_command
+from memhop import __version__
+
+from .conftest import Program
+
+
+def test_alone_it_prints_the_help(memhop: Program) -> None:
+    said = memhop()
+    assert (said.status, said.err) == (0, "")
+    assert "memhop demo" in said.out
+    assert memhop("--version").out == f"memhop {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "needed"),
+    [
+        ("gen", "No such command 'gen' (see memhop --help)"),
+        ("generate --no", "(see memhop generate --help)"),
+        ("generate --questions 0", "'--questions'"),
+        ("generate --task 9", "task 9"),
+        ("generate --statements 3 2", "statements"),
+        ("generate --to file", "file"),
+        ("generate --to file/below", "file/below"),
+        ("data babi", "--to"),
+        ("data babi --to new --url http://example.com/x", "--sha256"),
+        ("train", "either --data DIR or --train FILE"),
+        ("train --data x --train y", "either --data DIR or --train FILE"),
+        ("train --train file --joint", "--joint"),
+        ("train --data x --test y", "--test"),
+        ("train --data none", "none"),
+        ("train --data file", "file"),
+        ("train --train none", "none: no such file"),
+        ("train --train file", "file:1"),
+        ("train --train binary", "binary:1"),
+        ("train --train file --name a/b", "--name"),
+        ("train --train file --name=", "--name"),
+        ("train --train file --name=-x", "--name"),
+        ("train --train file --name ..", "--name"),
+        ("train --train file --resume", "--name"),
+        ("train --train file --device cuda:99", "--device cuda:99"),
+        ("train --train file --device meta", "--device"),
+        ("train --train file --recipe none", "--recipe"),
+        ("train --train file --recipe none.json", "none.json: cannot be read: No such file"),
+        ("train --train file --recipe file.json", "file.json: cannot be read as JSON"),
+        ("train --train file --recipe list.json", "JSON object"),
+        ("train --train file --set epochs", "NAME=VALUE"),
+        ("train --train file --set epochs=x", "epochs must be a whole number"),
+        ("train --train file --set learning_rate=NaN", "learning_rate"),
+        ("train --train file --set none=1", "unknown recipe setting 'none'"),
+        ("train --train file --seed -1", "'--seed'"),
+        ("eval", "no trained run"),
+        ("eval none --data x", "no run 'none'"),
+        ("eval file", "either --data DIR or --test FILE"),
+        ("eval x --data x --test y", "either --data DIR or --test FILE"),
+        ("eval x --test y --task 1", "--task"),
+        ("ask none -q Who?", "no run 'none'"),
+        ("ask -q ?", "--question needs a word"),
+        ("ask --story Mary.", "--story needs a --question"),
+        ("ask --file file -q Who?", "--file"),
+        ("ask --file file", "file: no question in the text"),
+        ("ask --file binary", "binary:1: needs UTF-8"),
+        ("ask --file none", "none: cannot be read"),
+        ("ask --file .", "cannot be read"),
+        ("bench babi", "--tiny"),
+        ("bench tables none", "none"),
+        ("bench tables binary", "binary"),
+    ],
+)
+def test_a_mistake_is_one_line(memhop: Program, line: str, needed: str) -> None:
+    Path("file").write_text("x")
+    Path("file.json").write_text("{")
+    Path("list.json").write_text("[]")
+    Path("binary").write_bytes(b"\xff\x00")
+    if line == "eval":
+        line = "eval --data x"
+    assert needed in memhop(*line.split()).complaint()
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("tasks", "needed"),
+    [("x", "numbers as"), ("", "numbers as"), ("9-1", "lower number"), ("1,3", "task 3")],
+)
+def test_a_wrong_list_of_tasks(memhop: Program, data: str, tasks: str, needed: str) -> None:
+    assert needed in memhop("train", "--data", data, f"--task={tasks}").complaint()
+
+
+def test_what_is_printed_is_spelled_out(memhop: Program) -> None:
+    assert "'a\\x1b[31mb\\nc'" in memhop("eval", "a\x1b[31mb\nc", "--data", "x").complaint()
+
+
+def test_what_the_system_refuses_is_one_line(
+    memhop: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(generate_command, "generate_stories", full)
+    assert memhop("generate").complaint() == "No space left on device"
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't allocate memory")])
+def test_too_little_memory_is_one_line(
+    memhop: Program, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def hungry(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(generate_command, "generate_stories", hungry)
+    assert "not enough memory" in memhop("generate").complaint()
+
+
+def test_an_error_of_ours_is_no_mistake_of_the_user(
+    memhop: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(generate_command, "generate_stories", broken)
+    with pytest.raises(RuntimeError, match="a bug"):
+        memhop("generate")
+
+
+def test_ctrl_c_anywhere_is_one_line(memhop: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(generate_command, "generate_stories", stop)
+    assert memhop("generate") == (130, "", "memhop: stopped\n")
+
+
+def test_it_runs_without_streams(memhop: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    assert memhop("generate", "--questions", "1").status == 0
+    assert memhop("generate", "--questions", "1", "--to", "there").status == 0

@@ -1,0 +1,147 @@
+"""``memhop train`` and ``eval``: one task, many, jointly, one's own files; and going on."""
+
+import csv
+import json
+import os
+import shlex
+from pathlib import Path
+
+import pytest
+
+import memhop.cli.train as train_command
+from memhop.training import Progress
+
+from .conftest import TINY, Program
+
+
+def next_commands(out: str) -> list[list[str]]:
+    """The commands that the last lines suggest, as arguments."""
+    lines = [line for line in out.splitlines() if line.startswith("  memhop ")]
+    return [shlex.split(line)[1:] for line in lines]
+
+
+def table(out: str, head: str) -> list[list[str]]:
+    """The rows below the line that begins with ``head``, as words."""
+    lines = out.splitlines()
+    start = next(index for index, line in enumerate(lines) if line.startswith(head))
+    return [line.split() for line in lines[start + 1 :]]
+
+
+def test_one_model_a_task(memhop: Program, data: str) -> None:
+    said = memhop("train", "--data", data, "--name", "many", *TINY).fits()
+    assert sorted(path.name for path in Path("runs/many").iterdir()) == ["qa1", "qa2"]
+    assert "mean test error of 2 tasks" in said.out
+    assert "task 2: epoch 4/4, loss " in said.err  # progress is no result
+    ask, evaluate = next_commands(said.out)
+    assert ask == ["ask", "many/qa1"]
+    assert memhop(*ask, "-q", "Where is Mary?").status == 0
+    rows = table(memhop(*evaluate).fits().out, "task ")
+    assert [row[:2] for row in rows[:2]] == [["1", "64"], ["2", "64"]]
+    assert rows[2][:2] == ["mean", "error"]
+    only = json.loads(memhop("eval", "many", "--data", data, "--task", "2", "--json").out)
+    assert [f"{one['error']:.1f}%" for one in only] == [rows[1][2]]
+    assert "no model of task 3" in memhop("eval", "many", "--data", data, "--task=3").complaint()
+    own = str(next(Path(data).glob("qa1_*_test.txt")))
+    assert "name one, as runs/many/qa1" in memhop("eval", "many", "--test", own).complaint()
+    assert memhop("eval", "many/qa1", "--test", own).fits().out.count("\n") == 2
+
+
+def test_one_model_for_all(memhop: Program, data: str) -> None:
+    said = memhop("train", "--data", data, "--joint", *TINY).fits()
+    assert [path.name for path in Path("runs").iterdir()] == ["joint"]
+    tasks = [row[:2] for row in table(said.out, "task ")][:2]
+    ask, evaluate = next_commands(said.out)
+    assert ask == ["ask", "joint"]
+    rows = table(memhop(*evaluate).fits().out, "task ")
+    assert [[row[0], row[2]] for row in rows[:2]] == tasks
+    recipe = json.loads(next(Path("runs/joint").glob("*/recipe.json")).read_text())["recipe"]
+    assert (recipe["memory_dim"], recipe["epochs"], recipe["held_out"]) == (50, 3, "random")
+
+
+def test_own_files_and_a_recipe_of_ones_own(memhop: Program, data: str) -> None:
+    train, test = (str(next(Path(data).glob(f"qa2_*_{part}.txt"))) for part in ("train", "test"))
+    Path("mine.json").write_text('{"epochs": 2, "linear_start_epochs": 0, "num_hops": 1}')
+    line = ["train", "--train", train, "--recipe", "mine.json", "--restarts", "3", "--json"]
+    [result] = json.loads(memhop(*line, "--test", test).fits().out)
+    assert result["run"] == f"runs/{Path(train).stem}"
+    assert [one["kept"] for one in result["restarts"]].count(True) == 1
+    assert result["restarts"][0]["test_error"] is not None
+    [result] = json.loads(memhop(*line, "--set", "num_hops=2").fits().out)
+    assert result["run"] == f"runs/{Path(train).stem}-2"
+    assert result["restarts"][0]["test_error"] is None
+    answers = json.loads(memhop("ask", result["run"], "--json", "-q", "Where?").out)
+    assert len(answers[0]["attention"]) == 2
+
+
+def test_a_name_is_used_once(memhop: Program, data: str, trained: str) -> None:
+    line = ["train", "--data", data, "--task", "1", "--joint", "--name", trained, *TINY]
+    assert "a run is there already" in memhop(*line).complaint()
+    metrics = next(Path("runs").rglob("metrics.csv")).read_bytes()
+    again = memhop(*line, "--resume").fits()
+    assert "epoch" not in again.err  # it was at its end
+    assert next(Path("runs").rglob("metrics.csv")).read_bytes() == metrics
+    assert "another seed" in memhop(*line, "--resume", "--seed", "1").complaint()
+    for_tasks = ["train", "--data", data, "--name"]
+    assert "with one model" in memhop(*for_tasks, trained, *TINY).complaint()
+    memhop(*for_tasks, "many", "--task", "1", *TINY).fits()
+    joint = memhop(*for_tasks, "many", "--joint", "--resume", *TINY)
+    assert "a model for each task" in joint.complaint()
+
+
+def test_a_run_that_cannot_be_written_is_told_before_training(
+    memhop: Program, data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("os.access", lambda _, mode: not mode & os.W_OK)
+        complaint = memhop("train", "--data", data, *TINY).complaint()
+    assert complaint == "runs/babi: cannot be written to: Permission denied"
+
+
+def test_a_file_where_runs_should_be(memhop: Program, data: str) -> None:
+    Path("runs").touch()
+    complaint = memhop("train", "--data", data, "--name", "x", *TINY).complaint()
+    assert complaint.startswith("runs/x: cannot be written to")
+
+
+def test_a_restart_that_diverges_is_reported(memhop: Program, data: str) -> None:
+    line = ["train", "--data", data, "--task", "1", *TINY, "--set", "clip_norm=0"]
+    assert "all 2 restarts became infinite" in memhop(*line, "--set", "learning_rate=1e5").err
+
+
+def test_ctrl_c_tells_the_command_that_goes_on(
+    memhop: Program, data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(progress: Progress) -> str:
+        if progress.epoch == 3:
+            raise KeyboardInterrupt
+        return ""
+
+    line = ["train", "--data", data, "--task", "1", *TINY]
+    memhop(*line, "--name", "whole").fits()
+    with monkeypatch.context() as patch:
+        patch.setattr("memhop.cli.screen._figures", stop)
+        said = memhop(*line)
+    assert (said.status, said.out) == (130, "")
+    last = said.err.splitlines()[-1]
+    command = last.removeprefix("memhop: stopped; go on with: memhop ")
+    assert command == shlex.join([*line, "--name", "babi", "--resume"])
+    memhop(*shlex.split(command)).fits()
+    for name in ("model.safetensors", "metrics.csv"):
+        [whole], [resumed] = (list(Path("runs", run).rglob(name)) for run in ("whole", "babi"))
+        assert whole.read_bytes() == resumed.read_bytes()
+    with resumed.open(newline="") as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == [*"11223344"]
+
+
+@pytest.mark.parametrize(
+    ("words", "good"), [("1", [1]), ("1,2,5-7", [1, 2, 5, 6, 7]), (" 3 - 4 ,3", [3, 4])]
+)
+def test_lists_of_tasks(words: str, good: list[int]) -> None:
+    from memhop.cli.settings import parse_tasks
+
+    assert parse_tasks(words) == good
+
+
+def test_a_name_made_up_from_a_file_is_a_plain_one() -> None:
+    assert train_command._free_name(Path("x/.-odd.txt"), False) == "odd"
+    assert train_command._free_name(None, True) == "joint"
