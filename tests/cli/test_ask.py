@@ -51,9 +51,10 @@ def test_a_file_a_pipe_and_json_say_the_same(
 
 def test_a_text_is_shown_never_obeyed(memhop: Program, trained: str) -> None:
     story = "\x1b[31mMary\x07 [bold]went[/] :smile: home."
-    said = memhop("ask", trained, "--story", story, "-q", "Where is [link=x]Mary?")
+    said = memhop("ask", trained, "--story", story, "-q", "\x9b1mWhere is [link=x]Mary?")
     assert "\x1b" not in said.out
     assert "\x07" not in said.out
+    assert "\x9b" not in said.out
     for shown in ("Where is [link=x]Mary?", "1  \\x1b[31mMary\\x07 [bold]went[/]"):
         assert shown in said.out
 
@@ -70,6 +71,11 @@ def test_letters_that_the_terminal_lacks(
     text = narrow.read()
     assert text.startswith("Wo ist J\\xfcrgen?  ")
     assert "J?rgen" in text
+    narrow = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", narrow)
+    assert memhop(*line, "--json").status == 0
+    narrow.seek(0)
+    assert json.loads(narrow.read())[0]["question"] == "Wo ist Jürgen?"
 
 
 def test_no_story_is_no_error(memhop: Program, trained: str) -> None:

@@ -14,6 +14,7 @@ import pytest
 from .conftest import Program
 
 PROGRAM = [sys.executable, "-c", "from memhop.cli import main; main()"]
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
 LONG = ("--restarts", "2", "--set", "epochs=110", "--set", "linear_start_epochs=10")
 LINE = ["train", "--data", "stories", "--task", "1", *LONG, "--threads", "1"]
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
@@ -22,7 +23,11 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals"
 @contextmanager
 def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
-        [*PROGRAM, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*PROGRAM, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
     )
     with process:
         try:
@@ -94,6 +99,9 @@ def test_a_reader_that_has_seen_enough(memhop: Program) -> None:
 def test_a_full_disk(memhop: Program) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            [*PROGRAM, "generate", "--questions", "1"], stdout=full, stderr=subprocess.PIPE
+            [*PROGRAM, "generate", "--questions", "1"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env=ENVIRONMENT,
         )
     assert (done.returncode, done.stderr) == (2, b"memhop: No space left on device\n")

@@ -83,7 +83,8 @@ def test_a_name_is_used_once(memhop: Program, data: str, trained: str) -> None:
     assert "another seed" in memhop(*line, "--resume", "--seed", "1").complaint()
     for_tasks = ["train", "--data", data, "--name"]
     assert "with one model" in memhop(*for_tasks, trained, *TINY).complaint()
-    memhop(*for_tasks, "many", "--task", "1", *TINY).fits()
+    memhop(*for_tasks, "many", "--task", "2", *TINY).fits()
+    assert "a run is there already" in memhop(*for_tasks, "many", *TINY).complaint()
     joint = memhop(*for_tasks, "many", "--joint", "--resume", *TINY)
     assert "a model for each task" in joint.complaint()
 
