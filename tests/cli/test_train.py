@@ -37,6 +37,8 @@ def test_one_model_a_task(memhop: Program, data: str) -> None:
     assert memhop(*ask, "-q", "Where is Mary?").status == 0
     rows = table(memhop(*evaluate).fits().out, "task ")
     assert [row[:2] for row in rows[:2]] == [["1", "64"], ["2", "64"]]
+    scored = table(said.out, "        training error")
+    assert [row[2] for row in rows[:2]] == [row[3] for row in scored[:2]]  # each by its own model
     assert rows[2][:2] == ["mean", "error"]
     only = json.loads(memhop("eval", "many", "--data", data, "--task", "2", "--json").out)
     assert [f"{one['error']:.1f}%" for one in only] == [rows[1][2]]
