@@ -1,7 +1,10 @@
 """The formulas as the paper writes them (arXiv 1503.08895, section 2): embed, attend, read.
 
 Nothing here is fast. It is what the fast forms must equal, and the baseline they are timed against.
-What counts as a readable slot, and what a row without one reads, is defined here for all forms.
+Those forms share with it ``readable_slots`` and ``slot_ages`` (what a slot may be read as),
+``attention`` (scores to weights) and ``update`` (the query after a read). Comparing the forms with
+each other says nothing about these: they are judged by the tests' oracle, NumPy written from the
+paper, ``tests/ops/oracle.py``.
 """
 
 from collections.abc import Sequence
