@@ -1,6 +1,7 @@
 """The choice between the raw and the projected form, on both sides of the crossing."""
 
-from itertools import pairwise
+from fractions import Fraction
+from itertools import pairwise, product
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ def hops_of(memory_dim: int, input_dim: int, num_hops: int, tying: str = "none")
 
 
 def chosen(num_queries: int, memories: tuple[int, ...], hops: list[Hop]) -> str:
-    return choice.cheaper_form(num_queries, torch.zeros(memories), hops, None)
+    return choice.cheaper_form(num_queries, torch.empty(memories, device="meta"), hops, None)
 
 
 def test_each_query_with_its_own_memory_reads_it_raw() -> None:
@@ -31,18 +32,37 @@ def test_each_query_with_its_own_memory_reads_it_raw() -> None:
     assert chosen(32, (32, 10, 16), hops_of(16, 16, 3)) == "torch"
 
 
-def test_many_queries_on_one_small_memory_project_it() -> None:
-    # raw: 2 Q (D + N) I, projected: 2 N D I + 2 Q N D; equal at Q = N D I / (D I + N I - N D)
-    hops = hops_of(64, 64, 1)
-    crossing = 10 * 64 * 64 / (64 * 64)
-    assert chosen(int(crossing) - 1, (10, 64), hops) == "torch"
-    assert chosen(int(crossing) + 1, (10, 64), hops) == "project"
+@pytest.mark.parametrize("tying", ["none", "adjacent", "layerwise"])
+@pytest.mark.parametrize("num_hops", [1, 3])
+@pytest.mark.parametrize("num_memories", [1, 3])
+def test_the_crossing_is_where_the_documents_say(
+    num_memories: int, num_hops: int, tying: str
+) -> None:
+    distinct = {"none": 2 * num_hops, "adjacent": num_hops + 1, "layerwise": 2}[tying]
+    forms = set()
+    for slots, memory_dim, input_dim in product((1, 10, 1000), (2, 64), (2, 64, 512)):
+        hops = hops_of(memory_dim, input_dim, num_hops, tying)
+        for queries in (1, 2, 3, 9, 11, 63, 73, 1100):  # of each memory
+            rule = Fraction(1, slots) + Fraction(1, memory_dim) - Fraction(1, input_dim)
+            projects = queries * rule > Fraction(distinct, 2 * num_hops)
+            memories = (num_memories, slots, input_dim)
+            form = chosen(num_memories * queries, memories, hops)
+            assert form == ("project" if projects else "torch"), (queries, memories, memory_dim)
+            forms.add(form)
+    assert forms == {"project", "torch"}
 
 
-def test_a_memory_dim_far_below_the_input_dim_projects() -> None:
-    hops = hops_of(2, 512, 1)  # equal at Q = N D I / (D I + N I - N D), about 2
-    assert chosen(1, (1000, 512), hops) == "torch"
-    assert chosen(3, (1000, 512), hops) == "project"
+def test_equal_sizes_project_from_more_queries_than_slots() -> None:
+    hops = hops_of(64, 64, 3)
+    assert chosen(10, (10, 64), hops) == "torch"
+    assert chosen(11, (10, 64), hops) == "project"
+
+
+def test_a_small_memory_dim_alone_does_not_project() -> None:
+    hops = hops_of(16, 512, 3)
+    assert chosen(32, (32, 1000, 512), hops) == "torch"  # each query has its own memory
+    assert chosen(16, (1000, 512), hops) == "torch"
+    assert chosen(17, (1000, 512), hops) == "project"
 
 
 @pytest.mark.parametrize("tying", ["layerwise", "adjacent"])

@@ -22,6 +22,12 @@ def cheaper_form(
     The raw form carries each query into the space of the memory and back, 2 D I in each hop, and
     scores and sums rows of size I. The projected form scores and sums rows of size D, and before
     that embeds every row of every memory, D I for each weight that is not shared between hops.
+    With Q queries on each memory of N slots, K hops and W distinct A and C (2 K untied, K + 1
+    adjacent, 2 layer-wise), and no ``slots``, the projected form is the cheaper one where
+
+        Q (1/N + 1/D - 1/I) > W / 2K.
+
+    Untied, that is Q > N where D = I, and Q > D or so where N and I are far above D.
     """
     if torch.compiler.is_exporting():
         return "torch"  # a comparison of sizes would tie the exported graph to one side of it

@@ -6,7 +6,8 @@ A hop is p = softmax_i(q . (A m_i + a)), o = sum_i p_i (C m_i + c), and that is 
 
 one read of the raw memory by the vector A^T q. Nothing of size [N, memory_dim] is made. The term
 q . a is the same for every slot and drops out of the softmax; without a softmax it stays.
-The projected form reads A m_i and C m_i and is for small memories that many queries share.
+The projected form reads A m_i and C m_i and is for a memory that many queries share; ``choice``
+counts how many.
 """
 
 import math
