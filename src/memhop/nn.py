@@ -3,8 +3,8 @@
 They hold the weights; what they compute is ``memhop.ops.multi_hop``. After "End-To-End Memory
 Networks", arXiv 1503.08895, sections 2 and 4.1.
 
-All three take a batch of queries with a memory each, one memory for the whole batch, which is
-never copied, or one query alone:
+All three take a batch of queries with a memory each, one memory for the whole batch, which is not
+copied for each query, or one query alone:
 
     query [B, D] and memories [B, N, input_dim], memory_padding_mask [B, N]
     query [B, D] and memories [N, input_dim],    memory_padding_mask [N] or [B, N]
@@ -13,9 +13,9 @@ never copied, or one query alone:
 B = 0 and N = 0 are allowed. Where a row has no readable slot a hop adds nothing to its query: all
 its weights are zero and so are the gradients through them. What an ignored slot holds must still
 be finite. Results have the dtype of the inputs and weights, which is one (float32, float64,
-bfloat16 or float16; the half types are computed in float32). Under ``torch.autocast`` the dtypes
-may differ, the memory is read as it is, and results have autocast's dtype, as those of
-``torch.nn.Linear`` do.
+bfloat16 or float16); under ``torch.autocast`` those may differ and results have autocast's dtype,
+as those of ``torch.nn.Linear`` do. The half types are computed in float32: for now a memory in one
+of them, under autocast too, is converted for the call, a copy of twice its size.
 """
 
 import math
@@ -81,6 +81,10 @@ class EmbeddingTable(nn.Module):
         if self.temporal is not None:
             nn.init.normal_(self.temporal, std=0.1)
 
+    def forward(self, memories: Tensor) -> Tensor:
+        """A m_i + a for every slot, [..., memory_dim]; temporal rows are added by the hop."""
+        return nn.functional.linear(memories, self.weight, self.bias)
+
     def extra_repr(self) -> str:
         memory_dim, input_dim = self.weight.shape
         temporal_slots = None if self.temporal is None else self.temporal.shape[0]
@@ -90,7 +94,9 @@ class EmbeddingTable(nn.Module):
 
 def table_of(module: nn.Module) -> ops.Table:
     """The weights of an ``EmbeddingTable`` in the form that ``ops.multi_hop`` takes."""
-    assert isinstance(module, EmbeddingTable)
+    if not isinstance(module, EmbeddingTable):
+        came = type(module).__name__
+        raise ValueError(f"a hop needs an EmbeddingTable, whose weights it reads; got {came}")
     return ops.Table(module.weight, module.bias, module.temporal)
 
 
@@ -136,7 +142,7 @@ class MemoryHop(nn.Module):
         checks.check_layer_sizes(
             "MemoryHop", input_dim=input_dim, memory_dim=memory_dim, temporal_slots=temporal_slots
         )
-        self.input_dim, self.memory_dim = input_dim, memory_dim
+        self.input_dim, self.memory_dim = int(input_dim), int(memory_dim)
         self.relu, self.softmax = relu, softmax
         table = partial(EmbeddingTable, input_dim, memory_dim, bias, temporal_slots, device, dtype)
         self.embed_a, self.embed_c = table(), table()
@@ -217,6 +223,7 @@ class MultiHop(nn.Module):
             temporal_slots=temporal_slots,
         )  # fmt: skip
         checks.check_word("MultiHop", "tying", tying, get_args(Tying))
+        input_dim, memory_dim, num_hops = int(input_dim), int(memory_dim), int(num_hops)
         self.input_dim, self.memory_dim, self.num_hops = input_dim, memory_dim, num_hops
         self.tying, self.relu, self.softmax = tying, relu, softmax
         table = partial(EmbeddingTable, input_dim, memory_dim, bias, temporal_slots, device, dtype)
@@ -242,8 +249,8 @@ class MultiHop(nn.Module):
         elif self.tying == "layerwise":
             pairs = [(table_of(self.embed_a), table_of(self.embed_c))] * self.num_hops
         else:
-            tables = [table_of(module) for pair in self.children() for module in pair.children()]
-            pairs = list(zip(tables[0::2], tables[1::2], strict=True))
+            each = [getattr(self, str(k)) for k in range(self.num_hops)]
+            pairs = [(table_of(hop["embed_a"]), table_of(hop["embed_c"])) for hop in each]
         transform = self.transform.weight if self.tying == "layerwise" else None
         return [ops.Hop(a, c, transform, self.relu, self.softmax) for a, c in pairs]
 
@@ -322,9 +329,10 @@ class MemoryNetwork(nn.Module):
             "MemoryNetwork", input_dim=input_dim, memory_dim=memory_dim, num_hops=num_hops,
             output_dim=output_dim, num_memories=num_memories,
         )  # fmt: skip
-        output_dim = input_dim if output_dim is None else output_dim
-        self.input_dim, self.num_memories = input_dim, num_memories
-        self.query_proj = nn.Linear(input_dim, memory_dim, device=device, dtype=dtype)
+        self.input_dim, memory_dim = int(input_dim), int(memory_dim)
+        output_dim = self.input_dim if output_dim is None else int(output_dim)
+        self.num_memories = None if num_memories is None else int(num_memories)
+        self.query_proj = nn.Linear(self.input_dim, memory_dim, device=device, dtype=dtype)
         self.hops = MultiHop(input_dim, memory_dim, num_hops, device=device, dtype=dtype, **options)
         self.output_proj = nn.Linear(memory_dim, output_dim, device=device, dtype=dtype)
 

@@ -32,6 +32,8 @@ CAME = "; got query [4, 5] float32 on cpu, keys [4, 7, 5] float32 on cpu"
         ({"keys": KEYS.int()}, "read needs float32, float64, bfloat16 or float16; got query [4, 5] float32 on cpu, keys [4, 7, 5] int32 on cpu"),
         ({"keys": KEYS.to("meta")}, "read needs all tensors on one device; got query [4, 5] float32 on cpu, keys [4, 7, 5] float32 on meta"),
         ({"keys": KEYS.numpy()}, "read needs tensors; got query [4, 5] float32 on cpu, keys of type ndarray"),
+        ({"query": None}, "read needs tensors; got query of type NoneType, keys [4, 7, 5] float32 on cpu"),
+        ({"keys": None}, "read needs tensors; got query [4, 5] float32 on cpu, keys of type NoneType"),
         ({"slots": SLOTS.float()}, f"read needs slots [..., N] of integers{CAME}, slots [4, 6] float32 on cpu"),
         ({"slots": SLOTS.bool()}, f"read needs slots [..., N] of integers{CAME}, slots [4, 6] bool on cpu"),
         ({"slots": SLOTS + 7}, f"read needs slots from 0 to 6 and there are slots from 7 to 7{CAME}, slots [4, 6] int64 on cpu"),
@@ -56,6 +58,8 @@ def hop(**parts: Tensor) -> Hop:
     [
         ({"impl": "fast"}, "multi_hop needs impl to be one of 'auto', 'torch', 'project', 'reference'; got 'fast'"),
         ({"hops": []}, "multi_hop needs at least one hop; got none"),
+        ({"query": None}, "multi_hop needs tensors; got query of type NoneType, memories [4, 7, 3] float32 on cpu"),
+        ({"memories": None, "padding_mask": MASK}, "multi_hop needs tensors; got query [4, 5] float32 on cpu, memories of type NoneType, padding_mask [4, 7] bool on cpu"),
         ({"query": torch.zeros(())}, "multi_hop needs query [..., D] and memories [..., N, I]; got query [] float32 on cpu, memories [4, 7, 3] float32 on cpu"),
         ({"hops": [hop(weight=torch.zeros(3, 5))]}, "multi_hop needs hops[0].a.weight [D, I], D = 5 from the query and I = 3 from the memories; got query [4, 5] float32 on cpu, memories [4, 7, 3] float32 on cpu, hops[0].a.weight [3, 5] float32 on cpu"),
         ({"hops": [hop(), hop(bias=torch.zeros(4))]}, "multi_hop needs hops[1].a.bias [D], D = 5 from the query and I = 3 from the memories; got query [4, 5] float32 on cpu, memories [4, 7, 3] float32 on cpu, hops[1].a.bias [4] float32 on cpu"),

@@ -20,6 +20,8 @@ INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 INDICES = ("slots", "padding_mask", "memory_padding_mask")  # what is not floating
 
+OPTIONAL = ("values", "score_bias", "slots", "padding_mask", "memory_padding_mask")
+
 Given = Mapping[str, Tensor | None]
 
 
@@ -40,8 +42,13 @@ class Sizes(NamedTuple):
 
 def refuse(caller: str, needed: str, given: Given) -> NoReturn:
     """Raise the ValueError that names what was needed and everything that came."""
-    came = ", ".join(describe(name, tensor) for name, tensor in given.items() if tensor is not None)
+    came = ", ".join(describe(name, tensor) for name, tensor in present(given).items())
     raise ValueError(f"{caller} needs {needed}; got {came}")
+
+
+def present(given: Given) -> Given:
+    """What came, and None where it is not one of those that may be left out."""
+    return {k: tensor for k, tensor in given.items() if tensor is not None or k not in OPTIONAL}
 
 
 def describe(name: str, tensor: object) -> str:
@@ -61,8 +68,9 @@ def check_word(caller: str, argument: str, word: str, words: Sequence[str]) -> N
 
 def check_alike(caller: str, given: Given, hops: Sequence[Hop] = ()) -> Precision:
     """All are tensors on one device; all but slots and mask have one floating dtype."""
-    tensors = [tensor for tensor in given.values() if tensor is not None]
-    if not all(isinstance(tensor, Tensor) for tensor in tensors):
+    given = present(given)
+    tensors = [tensor for tensor in given.values() if isinstance(tensor, Tensor)]
+    if len(tensors) < len(given):
         refuse(caller, "tensors", given)
     weights = [part for hop in hops for part in (*hop.a, *hop.c, hop.transform) if part is not None]
     device = tensors[0].device
@@ -245,9 +253,17 @@ def check_weights(hops: Sequence[Hop], memory_dim: int, input_dim: int, given: G
 def check_layer_sizes(layer: str, **sizes: int | None) -> None:
     """Every size is an integer of at least 1; None is a size not asked for."""
     for name, size in sizes.items():
-        if size is not None and (not isinstance(size, int) or size < 1):
+        if size is not None and not is_a_size(size):
             came = ", ".join(f"{name}={size!r}" for name, size in sizes.items())
             raise ValueError(f"{layer} needs {name} to be an integer of at least 1; got {came}")
+
+
+def is_a_size(size: object) -> bool:
+    """Whether it is an integer of any type, but not bool, and at least 1."""
+    try:
+        return not isinstance(size, bool) and operator.index(size) >= 1  # type: ignore[arg-type]
+    except TypeError:
+        return False
 
 
 def check_layer_inputs(
