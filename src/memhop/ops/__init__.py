@@ -5,11 +5,12 @@
 - ``"reference"``: the formulas as the paper writes them; slow, and what the others must equal.
 - ``"project"``: the memory is projected first, by large matrix products, and then read.
 - ``"torch"``: the raw memory is read; nothing of size [N, memory_dim] is made.
-- ``"auto"``: of the last two the one with fewer operations.
+- ``"auto"``: of the last two the one with fewer multiplications; ``choice`` says when that is.
 
-Half types are computed in float32 and rounded once, at the end. Under ``torch.autocast`` float32
-and half inputs mix, nothing that comes in is rounded, and the results have autocast's dtype;
-float64 stays float64.
+Half types are computed in float32 and rounded once, at the end: for now a memory in one of them,
+under ``torch.autocast`` too, is converted for the call, a copy of twice its size. Under autocast
+float32 and half inputs mix, nothing that comes in is rounded, and the results have autocast's
+dtype; float64 stays float64.
 """
 
 import math
@@ -80,7 +81,7 @@ def read(
     Args:
         query: q, [..., I].
         keys: k, [..., N, I]. Leading axes broadcast with those of the query by the rules of torch;
-            along axes of size 1 or missing the memory is shared, and it is not copied for that.
+            along axes of size 1 or missing the memory is shared, and it is not expanded for that.
         values: v, [..., N, V]; None means the keys.
         slots: integers, [..., N]. Then keys and values are banks [..., U, I] and [..., U, V], and
             each row of the batch holds the rows of the bank that its slots name.
@@ -195,7 +196,7 @@ def multi_hop(
     Args:
         query: q, [..., D]; D is memory_dim.
         memories: m, [..., N, I]. Leading axes broadcast with those of the query by the rules of
-            torch; along axes of size 1 or missing the memory is shared, and not copied for that.
+            torch; along axes of size 1 or missing the memory is shared, and not expanded for that.
         hops: the weights and options of each hop; see ``Hop`` and ``Table``. A weight that several
             hops share is to be the same tensor object in each.
         slots: integers, [..., N]. Then memories is a bank [..., U, I], and each row of the batch
