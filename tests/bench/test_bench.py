@@ -47,11 +47,11 @@ def test_babi(capsys: pytest.CaptureFixture[str]) -> None:
 def test_import(monkeypatch: pytest.MonkeyPatch) -> None:
     assert importing._fresh_import("sys") > 0
     monkeypatch.setattr(importing, "_fresh_import", {"torch": 1.0, "memhop": 1.25}.get)
-    assert bench("import", "--tiny", "--to", "importing.csv") == 0
-    [row] = read_rows(Path("importing.csv"))
+    assert bench("import", "--tiny", "--to", "import.csv") == 0
+    [row] = read_rows(Path("import.csv"))
     assert row["beyond_torch_seconds"] == "0.25"
     assert list(row) == IMPORTING + SURROUNDINGS
-    assert tables.fill("<!-- table: importing -->\n<!-- end of table -->", Path())
+    assert tables.fill("<!-- table: import -->\n<!-- end of table -->", Path())
 
 
 @pytest.mark.parametrize("rows", ["", "a,b\n", "a,b\n1,2\n", '"a'])

@@ -1,10 +1,11 @@
 """The tables of the documents are those of the rows, and nothing else of a document changes."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from memhop.bench import tables
+from memhop.bench import record, tables
 from memhop.bench.record import read_rows, write_rows
 from memhop.errors import MemhopError
 
@@ -20,7 +21,7 @@ ROW: dict[str, str | int | float | None] = {
     "date": "2026-01-02",
     "commit": "abc",
 }
-DOCUMENT = "before\n<!-- table: importing -->\nold\n<!-- end of table -->\nafter\n"
+DOCUMENT = "before\n<!-- table: import -->\nold\n<!-- end of table -->\nafter\n"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -32,7 +33,7 @@ def test_the_documents_hold_the_tables_of_the_results(document: Path) -> None:
 
 
 def test_what_stands_between_the_marks_is_replaced_and_nothing_else(tmp_path: Path) -> None:
-    write_rows(tmp_path / "importing.csv", [ROW])
+    write_rows(tmp_path / "import.csv", [ROW])
     filled = tables.fill(DOCUMENT * 2, tmp_path)
     made = (
         "`import memhop` takes 0.26 s beyond the 1.00 s of `import torch` (medians of 9 fresh "
@@ -59,9 +60,9 @@ def test_the_numbers_of_the_paper_have_its_mean() -> None:
 
 
 def test_an_unknown_table_and_missing_rows_are_errors(tmp_path: Path) -> None:
-    with pytest.raises(MemhopError, match="no table 'none'; known: babi, importing"):
-        tables.fill(DOCUMENT.replace("importing", "none"), tmp_path)
-    with pytest.raises(MemhopError, match=r"importing\.csv: cannot be read: No such file"):
+    with pytest.raises(MemhopError, match="no table 'none'; known: babi, import"):
+        tables.fill(DOCUMENT.replace("import", "none"), tmp_path)
+    with pytest.raises(MemhopError, match=r"import\.csv: cannot be read: No such file"):
         tables.fill(DOCUMENT, tmp_path)
 
 
@@ -73,3 +74,17 @@ def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == ["rows.csv"]
     with pytest.raises(MemhopError, match="cannot be written"):
         write_rows(tmp_path, [{"a": 1}])
+    with pytest.raises(MemhopError, match="cannot be written"):
+        write_rows(path / "below.csv", [{"a": 1}])
+
+
+def test_the_commit_is_that_of_the_code_that_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def describe(*_: object, **__: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess([], 0, stdout="abc\n")
+
+    monkeypatch.setattr("subprocess.run", describe)
+    for folder, commit in (("src", "abc"), (".venv/lib/site-packages", "")):
+        monkeypatch.setattr(record, "__file__", str(tmp_path / folder / "memhop/bench/record.py"))
+        assert record.surroundings()["commit"] == commit

@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -16,11 +17,10 @@ from memhop.errors import MemhopError
 Row = Mapping[str, str | int | float | None]
 
 
-def surroundings(device: str = "cpu") -> dict[str, str | int]:
+def surroundings() -> dict[str, str | int]:
     """The columns that every row ends with: device, threads, versions, date, commit."""
-    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else _processor()
     return {
-        "device": name,
+        "device": _processor(),
         "cores": os.cpu_count() or 0,
         "threads": torch.get_num_threads(),
         "memhop": __version__,
@@ -44,7 +44,8 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
     except OSError as error:
         raise MemhopError(f"{path}: cannot be written: {error.strerror}") from error
     finally:
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):  # where the parent is a file there is nothing to remove
+            unfinished.unlink()
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
@@ -68,6 +69,8 @@ def _processor() -> str:
 def _commit() -> str:
     """The commit of the source that runs, marked where files differ from it; else nothing."""
     here = Path(__file__).parent
+    if {"site-packages", "dist-packages"} & set(here.parts):  # a .git above it tells of other code
+        return ""
     try:
         done = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],

@@ -68,5 +68,5 @@ def _measured(row: dict[str, str]) -> str:
 
 TABLES: dict[str, Callable[[list[dict[str, str]]], str]] = {
     "babi": _babi,
-    "importing": _importing,
+    "import": _importing,
 }
