@@ -32,6 +32,7 @@ ROWS = [
     ["memhop"],
     ["web"],
     ["cli"],
+    ["__main__"],
 ]
 HEIGHT = {part: height for height, row in enumerate(ROWS) for part in row}
 

@@ -98,3 +98,40 @@ def test_a_free_name_is_taken_by_nothing() -> None:
     assert runs.free_name("demo") == "demo"
     trained("demo"), trained("demo-2")
     assert runs.free_name("demo") == "demo-3"
+    Path("runs/begun").mkdir()  # a training may be at work there
+    assert runs.free_name("begun") == "begun-2"
+
+
+def test_empty_folders_hold_nothing() -> None:
+    assert not runs.holds_anything(Path("runs/new"))
+    Path("runs/new/qa1").mkdir(parents=True)
+    assert not runs.holds_anything(Path("runs/new"))
+    Path("runs/new/file").touch()
+    assert runs.holds_anything(Path("runs/new"))
+    assert runs.holds_anything(Path("runs/new/file"))
+
+
+def test_what_a_training_says_of_its_end() -> None:
+    training = b'{"finished": false, "epoch": 12}'
+    recipe = b'{"recipe": {"epochs": 100, "linear_start_epochs": 20}}'
+    for name, content, said in (
+        ("stopped", training, (12, 120)),
+        ("ended", training.replace(b"false", b"true"), None),
+        ("broken", b"[]", None),
+        ("odd", b"{}", None),
+    ):
+        files = {"training.json": content, "recipe.json": recipe}
+        write_checkpoint(runs.checkpoint_folder(Path("runs", name), 12), files)
+        assert runs.stopped_after(Path("runs", name)) == said
+    assert runs.stopped_after(trained("alone")) is None
+
+
+def test_the_newest_is_one_at_its_end_if_there_is_one() -> None:
+    files = {
+        "training.json": b'{"finished": false, "epoch": 1}',
+        "recipe.json": b'{"recipe": {"epochs": 1, "linear_start_epochs": 1}}',
+    }
+    write_checkpoint(Path("runs/stopped/qa2/checkpoint-000001"), files)
+    assert runs.find_run() == Path("runs/stopped")
+    trained("old"), trained("stopped/qa1", seconds=9)
+    assert runs.find_run() == Path("runs/old")

@@ -8,7 +8,7 @@ import re
 import shutil
 from pathlib import Path
 
-from memhop.checkpoint import is_checkpoint
+from memhop.checkpoint import from_json, is_checkpoint
 from memhop.errors import MemhopError
 
 RUNS = Path("runs")
@@ -48,8 +48,23 @@ def trained_in(folder: Path) -> list[Path]:
     )  # fmt: skip
 
 
+def stopped_after(run: Path) -> tuple[int, int] | None:
+    """Epochs done, and asked for, by a training that has not come to its end; else None."""
+    checkpoint = find_checkpoint(run)
+    try:
+        paths = [checkpoint / name for name in ("training.json", "recipe.json")]
+        training, settings = (from_json(path.read_bytes(), path) for path in paths)
+        recipe = settings["recipe"]
+        epochs = int(recipe["linear_start_epochs"]) + int(recipe["epochs"])
+        return None if training["finished"] else (int(training["epoch"]), epochs)
+    except (OSError, MemhopError, LookupError, TypeError, ValueError):
+        return None  # a model alone, or a broken file: of that the one who loads it tells
+
+
 def find_run(name: str | Path | None = None) -> Path:
-    """The folder of a run from a path or a name under ``runs/``; None is the newest.
+    """The folder of a run from a path or a name under ``runs/``.
+
+    None is the newest, of those at their end if there are any.
 
     Raises:
         MemhopError: nothing trained stands there, or the name stands for nothing.
@@ -58,7 +73,7 @@ def find_run(name: str | Path | None = None) -> Path:
         trained = [run for run in _children(RUNS) if trained_in(run)]
         if not trained:
             raise MemhopError(f"no trained run under {RUNS}/: train one first, or give its path")
-        return max(trained, key=_age)
+        return max(trained, key=lambda run: (_is_finished(run), _age(run)))
     folders = [folder for folder in (Path(name), RUNS / name) if _is_folder(folder)]
     for folder in folders:
         if trained_in(folder):  # a folder of data may have the name of a run
@@ -81,8 +96,18 @@ def find_checkpoint(name: str | Path | None = None) -> Path:
     return checkpoint
 
 
+def holds_anything(folder: Path) -> bool:
+    """Whether a run stands in a folder, or anything else but empty folders."""
+    if not _is_folder(folder):
+        return folder.exists()
+    return any(not path.is_dir() for path in folder.rglob("*"))
+
+
 def free_name(stem: str) -> str:
-    """A name that no folder under ``runs/`` has: the stem, or the stem and a number."""
+    """A name that no folder under ``runs/`` has: the stem, or the stem and a number.
+
+    An empty folder counts too: a training that has just begun may be at work in it.
+    """
     name, number = stem, 1
     while (RUNS / name).exists():
         number += 1
@@ -104,6 +129,10 @@ def _is_folder(path: Path) -> bool:
 def _epoch(folder: Path) -> int:
     found = _CHECKPOINT.fullmatch(folder.name)
     return int(found[1]) if found else -1
+
+
+def _is_finished(run: Path) -> bool:
+    return not any(stopped_after(child) for child in trained_in(run))
 
 
 def _age(run: Path) -> float:

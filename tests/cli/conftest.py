@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from memhop.cli import main
+from memhop.training import Progress
 
 TINY = ("--restarts", "2", "--set", "epochs=3", "--set", "linear_start_epochs=1")
 
@@ -43,6 +44,7 @@ def memhop(
     """Run a command line and take what it says; afterwards torch has its threads again."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("shutil.which", lambda name: name)  # as where memhop is on PATH
     threads = torch.get_num_threads()
 
     def run(*arguments: str) -> Said:
@@ -69,3 +71,18 @@ def trained(memhop: Program, data: str) -> str:
     """The name of a run of task 1, hardly trained."""
     assert memhop("train", "--data", data, "--task", "1", "--joint", "--name", "one", *TINY).out
     return "one"
+
+
+@pytest.fixture
+def stopped(memhop: Program, data: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a run of tasks 1 and 2, stopped in the first after 3 of 4 epochs."""
+
+    def stop(progress: Progress) -> str:
+        if progress.epoch == 3:
+            raise KeyboardInterrupt
+        return ""
+
+    with monkeypatch.context() as patch:
+        patch.setattr("memhop.cli.screen._figures", stop)
+        assert memhop("train", "--data", data, "--name", "half", *TINY).status == 130
+    return "half"

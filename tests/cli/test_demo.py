@@ -1,6 +1,7 @@
 """``memhop demo``, shrunk; its text fits a screen and its next commands work."""
 
 import shlex
+from pathlib import Path
 
 import pytest
 
@@ -34,6 +35,9 @@ def test_it_shows_everything_and_its_next_command_works(memhop: Program) -> None
 def test_the_next_demo_has_a_run_of_its_own(memhop: Program) -> None:
     memhop("demo").fits()
     assert "memhop ask demo-2 " in memhop("demo", "--seed", "1").fits().out
+    memhop("generate", "--questions", "9", "--to", "stories").fits()
+    said = memhop("eval", "demo", "--data", "stories").fits()
+    assert said.err == ""  # nothing about a training that is not at its end
 
 
 def test_ctrl_c_says_how_to_begin_again(memhop: Program, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,3 +48,4 @@ def test_ctrl_c_says_how_to_begin_again(memhop: Program, monkeypatch: pytest.Mon
     said = memhop("demo")
     assert said.status == 130
     assert said.err.splitlines()[-1] == "memhop: stopped; begin again with: memhop demo"
+    assert not Path("runs").exists()

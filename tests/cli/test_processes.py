@@ -66,9 +66,9 @@ def test_ctrl_c_and_then_the_printed_command(memhop: Program, whole: list[bytes]
     assert (process.returncode, out) == (130, "")
     last = err.splitlines()[-1]
     assert "Traceback" not in err
-    begin = "memhop: stopped; go on with: memhop "
-    assert last.startswith(begin)
-    memhop(*shlex.split(last.removeprefix(begin))).fits()
+    assert last.startswith("memhop: stopped; go on with: ")
+    words = shlex.split(last)
+    memhop(*words[words.index("train") :]).fits()
     assert ended("babi") == whole
 
 
@@ -105,3 +105,8 @@ def test_a_full_disk(memhop: Program) -> None:
             env=ENVIRONMENT,
         )
     assert (done.returncode, done.stderr) == (2, b"memhop: No space left on device\n")
+
+
+def test_the_package_is_a_program_too() -> None:
+    line = [sys.executable, "-m", "memhop", "--version"]
+    assert subprocess.run(line, capture_output=True, text=True).stdout.startswith("memhop ")

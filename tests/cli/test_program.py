@@ -7,6 +7,7 @@ import pytest
 
 import memhop.cli.generate as generate_command
 from memhop import __version__
+from memhop.cli.screen import download_progress, program
 
 from .conftest import Program
 
@@ -134,6 +135,38 @@ def test_ctrl_c_anywhere_is_one_line(memhop: Program, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(generate_command, "generate_stories", stop)
     assert memhop("generate") == (130, "", "memhop: stopped\n")
+
+
+def test_hints_name_the_program_as_it_was_called(
+    memhop: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert program() == "memhop"
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    for called in ("memhop", "-c", "python/pytest"):  # "memhop" is no file here
+        monkeypatch.setattr(sys, "argv", [called])
+        assert program() == "python -m memhop"
+    Path("my bin").mkdir()
+    Path("my bin/memhop").touch()
+    monkeypatch.setattr(sys, "argv", ["my bin/memhop"])
+    assert program() == "'my bin/memhop'"
+    line = ["generate", "--questions", "1", "--to", "there"]
+    assert "try: python -m memhop train --data there --task 1\n" in memhop(*line).out
+    assert "(see python -m memhop generate --help)" in memhop("generate", "--no").complaint()
+    assert "see python -m memhop eval --help" in memhop("eval").complaint()
+
+
+def test_a_download_tells_how_far_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    with download_progress() as show:
+        for done in range(0, 20_000_001, 100_000):
+            show(done, 20_000_000)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 11
+    assert lines[::10] == ["download: 0.0 of 20.0 MB", "download: 20.0 of 20.0 MB"]
+    with download_progress() as show:
+        for done in range(0, 25_000_000, 100_000):
+            show(done, None)
+    begun = [f"download: {done}.0 MB" for done in (0, 10, 20)]
+    assert capsys.readouterr().err.splitlines() == begun
 
 
 def test_it_runs_without_streams(memhop: Program, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from typer.exceptions import TyperException
 
 import memhop
 from memhop.cli import ask, bench, data, demo, evaluate, generate, train
-from memhop.cli.screen import Stopped, say_error
+from memhop.cli.screen import Stopped, program, say_error
 from memhop.errors import MemhopError
 
 _INTERRUPTED = 130  # what a shell says of a program that Ctrl-C ended
@@ -88,7 +88,9 @@ def _misused(error: TyperException) -> int:
         print(message)
         return 0
     context = getattr(error, "ctx", None)
-    see = f" (see {context.command_path} --help)" if context else ""
+    see = ""
+    if context:
+        see = f" (see {program()}{context.command_path.removeprefix('memhop')} --help)"
     say_error(message.removesuffix(".") + see)
     return 2
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from memhop.cli.screen import download_progress, say
+from memhop.cli.screen import download_progress, program, say
 from memhop.data.download import DEFAULT_URL, download_babi
 from memhop.errors import MemhopError
 
@@ -32,4 +32,4 @@ def babi(
     with download_progress() as show:
         folder = download_babi(to, url=url, sha256=sha256, progress=show)
     say(f"the tasks are in {folder}")
-    say(f"try: {shlex.join(['memhop', 'train', '--data', str(folder)])} --task 1", style="dim")
+    say(f"try: {program()} train --data {shlex.quote(str(folder))} --task 1", style="dim")

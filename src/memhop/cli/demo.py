@@ -4,8 +4,16 @@ from typing import Annotated
 
 import typer
 
-from memhop.cli.screen import Stopped, duration, percent, say, say_answer, training_progress
-from memhop.cli.settings import Threads, use
+from memhop.cli.screen import (
+    Stopped,
+    duration,
+    percent,
+    program,
+    say,
+    say_answer,
+    training_progress,
+)
+from memhop.cli.settings import FRESH, Threads, use
 from memhop.data import generate, to_examples
 from memhop.evaluation import evaluate
 from memhop.example import Example
@@ -20,14 +28,13 @@ _ASKED = 1000  # fresh questions of each task
 _STATEMENTS = (2, 10)
 _RESTARTS = 2
 _STORY = "--story 'Mary took the milk. Mary went to the garden. John got the apple.'"
-_FRESH = 2**32  # seeds of the questions asked: no --seed for training reaches them
 
 app = typer.Typer()
 
 
 @app.command()
 def demo(
-    seed: Annotated[int, typer.Option(min=0, max=_FRESH - 1, help="Same seed, same demo.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=FRESH - 1, help="Same seed, same demo.")] = 0,
     threads: Threads = None,
 ) -> None:
     """Generate stories, train on them, and answer fresh questions. Takes about half a minute."""
@@ -36,37 +43,31 @@ def demo(
     examples = [example for task in QUESTIONS for example in stories(task, QUESTIONS[task], seed)]
     say("To learn from: " + f"{len(examples):,} questions, such as")
     _say_story(examples[-1])
-    name = free_name("demo")
-    result = _trained(examples, seed, name)
+    result = _trained(examples, seed)
     say(f"Trained {_RESTARTS} models in {duration(result.seconds)} and kept the better one.")
     say(f"Asked {_ASKED:,} fresh questions of each kind:")
     for task, kind in ((1, "one fact answers, such as where Mary is"),
                        (2, "two facts answer, such as where the milk is")):  # fmt: skip
-        error = evaluate(result.model, stories(task, _ASKED, _FRESH + seed)).error
+        error = evaluate(result.model, stories(task, _ASKED, FRESH + seed)).error
         say(f"  {kind}: {percent(error)} wrong")
     for task in QUESTIONS:
         say("")
-        _say_one(result.model, stories(task, 40, _FRESH + seed))
+        _say_one(result.model, stories(task, 40, FRESH + seed))
+    name = free_name("demo")
+    result.model.save(RUNS / name)
     say("")
     say("Now with your own words (the first begins a conversation):")
-    say(f"  memhop ask {name}", "bold")
-    for part in (f"  memhop ask {name} -q 'Where is the milk?' \\", f"    {_STORY}"):
+    say(f"  {program()} ask {name}", "bold")
+    for part in (f"  {program()} ask {name} -q 'Where is the milk?' \\", f"    {_STORY}"):
         say(part, "bold")
 
 
-def _trained(examples: list[Example], seed: int, name: str) -> TrainingResult:
+def _trained(examples: list[Example], seed: int) -> TrainingResult:
     try:
         with training_progress("demo") as show:
-            return train(
-                examples,
-                recipe=RECIPE,
-                restarts=_RESTARTS,
-                seed=seed,
-                run=RUNS / name,
-                on_progress=show,
-            )
+            return train(examples, recipe=RECIPE, restarts=_RESTARTS, seed=seed, on_progress=show)
     except KeyboardInterrupt:
-        raise Stopped("stopped; begin again with: memhop demo") from None
+        raise Stopped(f"stopped; begin again with: {program()} demo") from None
 
 
 def stories(task: int, questions: int, seed: int) -> list[Example]:

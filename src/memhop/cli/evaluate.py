@@ -1,18 +1,29 @@
 """``memhop eval``: a table of errors for each task."""
 
+import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from memhop.cli.screen import percent, say, say_json, say_table
-from memhop.cli.settings import DataFolder, Json, Run, TaskList, Threads, parse_tasks, tasks_in, use
+from memhop.cli.screen import percent, program, say, say_json, say_progress, say_table
+from memhop.cli.settings import (
+    DataFolder,
+    Json,
+    Run,
+    TaskList,
+    Threads,
+    load_model,
+    parse_tasks,
+    tasks_in,
+    use,
+)
 from memhop.data import read_babi
 from memhop.errors import MemhopError
 from memhop.evaluation import Evaluation
 from memhop.evaluation import evaluate as evaluate_model
-from memhop.runs import find_run, trained_in
-from memhop.text.memn2n import MemN2N
+from memhop.runs import find_checkpoint, find_run, trained_in
 
 app = typer.Typer()
 
@@ -35,7 +46,9 @@ def evaluate(
     """
     use(threads)
     if (data is None) == (test is None):
-        raise MemhopError("eval needs either --data DIR or --test FILE, see memhop eval --help")
+        raise MemhopError(
+            f"eval needs either --data DIR or --test FILE, see {program()} eval --help"
+        )
     if test is not None and task is not None:
         raise MemhopError("--task goes with --data, not with --test")
     folder = find_run(run)
@@ -51,22 +64,30 @@ def evaluate(
 
 
 def _on_file(folder: Path, test: Path) -> list[tuple[str, Evaluation]]:
-    return [(test.name, evaluate_model(MemN2N.load(folder), read_babi(test)))]
+    return [(test.name, evaluate_model(load_model(folder), read_babi(test)))]
 
 
 def _on_tasks(folder: Path, data: Path, task: str | None) -> list[tuple[str, Evaluation]]:
     """Every task asked for, by its own model where the run has one for each."""
-    own = {run.name.removeprefix("qa"): run for run in trained_in(folder) if run != folder}
+    found = {run: re.fullmatch(r"qa([0-9]{1,3})", run.name) for run in trained_in(folder)}
+    own = {number[1]: run for run, number in found.items() if number and run != folder}
+    if not own:
+        find_checkpoint(folder)  # which tells where there are several
     if own and task is None:
-        task = ",".join(name for name in own if name.isdigit())
+        task = ",".join(own)
     missing = [n for n in parse_tasks(task or "") if str(n) not in own] if own and task else []
     if missing:
         have = ", ".join(own)
         raise MemhopError(f"{folder}: no model of task {missing[0]}; has those of {have}")
+    load = lru_cache(maxsize=1)(load_model)  # one model for all tasks is loaded once
     results = []
-    for number, splits in tasks_in(data, task, needed="test").items():
-        model = MemN2N.load(own.get(str(number), folder))
-        results.append((str(number), evaluate_model(model, read_babi(splits["test"]))))
+    tasks = tasks_in(data, task, needed="test")
+    for number, splits in tasks.items():
+        model = load(own.get(str(number), folder))
+        result = evaluate_model(model, read_babi(splits["test"]))
+        results.append((str(number), result))
+        if len(tasks) > 1:
+            say_progress(f"task {number}: error {percent(result.error)}")
     return results
 
 

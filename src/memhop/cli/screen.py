@@ -1,10 +1,13 @@
 """What commands print: texts that are never obeyed, tables, the progress of a training."""
 
 import json
+import shlex
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.cells import cell_len
@@ -44,6 +47,21 @@ def say(text: str, style: str = "") -> None:
 def say_error(text: str) -> None:
     """One line on standard error."""
     print(f"memhop: {spelled_out(' '.join(text.splitlines()))}", file=sys.stderr)
+
+
+def say_progress(text: str) -> None:
+    """One line on standard error that is no error: how far a long command is."""
+    print(spelled_out(text), file=sys.stderr)
+
+
+def program() -> str:
+    """What to type for this program, as a hint begins: it may not be on PATH."""
+    called = Path(sys.argv[0])
+    if shutil.which("memhop"):
+        return "memhop"
+    if called.name.removesuffix(".exe") == "memhop" and called.is_file():
+        return shlex.quote(sys.argv[0])
+    return "python -m memhop"
 
 
 def say_json(value: Any) -> None:
@@ -147,7 +165,7 @@ def _plain_lines(name: str) -> Callable[[TrainingProgress], None]:
             begun, last = time.perf_counter(), progress.epoch
             left = f"{duration(pace * (progress.epochs - progress.epoch))} left"
             done = f"epoch {progress.epoch}/{progress.epochs}"
-            print(f"{spelled_out(name)}: {done}, {_figures(progress)}, {left}", file=sys.stderr)
+            say_progress(f"{name}: {done}, {_figures(progress)}, {left}")
 
     return show
 
@@ -166,9 +184,27 @@ def _figures(progress: TrainingProgress) -> str:
 
 @contextmanager
 def download_progress() -> Iterator[Callable[[int, int | None], None]]:
-    """Show a download on standard error; nothing where there is no terminal."""
+    """Show a download on standard error: a bar, or lines where piped."""
     console = stderr()
+    if not console.is_terminal:
+        yield _plain_download()
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=console) as bar:
         shown = bar.add_task("download", total=None)
         yield lambda done, total: bar.update(shown, completed=done, total=total)
+
+
+def _plain_download() -> Callable[[int, int | None], None]:
+    """A line at the start, one each tenth, and so one at the end; without a total each 10 MB."""
+    last = -1
+
+    def show(done: int, total: int | None) -> None:
+        nonlocal last
+        step = 10 * done // total if total else done // 10_000_000
+        if step > last:
+            last = step
+            of = f" of {total / 1e6:.1f}" if total else ""
+            say_progress(f"download: {done / 1e6:.1f}{of} MB")
+
+    return show

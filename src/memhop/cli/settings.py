@@ -9,10 +9,14 @@ from typing import Annotated, Any
 import torch
 import typer
 
+from memhop.cli.screen import say_error
 from memhop.data import find_tasks
 from memhop.errors import MemhopError
 from memhop.recipe import Recipe
+from memhop.runs import stopped_after
+from memhop.text.memn2n import MemN2N
 
+FRESH = 2**32  # added to a seed: stories to test on, which no --seed for training reaches
 DataFolder = Annotated[
     Path | None, typer.Option(help="Folder with the bAbI files (see: memhop data babi).")
 ]
@@ -24,7 +28,7 @@ Threads = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for another program.")]
 Run = Annotated[
-    str | None, typer.Argument(help="Name or path of a run. Without: the newest under runs/.")
+    str | None, typer.Argument(help="Name or path of a run. Without: the newest finished in runs/.")
 ]
 
 
@@ -32,6 +36,15 @@ def use(threads: int | None) -> None:
     """Let torch compute with so many threads, at most those that the machine has."""
     if threads is not None:
         torch.set_num_threads(min(threads, os.cpu_count() or 1))
+
+
+def load_model(run: Path) -> MemN2N:
+    """The model of a run, with a line where its training has not come to its end."""
+    model = MemN2N.load(run)
+    if stopped := stopped_after(run):
+        epoch, epochs = stopped
+        say_error(f"{run}: stopped after epoch {epoch} of {epochs}; go on with --resume")
+    return model
 
 
 def parse_tasks(text: str) -> list[int]:
