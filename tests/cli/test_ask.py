@@ -108,6 +108,35 @@ def test_a_conversation(memhop: Program, trained: str, monkeypatch: pytest.Monke
         assert "Where is John?" not in out
 
 
+def test_a_conversation_says_what_it_stored(
+    memhop: Program, trained: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed = "Mary went home.\nJohn slept. Whoever left. Where is Mary?\nwhere is Mary\nforget\n..\n"
+    monkeypatch.setattr(sys, "stdin", Stdin(typed, types=True))
+    noted = [line for line in memhop("ask", trained).fits().out.splitlines() if "holds" in line]
+    assert [line.removeprefix("> ") for line in noted] == [
+        "the story holds 1 sentence",
+        "the story holds 3 sentences",
+        "the story holds 4 sentences; a question ends in '?'",
+    ]
+
+
+def test_a_training_that_was_stopped_is_told(memhop: Program, stopped: str) -> None:
+    for run, shown in (("half/qa1", "runs/half/qa1"), (stopped, "runs/half")):
+        said = memhop("ask", run, "-q", "Where is Mary?")
+        told = f"memhop: {shown}: stopped after epoch 3 of 4; go on with --resume\n"
+        assert (said.status, said.err) == (0, told)
+    assert memhop("ask", "-q", "Where is Mary?") == said  # there is no other
+
+
+def test_a_finished_run_goes_before_a_newer_one_that_was_stopped(
+    memhop: Program, trained: str, stopped: str
+) -> None:
+    said = memhop("ask", "-q", "Where is Mary?").fits()
+    assert said.err == ""
+    assert said == memhop("ask", trained, "-q", "Where is Mary?")
+
+
 def test_what_a_terminal_sends_without_sense_is_spelled(
     memhop: Program, trained: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

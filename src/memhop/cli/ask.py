@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from memhop.cli.screen import answer_json, say, say_answer, say_json
-from memhop.cli.settings import Json, Run
+from memhop.cli.settings import Json, Run, load_model
 from memhop.errors import MemhopError
 from memhop.runs import find_run
 from memhop.text.memn2n import MemN2N
@@ -18,6 +18,7 @@ Asked = tuple[list[str], str]  # a story and a question
 
 _LARGEST_TEXT = 16 * 2**20
 _HELP = "Tell sentences; ask with a '?' at the end. 'forget': new story. 'quit': the end."
+_QUESTION_WORDS = {"where", "what", "who", "how", "is", "why"}
 
 app = typer.Typer()
 
@@ -45,7 +46,7 @@ def ask(
     asked = _questions(story, question or [], file)
     if asked is None and json:
         raise MemhopError("--json needs a --question or a --file")
-    model = MemN2N.load(find_run(run))
+    model = load_model(find_run(run))
     if asked is None:
         _talk(model)
         return
@@ -123,9 +124,21 @@ def _talk(model: MemN2N) -> None:
             story = []
             say("a new story", style="dim")
             continue
+        told = []
         for sentence in split_sentences(line):
             if not sentence.endswith("?"):
+                told.append(sentence)
                 story.append(sentence)
                 continue
             say_answer(model.answer(story, sentence))
             say("")
+        if told:
+            say(_noted(told, len(story)), style="dim")
+
+
+def _noted(told: list[str], length: int) -> str:
+    """What became of the sentences told; those that look like questions were stored too."""
+    words = (split_words(sentence)[:1] for sentence in told)
+    asks = any(first and first[0] in _QUESTION_WORDS for first in words)
+    held = f"the story holds {length:,} sentence{'s' if length > 1 else ''}"
+    return held + ("; a question ends in '?'" if asks else "")
