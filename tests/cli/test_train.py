@@ -1,6 +1,7 @@
 """``memhop train`` and ``eval``: one task, many, jointly, one's own files; and going on."""
 
 import csv
+import hashlib
 import json
 import os
 import shlex
@@ -40,12 +41,43 @@ def test_one_model_a_task(memhop: Program, data: str) -> None:
     scored = table(said.out, "        training error")
     assert [row[2] for row in rows[:2]] == [row[3] for row in scored[:2]]  # each by its own model
     assert rows[2][:2] == ["mean", "error"]
+    progress = [f"task {row[0]}: error {row[2]}" for row in rows[:2]]
+    assert memhop(*evaluate).err.splitlines() == progress
     only = json.loads(memhop("eval", "many", "--data", data, "--task", "2", "--json").out)
     assert [f"{one['error']:.1f}%" for one in only] == [rows[1][2]]
     assert "no model of task 3" in memhop("eval", "many", "--data", data, "--task=3").complaint()
     own = str(next(Path(data).glob("qa1_*_test.txt")))
     assert "name one, as runs/many/qa1" in memhop("eval", "many", "--test", own).complaint()
     assert memhop("eval", "many/qa1", "--test", own).fits().out.count("\n") == 2
+
+
+def test_a_folder_that_holds_runs_is_no_run(memhop: Program, data: str, trained: str) -> None:
+    memhop("train", "--data", data, "--joint", "--name", "two", *TINY).fits()
+    complaint = memhop("eval", "runs", "--data", data).complaint()
+    assert complaint == "runs: holds 2 runs (one, two): name one, as runs/one"
+
+
+def test_a_joint_model_is_loaded_and_told_of_once(memhop: Program, data: str, trained: str) -> None:
+    [file] = Path("runs", trained).glob("*/training.json")
+    content = json.loads(file.read_text()) | {"finished": False}
+    file.write_text(json.dumps(content))
+    sums = file.with_name("checkpoint.json")
+    manifest = json.loads(sums.read_text())
+    manifest["files"]["training.json"] = hashlib.sha256(file.read_bytes()).hexdigest()
+    sums.write_text(json.dumps(manifest))
+    said = memhop("eval", trained, "--data", data)
+    assert said.err.count("runs/one: stopped after epoch 4 of 4; go on with --resume\n") == 1
+    assert said.err.count("\n") == 3
+
+
+def test_a_training_that_failed_frees_its_name(memhop: Program, data: str) -> None:
+    line = ["train", "--data", data, "--name", "bad", *TINY]
+    failing = ["--set", "clip_norm=0", "--set", "learning_rate=1e5"]
+    assert memhop(*line, *failing).status == 2
+    assert not Path("runs/bad").exists()
+    Path("runs/bad/qa1").mkdir(parents=True)  # as a killed one leaves it
+    memhop(*line).fits()
+    assert "a run is there already" in memhop(*line).complaint()
 
 
 def test_one_model_for_all(memhop: Program, data: str) -> None:
@@ -58,6 +90,8 @@ def test_one_model_for_all(memhop: Program, data: str) -> None:
     assert [[row[0], row[2]] for row in rows[:2]] == tasks
     recipe = json.loads(next(Path("runs/joint").glob("*/recipe.json")).read_text())["recipe"]
     assert (recipe["memory_dim"], recipe["epochs"], recipe["held_out"]) == (50, 3, "random")
+    [again] = json.loads(memhop("train", "--data", data, "--joint", *TINY, "--json").out)
+    assert [[one["task"], f"{one['test_error']:.1f}%"] for one in again["tasks"]] == tasks
 
 
 def test_own_files_and_a_recipe_of_ones_own(memhop: Program, data: str) -> None:
@@ -146,5 +180,5 @@ def test_lists_of_tasks(words: str, good: list[int]) -> None:
 
 
 def test_a_name_made_up_from_a_file_is_a_plain_one() -> None:
-    assert train_command._free_name(Path("x/.-odd.txt"), False) == "odd"
-    assert train_command._free_name(None, True) == "joint"
+    assert train_command._name_for(Path("x/.-odd.txt"), False) == "odd"
+    assert train_command._name_for(None, True) == "joint"

@@ -5,7 +5,8 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -17,6 +18,7 @@ from memhop.cli.screen import (
     Stopped,
     duration,
     percent,
+    program,
     say,
     say_json,
     say_table,
@@ -28,7 +30,13 @@ from memhop.errors import MemhopError
 from memhop.evaluation import evaluate
 from memhop.example import Example
 from memhop.recipe import Recipe
-from memhop.runs import RUNS, free_name, newest_checkpoint, trained_in
+from memhop.runs import (
+    RUNS,
+    free_name,
+    holds_anything,
+    newest_checkpoint,
+    trained_in,
+)
 from memhop.training import TrainingResult
 from memhop.training import train as train_model
 
@@ -86,27 +94,28 @@ def train(
     if resume and name is None:
         raise MemhopError("--resume needs the --name of the run to go on with")
     _check_source(data, task, joint, train, test)
-    name = name if name is not None else _free_name(train, joint)
+    name = name if name is not None else _name_for(train, joint)
     folder = _named_folder(name)
     settings = read_recipe(recipe, setting or [], joint=joint)
     lessons = _own(folder, train, test) if train else _tasks(folder, data or Path(), task, joint)
-    _check_free(folder, lessons, resume)
     results = []
-    try:
-        for lesson in lessons:
-            result = _train(lesson, settings, restarts, seed, device, resume)
-            results.append((lesson, result))
-            if not json:
-                _say_result(lesson, result, alone=len(lessons) == 1)
-    except KeyboardInterrupt:
-        raise Stopped(f"stopped; go on with: {_command_to_resume(name)}") from None
+    with _claimed(folder, lessons, resume):
+        try:
+            for lesson in lessons:
+                result = _train(lesson, settings, restarts, seed, device, resume)
+                results.append((lesson, result))
+                if not json:
+                    _say_result(lesson, result, alone=len(lessons) == 1)
+        except KeyboardInterrupt:
+            raise Stopped(f"stopped; go on with: {_command_to_resume(name)}") from None
+    tasks = _test_errors(results[0][1], data, task) if joint and data else None
     if json:
-        say_json([_result_json(lesson, result) for lesson, result in results])
+        say_json([_result_json(lesson, result, tasks) for lesson, result in results])
         return
-    if joint and data:
-        _say_tasks(results[0][1], data, task)
+    if tasks is not None:
+        say_table(("task", "test error"), [(n, percent(error)) for n, error in tasks.items()])
     elif len(results) > 1:
-        _say_mean(results)
+        _say_side_by_side(results)
     _say_next(folder, data, test)
 
 
@@ -131,7 +140,9 @@ def _check_source(
     data: Path | None, task: str | None, joint: bool, train: Path | None, test: Path | None
 ) -> None:
     if (data is None) == (train is None):
-        raise MemhopError("train needs either --data DIR or --train FILE, see memhop train --help")
+        raise MemhopError(
+            f"train needs either --data DIR or --train FILE, see {program()} train --help"
+        )
     if train is not None and (task is not None or joint):
         raise MemhopError("--task and --joint go with --data, not with --train")
     if data is not None and test is not None:
@@ -155,7 +166,7 @@ def _tasks(folder: Path, data: Path, task: str | None, joint: bool) -> list[Less
     return lessons
 
 
-def _free_name(train: Path | None, joint: bool) -> str:
+def _name_for(train: Path | None, joint: bool) -> str:
     stem = train.stem.lstrip(".-") or "own" if train else "joint" if joint else "babi"
     return free_name(stem)
 
@@ -166,9 +177,13 @@ def _named_folder(name: str) -> Path:
     return RUNS / name
 
 
-def _check_free(folder: Path, lessons: list[Lesson], resume: bool) -> None:
-    """Refuse to write into another run: one model and one a task do not share a folder."""
-    if not resume and any(lesson.folder.exists() for lesson in lessons):
+@contextmanager
+def _claimed(folder: Path, lessons: list[Lesson], resume: bool) -> Iterator[None]:
+    """Make the folders, and remove those that stay empty: a failed training frees its name.
+
+    Refused is to write into another run: one model and one a task do not share a folder.
+    """
+    if not resume and any(holds_anything(lesson.folder) for lesson in lessons):
         raise MemhopError(f"{folder}: a run is there already: --resume it, or --name another")
     for_tasks = lessons[0].folder != folder
     if newest_checkpoint(folder) if for_tasks else trained_in(folder) not in ([], [folder]):
@@ -181,6 +196,12 @@ def _check_free(folder: Path, lessons: list[Lesson], resume: bool) -> None:
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         raise MemhopError(f"{folder}: cannot be written to: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        for made in (*(lesson.folder for lesson in lessons), folder):
+            with suppress(OSError):  # it holds something
+                made.rmdir()
 
 
 def _check_device(device: str) -> None:
@@ -199,7 +220,7 @@ def _command_to_resume(name: str) -> str:
         arguments += ["--name", name]
     if "--resume" not in arguments:
         arguments.append("--resume")
-    return shlex.join(["memhop", *arguments])
+    return f"{program()} {shlex.join(arguments)}"
 
 
 def _say_result(lesson: Lesson, result: TrainingResult, alone: bool) -> None:
@@ -224,17 +245,16 @@ def _restart_row(one: Any) -> list[str]:
     return [str(one.restart), train_error, loss, held_out, test_error, mark]
 
 
-def _say_tasks(result: TrainingResult, data: Path, task: str | None) -> None:
-    rows = []
-    for number, splits in tasks_in(data, task, needed="train").items():
-        if "test" in splits:
-            rows.append(
-                [str(number), percent(evaluate(result.model, read_babi(splits["test"])).error)]
-            )
-    say_table(("task", "test error"), rows)
+def _test_errors(result: TrainingResult, data: Path, task: str | None) -> dict[str, float | None]:
+    """The error of one model on each of its tasks."""
+    return {
+        str(number): evaluate(result.model, read_babi(splits["test"])).error
+        for number, splits in tasks_in(data, task, needed="train").items()
+        if "test" in splits
+    }
 
 
-def _say_mean(results: Sequence[tuple[Lesson, TrainingResult]]) -> None:
+def _say_side_by_side(results: Sequence[tuple[Lesson, TrainingResult]]) -> None:
     """Tasks side by side: the restart that was kept, and the spread of all."""
     say_table(
         ("", "training error", "test error", "lowest", "highest", "time"),
@@ -260,17 +280,21 @@ def _say_next(folder: Path, data: Path | None, test: Path | None) -> None:
     say(f"in {folder}; try:", style="dim")
     first = trained_in(folder)[0]
     asked = folder.name if first == folder else f"{folder.name}/{first.name}"
-    say(f"  {shlex.join(['memhop', 'ask', asked])}", style="dim")
+    say(f"  {program()} ask {shlex.quote(asked)}", style="dim")
     source = ["--data", str(data)] if data else ["--test", str(test)] if test else []
     if source:
-        say(f"  {shlex.join(['memhop', 'eval', folder.name, *source])}", style="dim")
+        say(f"  {program()} {shlex.join(['eval', folder.name, *source])}", style="dim")
 
 
-def _result_json(lesson: Lesson, result: TrainingResult) -> dict[str, Any]:
+def _result_json(
+    lesson: Lesson, result: TrainingResult, tasks: dict[str, float | None] | None
+) -> dict[str, Any]:
+    each = [{"task": number, "test_error": error} for number, error in (tasks or {}).items()]
     return {
         "name": lesson.name,
         "run": str(lesson.folder),
         "kept": result.kept,
         "seconds": result.seconds,
         "restarts": [asdict(one) for one in result.restarts],
+        **({} if tasks is None else {"tasks": each}),
     }
