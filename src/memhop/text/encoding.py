@@ -126,26 +126,27 @@ class Sentences:
         self.to(table)
         if self._slope is not None:
             table = torch.cat([table, table * self._slope], dim=-2)
-        columns = table.movedim(-2, 0)
-        embedded = self._sum_bags(columns.flatten(1)).view(len(self), *columns.shape[1:])
-        return embedded.movedim(0, -2)
-
-    def _sum_bags(self, columns: Tensor) -> Tensor:
         sentences, words = self._size
         halves = 1 if self._slope is None else 2
-        if sentences * words * halves <= _LARGEST_DENSE:
-            if self._bags is None:
-                self._bags = self._lay_out_bags(halves)
-            return self._bags @ columns
-        ids = torch.cat([self._words + half * words for half in range(halves)])
-        order = torch.argsort(self._rows.repeat(halves), stable=True)
-        starts = torch.searchsorted(
-            self._rows.repeat(halves)[order], torch.arange(sentences, device=columns.device)
-        )
+        if sentences * words * halves > _LARGEST_DENSE:
+            return self._embed_by_words(table, halves)
+        if self._bags is None:
+            self._bags = self._lay_out_bags(halves)
+        return self._bags @ table
+
+    def _embed_by_words(self, table: Tensor, halves: int) -> Tensor:
+        """The same where the matrix of bags would be too large: the words are gathered."""
+        columns = table.movedim(-2, 0)
+        ids = torch.cat([self._words + half * self._size[1] for half in range(halves)])
+        row_of_id = self._rows.repeat(halves)
+        order = torch.argsort(row_of_id, stable=True)
+        every_row = torch.arange(len(self), device=table.device)
+        starts = torch.searchsorted(row_of_id[order], every_row)
         pairs = self._pairs[:, :halves].T.reshape(-1)
-        return functional.embedding_bag(
-            ids[order], columns, starts, mode="sum", per_sample_weights=pairs[order]
+        embedded = functional.embedding_bag(
+            ids[order], columns.flatten(1), starts, mode="sum", per_sample_weights=pairs[order]
         )
+        return embedded.view(len(self), *columns.shape[1:]).movedim(0, -2)
 
     @torch.inference_mode(False)
     def _lay_out_bags(self, halves: int) -> Tensor:

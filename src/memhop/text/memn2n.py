@@ -21,7 +21,7 @@ from memhop.checkpoint import (
 )
 from memhop.errors import MemhopError
 from memhop.example import Example
-from memhop.ops.reference import attention
+from memhop.ops.summed_rows import read_summed_rows
 from memhop.picture import Picture, picture
 from memhop.recipe import Recipe
 from memhop.runs import find_checkpoint
@@ -173,18 +173,17 @@ class MemN2N(nn.Module):
         that of its id after the ages: `word_scores` takes the rows of words out.
         """
         query_place, a_places, c_places, answer_place = self._places
-        banks = self._banks(batch.sentences).unbind(-3)
-        # a slot reads two rows of a bank: its statement's, and its age's
+        banks = self._banks(batch.sentences).unbind(0)
+        # a slot holds the sum of two rows of a bank: its statement's, and its age's
         age_rows = batch.ages.clamp(max=self._num_ages) + len(batch.sentences)
-        rows = torch.cat([batch.slots, age_rows], dim=-1)
-        mask = None
-        if self.recipe.mask_empty_slots:
-            slot = torch.arange(batch.slots.shape[-1], device=rows.device)
-            mask = slot >= batch.lengths.unsqueeze(-1)
+        rows = torch.stack([batch.slots, age_rows], dim=-2)
         query = _rows(banks[query_place], batch.question)
         attentions = []
         for a_place, c_place in zip(a_places, c_places, strict=True):
-            read, weights = _hop(query, banks[a_place], banks[c_place], rows, mask, softmax)
+            read, weights = read_summed_rows(
+                query, banks[a_place], banks[c_place], rows, batch.lengths,
+                mask_rest=self.recipe.mask_empty_slots, softmax=softmax,
+            )  # fmt: skip
             query = read + (query if self.hop_map is None else query @ self.hop_map.mT)
             query = query.relu() if self.recipe.relu else query
             attentions.append(weights)
@@ -206,14 +205,15 @@ class MemN2N(nn.Module):
     def _banks(self, sentences: Sentences) -> Tensor:
         """What the rows of slots name, by each table: the sentences, then the ages from 0 on.
 
-        [(R,) tables, U + T + 1, memory_dim]; the last part's first row is nil, for no age.
+        [tables, (R,) U + T + 1, memory_dim]; the last part's first row is nil, for no age.
         """
-        words = self.tables[..., self._num_ages + 1 :, :]
-        by_age = self.tables[..., : self._num_ages + 1, :]
+        tables = self.tables.movedim(-3, 0)
+        by_age = tables[..., : self._num_ages + 1, :]
         weight = self.encoder.weights.of_age()
         if isinstance(weight, Tensor):
             weight = weight.to(by_age)
-        return torch.cat([sentences.embed(words), by_age * weight], dim=-2)
+        embedded = sentences.embed(tables[..., self._num_ages + 1 :, :])
+        return torch.cat([embedded, by_age * weight], dim=-2)
 
     def batch_of(self, encoded: Encoded, rows: slice | Tensor = slice(None)) -> Batch:
         """Encoded examples as they are asked in use: no noise."""
@@ -337,27 +337,6 @@ def _count(content: dict[str, object], name: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 1_000_000:
         raise MemhopError(f"{name} must be a whole number from 1 to 1000000, not {value!r:.60}")
     return value
-
-
-def _hop(
-    query: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    rows: Tensor,
-    mask: Tensor | None,
-    softmax: bool,
-) -> tuple[Tensor, Tensor]:
-    """One hop over slots that are the sum of two rows of a bank: what was read, and weights.
-
-    query [(R,) B, d], keys and values [(R,) U, d], rows [(R,) B, 2 N]. The bank is scored whole,
-    which for a bank that stories share is less than to gather the rows, and is few operations.
-    """
-    slots = (*rows.shape[:-1], 2, rows.shape[-1] // 2)
-    scores = (query @ keys.mT).gather(-1, rows).view(slots).sum(-2)
-    weights = attention(scores, mask, softmax)
-    on_bank = weights.new_zeros(*weights.shape[:-1], values.shape[-2])
-    on_bank = on_bank.scatter_add(-1, rows, torch.cat([weights, weights], dim=-1))
-    return on_bank @ values, weights
 
 
 def _rows(bank: Tensor, rows: Tensor) -> Tensor:

@@ -1,0 +1,68 @@
+"""One read of slots that are sums of rows of a bank: a statement's row and its age's, say.
+
+The memory of slot i is k_i = sum_t K[rows_ti] as a key and v_i = sum_t V[rows_ti] as a value;
+p_i = softmax_i(q . k_i), o = sum_i p_i v_i. No slot's memory is ever laid out.
+"""
+
+import torch
+from torch import Tensor
+
+from memhop.ops.reference import attention
+
+_WORTH_COMPILING = 8  # questions; a few never wait for the compiler, however many restarts read
+
+
+def read_summed_rows(
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    rows: Tensor,
+    lengths: Tensor,
+    *,
+    mask_rest: bool,
+    softmax: bool = True,
+) -> tuple[Tensor, Tensor]:
+    """Read slots that are sums of rows; what stands on the leading axes has a bank each.
+
+    Args:
+        query: q, [..., B, d].
+        keys, values: K and V, [..., U, d].
+        rows: int64 [..., B, S, N], which S rows of the bank each slot is the sum of. From
+            ``lengths`` on, the slots of a question all name the same rows.
+        lengths: int64 [..., B], slots in use.
+        mask_rest: whether the slots from ``lengths`` on take no attention.
+        softmax: without it the scores are the weights.
+
+    Returns:
+        o [..., B, d] and p [..., B, N]; where no slot is left, both are zero.
+    """
+    if _compiled_form_fits(query, rows):
+        from memhop.ops import summed_rows_cpu  # numba takes half a second to import
+
+        return summed_rows_cpu.read(query, keys, values, rows, lengths, mask_rest, softmax)
+    return _in_torch(query, keys, values, rows, lengths, mask_rest, softmax)
+
+
+def _compiled_form_fits(query: Tensor, rows: Tensor) -> bool:
+    on_cpu = query.device.type == "cpu" and query.dtype in (torch.float32, torch.float64)
+    return on_cpu and rows.shape[-3] >= _WORTH_COMPILING and not torch.compiler.is_compiling()
+
+
+def _in_torch(
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    rows: Tensor,
+    lengths: Tensor,
+    mask_rest: bool,
+    softmax: bool,
+) -> tuple[Tensor, Tensor]:
+    """The whole bank is scored, then the scores of the slots' rows are summed."""
+    flat = rows.flatten(-2)
+    scores = (query @ keys.mT).gather(-1, flat).view(rows.shape).sum(-2)
+    slot = torch.arange(rows.shape[-1], device=rows.device)
+    ignored = slot >= lengths.unsqueeze(-1) if mask_rest else None
+    weights = attention(scores, ignored, softmax)
+    on_bank = weights.new_zeros(*weights.shape[:-1], values.shape[-2])
+    on_bank = on_bank.scatter_add(-1, flat, torch.cat([weights] * rows.shape[-2], dim=-1))
+    return on_bank @ values, weights
