@@ -421,14 +421,13 @@ def test_a_half_written_checkpoint_is_never_seen(
             raise KeyboardInterrupt
 
     monkeypatch.setattr(checkpoint.os, "fsync", interrupted)  # type: ignore[attr-defined]
-    if after < 3:
-        with pytest.raises(KeyboardInterrupt):
-            write_checkpoint(tmp_path / "a", {"b": b"c", "d": b"e"})
-        assert list(tmp_path.iterdir()) == []
-    else:
+    with pytest.raises(KeyboardInterrupt):
         write_checkpoint(tmp_path / "a", {"b": b"c", "d": b"e"})
+    if after < 3:
+        assert list(tmp_path.iterdir()) == []
+    else:  # the last to reach the disk is the folder around it, which then holds all of it
         assert read_checkpoint(tmp_path / "a") == {"b": b"c", "d": b"e"}
-    assert not any(seen)
+    assert not any(seen[:3])
 
 
 def test_leftovers_of_a_killed_process_do_not_stop_the_next(tmp_path: Path) -> None:

@@ -82,11 +82,18 @@ def test_the_strongest_sentence_is_a_supporting_fact(
     assert evaluate(reader(mask_empty_slots=mask), [example]).support_read == read
 
 
-def test_an_empty_slot_is_no_supporting_fact() -> None:
-    """Unmasked, nothing (0) is stronger than "c" (-3)."""
-    example = ask("c", "yes", 0)
-    assert evaluate(reader(mask_empty_slots=True), [example]).support_read == 100
-    assert evaluate(reader(mask_empty_slots=False), [example]).support_read == 0
+@pytest.mark.parametrize("mask", [True, False])
+def test_the_strongest_is_a_sentence_where_nothing_is_stronger(mask: bool) -> None:
+    """Unmasked, an empty slot (0) takes more attention than "c" (-3), but is no sentence."""
+    longer = ask("c c b", "yes", 2)  # makes room for empty slots beside the shorter story
+    assert evaluate(reader(mask_empty_slots=mask), [longer, ask("c", "yes", 0)]).support_read == 100
+
+
+def test_several_restarts_are_refused() -> None:
+    one = reader()
+    several = MemN2N(one.vocabulary, one.recipe, one.sizes, restarts=2)
+    with pytest.raises(ValueError, match=r"^evaluate: needs one model, this has 2: pick\(\) one$"):
+        evaluate(several, [ask("a", "yes")])
 
 
 def test_any_hop_may_have_read_it() -> None:

@@ -13,6 +13,7 @@ import shutil
 import stat
 import struct
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ def write_checkpoint(folder: Path, files: Mapping[str, bytes]) -> None:
                 file.flush()
                 os.fsync(file.fileno())
         beside.rename(folder)
+        _sync_folder(folder.parent)  # before the checkpoint that this one replaces is removed
     except OSError as error:
         raise MemhopError(f"{folder}: cannot write the checkpoint: {error.strerror}") from error
     finally:
@@ -150,6 +152,15 @@ def from_tensors(
         if not tensor.isfinite().all():
             raise MemhopError(f"{path}: {name} holds a value that is not finite")
     return tensors
+
+
+def _sync_folder(folder: Path) -> None:
+    with suppress(OSError):  # not every system lets a folder be opened, or synced
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _read(path: Path, most: int | None = None) -> bytes:

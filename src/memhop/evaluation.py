@@ -12,7 +12,7 @@ from memhop.text.encoding import Encoded
 from memhop.text.memn2n import Batch, MemN2N
 from memhop.vocabulary import UNKNOWN
 
-_CHUNK = 2**18  # slots at once, over all restarts: bounds the memory, keeps operations large
+_CHUNK = 2**18  # slots at once, over all restarts: few and large operations in bounded memory
 
 
 @dataclass(frozen=True)
@@ -59,13 +59,16 @@ def score(model: MemN2N, encoded: Encoded) -> tuple[Tensor, Tensor]:
 @torch.inference_mode()
 def evaluate(model: MemN2N, examples: Sequence[Example]) -> Evaluation:
     """Ask a single model every question and compare; see `Evaluation`."""
+    if model.restarts is not None:
+        raise ValueError(f"evaluate: needs one model, this has {model.restarts}: pick() one")
     encoded = model.encoder.encode(examples).at(model.tables.device)
     first = [max(0, len(example.story) - model.sizes.memory_slots) for example in examples]
     wrong = with_support = support_read = index = 0
     for scores, attention, answers in _asked(model, encoded):
         guesses = model.word_scores(scores).argmax(-1) + UNKNOWN + 1
         wrong += int((guesses != answers).sum())
-        for strongest in _strongest(attention):
+        lengths = encoded.lengths[index : index + len(answers)]
+        for strongest in _strongest(attention, lengths):
             facts = {fact - first[index] for fact in examples[index].supporting_facts}
             with_support += bool(facts)
             support_read += not facts.isdisjoint(strongest)
@@ -74,11 +77,16 @@ def evaluate(model: MemN2N, examples: Sequence[Example]) -> Evaluation:
     return Evaluation(len(examples), 100 * wrong / max(1, len(examples)), read)
 
 
-def _strongest(attention: Tensor) -> list[list[int]]:
-    """The slot that each hop read most, for each question: [B, hops, N] -> B lists of hops."""
+def _strongest(attention: Tensor, lengths: Tensor) -> list[list[int]]:
+    """The sentence that each hop read most, for each question: [B, hops, N] -> B lists of hops.
+
+    Slots from ``lengths`` [B] on hold no sentence, but may take attention (recipe ``paper``).
+    """
     if not attention.shape[-1]:
         return [[] for _ in range(attention.shape[0])]
-    return [list(hops) for hops in attention.argmax(-1).tolist()]
+    slot = torch.arange(attention.shape[-1], device=attention.device)
+    empty = slot >= lengths[:, None, None]
+    return [list(hops) for hops in attention.masked_fill(empty, -torch.inf).argmax(-1).tolist()]
 
 
 def _asked(model: MemN2N, encoded: Encoded) -> Iterator[tuple[Tensor, Tensor, Tensor]]:

@@ -93,7 +93,7 @@ def train(
         test_examples: scored for every restart; may be empty.
         recipe: settings; None is ``Recipe.paper()``.
         restarts: R, at least 1.
-        seed: from 0 on. Same seed, same number of threads, same machine: same bits.
+        seed: from 0 on. Same seed, same number of threads, same machine: same bits (on the CPU).
         run: folder for checkpoints; None keeps nothing on disk.
         resume: go on from the newest checkpoint in ``run``, or start where there is none.
         on_progress: called after every epoch.
@@ -113,7 +113,7 @@ def train(
     folder = TrainingRun.open(run, question, resume=resume)
     if folder is not None and (ended := folder.finished()):
         model, state, scores = ended
-        return TrainingResult(model, scores, _kept(scores), state.seconds)
+        return TrainingResult(model.to(device), scores, _kept(scores), state.seconds)
     trainer = _Trainer(train_examples, recipe, restarts, seed, torch.device(device))
     if folder is not None:
         folder.restore(trainer.model, trainer.state)
@@ -292,6 +292,7 @@ class _Trainer:
             if not finite and restart not in self.state.diverged:
                 self.state.diverged[restart] = epoch + 1
             if restart in self.state.diverged:
+                losses[restart] = torch.nan  # what is trained on after that is no training
                 for weight in weights:
                     weight.zero_()
 

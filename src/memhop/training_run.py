@@ -33,7 +33,8 @@ class Metric(NamedTuple):
         restart: from 0 on.
         learning_rate: the rate of this epoch.
         softmax: False in the linear start.
-        loss: mean over the questions drawn, with noise, while the weights moved.
+        loss: mean over the questions drawn, with noise, while the weights moved; NaN from the
+            epoch on in which the restart diverged.
         train_error: percent wrong among these.
         validation_error: percent wrong of the held-out questions after the epoch; None
             where none are held out.

@@ -206,7 +206,7 @@ def _claimed(folder: Path, lessons: list[Lesson], resume: bool) -> Iterator[None
 
 def _check_device(device: str) -> None:
     try:
-        if not re.fullmatch(r"cpu|mps|(cuda|xpu)(:\d+)?", device):
+        if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
             raise MemhopError(f"--device needs cpu, cuda or cuda:1, not {device!r}")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:

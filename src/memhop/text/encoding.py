@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from memhop.errors import MemhopError
 from memhop.example import Example
 from memhop.recipe import Position, Recipe
 from memhop.vocabulary import Vocabulary, split_words
@@ -235,7 +236,11 @@ def answer_word(answer: str) -> str:
 
 
 def training_vocabulary(examples: Iterable[Example]) -> Vocabulary:
-    """The words of training examples in order of first appearance, answers among them."""
+    """The words of training examples in order of first appearance, answers among them.
+
+    Raises:
+        MemhopError: an answer without a word.
+    """
 
     def words() -> Iterable[str]:
         seen: set[str] = set()
@@ -244,6 +249,12 @@ def training_vocabulary(examples: Iterable[Example]) -> Vocabulary:
                 if sentence not in seen:
                     seen.add(sentence)
                     yield from split_words(sentence)
-            yield answer_word(example.answer)
+            answer = answer_word(example.answer)
+            if not answer.strip(","):
+                raise MemhopError(
+                    f"an answer needs a word, got {example.answer!r:.60} "
+                    f"to the question {example.question!r:.60}"
+                )
+            yield answer
 
     return Vocabulary(words())

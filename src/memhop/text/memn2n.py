@@ -72,7 +72,8 @@ class Answer:
         runners_up: the next answers, each with its probability.
         sentences: the sentences of the story, in order.
         attention: [hops, sentences] float32: how much each hop read of each sentence; 0 for a
-            sentence that is older than the memory is long.
+            sentence that is older than the memory is long. A hop's sum is below 1 where the
+            recipe lets empty slots take attention (``paper`` does).
         unknown_words: words of story and question that training never showed, read as nothing
             in their place.
     """
