@@ -28,8 +28,9 @@ def read(
     softmax: bool,
 ) -> tuple[Tensor, Tensor]:
     """See `memhop.ops.summed_rows.read_summed_rows`."""
-    banks = [part.reshape(-1, *part.shape[-2:]) for part in (query, keys, values)]
-    slots = rows.reshape(-1, *rows.shape[-3:]), lengths.reshape(-1, lengths.shape[-1])
+    batches = query.shape[:-2].numel()  # said, not -1: there may be no slots to tell it from
+    banks = [part.reshape(batches, *part.shape[-2:]) for part in (query, keys, values)]
+    slots = rows.reshape(batches, *rows.shape[-3:]), lengths.reshape(batches, lengths.shape[-1])
     read_out, weights = _Read.apply(*banks, *slots, mask_rest, softmax)  # type: ignore[no-untyped-call]
     return read_out.view(query.shape), weights.view(*rows.shape[:-2], rows.shape[-1])
 
