@@ -6,6 +6,7 @@ import textwrap
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -356,3 +357,21 @@ def test_a_forked_child_reads_after_its_parent() -> None:
         assert all(map(torch.equal, results(), before))
         """
     )
+
+
+def test_without_a_folder_for_what_was_compiled_it_is_compiled_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compile_it = numba.njit
+    asked: list[bool] = []
+
+    def njit(cache: bool = False, **options: Any) -> Any:
+        asked.append(cache)
+        if cache:  # numba's words, where it finds no folder that it may write to
+            raise RuntimeError("cannot cache function: no locator available")
+        return compile_it(**options)
+
+    monkeypatch.setattr(summed_rows_cpu, "njit", njit)
+    twice = summed_rows_cpu._compiled(lambda x: 2 * x)
+    assert twice(3) == 6
+    assert asked == [True, False]

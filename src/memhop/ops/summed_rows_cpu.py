@@ -13,9 +13,21 @@ from numba import njit
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# Sums may be reordered, so that they are vectorized; infinities and NaN keep their meaning.
-# Compiled once for each dtype, in about two seconds, and kept on disk.
-_compiled: Any = njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})
+
+def _compiled(function: Any) -> Any:
+    """Compiled once for each dtype, in about two seconds, and kept on disk.
+
+    Sums may be reordered, so that they are vectorized; infinities and NaN keep their meaning.
+    """
+    options: dict[str, Any] = {
+        "nogil": True,
+        "error_model": "numpy",
+        "fastmath": {"reassoc", "contract"},
+    }
+    try:
+        return njit(cache=True, **options)(function)
+    except RuntimeError:  # no folder that it may write to: compiled anew in each process
+        return njit(**options)(function)
 
 
 def read(
