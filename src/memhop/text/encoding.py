@@ -20,7 +20,7 @@ from memhop.recipe import Position, Recipe
 from memhop.vocabulary import Vocabulary, split_words
 
 NO_ANSWER = -1  # the class of an answer that training never showed: always wrong
-_LARGEST_DENSE = 2**23  # entries of a dense matrix of bags; beyond it the words are gathered
+_LARGEST_DENSE = 2**18  # entries of a dense matrix of bags; beyond it the words are gathered
 
 
 class Sizes(NamedTuple):
