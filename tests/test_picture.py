@@ -145,7 +145,7 @@ def test_what_is_folded_is_counted_bounded_and_never_the_strongest(
         assert shown == list(range(slots))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(st.text(st.characters(), max_size=90), min_size=1, max_size=24),
     st.integers(1, 9),

@@ -243,7 +243,7 @@ def drawn_stories(draw: st.DrawFn) -> Story:
 
 
 @given(st.lists(drawn_stories(), min_size=1, max_size=4))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_what_is_written_is_read_back(
     tmp_path_factory: pytest.TempPathFactory, stories: list[Story]
 ) -> None:
@@ -265,7 +265,7 @@ LINE = st.one_of(
 
 
 @given(st.lists(LINE, max_size=8), st.sampled_from([b"\n", b"\r\n", b"\r"]))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_bytes_give_examples_or_one_line(
     tmp_path_factory: pytest.TempPathFactory, lines: list[bytes], end: bytes
 ) -> None:

@@ -133,7 +133,7 @@ def test_answers_and_facts_follow_from_the_text(
     more=st.integers(0, 10),
     reach=st.sampled_from([4, 5, 9, None]),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_every_setting_is_met(
     task: int, seed: int, people: int, places: int, objects: int, fewest: int, more: int, reach: int
 ) -> None:

@@ -273,7 +273,7 @@ any_text = st.text(st.characters(), max_size=30)
 some_text = any_text | st.lists(st.sampled_from(WORDS), max_size=12).map(" ".join)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(story=some_text | st.lists(some_text, max_size=8), question=some_text)
 def test_no_text_crashes_the_model(story: str | list[str], question: str) -> None:
     for model in (MODEL, UNMASKED):

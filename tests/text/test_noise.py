@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -39,7 +39,6 @@ cases = st.lists(st.integers(0, 40), max_size=8)
 shares = st.sampled_from([0, 0.03, 0.1, 0.5, 1])
 
 
-@settings(deadline=None)
 @given(cases, shares, st.integers(0, 99))
 def test_ages_fall_from_the_oldest_to_the_newest(
     lengths: list[int], share: float, seed: int
@@ -76,7 +75,6 @@ def test_time_noise_shares_the_last_age_beyond_the_memory() -> None:
     assert with_time_noise(ages, 5).tolist() == [[5, 5, 3, 1], [5, 2, 0, 0]]
 
 
-@settings(deadline=None)
 @given(cases, shares, st.integers(1, 45), st.integers(0, 99))
 def test_empty_memories_stand_at_the_ages_left_free(
     lengths: list[int], share: float, most: int, seed: int
