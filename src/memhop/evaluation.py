@@ -8,9 +8,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from memhop.example import Example
-from memhop.text.encoding import Encoded
+from memhop.text.encoding import NO_ANSWER, Encoded
 from memhop.text.memn2n import Batch, MemN2N
-from memhop.vocabulary import UNKNOWN
 
 _CHUNK = 2**18  # slots at once, over all restarts: few and large operations in bounded memory
 
@@ -45,11 +44,11 @@ def score(model: MemN2N, encoded: Encoded) -> tuple[Tensor, Tensor]:
     restarts = model.restarts or 1
     wrong, loss = torch.zeros(restarts).double(), torch.zeros(restarts).double()
     for scores, _, answers in _asked(model, encoded):
-        guesses = model.word_scores(scores).argmax(-1) + UNKNOWN + 1
+        guesses = model.guesses(scores)
         wrong += (guesses != answers).view(restarts, -1).sum(-1).cpu()
-        rows = model.answer_rows(answers).clamp(min=-1)
+        rows = model.answer_rows(answers)
         losses = functional.cross_entropy(
-            scores.flatten(0, -2), rows.flatten(), reduction="none", ignore_index=-1
+            scores.flatten(0, -2), rows.flatten(), reduction="none", ignore_index=NO_ANSWER
         )
         loss += losses.view(restarts, -1).double().sum(-1).cpu()
     count = max(1, len(encoded.answers))
@@ -65,7 +64,7 @@ def evaluate(model: MemN2N, examples: Sequence[Example]) -> Evaluation:
     first = [max(0, len(example.story) - model.sizes.memory_slots) for example in examples]
     wrong = with_support = support_read = index = 0
     for scores, attention, answers in _asked(model, encoded):
-        guesses = model.word_scores(scores).argmax(-1) + UNKNOWN + 1
+        guesses = model.guesses(scores)
         wrong += int((guesses != answers).sum())
         lengths = encoded.lengths[index : index + len(answers)]
         for strongest in _strongest(attention, lengths):

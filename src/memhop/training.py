@@ -26,7 +26,6 @@ from memhop.text.encoding import Encoded, Sizes, training_vocabulary
 from memhop.text.memn2n import Batch, MemN2N, ages
 from memhop.text.noise import draw_ages, with_empty_memories, with_time_noise
 from memhop.training_run import Metric, RestartScore, State, TrainingRun
-from memhop.vocabulary import UNKNOWN
 
 _WEIGHTS, _EPOCHS, _SPLIT = 0, 1, 2  # which of a restart's generators
 _EVERY_EPOCHS, _EVERY_SECONDS = 10, 30.0  # a checkpoint at the latest after
@@ -258,7 +257,7 @@ class _Trainer:
                     clip_spectral_(gradient, self.recipe.clip_norm)
                 weight.sub_(gradient, alpha=rate)
             self.model.hold_zero_rows()
-            guesses = self.model.word_scores(scores).argmax(-1) + UNKNOWN + 1
+            guesses = self.model.guesses(scores)
             return losses.detach().sum(-1), (guesses != draws.answers).sum(-1)
 
     def _draw_epoch(self, epoch: int) -> _Draws:

@@ -104,19 +104,20 @@ class Sentences:
         self._rows, self._words = torch.tensor(rows).long(), torch.tensor(words).long()
         self._pairs = torch.tensor(pairs, dtype=torch.float64).view(-1, 2)
         self._bags: Tensor | None = None
+        self._lists: tuple[Tensor, Tensor, Tensor] | None = None
 
     def __len__(self) -> int:
         return self._size[0]
 
     @torch.inference_mode(False)  # what is kept here may later be asked with a gradient
     def to(self, like: Tensor) -> "Sentences":
-        """Move to the device and dtype of a table, in place; bags are laid out once."""
+        """Move to the device and dtype of a table, in place; both forms are laid out once."""
         if self._pairs.device == like.device and self._pairs.dtype == like.dtype:
             return self
         self._rows, self._words = self._rows.to(like.device), self._words.to(like.device)
         self._pairs = self._pairs.to(like)
         self._slope = None if self._slope is None else self._slope.to(like)
-        self._bags = None
+        self._bags = self._lists = None
         return self
 
     def embed(self, table: Tensor) -> Tensor:
@@ -137,17 +138,22 @@ class Sentences:
 
     def _embed_by_words(self, table: Tensor, halves: int) -> Tensor:
         """The same where the matrix of bags would be too large: the words are gathered."""
+        if self._lists is None:
+            self._lists = self._lay_out_lists(halves)
+        ids, starts, pairs = self._lists
         columns = table.movedim(-2, 0)
-        ids = torch.cat([self._words + half * self._size[1] for half in range(halves)])
-        row_of_id = self._rows.repeat(halves)
-        order = torch.argsort(row_of_id, stable=True)
-        every_row = torch.arange(len(self), device=table.device)
-        starts = torch.searchsorted(row_of_id[order], every_row)
-        pairs = self._pairs[:, :halves].T.reshape(-1)
         embedded = functional.embedding_bag(
-            ids[order], columns.flatten(1), starts, mode="sum", per_sample_weights=pairs[order]
+            ids, columns.flatten(1), starts, mode="sum", per_sample_weights=pairs
         )
         return embedded.view(len(self), *columns.shape[1:]).movedim(0, -2)
+
+    @torch.inference_mode(False)
+    def _lay_out_lists(self, halves: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The words of all sentences, sentence after sentence: rows, where each begins, weights."""
+        ids = torch.cat([self._words + half * self._size[1] for half in range(halves)])
+        row_of_id, order = self._rows.repeat(halves).sort(stable=True)
+        starts = torch.searchsorted(row_of_id, torch.arange(len(self), device=ids.device))
+        return ids[order], starts, self._pairs[:, :halves].T.reshape(-1)[order]
 
     @torch.inference_mode(False)
     def _lay_out_bags(self, halves: int) -> Tensor:

@@ -125,24 +125,20 @@ class MemN2N(nn.Module):
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__()
-        self.vocabulary, self.recipe, self.sizes, self.restarts = (
-            vocabulary,
-            recipe,
-            sizes,
-            restarts,
-        )
+        self.vocabulary, self.recipe = vocabulary, recipe
+        self.sizes, self.restarts = sizes, restarts
         self.encoder = Encoder(vocabulary, recipe, sizes)
         self._num_ages = sizes.memory_slots if recipe.temporal else 0
         hops, axes = recipe.num_hops, () if restarts is None else (restarts,)
-        self._adjacent = recipe.tying == "adjacent"
+        layerwise = recipe.tying == "layerwise"
         # which table is B, the A and the C of each hop, and W
         self._places = (0, list(range(hops)), list(range(1, hops + 1)), hops)
-        if not self._adjacent:
+        if layerwise:
             self._places = (0, [1] * hops, [2] * hops, 3)
         shape = (*axes, self._places[-1] + 1, self.num_rows, recipe.memory_dim)
         self.tables = nn.Parameter(torch.empty(shape, device=device))
         self.hop_map: nn.Parameter | None = None
-        if not self._adjacent:
+        if layerwise:
             square = (*axes, recipe.memory_dim, recipe.memory_dim)
             self.hop_map = nn.Parameter(torch.empty(square, device=device))
         self.reset_parameters()
@@ -198,6 +194,10 @@ class MemN2N(nn.Module):
         are no answer.
         """
         return scores[..., self._num_ages + UNKNOWN + 1 :]
+
+    def guesses(self, scores: Tensor) -> Tensor:
+        """The word ids of the best answers by `forward`'s scores: [...]."""
+        return self.word_scores(scores).argmax(-1) + UNKNOWN + 1
 
     def answer_rows(self, answers: Tensor) -> Tensor:
         """Rows of the tables for word ids of answers; negative ids stay as they are."""
