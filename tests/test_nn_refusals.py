@@ -35,8 +35,9 @@ LAYER = "query [B, 3] with memories [B, N, 5] or [N, 5], or query [3] with memor
         ),
         (
             {"memories": torch.zeros(4, 7, 5).double()},
-            "MultiHop needs one dtype (several only under torch.autocast); got query [4, 3] "
-            "float32 on cpu, memories [4, 7, 5] float64 on cpu, weights [3, 5] float32 on cpu",
+            "MultiHop needs one dtype, or float32 with memories in bfloat16 or float16 (other "
+            "mixtures only under torch.autocast); got query [4, 3] float32 on cpu, memories "
+            "[4, 7, 5] float64 on cpu, weights [3, 5] float32 on cpu",
         ),
         (
             {"memories": torch.zeros(4, 7, 5, device="meta")},

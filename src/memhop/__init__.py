@@ -1,6 +1,7 @@
 """Multi-hop memory for PyTorch: End-to-End Memory Networks (arXiv 1503.08895).
 
-As layers: `MemoryNetwork`, `MultiHop`, `MemoryHop`, and the operations under `memhop.ops`.
+As layers: `MemoryNetwork`, `MultiHop`, `MemoryHop`, over memories in floating numbers or int8
+(`Quantized`), and the operations under `memhop.ops`.
 As a question answerer over stories: `MemN2N`, `read_babi`, `train`, `Recipe`, `evaluate`.
 On the command line: ``memhop --help``.
 """
@@ -13,6 +14,7 @@ from memhop.errors import MemhopError
 from memhop.evaluation import Evaluation, evaluate
 from memhop.example import Example
 from memhop.nn import MemoryHop, MemoryNetwork, MultiHop
+from memhop.ops import Quantized
 from memhop.picture import picture
 from memhop.recipe import Recipe
 from memhop.text.memn2n import Answer, MemN2N
@@ -28,6 +30,7 @@ __all__ = [
     "MemoryHop",
     "MemoryNetwork",
     "MultiHop",
+    "Quantized",
     "Recipe",
     "TrainingResult",
     "Vocabulary",

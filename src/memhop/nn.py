@@ -12,13 +12,14 @@ copied for each query, or one query alone:
 
 B = 0 and N = 0 are allowed. Where a row has no readable slot a hop adds nothing to its query: all
 its weights are zero and so are the gradients through them. What an ignored slot holds must still
-be finite. Results have the dtype of the inputs and weights, which is one (float32, float64,
-bfloat16 or float16); under ``torch.autocast`` those may differ and results have autocast's dtype,
-as those of ``torch.nn.Linear`` do. The half types are computed in float32: for now a memory in one
-of them, under autocast too, is converted for the call, a copy of twice its size.
+be finite. Results have the dtype of the query and weights, which is one (float32, float64,
+bfloat16 or float16). Memories have it too, or bfloat16 or float16 beside float32, or are
+``ops.Quantized``, int8 with a scale for each row, beside all but float64. Under ``torch.autocast``
+dtypes may differ and results have autocast's dtype, as those of ``torch.nn.Linear`` do. All but
+float64 is computed in float32: for now other memories, under autocast too, are converted for the
+call, a float32 copy.
 """
 
-import math
 from functools import partial
 from itertools import pairwise
 from typing import Literal, Self, TypedDict, Unpack, get_args
@@ -27,7 +28,9 @@ import torch
 from torch import Tensor, nn
 
 from memhop import ops
-from memhop.ops import checks
+from memhop.embedding import EmbeddingTable, table_of
+from memhop.ops import checks, layer_checks
+from memhop.ops.memory import Memory, Stored
 
 __all__ = ["HopOptions", "MemoryHop", "MemoryNetwork", "MultiHop", "Tying"]
 
@@ -43,61 +46,6 @@ class HopOptions(TypedDict, total=False):
     relu: bool
     softmax: bool
     temporal_slots: int | None
-
-
-class EmbeddingTable(nn.Module):
-    """The weights of one embedding of the memory, A or C: those of a ``torch.nn.Linear`` from
-    input_dim to memory_dim and, where asked for, a row to add for each age of a slot.
-    """
-
-    bias: nn.Parameter | None
-    temporal: nn.Parameter | None
-
-    def __init__(
-        self,
-        input_dim: int,
-        memory_dim: int,
-        bias: bool,
-        temporal_slots: int | None,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__()
-
-        def parameter(*shape: int) -> nn.Parameter:
-            return nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
-
-        self.weight = parameter(memory_dim, input_dim)
-        self.bias = parameter(memory_dim) if bias else None
-        self.temporal = None if temporal_slots is None else parameter(temporal_slots, memory_dim)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Weight and bias as in ``torch.nn.Linear``, temporal from N(0, 0.1) as in the paper."""
-        bound = 1 / math.sqrt(self.weight.shape[1])
-        nn.init.uniform_(self.weight, -bound, bound)
-        if self.bias is not None:
-            nn.init.uniform_(self.bias, -bound, bound)
-        if self.temporal is not None:
-            nn.init.normal_(self.temporal, std=0.1)
-
-    def forward(self, memories: Tensor) -> Tensor:
-        """A m_i + a for every slot, [..., memory_dim]; temporal rows are added by the hop."""
-        return nn.functional.linear(memories, self.weight, self.bias)
-
-    def extra_repr(self) -> str:
-        memory_dim, input_dim = self.weight.shape
-        temporal_slots = None if self.temporal is None else self.temporal.shape[0]
-        has_bias = self.bias is not None
-        return f"{input_dim}, {memory_dim}, bias={has_bias}, temporal_slots={temporal_slots}"
-
-
-def table_of(module: nn.Module) -> ops.Table:
-    """The weights of an ``EmbeddingTable`` in the form that ``ops.multi_hop`` takes."""
-    if not isinstance(module, EmbeddingTable):
-        came = type(module).__name__
-        raise ValueError(f"a hop needs an EmbeddingTable, whose weights it reads; got {came}")
-    return ops.Table(module.weight, module.bias, module.temporal)
 
 
 class MemoryHop(nn.Module):
@@ -139,7 +87,7 @@ class MemoryHop(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        checks.check_layer_sizes(
+        layer_checks.check_layer_sizes(
             "MemoryHop", input_dim=input_dim, memory_dim=memory_dim, temporal_slots=temporal_slots
         )
         self.input_dim, self.memory_dim = int(input_dim), int(memory_dim)
@@ -155,7 +103,7 @@ class MemoryHop(nn.Module):
     def forward(
         self,
         query: Tensor,
-        memories: Tensor,
+        memories: Stored,
         *,
         memory_padding_mask: Tensor | None = None,
         need_weights: bool = False,
@@ -164,13 +112,12 @@ class MemoryHop(nn.Module):
 
         Args are those of ``MultiHop.forward``, and so are the errors.
         """
-        a, c, mask = table_of(self.embed_a), table_of(self.embed_c), memory_padding_mask
-        checks.check_layer_inputs("MemoryHop", self.memory_dim, query, memories, mask, a.weight)
-        hops = [ops.Hop(a, c, relu=self.relu, softmax=self.softmax)]
-        if not need_weights:
-            return ops.multi_hop(query, memories, hops, padding_mask=mask)
-        query, p = ops.multi_hop(query, memories, hops, padding_mask=mask, need_weights=True)
-        return query, p.squeeze(-2)
+        a, c = table_of(self.embed_a), table_of(self.embed_c)
+        hops = [ops.Hop(a, c, None, self.relu, self.softmax)]
+        memory = Memory(memories, padding_mask=memory_padding_mask)
+        checked = layer_checks.check_hops("MemoryHop", self.memory_dim, query, memory, hops)
+        result = ops.take_hops(query, memory, hops, checked, need_weights=need_weights)
+        return (result[0], result[1].squeeze(-2)) if need_weights else result
 
     def extra_repr(self) -> str:
         return f"{self.input_dim}, {self.memory_dim}, relu={self.relu}, softmax={self.softmax}"
@@ -218,7 +165,7 @@ class MultiHop(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        checks.check_layer_sizes(
+        layer_checks.check_layer_sizes(
             "MultiHop", input_dim=input_dim, memory_dim=memory_dim, num_hops=num_hops,
             temporal_slots=temporal_slots,
         )  # fmt: skip
@@ -257,7 +204,7 @@ class MultiHop(nn.Module):
     def forward(
         self,
         query: Tensor,
-        memories: Tensor,
+        memories: Stored,
         *,
         memory_padding_mask: Tensor | None = None,
         need_weights: bool = False,
@@ -266,7 +213,7 @@ class MultiHop(nn.Module):
 
         Args:
             query: [B, memory_dim] or [memory_dim].
-            memories: [B, N, input_dim] or [N, input_dim].
+            memories: [B, N, input_dim] or [N, input_dim], a tensor or ``ops.Quantized``.
             memory_padding_mask: bool, [B, N] or [N], True = ignore that slot.
             need_weights: also return the attention p of every hop, [B, num_hops, N].
 
@@ -276,10 +223,9 @@ class MultiHop(nn.Module):
         Raises:
             ValueError: for shapes, dtypes and devices that do not fit, before any work.
         """
-        hops, mask = self.as_hops(), memory_padding_mask
-        weight = hops[0].a.weight
-        checks.check_layer_inputs("MultiHop", self.memory_dim, query, memories, mask, weight)
-        return ops.multi_hop(query, memories, hops, padding_mask=mask, need_weights=need_weights)
+        hops, memory = self.as_hops(), Memory(memories, padding_mask=memory_padding_mask)
+        checked = layer_checks.check_hops("MultiHop", self.memory_dim, query, memory, hops)
+        return ops.take_hops(query, memory, hops, checked, need_weights=need_weights)
 
     def extra_repr(self) -> str:
         return (
@@ -325,7 +271,7 @@ class MemoryNetwork(nn.Module):
         **options: Unpack[HopOptions],
     ) -> None:
         super().__init__()
-        checks.check_layer_sizes(
+        layer_checks.check_layer_sizes(
             "MemoryNetwork", input_dim=input_dim, memory_dim=memory_dim, num_hops=num_hops,
             output_dim=output_dim, num_memories=num_memories,
         )  # fmt: skip
@@ -364,7 +310,7 @@ class MemoryNetwork(nn.Module):
     def forward(
         self,
         query: Tensor,
-        memories: Tensor,
+        memories: Stored,
         *,
         memory_padding_mask: Tensor | None = None,
         need_weights: bool = False,
@@ -373,7 +319,7 @@ class MemoryNetwork(nn.Module):
 
         Args:
             query: [B, input_dim] or [input_dim].
-            memories: [B, N, input_dim] or [N, input_dim].
+            memories: [B, N, input_dim] or [N, input_dim], a tensor or ``ops.Quantized``.
             memory_padding_mask: bool, [B, N] or [N], True = ignore that slot.
             need_weights: also return the attention p of every hop, [B, num_hops, N].
 
@@ -383,8 +329,9 @@ class MemoryNetwork(nn.Module):
         Raises:
             ValueError: for sizes, dtypes and devices that do not fit, before any work.
         """
-        checks.check_layer_inputs(
-            "MemoryNetwork", self.input_dim, query, memories, memory_padding_mask,
+        layer_checks.check_layer_inputs(
+            "MemoryNetwork", self.input_dim, query,
+            Memory(memories, padding_mask=memory_padding_mask),
             self.query_proj.weight, self.num_memories,
         )  # fmt: skip
         result = self.hops(

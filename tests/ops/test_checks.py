@@ -28,7 +28,7 @@ CAME = "; got query [4, 5] float32 on cpu, keys [4, 7, 5] float32 on cpu"
         ({"padding_mask": MASK[:3]}, f"read needs padding_mask [4, 7], or one that broadcasts to it over the batch{CAME}, padding_mask [3, 7] bool on cpu"),
         ({"padding_mask": MASK[None]}, f"read needs padding_mask [4, 7], or one that broadcasts to it over the batch{CAME}, padding_mask [1, 4, 7] bool on cpu"),
         ({"score_bias": torch.zeros(4, 1)}, f"read needs score_bias [4, 7], or one that broadcasts to it over the batch{CAME}, score_bias [4, 1] float32 on cpu"),
-        ({"query": QUERY.double()}, "read needs one dtype (several only under torch.autocast); got query [4, 5] float64 on cpu, keys [4, 7, 5] float32 on cpu"),
+        ({"query": QUERY.double()}, "read needs one dtype, or float32 with memories in bfloat16 or float16 (other mixtures only under torch.autocast); got query [4, 5] float64 on cpu, keys [4, 7, 5] float32 on cpu"),
         ({"keys": KEYS.int()}, "read needs float32, float64, bfloat16 or float16; got query [4, 5] float32 on cpu, keys [4, 7, 5] int32 on cpu"),
         ({"keys": KEYS.to("meta")}, "read needs all tensors on one device; got query [4, 5] float32 on cpu, keys [4, 7, 5] float32 on meta"),
         ({"keys": KEYS.numpy()}, "read needs tensors; got query [4, 5] float32 on cpu, keys of type ndarray"),
@@ -65,7 +65,7 @@ def hop(**parts: Tensor) -> Hop:
         ({"hops": [hop(), hop(bias=torch.zeros(4))]}, "multi_hop needs hops[1].a.bias [D], D = 5 from the query and I = 3 from the memories; got query [4, 5] float32 on cpu, memories [4, 7, 3] float32 on cpu, hops[1].a.bias [4] float32 on cpu"),
         ({"hops": [hop(temporal=torch.zeros(0, 5))]}, "multi_hop needs hops[0].a.temporal [T, D] with T at least 1, D = 5 from the query and I = 3 from the memories; got query [4, 5] float32 on cpu, memories [4, 7, 3] float32 on cpu, hops[0].a.temporal [0, 5] float32 on cpu"),
         ({"hops": [hop(transform=torch.zeros(5, 4))]}, "multi_hop needs hops[0].transform [D, D], D = 5 from the query and I = 3 from the memories; got query [4, 5] float32 on cpu, memories [4, 7, 3] float32 on cpu, hops[0].transform [5, 4] float32 on cpu"),
-        ({"hops": [hop(weight=torch.zeros(5, 3).double())]}, "multi_hop needs one dtype (several only under torch.autocast); got query [4, 5] float32 on cpu, memories [4, 7, 3] float32 on cpu, hops[0].a.weight [5, 3] float64 on cpu"),
+        ({"hops": [hop(weight=torch.zeros(5, 3).double())]}, "multi_hop needs one dtype, or float32 with memories in bfloat16 or float16 (other mixtures only under torch.autocast); got query [4, 5] float32 on cpu, memories [4, 7, 3] float32 on cpu, hops[0].a.weight [5, 3] float64 on cpu"),
         ({"score_bias": torch.zeros(4, 3, 7)}, "multi_hop needs score_bias [..., N] or [..., K, N] with K = 1 hops; got query [4, 5] float32 on cpu, memories [4, 7, 3] float32 on cpu, score_bias [4, 3, 7] float32 on cpu"),
     ],
 )  # fmt: skip

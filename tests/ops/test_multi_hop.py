@@ -61,7 +61,7 @@ def in_its_own_dtype(case: oracle.Case) -> Tensor:
     )
     slots = None if slots is None else slots.long()
     return reference.multi_hop(
-        case.query, case.memories, case.hops, slots=slots, readable=readable
+        case.query, case.memories, case.memories, case.hops, slots=slots, readable=readable
     )[0]
 
 

@@ -7,10 +7,12 @@
 - ``"torch"``: the raw memory is read; nothing of size [N, memory_dim] is made.
 - ``"auto"``: of the last two the one with fewer multiplications; ``choice`` says when that is.
 
-Half types are computed in float32 and rounded once, at the end: for now a memory in one of them,
-under ``torch.autocast`` too, is converted for the call, a copy of twice its size. Under autocast
-float32 and half inputs mix, nothing that comes in is rounded, and the results have autocast's
-dtype; float64 stays float64.
+All is of one dtype, float32, float64, bfloat16 or float16, and so are the results; half types are
+computed in float32 and rounded once, at the end. A memory (keys, memories, values) may be in
+fewer bytes than what is computed in: bfloat16 or float16 beside float32, its gradient in its own
+dtype, or ``Quantized`` beside all but float64. For now such a memory is converted for the call, a
+float32 copy. Under ``torch.autocast`` float32 and half inputs mix, nothing that comes in is
+rounded, and the results have autocast's dtype; float64 stays float64.
 """
 
 import math
@@ -22,12 +24,13 @@ import torch
 from torch import Tensor
 
 from memhop.ops import checks, plain, reference
-from memhop.ops.checks import Precision
+from memhop.ops.checks import Checked, Precision
 from memhop.ops.choice import cheaper_form
+from memhop.ops.memory import Memory, Quantized, Stored, converted, numbers
 from memhop.ops.reference import Readable
 from memhop.ops.weights import Hop, OncePerTensor, Table
 
-__all__ = ["IMPLEMENTATIONS", "Hop", "Table", "multi_hop", "read"]
+__all__ = ["IMPLEMENTATIONS", "Hop", "Quantized", "Table", "multi_hop", "read"]
 
 IMPLEMENTATIONS = ("auto", "torch", "project", "reference")
 
@@ -35,11 +38,12 @@ IMPLEMENTATIONS = ("auto", "torch", "project", "reference")
 @overload
 def read(
     query: Tensor,
-    keys: Tensor,
-    values: Tensor | None = None,
+    keys: Stored,
+    values: Stored | None = None,
     *,
     slots: Tensor | None = None,
     padding_mask: Tensor | None = None,
+    lengths: Tensor | None = None,
     score_bias: Tensor | None = None,
     softmax: bool = True,
     need_weights: Literal[False] = False,
@@ -50,11 +54,12 @@ def read(
 @overload
 def read(
     query: Tensor,
-    keys: Tensor,
-    values: Tensor | None = None,
+    keys: Stored,
+    values: Stored | None = None,
     *,
     slots: Tensor | None = None,
     padding_mask: Tensor | None = None,
+    lengths: Tensor | None = None,
     score_bias: Tensor | None = None,
     softmax: bool = True,
     need_weights: Literal[True],
@@ -64,11 +69,12 @@ def read(
 
 def read(
     query: Tensor,
-    keys: Tensor,
-    values: Tensor | None = None,
+    keys: Stored,
+    values: Stored | None = None,
     *,
     slots: Tensor | None = None,
     padding_mask: Tensor | None = None,
+    lengths: Tensor | None = None,
     score_bias: Tensor | None = None,
     softmax: bool = True,
     need_weights: bool = False,
@@ -86,17 +92,19 @@ def read(
         slots: integers, [..., N]. Then keys and values are banks [..., U, I] and [..., U, V], and
             each row of the batch holds the rows of the bank that its slots name.
         padding_mask: bool, [..., N], True = ignore that slot. What it holds must still be finite.
+        lengths: integers, [...]: slot i may be read where i < length; in place of a padding mask.
         score_bias: b, [..., N]; -inf makes a slot one to ignore.
         softmax: False takes the scores themselves as p.
         need_weights: also return p, [..., N].
         impl: a word; see the module. Here nothing is projected, so "project" is "torch".
 
     Returns:
-        o, [..., V], or (o, p), in the dtype of the inputs. Where all slots are ignored, or N = 0,
+        o, [..., V], or (o, p), in the dtype of the query. Where all slots are ignored, or N = 0,
         o and p are zero and so are their gradients.
 
     Raises:
-        ValueError: for shapes, dtypes and devices that do not fit, and slots outside of the bank.
+        ValueError: for shapes, dtypes and devices that do not fit, slots outside of the bank, and
+            lengths outside of 0 to N.
 
     >>> keys = torch.eye(3)
     >>> read_out, weights = read(torch.tensor([0.0, 9.0, 0.0]), keys, need_weights=True)
@@ -104,40 +112,33 @@ def read(
     tensor(1)
     """
     checks.check_word("read", "impl", impl, IMPLEMENTATIONS)
-    given = {
-        "query": query, "keys": keys, "values": values, "score_bias": score_bias, "slots": slots,
-        "padding_mask": padding_mask,
-    }  # fmt: skip
-    precision = checks.check_alike("read", given)
-    sizes = checks.read_sizes(query, keys, values, slots, given)
-    checks.check_over_slots("read", sizes, padding_mask, score_bias, given)
-    values = keys if values is None else values
-    if not precision.as_given:
-        cast = OncePerTensor(lambda tensor: tensor.to(precision.computed))
-        query, keys, values = cast(query), cast(keys), cast(values)
-        score_bias = cast.optional(score_bias)
+    values = None if values is keys else values
+    memory = Memory(keys, values, slots, padding_mask, lengths, score_bias)
+    batch, num_slots, precision = checks.check_read(query, memory)
+    (query, k, v, score_bias), _ = in_precision(precision, query, memory, ())
     form = reference.read if impl == "reference" else plain.read
     with no_autocast(precision, query):
         read_out, weights = form(
-            query, keys, values,
+            query, k, v,
             slots=None if slots is None else slots.long(),
-            readable=reference.readable_slots(padding_mask, score_bias),
+            readable=reference.readable_slots(ignored_slots(memory, num_slots), score_bias),
             softmax=softmax,
         )  # fmt: skip
     if not need_weights:
         return read_out.to(precision.result)
-    weights = weights.expand(*sizes.batch, -1)
-    return read_out.to(precision.result), weights.to(precision.result)
+    return read_out.to(precision.result), weights.expand(*batch, -1).to(precision.result)
 
 
 @overload
 def multi_hop(
     query: Tensor,
-    memories: Tensor,
+    memories: Stored,
     hops: Sequence[Hop],
     *,
+    values: Stored | None = None,
     slots: Tensor | None = None,
     padding_mask: Tensor | None = None,
+    lengths: Tensor | None = None,
     score_bias: Tensor | None = None,
     need_weights: Literal[False] = False,
     impl: str = "auto",
@@ -147,11 +148,13 @@ def multi_hop(
 @overload
 def multi_hop(
     query: Tensor,
-    memories: Tensor,
+    memories: Stored,
     hops: Sequence[Hop],
     *,
+    values: Stored | None = None,
     slots: Tensor | None = None,
     padding_mask: Tensor | None = None,
+    lengths: Tensor | None = None,
     score_bias: Tensor | None = None,
     need_weights: Literal[True],
     impl: str = "auto",
@@ -161,11 +164,13 @@ def multi_hop(
 @overload
 def multi_hop(
     query: Tensor,
-    memories: Tensor,
+    memories: Stored,
     hops: Sequence[Hop],
     *,
+    values: Stored | None = None,
     slots: Tensor | None = None,
     padding_mask: Tensor | None = None,
+    lengths: Tensor | None = None,
     score_bias: Tensor | None = None,
     need_weights: bool,
     impl: str = "auto",
@@ -174,11 +179,13 @@ def multi_hop(
 
 def multi_hop(
     query: Tensor,
-    memories: Tensor,
+    memories: Stored,
     hops: Sequence[Hop],
     *,
+    values: Stored | None = None,
     slots: Tensor | None = None,
     padding_mask: Tensor | None = None,
+    lengths: Tensor | None = None,
     score_bias: Tensor | None = None,
     need_weights: bool = False,
     impl: str = "auto",
@@ -186,9 +193,10 @@ def multi_hop(
     """Several hops over one memory, sections 2.1 and 2.2 of arXiv 1503.08895. Each hop is
 
         p_i = softmax_i(q . (A m_i + a + T_A(i)) + b_i)
-        o   = sum_i p_i (C m_i + c + T_C(i))
+        o   = sum_i p_i (C v_i + c + T_C(i))
         q  <- q + o
 
+    where the values v_i are the m_i if not given apart (key-value memory, arXiv 1606.03126), and
     with q <- H q + o where the hop has a transform, and ReLU of that where it asks for it. T(i) is
     row 0 of the table for the last slot that is not ignored, row 1 for the one before it, and the
     last row for all that are older.
@@ -199,21 +207,24 @@ def multi_hop(
             torch; along axes of size 1 or missing the memory is shared, and not expanded for that.
         hops: the weights and options of each hop; see ``Hop`` and ``Table``. A weight that several
             hops share is to be the same tensor object in each.
-        slots: integers, [..., N]. Then memories is a bank [..., U, I], and each row of the batch
-            holds the rows of the bank that its slots name.
+        values: v, [..., N, V], read in place of m by a C of [D, V]; None means m.
+        slots: integers, [..., N]. Then memories is a bank [..., U, I], values one [..., U, V], and
+            each row of the batch holds the rows of the bank that its slots name.
         padding_mask: bool, [..., N], True = ignore that slot. What it holds must still be finite.
+        lengths: integers, [...]: slot i may be read where i < length; in place of a padding mask.
         score_bias: b, [..., N], or with one more axis [..., K, N] for a bias of each hop; -inf
             makes a slot one to ignore.
         need_weights: also return p of every hop, [..., K, N].
         impl: a word; see the module.
 
     Returns:
-        q after the last hop, [..., D], or (q, p), in the dtype of the inputs. Where all slots are
+        q after the last hop, [..., D], or (q, p), in the dtype of the query. Where all slots are
         ignored, or N = 0, o and p are zero and so are their gradients, and no bias is added. With
         the softmax the gradient of a is zeros: it does not change p.
 
     Raises:
-        ValueError: for shapes, dtypes and devices that do not fit, and slots outside of the bank.
+        ValueError: for shapes, dtypes and devices that do not fit, slots outside of the bank, and
+            lengths outside of 0 to N.
 
     >>> table = Table(torch.eye(3))
     >>> query, weights = multi_hop(
@@ -223,34 +234,40 @@ def multi_hop(
     torch.Size([2, 3])
     """
     checks.check_word("multi_hop", "impl", impl, IMPLEMENTATIONS)
-    if not hops:
-        raise ValueError("multi_hop needs at least one hop; got none")
-    given = {
-        "query": query, "memories": memories, "score_bias": score_bias, "slots": slots,
-        "padding_mask": padding_mask,
-    }  # fmt: skip
-    precision = checks.check_alike("multi_hop", given, hops)
-    sizes = checks.multi_hop_sizes(query, memories, slots, given)
-    checks.check_weights(hops, query.shape[-1], memories.shape[-1], given)
-    biases = list(checks.bias_of_each_hop(score_bias, len(hops), sizes, given))
-    checks.check_over_slots("multi_hop", sizes, padding_mask, biases[0], given)
+    values = None if values is memories else values
+    memory = Memory(memories, values, slots, padding_mask, lengths, score_bias)
+    checked = checks.check_multi_hop(query, memory, hops)
+    return take_hops(query, memory, hops, checked, need_weights=need_weights, impl=impl)
+
+
+def take_hops(
+    query: Tensor,
+    memory: Memory,
+    hops: Sequence[Hop],
+    checked: Checked,
+    *,
+    need_weights: bool,
+    impl: str = "auto",
+) -> Tensor | tuple[Tensor, Tensor]:
+    """``multi_hop`` of what was checked."""
+    batch, num_slots, precision = checked
     if impl == "auto":
-        impl = cheaper_form(math.prod(sizes.batch), memories, hops, slots)
-    if not precision.as_given:
-        cast = OncePerTensor(lambda tensor: tensor.to(precision.computed))
-        query, memories = cast(query), cast(memories)
-        hops = [cast_hop(hop, cast) for hop in hops]
-        biases = [cast.optional(bias) for bias in biases]
-    readable = readable_in_each_hop(hops, sizes.num_slots, padding_mask, biases, query.device)
+        impl = cheaper_form(math.prod(batch), numbers(memory.keys), hops, memory.slots)
+    (query, keys, values, score_bias), hops = in_precision(precision, query, memory, hops)
+    biases = [score_bias]
+    if score_bias is not None and score_bias.dim() == len(batch) + 2:
+        biases = list(score_bias.unbind(-2))
+    ignored = ignored_slots(memory, num_slots)
+    readable = readable_in_each_hop(hops, num_slots, ignored, biases, query.device)
     with no_autocast(precision, query):
         result, attentions = FORMS[impl](
-            query, memories, hops,
-            slots=None if slots is None else slots.long(),
+            query, keys, values, hops,
+            slots=None if memory.slots is None else memory.slots.long(),
             readable=readable,
         )  # fmt: skip
     if not need_weights:
         return result.to(precision.result)
-    attention = torch.stack([weights.expand(*sizes.batch, -1) for weights in attentions], -2)
+    attention = torch.stack([weights.expand(*batch, -1) for weights in attentions], -2)
     return result.to(precision.result), attention.to(precision.result)
 
 
@@ -259,6 +276,20 @@ FORMS = {
     "project": plain.projected_multi_hop,
     "torch": plain.raw_multi_hop,
 }
+
+
+def in_precision(
+    precision: Precision, query: Tensor, memory: Memory, hops: Sequence[Hop]
+) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor | None], Sequence[Hop]]:
+    """Query, keys, values, score bias and hops in the dtype computed in; what was one stays one."""
+    keys, values, score_bias = memory.keys, memory.values, memory.score_bias
+    if precision.as_given and isinstance(keys, Tensor) and not isinstance(values, Quantized):
+        return (query, keys, keys if values is None else values, score_bias), hops
+    cast = OncePerTensor(lambda tensor: tensor.to(precision.computed))
+    k = converted(keys, precision.computed)
+    v = k if values is None else converted(values, precision.computed)
+    cast_hops = [cast_hop(hop, cast) for hop in hops]
+    return (cast(query), k, v, cast.optional(score_bias)), cast_hops
 
 
 def no_autocast(precision: Precision, tensor: Tensor) -> AbstractContextManager[object]:
@@ -276,6 +307,13 @@ def cast_hop(hop: Hop, cast: OncePerTensor) -> Hop:
         c=Table(cast(c), cast.optional(c_bias), cast.optional(c_temporal)),
         transform=cast.optional(hop.transform),
     )
+
+
+def ignored_slots(memory: Memory, num_slots: int) -> Tensor | None:
+    """The padding mask, or what is the same as the lengths; None where there is neither."""
+    if memory.lengths is None:
+        return memory.padding_mask
+    return reference.beyond(memory.lengths, num_slots)
 
 
 def readable_in_each_hop(

@@ -1,28 +1,31 @@
 """What the operations accept; for all else one line that says what was needed and what came.
 
 These run at every call, so they look at shapes, dtypes and devices only. The one look at values,
-that slots name rows which exist, is left out where values cannot be looked at: while a graph is
-compiled, exported or captured, and under ``vmap``.
+that slots name rows and lengths count slots which exist, is left out where values cannot be looked
+at: while a graph is compiled, exported or captured, and under ``vmap``.
+
+``common_case`` settles most calls by a handful of comparisons. What it leaves open goes through
+all checks one by one, and only they find words for it.
 """
 
-import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
 
+from memhop.ops.memory import Memory, Quantized, Stored, numbers
 from memhop.ops.weights import Hop, Table
 
-FLOATING = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+HALF = (torch.bfloat16, torch.float16)
+FLOATING = (torch.float32, torch.float64, *HALF)
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
-INDICES = ("slots", "padding_mask", "memory_padding_mask")  # what is not floating
+STORED = ("keys", "memories", "values")  # what may be stored in fewer bytes than the query
+INDICES = ("slots", "padding_mask", "memory_padding_mask", "lengths")  # what is not floating
+OPTIONAL = ("values", "score_bias", *INDICES)
 
-OPTIONAL = ("values", "score_bias", "slots", "padding_mask", "memory_padding_mask")
-
-Given = Mapping[str, Tensor | None]
+Given = Mapping[str, Stored | None]
 
 
 class Precision(NamedTuple):
@@ -33,11 +36,65 @@ class Precision(NamedTuple):
     as_given: bool
 
 
-class Sizes(NamedTuple):
-    """The sizes of one read: the leading axes of the result, and the slots of each of its rows."""
+OF_ONE_DTYPE = {
+    dtype: Precision(dtype, torch.float32 if dtype in HALF else dtype, dtype not in HALF)
+    for dtype in FLOATING
+}
+
+
+class Checked(NamedTuple):
+    """What the checks have found: the leading axes of the result, N, and the dtypes."""
 
     batch: tuple[int, ...]
     num_slots: int
+    precision: Precision
+
+
+def common_case(query: Tensor, memory: Memory, hops: Sequence[Hop]) -> Checked | None:
+    """What the checks find for one dtype, a memory for each row or for all, and perhaps a mask.
+
+    None says nothing: that something else is there to be checked, or that something is wrong.
+    """
+    keys, values, slots, mask, lengths, score_bias = memory
+    if not (values is None and slots is None and lengths is None and score_bias is None):
+        return None
+    if not (isinstance(query, Tensor) and isinstance(keys, Tensor)):
+        return None
+    dtype, device, shape, rows = query.dtype, query.device, query.shape, keys.shape
+    if dtype not in OF_ONE_DTYPE or keys.dtype != dtype or keys.device != device:
+        return None
+    if len(shape) < 1 or len(rows) < 2 or autocast_dtype(device.type) is not None:
+        return None
+    batch, leading = shape[:-1], rows[:-2]
+    if leading and leading != batch:
+        return None
+    if mask is not None:
+        over_slots = (*batch, rows[-2]) if leading or len(mask.shape) > 1 else rows[-2:-1]
+        if mask.dtype != torch.bool or mask.device != device or mask.shape != over_slots:
+            return None
+    if not all_alike(hops, dtype, device, (shape[-1], rows[-1])):
+        return None
+    return Checked(batch, rows[-2], OF_ONE_DTYPE[dtype])
+
+
+def all_alike(
+    hops: Sequence[Hop], dtype: torch.dtype, device: torch.device, sizes: tuple[int, int]
+) -> bool:
+    """Whether all weights have this dtype and device, and the sizes [D, I]."""
+    memory_dim = sizes[:1]
+    for a, c, transform, _, _ in hops:
+        for weight, bias, temporal in (a, c):
+            if weight.dtype != dtype or weight.device != device or weight.shape != sizes:
+                return False
+            if bias is not None and (
+                bias.dtype != dtype or bias.device != device or bias.shape != memory_dim
+            ):
+                return False
+            if temporal is not None:  # rarer, and left to the checks one by one
+                return False
+        if transform is not None:
+            return False
+    return True
 
 
 def refuse(caller: str, needed: str, given: Given) -> NoReturn:
@@ -53,6 +110,10 @@ def present(given: Given) -> Given:
 
 def describe(name: str, tensor: object) -> str:
     """A tensor's name, sizes, dtype and device, such as ``query [4, 16] float32 on cpu``."""
+    if isinstance(tensor, Quantized):
+        return (
+            f"{describe(f'{name} Quantized', tensor.data)} with {describe('scale', tensor.scale)}"
+        )
     if not isinstance(tensor, Tensor):
         return f"{name} of type {type(tensor).__name__}"
     dtype = str(tensor.dtype).removeprefix("torch.")
@@ -66,37 +127,130 @@ def check_word(caller: str, argument: str, word: str, words: Sequence[str]) -> N
         raise ValueError(f"{caller} needs {argument} to be one of {choices}; got {word!r}")
 
 
+def check_read(query: Tensor, memory: Memory) -> Checked:
+    """All that ``read`` needs."""
+    keys, values, slots, padding_mask, lengths, score_bias = memory
+    given = {
+        "query": query, "keys": keys, "values": values, "score_bias": score_bias, "slots": slots,
+        "padding_mask": padding_mask, "lengths": lengths,
+    }  # fmt: skip
+    precision = check_alike("read", given)
+    if query.dim() < 1 or numbers(keys).dim() < 2 or query.shape[-1] != numbers(keys).shape[-1]:
+        rows = "N" if slots is None else "U"
+        refuse("read", f"query [..., I] and keys [..., {rows}, I] with one I", given)
+    batch, num_slots = check_sizes("read", query, memory, given)
+    check_over_slots("read", (*batch, num_slots), memory, given)
+    return Checked(batch, num_slots, precision)
+
+
+def check_multi_hop(query: Tensor, memory: Memory, hops: Sequence[Hop]) -> Checked:
+    """All that ``multi_hop`` needs."""
+    if not hops:
+        raise ValueError("multi_hop needs at least one hop; got none")
+    checked = common_case(query, memory, hops)
+    if checked is not None:
+        return checked
+    memories, values, slots, padding_mask, lengths, score_bias = memory
+    given = {
+        "query": query, "memories": memories, "values": values, "score_bias": score_bias,
+        "slots": slots, "padding_mask": padding_mask, "lengths": lengths,
+    }  # fmt: skip
+    precision = check_alike("multi_hop", given, hops)
+    if query.dim() < 1 or numbers(memories).dim() < 2:
+        rows = "N" if slots is None else "U"
+        refuse("multi_hop", f"query [..., D] and memories [..., {rows}, I]", given)
+    batch, num_slots = check_sizes("multi_hop", query, memory, given)
+    check_weights(query, memory, hops, given)
+    if score_bias is not None and score_bias.dim() == len(batch) + 2:
+        if score_bias.shape[-2] != len(hops):
+            needed = f"score_bias [..., N] or [..., K, N] with K = {len(hops)} hops"
+            refuse("multi_hop", needed, given)
+        memory = memory._replace(score_bias=score_bias.select(-2, 0))
+    check_over_slots("multi_hop", (*batch, num_slots), memory, given)
+    return Checked(batch, num_slots, precision)
+
+
 def check_alike(caller: str, given: Given, hops: Sequence[Hop] = ()) -> Precision:
-    """All are tensors on one device; all but slots and mask have one floating dtype."""
+    """All are tensors on one device, in dtypes that go together."""
     given = present(given)
-    tensors = [tensor for tensor in given.values() if isinstance(tensor, Tensor)]
-    if len(tensors) < len(given):
-        refuse(caller, "tensors", given)
-    weights = [part for hop in hops for part in (*hop.a, *hop.c, hop.transform) if part is not None]
-    device = tensors[0].device
-    if any(tensor.device != device for tensor in (*tensors, *weights)):
+    for name, tensor in given.items():
+        if not isinstance(tensor, (Tensor, Quantized) if name in STORED else Tensor):
+            refuse(caller, "tensors", given)
+        if isinstance(tensor, Quantized):
+            check_quantized(caller, name, tensor, given)
+    tensors = {name: numbers(stored) for name, stored in given.items() if stored is not None}
+    weights = [weight for _, weight in named_weights(hops)]
+    device = next(iter(tensors.values())).device
+    if any(tensor.device != device for tensor in (*tensors.values(), *weights)):
         wrong = first_weight(hops, lambda weight: weight.device != device)
         refuse(caller, "all tensors on one device", {**given, **wrong})
-    came = {tensor.dtype for tensor in weights}
-    came.update(t.dtype for name, t in given.items() if t is not None and name not in INDICES)
+    return check_dtypes(caller, given, hops, device)
+
+
+def check_quantized(caller: str, name: str, stored: Quantized, given: Given) -> None:
+    """It is int8 with a float32 scale for each row, and asks for no gradient."""
+    data, scale = stored
+    if not (
+        isinstance(data, Tensor)
+        and isinstance(scale, Tensor)
+        and data.dtype == torch.int8
+        and scale.dtype == torch.float32
+        and scale.shape == data.shape[:-1]
+        and scale.device == data.device
+    ):
+        needed = f"{name} Quantized of int8 [..., N, I] with a float32 scale [..., N] beside it"
+        refuse(caller, needed, given)
+    if scale.requires_grad:
+        needed = f"{name} Quantized with a scale that requires no gradient (it is not given one)"
+        refuse(caller, needed, given)
+
+
+def check_dtypes(caller: str, given: Given, hops: Sequence[Hop], device: torch.device) -> Precision:
+    """The floating dtypes go together; a memory may be stored in fewer bytes than float32."""
+    own = {weight.dtype for _, weight in named_weights(hops)}
+    stored: set[torch.dtype] = set()
+    quantized = False
+    for name, tensor in given.items():
+        if isinstance(tensor, Quantized):
+            quantized = True
+        elif isinstance(tensor, Tensor) and name not in INDICES:
+            (stored if name in STORED else own).add(tensor.dtype)
+    came = own | stored
     if not came.issubset(FLOATING):
         wrong = first_weight(hops, lambda weight: weight.dtype not in FLOATING)
         refuse(caller, "float32, float64, bfloat16 or float16", {**given, **wrong})
+    if quantized and torch.float64 in came:
+        wrong = first_weight(hops, lambda weight: weight.dtype == torch.float64)
+        needed = "float32, bfloat16 or float16 beside what is Quantized (it is float32)"
+        refuse(caller, needed, {**given, **wrong})
     autocast = autocast_dtype(device.type)
     if autocast is not None and torch.float64 not in came:
         return Precision(autocast, torch.float32, as_given=False)
-    if len(came) > 1:
-        wrong = first_weight(hops, lambda weight: weight.dtype != tensors[0].dtype)
-        refuse(caller, "one dtype (several only under torch.autocast)", {**given, **wrong})
-    dtype = came.pop()
-    computed = torch.float64 if dtype == torch.float64 else torch.float32
-    return Precision(dtype, computed, as_given=dtype == computed and autocast is None)
+    may_be_stored = {torch.float32, *HALF} if own == {torch.float32} else own
+    if len(own) > 1 or not stored <= may_be_stored:
+        dtype = next(t.dtype for t in given.values() if isinstance(t, Tensor))  # of the query
+        wrong = first_weight(hops, lambda weight: weight.dtype != dtype)
+        needed = "one dtype, or float32 with memories in bfloat16 or float16"
+        refuse(caller, f"{needed} (other mixtures only under torch.autocast)", {**given, **wrong})
+    result, computed, as_given = OF_ONE_DTYPE[own.pop()]
+    return Precision(result, computed, as_given and not quantized and stored <= {computed})
 
 
 def first_weight(hops: Sequence[Hop], wrong: Callable[[Tensor], bool]) -> dict[str, Tensor]:
     """The first weight that is wrong, under its name; nothing where none is."""
-    named = named_weights(hops).items()
+    named = named_weights(hops)
     return next(({name: weight} for name, weight in named if wrong(weight)), {})
+
+
+def named_weights(hops: Sequence[Hop]) -> Iterator[tuple[str, Tensor]]:
+    """Every weight of every hop, under its name."""
+    for number, hop in enumerate(hops):
+        for side, table in (("a", hop.a), ("c", hop.c)):
+            for part, tensor in zip(Table._fields, table, strict=True):
+                if tensor is not None:
+                    yield f"hops[{number}].{side}.{part}", tensor
+        if hop.transform is not None:
+            yield f"hops[{number}].transform", hop.transform
 
 
 def autocast_dtype(device_type: str) -> torch.dtype | None:
@@ -106,42 +260,36 @@ def autocast_dtype(device_type: str) -> torch.dtype | None:
     return torch.get_autocast_dtype(device_type)
 
 
-def read_sizes(
-    query: Tensor, keys: Tensor, values: Tensor | None, slots: Tensor | None, given: Given
-) -> Sizes:
-    """The sizes of a read, whose shapes are checked."""
-    rows = "N" if slots is None else "U"
-    if query.dim() < 1 or keys.dim() < 2 or query.shape[-1] != keys.shape[-1]:
-        refuse("read", f"query [..., I] and keys [..., {rows}, I] with one I", given)
+def check_sizes(
+    caller: str, query: Tensor, memory: Memory, given: Given
+) -> tuple[tuple[int, ...], int]:
+    """The leading axes of the result and N, once values, slots and leading axes fit."""
+    keys, slots, lengths = numbers(memory.keys), memory.slots, memory.lengths
+    num_slots = num_rows = keys.shape[-2]
     leading = [query.shape[:-1], keys.shape[:-2]]
-    if values is not None:
-        if values.dim() < 2 or values.shape[-2] != keys.shape[-2]:
-            refuse("read", f"values [..., {rows}, V] with the {rows} of the keys", given)
+    if memory.values is not None:
+        values = numbers(memory.values)
+        if values.dim() < 2 or values.shape[-2] != num_rows:
+            rows, word = (
+                ("N" if slots is None else "U"),
+                ("keys" if "keys" in given else "memories"),
+            )
+            refuse(caller, f"values [..., {rows}, V] with the {rows} of the {word}", given)
         leading.append(values.shape[:-2])
-    return slot_sizes("read", leading, keys, slots, given)
-
-
-def multi_hop_sizes(query: Tensor, memories: Tensor, slots: Tensor | None, given: Given) -> Sizes:
-    """The sizes of several hops over one memory, whose shapes are checked."""
-    if query.dim() < 1 or memories.dim() < 2:
-        rows = "N" if slots is None else "U"
-        refuse("multi_hop", f"query [..., D] and memories [..., {rows}, I]", given)
-    return slot_sizes("multi_hop", [query.shape[:-1], memories.shape[:-2]], memories, slots, given)
-
-
-def slot_sizes(
-    caller: str, leading: list[torch.Size], bank: Tensor, slots: Tensor | None, given: Given
-) -> Sizes:
-    """The sizes of a read, once slots and leading axes are known to fit."""
-    num_slots = bank.shape[-2]
     if slots is not None:
         if slots.dim() < 1 or slots.dtype not in INTEGERS:
             refuse(caller, "slots [..., N] of integers", given)
-        check_range(caller, slots, bank.shape[-2], given)
+        check_range(caller, "slots", num_rows - 1, given)
         leading.append(slots.shape[:-1])
         num_slots = slots.shape[-1]
+    if lengths is not None:
+        if memory.padding_mask is not None:
+            refuse(caller, "padding_mask or lengths, not both", given)
+        if lengths.dtype not in INTEGERS:
+            refuse(caller, "lengths [...] of integers", given)
+        check_range(caller, "lengths", num_slots, given)
     try:
-        return Sizes(broadcast(leading), num_slots)
+        return broadcast(leading), num_slots
     except ValueError:
         refuse(caller, "leading axes that broadcast together", given)
 
@@ -161,44 +309,36 @@ def broadcast(shapes: Iterable[Sequence[int]]) -> tuple[int, ...]:
     return batch
 
 
-def check_range(caller: str, slots: Tensor, num_rows: int, given: Given) -> None:
-    """Every slot names a row of the bank, wherever the values can be looked at."""
-    if torch.compiler.is_compiling() or slots.numel() == 0:
+def check_range(caller: str, name: str, highest: int, given: Given) -> None:
+    """The integers under a name are from 0 to the highest, wherever values can be looked at."""
+    integers = given[name]
+    if not isinstance(integers, Tensor) or integers.numel() == 0:
         return
-    if slots.is_cuda and torch.cuda.is_current_stream_capturing():
+    if torch.compiler.is_compiling():
+        return
+    if integers.is_cuda and torch.cuda.is_current_stream_capturing():
         return
     try:
-        lowest, highest = (int(end) for end in slots.aminmax())
+        least, most = (int(end) for end in integers.aminmax())
     except RuntimeError:  # under vmap, and in a tensor without data, there is no value to look at
         return
-    if lowest < 0 or highest >= num_rows:
-        came = f"there are slots from {lowest} to {highest}"
-        refuse(caller, f"slots from 0 to {num_rows - 1} and {came}", given)
+    if least < 0 or most > highest:
+        came = f"there are {name} from {least} to {most}"
+        refuse(caller, f"{name} from 0 to {highest} and {came}", given)
 
 
-def bias_of_each_hop(
-    score_bias: Tensor | None, num_hops: int, sizes: Sizes, given: Given
-) -> tuple[Tensor | None, ...]:
-    """The score bias [..., K, N] as K biases; one that is for all hops stays one."""
-    if score_bias is None or score_bias.dim() != len(sizes.batch) + 2:
-        return (score_bias,)
-    if score_bias.shape[-2] != num_hops:
-        refuse("multi_hop", f"score_bias [..., N] or [..., K, N] with K = {num_hops} hops", given)
-    return score_bias.unbind(-2)
-
-
-def check_over_slots(
-    caller: str, sizes: Sizes, padding_mask: Tensor | None, score_bias: Tensor | None, given: Given
-) -> None:
-    """The padding mask is bool, and it and the score bias are laid out over the slots."""
+def check_over_slots(caller: str, shape: tuple[int, ...], memory: Memory, given: Given) -> None:
+    """Mask, lengths and score bias are laid out over the slots [..., N] of the batch."""
+    _, _, _, padding_mask, lengths, score_bias = memory
     if padding_mask is not None and padding_mask.dtype != torch.bool:
         refuse(caller, "a padding mask of bool (True = ignore that slot)", given)
-    shape = (*sizes.batch, sizes.num_slots)
+    if lengths is not None and not expands((*lengths.shape, shape[-1]), shape):
+        needed = f"lengths {list(shape[:-1])}, or ones that broadcast to it"
+        refuse(caller, needed, given)
     for name, tensor in (("padding_mask", padding_mask), ("score_bias", score_bias)):
         if tensor is not None and not expands(tensor.shape, shape):
-            refuse(
-                caller, f"{name} {list(shape)}, or one that broadcasts to it over the batch", given
-            )
+            needed = f"{name} {list(shape)}, or one that broadcasts to it over the batch"
+            refuse(caller, needed, given)
 
 
 def expands(shape: Sequence[int], target: Sequence[int]) -> bool:
@@ -209,96 +349,25 @@ def expands(shape: Sequence[int], target: Sequence[int]) -> bool:
     return all(x == y or x == 1 for x, y in zip(shape, ending, strict=True))
 
 
-def named_weights(hops: Sequence[Hop]) -> dict[str, Tensor]:
-    """Every weight of every hop under its name."""
-    weights = {}
-    for number, hop in enumerate(hops):
-        for side, table in (("a", hop.a), ("c", hop.c)):
-            for part, tensor in zip(table._fields, table, strict=True):
-                if tensor is not None:
-                    weights[f"hops[{number}].{side}.{part}"] = tensor
-        if hop.transform is not None:
-            weights[f"hops[{number}].transform"] = hop.transform
-    return weights
-
-
-def check_weights(hops: Sequence[Hop], memory_dim: int, input_dim: int, given: Given) -> None:
-    """Every weight of every hop fits the query and the memory."""
-    sizes: dict[str, tuple[str, tuple[int, ...]]] = {
-        "weight": ("[D, I]", (memory_dim, input_dim)),
-        "bias": ("[D]", (memory_dim,)),
-        "temporal": ("[T, D] with T at least 1", (memory_dim,)),
-        "transform": ("[D, D]", (memory_dim, memory_dim)),
-    }
-    for hop in hops:
-        for part, tensor in (
-            *zip(Table._fields, hop.a, strict=True),
-            *zip(Table._fields, hop.c, strict=True),
-            ("transform", hop.transform),
-        ):
-            if tensor is None:
-                continue
-            shape = (
-                tensor.shape[1:]
-                if part == "temporal" and tensor.shape[:1] != (0,)
-                else tensor.shape
-            )
-            if shape != sizes[part][1]:
-                named = first_weight(hops, partial(operator.is_, tensor))
-                dims = f"D = {memory_dim} from the query and I = {input_dim} from the memories"
-                needed = f"{next(iter(named))} {sizes[part][0]}, {dims}"
-                refuse("multi_hop", needed, {**given, **named})
-
-
-def check_layer_sizes(layer: str, **sizes: int | None) -> None:
-    """Every size is an integer of at least 1; None is a size not asked for."""
-    for name, size in sizes.items():
-        if size is not None and not is_a_size(size):
-            came = ", ".join(f"{name}={size!r}" for name, size in sizes.items())
-            raise ValueError(f"{layer} needs {name} to be an integer of at least 1; got {came}")
-
-
-def is_a_size(size: object) -> bool:
-    """Whether it is an integer of any type, but not bool, and at least 1."""
-    try:
-        return not isinstance(size, bool) and operator.index(size) >= 1  # type: ignore[arg-type]
-    except TypeError:
-        return False
-
-
-def check_layer_inputs(
-    layer: str,
-    query_dim: int,
-    query: Tensor,
-    memories: Tensor,
-    mask: Tensor | None,
-    weight: Tensor,
-    num_memories: int | None = None,
-) -> None:
-    """The inputs fit each other and the layer; ``weight`` [_, input_dim] is one of its own."""
-    given = {"query": query, "memories": memories, "memory_padding_mask": mask}
-    check_alike(layer, {**given, "weights": weight})
-    input_dim = weight.shape[1]
-    batched = query.dim() == 2
-    if (
-        query.dim() not in (1, 2)
-        or memories.dim() not in ((2, 3) if batched else (2,))
-        or query.shape[-1] != query_dim
-        or memories.shape[-1] != input_dim
-        or (memories.dim() == 3 and memories.shape[0] != query.shape[0])
-    ):
-        needed = (
-            f"query [B, {query_dim}] with memories [B, N, {input_dim}] or [N, {input_dim}], "
-            f"or query [{query_dim}] with memories [N, {input_dim}]"
-        )
-        refuse(layer, needed, given)
-    num_slots = memories.shape[-2]
-    if num_memories is not None and num_slots != num_memories:
-        refuse(layer, f"{num_memories} slots (num_memories), not {num_slots}", given)
-    if mask is not None:
-        shape = (*query.shape[:-1], num_slots)
-        shared = (num_slots,) if memories.dim() == 2 else shape
-        if mask.dtype != torch.bool or (mask.shape != shape and mask.shape != shared):
-            choices = f"{list(shape)}" + (f" or {list(shared)}" if shared != shape else "")
-            needed = f"memory_padding_mask {choices} of bool (True = ignore that slot)"
-            refuse(layer, needed, given)
+def check_weights(query: Tensor, memory: Memory, hops: Sequence[Hop], given: Given) -> None:
+    """Every weight of every hop fits the query, the memory and the values."""
+    memory_dim, input_dim = query.shape[-1], numbers(memory.keys).shape[-1]
+    value_dim = input_dim if memory.values is None else numbers(memory.values).shape[-1]
+    weights = {"a": ("I", "memories", input_dim), "c": ("I", "memories", input_dim)}
+    if memory.values is not None:
+        weights["c"] = ("V", "values", value_dim)
+    for name, weight in named_weights(hops):
+        side, part = name.split(".")[1], name.split(".")[-1]
+        shape = weight.shape
+        letter, origin, row_dim = weights.get(side, weights["a"])
+        sizes, needed = {
+            "weight": ((memory_dim, row_dim), f"[D, {letter}]"),
+            "bias": ((memory_dim,), "[D]"),
+            "temporal": ((memory_dim,), "[T, D] with T at least 1"),
+            "transform": ((memory_dim, memory_dim), "[D, D]"),
+        }[part]
+        if part == "temporal" and shape[:1] != (0,):
+            shape = shape[1:]
+        if shape != sizes:
+            dims = f"D = {memory_dim} from the query and {letter} = {row_dim} from the {origin}"
+            refuse("multi_hop", f"{name} {needed}, {dims}", {**given, name: weight})

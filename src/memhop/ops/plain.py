@@ -34,9 +34,8 @@ def read(
 ) -> tuple[Tensor, Tensor]:
     """The same as ``reference.read``; a bank is scored whole, or its rows are gathered."""
     if slots is not None and not scores_whole_bank(keys, slots):
-        rows = gather_rows(keys, slots)
-        values = rows if values is keys else gather_rows(values, slots)
-        keys, slots = rows, None
+        keys, values = gather_both(keys, values, slots)
+        slots = None
     scores = score(query, keys) if slots is None else score_bank(query, keys, slots)
     if readable.score_bias is not None:
         scores = scores + readable.score_bias
@@ -48,21 +47,21 @@ def read(
 
 def raw_multi_hop(
     query: Tensor,
-    memories: Tensor,
+    keys: Tensor,
+    values: Tensor,
     hops: Sequence[Hop],
     *,
     slots: Tensor | None,
     readable: Sequence[Readable],
 ) -> tuple[Tensor, list[Tensor]]:
     """The same as ``reference.multi_hop``, reading the raw memory in every hop."""
-    if slots is not None and not scores_whole_bank(memories, slots):
-        memories, slots = gather_rows(memories, slots), None  # once for all hops
+    if slots is not None and not scores_whole_bank(keys, slots):
+        keys, values = gather_both(keys, values, slots)  # once for all hops
+        slots = None
 
     def read_slots(query: Tensor, hop: Hop, may: Readable) -> tuple[Tensor, Tensor]:
         key = query @ hop.a.weight
-        summary, weights = read(
-            key, memories, memories, slots=slots, readable=may, softmax=hop.softmax
-        )
+        summary, weights = read(key, keys, values, slots=slots, readable=may, softmax=hop.softmax)
         return functional.linear(summary, hop.c.weight), weights
 
     return one_after_the_other(query, hops, readable, read_slots)
@@ -70,18 +69,21 @@ def raw_multi_hop(
 
 def projected_multi_hop(
     query: Tensor,
-    memories: Tensor,
+    keys: Tensor,
+    values: Tensor,
     hops: Sequence[Hop],
     *,
     slots: Tensor | None,
     readable: Sequence[Readable],
 ) -> tuple[Tensor, list[Tensor]]:
     """The same as ``reference.multi_hop``; a weight that hops share projects the memory once."""
-    projected = OncePerTensor(lambda weight: functional.linear(memories, weight))
+    by_a = OncePerTensor(lambda weight: functional.linear(keys, weight))
+    by_c = OncePerTensor(lambda weight: functional.linear(values, weight))
+    by_c = by_a if values is keys else by_c
 
     def read_slots(query: Tensor, hop: Hop, may: Readable) -> tuple[Tensor, Tensor]:
-        keys, values = projected(hop.a.weight), projected(hop.c.weight)
-        return read(query, keys, values, slots=slots, readable=may, softmax=hop.softmax)
+        a, c = by_a(hop.a.weight), by_c(hop.c.weight)
+        return read(query, a, c, slots=slots, readable=may, softmax=hop.softmax)
 
     return one_after_the_other(query, hops, readable, read_slots)
 
@@ -161,6 +163,12 @@ def weights_on_bank(weights: Tensor, bank: Tensor, slots: Tensor) -> Tensor:
     """The weights [..., N] of slots summed onto the rows of the bank that they name: [..., U]."""
     nothing = weights.new_zeros(*weights.shape[:-1], bank.shape[-2])
     return nothing.scatter_add(-1, slots.expand(weights.shape), weights)
+
+
+def gather_both(keys: Tensor, values: Tensor, slots: Tensor) -> tuple[Tensor, Tensor]:
+    """The rows of both banks that slots name; one gather where both are one."""
+    rows = gather_rows(keys, slots)
+    return rows, rows if values is keys else gather_rows(values, slots)
 
 
 def gather_rows(bank: Tensor, slots: Tensor) -> Tensor:

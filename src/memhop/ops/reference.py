@@ -52,19 +52,23 @@ def read(
 
 def multi_hop(
     query: Tensor,
-    memories: Tensor,
+    keys: Tensor,
+    values: Tensor,
     hops: Sequence[Hop],
     *,
     slots: Tensor | None,
     readable: Sequence[Readable],
 ) -> tuple[Tensor, list[Tensor]]:
-    """p_i = softmax_i(q . A m_i), q <- q + sum_i p_i C m_i, hop by hop; returns (q, [p, ...])."""
+    """p_i = softmax_i(q . A m_i), q <- q + sum_i p_i C m_i, hop by hop; returns (q, [p, ...]).
+
+    C embeds the values, which are other rows than the keys m_i where the caller has them apart.
+    """
     if slots is not None:
-        memories = rows_of(memories, slots)
+        keys, values = rows_of(keys, slots), rows_of(values, slots)
     attentions = []
     for hop, may in zip(hops, readable, strict=True):
-        keys, values = embed(memories, hop.a, may.ages), embed(memories, hop.c, may.ages)
-        read_out, weights = read(query, keys, values, slots=None, readable=may, softmax=hop.softmax)
+        a, c = embed(keys, hop.a, may.ages), embed(values, hop.c, may.ages)
+        read_out, weights = read(query, a, c, slots=None, readable=may, softmax=hop.softmax)
         query = update(query, read_out, hop)
         attentions.append(weights)
     return query, attentions
@@ -91,6 +95,11 @@ def rows_of(bank: Tensor, slots: Tensor) -> Tensor:
     bank = bank.reshape((1,) * missing + bank.shape)
     slots = slots.reshape((1,) * -missing + slots.shape)
     return torch.take_along_dim(bank, slots.unsqueeze(-1), dim=-2)
+
+
+def beyond(lengths: Tensor, num_slots: int) -> Tensor:
+    """The padding mask [..., N] that is the same as lengths [...]."""
+    return torch.arange(num_slots, device=lengths.device) >= lengths.unsqueeze(-1)
 
 
 def readable_slots(padding_mask: Tensor | None, score_bias: Tensor | None) -> Readable:

@@ -1,0 +1,63 @@
+"""The weights of one embedding of the memory, as a module: A or C of a hop."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from memhop import ops
+
+
+class EmbeddingTable(nn.Module):
+    """The weights of one embedding of the memory, A or C: those of a ``torch.nn.Linear`` from
+    input_dim to memory_dim and, where asked for, a row to add for each age of a slot.
+    """
+
+    bias: nn.Parameter | None
+    temporal: nn.Parameter | None
+
+    def __init__(
+        self,
+        input_dim: int,
+        memory_dim: int,
+        bias: bool,
+        temporal_slots: int | None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+
+        def parameter(*shape: int) -> nn.Parameter:
+            return nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+
+        self.weight = parameter(memory_dim, input_dim)
+        self.bias = parameter(memory_dim) if bias else None
+        self.temporal = None if temporal_slots is None else parameter(temporal_slots, memory_dim)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Weight and bias as in ``torch.nn.Linear``, temporal from N(0, 0.1) as in the paper."""
+        bound = 1 / math.sqrt(self.weight.shape[1])
+        nn.init.uniform_(self.weight, -bound, bound)
+        if self.bias is not None:
+            nn.init.uniform_(self.bias, -bound, bound)
+        if self.temporal is not None:
+            nn.init.normal_(self.temporal, std=0.1)
+
+    def forward(self, memories: Tensor) -> Tensor:
+        """A m_i + a for every slot, [..., memory_dim]; temporal rows are added by the hop."""
+        return nn.functional.linear(memories, self.weight, self.bias)
+
+    def extra_repr(self) -> str:
+        memory_dim, input_dim = self.weight.shape
+        temporal_slots = None if self.temporal is None else self.temporal.shape[0]
+        has_bias = self.bias is not None
+        return f"{input_dim}, {memory_dim}, bias={has_bias}, temporal_slots={temporal_slots}"
+
+
+def table_of(module: nn.Module) -> ops.Table:
+    """The weights of an ``EmbeddingTable`` in the form that ``ops.multi_hop`` takes."""
+    if not isinstance(module, EmbeddingTable):
+        came = type(module).__name__
+        raise ValueError(f"a hop needs an EmbeddingTable, whose weights it reads; got {came}")
+    return ops.Table(module.weight, module.bias, module.temporal)
