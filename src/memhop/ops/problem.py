@@ -36,7 +36,11 @@ from torch import Tensor
 
 
 class Step(NamedTuple):
-    """One hop; its weights are places in ``Problem.weights``, -1 for one that it has not."""
+    """One hop; its weights are places in ``Problem.weights``, -1 for one that it has not.
+
+    Without ``carry`` it is one read alone, no hop: r is the result, V may differ from D, nothing
+    is added to q, and the gradient that comes in is w itself.
+    """
 
     a: int = -1
     a_bias: int = -1
@@ -47,6 +51,7 @@ class Step(NamedTuple):
     transform: int = -1
     relu: int = 0
     softmax: int = 1
+    carry: int = 1
 
 
 class Problem(NamedTuple):
