@@ -55,9 +55,16 @@ class EmbeddingTable(nn.Module):
         return f"{input_dim}, {memory_dim}, bias={has_bias}, temporal_slots={temporal_slots}"
 
 
-def table_of(module: nn.Module) -> ops.Table:
+def table_of(module: nn.Module | None) -> ops.Table:
     """The weights of an ``EmbeddingTable`` in the form that ``ops.multi_hop`` takes."""
     if not isinstance(module, EmbeddingTable):
         came = type(module).__name__
         raise ValueError(f"a hop needs an EmbeddingTable, whose weights it reads; got {came}")
-    return ops.Table(module.weight, module.bias, module.temporal)
+    # A module searches for each weight by name; of a small call that takes longer than the sums.
+    # What is no parameter of its own, a parametrized weight or None, is an attribute all the same.
+    held = module._parameters
+    return ops.Table(
+        held["weight"] if "weight" in held else module.weight,  # type: ignore[arg-type]
+        held["bias"] if "bias" in held else module.bias,
+        held["temporal"] if "temporal" in held else module.temporal,
+    )

@@ -22,7 +22,7 @@ call, a float32 copy.
 
 from functools import partial
 from itertools import pairwise
-from typing import Literal, Self, TypedDict, Unpack, get_args
+from typing import Any, Literal, Self, TypedDict, Unpack, get_args
 
 import torch
 from torch import Tensor, nn
@@ -191,15 +191,20 @@ class MultiHop(nn.Module):
 
     def as_hops(self) -> list[ops.Hop]:
         """The weights and options in the form that ``ops.multi_hop`` takes."""
+        transform = None
         if self.tying == "adjacent":
             pairs = list(pairwise(table_of(module) for module in self.tables))
         elif self.tying == "layerwise":
             pairs = [(table_of(self.embed_a), table_of(self.embed_c))] * self.num_hops
+            transform = self.transform.weight
         else:
-            each = [getattr(self, str(k)) for k in range(self.num_hops)]
-            pairs = [(table_of(hop["embed_a"]), table_of(hop["embed_c"])) for hop in each]
-        transform = self.transform.weight if self.tying == "layerwise" else None
-        return [ops.Hop(a, c, transform, self.relu, self.softmax) for a, c in pairs]
+            pairs = []
+            for k in range(self.num_hops):
+                hop: Any = self._modules[str(k)]
+                tables = hop._modules
+                pairs.append((table_of(tables["embed_a"]), table_of(tables["embed_c"])))
+        relu, softmax = self.relu, self.softmax
+        return [ops.Hop(a, c, transform, relu, softmax) for a, c in pairs]
 
     def forward(
         self,

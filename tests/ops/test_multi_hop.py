@@ -56,9 +56,7 @@ def in_its_own_dtype(case: oracle.Case) -> Tensor:
     batch = np.broadcast_shapes(*leads, *([] if slots is None else [slots.shape[:-1]]))
     bias = options.get("score_bias")
     biases = [bias] if bias is None or bias.dim() < len(batch) + 2 else list(bias.unbind(-2))
-    readable = readable_in_each_hop(
-        case.hops, num_slots, options.get("padding_mask"), biases, case.query.device
-    )
+    readable = readable_in_each_hop(case.hops, num_slots, options.get("padding_mask"), biases)
     slots = None if slots is None else slots.long()
     return reference.multi_hop(
         case.query, case.memories, case.memories, case.hops, slots=slots, readable=readable

@@ -257,18 +257,18 @@ def take_hops(
     biases = [score_bias]
     if score_bias is not None and score_bias.dim() == len(batch) + 2:
         biases = list(score_bias.unbind(-2))
-    ignored = ignored_slots(memory, num_slots)
-    readable = readable_in_each_hop(hops, num_slots, ignored, biases, query.device)
+    readable = readable_in_each_hop(hops, num_slots, ignored_slots(memory, num_slots), biases)
     with no_autocast(precision, query):
         result, attentions = FORMS[impl](
             query, keys, values, hops,
             slots=None if memory.slots is None else memory.slots.long(),
             readable=readable,
         )  # fmt: skip
+    result = result if precision.as_given else result.to(precision.result)
     if not need_weights:
-        return result.to(precision.result)
+        return result
     attention = torch.stack([weights.expand(*batch, -1) for weights in attentions], -2)
-    return result.to(precision.result), attention.to(precision.result)
+    return result, attention.to(precision.result)
 
 
 FORMS = {
@@ -317,18 +317,15 @@ def ignored_slots(memory: Memory, num_slots: int) -> Tensor | None:
 
 
 def readable_in_each_hop(
-    hops: Sequence[Hop],
-    num_slots: int,
-    padding_mask: Tensor | None,
-    biases: Sequence[Tensor | None],
-    device: torch.device,
+    hops: Sequence[Hop], num_slots: int, ignored: Tensor | None, biases: Sequence[Tensor | None]
 ) -> list[Readable]:
     """What each hop may read, worked out once where it is the same for all of them."""
-    aged = any(table.temporal is not None for hop in hops for table in (hop.a, hop.c))
+    aged = any(hop.a.temporal is not None or hop.c.temporal is not None for hop in hops)
     readable = []
     for bias in biases:
-        may = reference.readable_slots(padding_mask, bias)
+        may = reference.readable_slots(ignored, bias)
         if aged:
-            may = may._replace(ages=reference.slot_ages(num_slots, may.ignored, device))
+            ages = reference.slot_ages(num_slots, may.ignored, hops[0].a.weight.device)
+            may = may._replace(ages=ages)
         readable.append(may)
     return readable if len(biases) == len(hops) else readable * len(hops)

@@ -55,6 +55,8 @@ def raw_multi_hop(
     readable: Sequence[Readable],
 ) -> tuple[Tensor, list[Tensor]]:
     """The same as ``reference.multi_hop``, reading the raw memory in every hop."""
+    if slots is None and values is keys and everything_is_read(keys, hops, readable):
+        return read_everything(query, keys, hops)
     if slots is not None and not scores_whole_bank(keys, slots):
         keys, values = gather_both(keys, values, slots)  # once for all hops
         slots = None
@@ -65,6 +67,30 @@ def raw_multi_hop(
         return functional.linear(summary, hop.c.weight), weights
 
     return one_after_the_other(query, hops, readable, read_slots)
+
+
+def everything_is_read(keys: Tensor, hops: Sequence[Hop], readable: Sequence[Readable]) -> bool:
+    """Whether the weights of each hop are a softmax over all slots, so that they sum to 1."""
+    for hop, (ignored, score_bias, ages) in zip(hops, readable, strict=True):
+        if not (hop.softmax and ignored is None and score_bias is None and ages is None):
+            return False
+    # An exported graph keeps the number of slots open, to none as well.
+    return not torch.compiler.is_exporting() and keys.shape[-2] > 0
+
+
+def read_everything(
+    query: Tensor, memories: Tensor, hops: Sequence[Hop]
+) -> tuple[Tensor, list[Tensor]]:
+    """``raw_multi_hop`` in few operations: of a small call they take longer than what they do."""
+    if memories.dim() == 3 and query.shape[:-1] == (1,) == memories.shape[:-2]:
+        memories = memories.squeeze(0)
+    attentions = []
+    for hop in hops:
+        weights = torch.softmax(score(query @ hop.a.weight, memories), -1)
+        summary = combine(weights, memories)
+        query = update(query, functional.linear(summary, hop.c.weight, read_bias(hop)), hop)
+        attentions.append(weights)
+    return query, attentions
 
 
 def projected_multi_hop(
@@ -119,11 +145,7 @@ def score_bias_of(query: Tensor, hop: Hop, may: Readable) -> Tensor | None:
 
 def add_biases(read_out: Tensor, weights: Tensor, hop: Hop, ages: Tensor | None) -> Tensor:
     """What a read adds beside the slots' contents; nothing where no slot is readable."""
-    bias = hop.c.bias
-    if hop.a.bias is not None and hop.softmax and torch.is_grad_enabled():
-        # a has dropped out of the result: its gradient is zeros, not None.
-        zero = 0.0 * hop.a.bias
-        bias = zero if bias is None else bias + zero
+    bias = read_bias(hop)
     if bias is not None:
         read_out = torch.addcmul(read_out, weights.sum(-1, keepdim=True), bias)
     if hop.c.temporal is not None and ages is not None:
@@ -133,10 +155,18 @@ def add_biases(read_out: Tensor, weights: Tensor, hop: Hop, ages: Tensor | None)
     return read_out
 
 
+def read_bias(hop: Hop) -> Tensor | None:
+    """c; and where a has dropped out of the result, its gradient is zeros and not None."""
+    a, c = hop.a.bias, hop.c.bias
+    if a is None or not hop.softmax or not torch.is_grad_enabled():
+        return c
+    return 0.0 * a if c is None else torch.add(c, a, alpha=0.0)
+
+
 def score(query: Tensor, keys: Tensor) -> Tensor:
     """q . k_i: query [..., I], keys [..., N, I] -> [..., N]."""
     if keys.dim() == 2:
-        return query @ keys.mT
+        return functional.linear(query, keys)
     if keys.dim() == 3 and query.shape[:-1] == keys.shape[:-2]:
         return torch.bmm(query.unsqueeze(1), keys.mT).squeeze(1)
     # einsum makes one matrix product of the queries that share keys, and copies no keys.
