@@ -167,3 +167,14 @@ def _exponential_of(x):  # type: ignore[no-untyped-def]
     if x == types.float32:
         return lambda x: _exponential32(x)
     return lambda x: np.exp(x)
+
+
+def bytes_of(number):  # type: ignore[no-untyped-def]
+    """How many bytes a number of this dtype takes; compiled code calls it."""
+    raise NotImplementedError("for compiled code")
+
+
+@overload(bytes_of)
+def _bytes_of(number):  # type: ignore[no-untyped-def]
+    size = number.bitwidth // 8
+    return lambda number: size

@@ -21,22 +21,93 @@ from torch import Tensor
 
 from memhop.ops import threads
 from memhop.ops.compiled import AS_COMPUTED, BFLOAT16, FLOAT16, INT8
-from memhop.ops.fused_cpu_backward import (
-    Sought,
-    SoughtParts,
-    Target,
-    order_by_place,
-    write_bank,
-)
 from memhop.ops.fused_cpu_backward import backward as compiled_backward
-from memhop.ops.fused_cpu_forward import ATTEND, BEGIN, FINISH, SETTLE, Found, Parts, Plan
+from memhop.ops.fused_cpu_backward import order_by_place, write_bank
+from memhop.ops.fused_cpu_forward import ATTEND, BEGIN, FINISH, SETTLE
 from memhop.ops.fused_cpu_forward import forward as compiled_forward
-from memhop.ops.fused_cpu_rows import Given, Rows
+from memhop.ops.fused_cpu_rows import TARGET, WORK, Block, Plan, bytes_of_block
 from memhop.ops.problem import Gradients, Problem, Trace, Wanted
 
 SERIAL = 1_000_000  # numbers read; for fewer, waking a thread costs more than its help
 
 KINDS = {torch.bfloat16: BFLOAT16, torch.float16: FLOAT16, torch.int8: INT8}
+
+
+class Call:
+    """One call of compiled code: the record that it works on, and room for each thread.
+
+    The record holds addresses; what they point to is kept here until the call is over.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.work = np.zeros(1, WORK)
+        self.like = ZEROS[problem.query.dtype]
+        self._kept: list[Any] = []
+        self.set(
+            rows=problem.query.shape[0], hops=len(problem.steps), num_slots=problem.num_slots,
+            memory_dim=problem.query.shape[1], num_ages=problem.num_ages,
+            parts=number_of_parts(problem), apart=problem.values is not None,
+        )  # fmt: skip
+        is_bank = problem.slots is not None
+        values, value_scale = values_of(problem)
+        self.work["keys"] = rows_of(problem.keys, problem.key_scale, is_bank)
+        self.work["values"] = rows_of(values, value_scale, is_bank)
+        self._set_per_slot()
+        weights = problem.weights
+        self.point(
+            query=problem.query,
+            steps=np.array(problem.steps, dtype=np.int64),
+            weights=np.array([weight.data_ptr() for weight in weights], dtype=np.int64),
+            weight_rows=np.array([weight.shape[0] for weight in weights], dtype=np.int64),
+        )
+
+    def _set_per_slot(self) -> None:
+        slots, ignored, bias = self.problem.slots, self.problem.ignored, self.problem.score_bias
+        if slots is not None:
+            size = slots.element_size()
+            self.set(slots=slots.data_ptr(), slots_of_row=slots.stride(0) * size, slot_bytes=size)
+        if ignored is not None:
+            self.set(ignored=ignored.data_ptr(), ignored_of_row=ignored.stride(0))
+        if bias is not None:
+            size = bias.element_size()
+            of_hop = bias.stride(1) * size if bias.shape[1] > 1 else 0
+            self.set(bias=bias.data_ptr(), bias_of_row=bias.stride(0) * size, bias_of_hop=of_hop)
+        self.point(lengths=self.problem.lengths)
+
+    def set(self, **numbers: int) -> None:
+        """Put numbers into the record."""
+        for name, number in numbers.items():
+            self.work[name] = number
+
+    def point(self, **arrays: Tensor | np.ndarray[Any, Any] | None) -> None:
+        """Put the addresses of contiguous arrays into the record, 0 for None, and keep them."""
+        for name, array in arrays.items():
+            if isinstance(array, Tensor):
+                array = array.contiguous()
+                self.work[name] = array.data_ptr()
+            elif array is not None:
+                self.work[name] = array.ctypes.data
+            self._kept.append(array)
+
+    def add_parts(self, columns: int) -> None:
+        """Room for what the parts of rows find, with sums of so many columns."""
+        shape = int(self.work["parts"][0]), int(self.work["rows"][0])
+        self.point(
+            part_tops=np.empty(shape), part_totals=np.empty(shape),
+            part_sums=np.empty((*shape, columns)), part_aged=np.empty((*shape, self.problem.num_ages)),
+        )  # fmt: skip
+
+    def block(self) -> Block:
+        """Room for a thread to work in."""
+        columns = max(self.problem.keys.shape[-1], values_of(self.problem)[0].shape[-1])
+        sizes = [weight.shape[0] for weight in self.problem.weights]
+        widened = self.problem.keys.element_size() < 4
+        sizes_of_parts = bytes_of_block(columns, max(sizes, default=0), widened)
+        room = np.empty(sum(sizes_of_parts), dtype=np.uint8)
+        self._kept.append(room)
+        places = np.cumsum((room.ctypes.data, *sizes_of_parts[:-1]))
+        return Block(*map(int, places))
 
 
 def forward(problem: Problem, keep_weights: bool) -> Trace:
@@ -54,13 +125,24 @@ def forward(problem: Problem, keep_weights: bool) -> Trace:
         aged=query.new_empty(rows, hops, ages) if ages else None,
         weights=query.new_empty(rows, hops, problem.num_slots) if keep_weights else None,
     )
-    if rows == 0:
-        return trace
-    given, found = as_given(problem), Found(*(as_array(tensor, query) for tensor in trace))
-    room = number_of_parts(problem), rows
-    parts = Parts(np.empty(room), np.empty(room), np.empty((*room, width)), np.empty((*room, ages)))
-    run(problem, range(hops), partial(compiled_forward, given, found, parts))
+    if rows:
+        call = Call(problem)
+        point_to_trace(call, trace)
+        call.add_parts(width)
+
+        def work(plan: Plan) -> None:
+            compiled_forward(call.work, plan, call.block(), call.like)
+
+        run(problem, range(hops), work, settle=keep_weights)
     return trace
+
+
+def point_to_trace(call: Call, trace: Trace) -> None:
+    """Put a trace into the record of a call."""
+    call.point(
+        queries=trace.queries, keyed=trace.keyed, read=trace.read, mass=trace.mass,
+        tops=trace.tops, totals=trace.totals, aged=trace.aged, kept=trace.weights,
+    )  # fmt: skip
 
 
 def backward(
@@ -71,53 +153,46 @@ def backward(
     wanted: Wanted,
 ) -> Gradients:
     """See ``problem``; the trace must hold the weights."""
-    query, ages = problem.query, problem.num_ages
-    rows, hops = query.shape[0], len(problem.steps)
+    query, ages, rows, hops = (
+        problem.query, problem.num_ages, problem.query.shape[0], len(problem.steps),
+    )  # fmt: skip
     values, _ = values_of(problem)
-    carried = problem.steps[0].carry
+    carried, apart = problem.steps[0].carry, problem.values is not None
     gradients = Gradients(
-        by_query=by_result.clone() if carried else torch.zeros_like(query),
-        by_read_out=torch.empty_like(trace.queries[:, 1:]),
+        by_query=by_result.clone(memory_format=torch.contiguous_format)
+        if carried
+        else torch.zeros_like(query),
+        by_read_out=torch.empty_like(trace.queries[:, 1:], memory_format=torch.contiguous_format),
         by_keyed=torch.empty_like(trace.keyed),
         by_mass=torch.empty_like(trace.mass),
         by_aged=query.new_empty(rows, hops, ages) if ages else None,
         by_scores=query.new_empty(rows, hops, problem.num_slots) if any(wanted) else None,
-        by_keys=new_rows(problem.keys) if wanted.keys else None,
-        by_values=new_rows(values) if wanted.values and problem.values is not None else None,
+        by_keys=new_rows(problem.keys, rows) if wanted.keys else None,
+        by_values=new_rows(values, rows) if wanted.values and apart else None,
     )
-    by_read = torch.empty_like(trace.read)
+    if rows == 0:
+        return gradients
+    call, by_read = Call(problem), torch.empty_like(trace.read)
     if not carried:
         by_read[:, 0] = by_result
-    if rows == 0:
-        return zeroed_rows(gradients)
-    given, found = as_given(problem), Found(*(as_array(tensor, query) for tensor in trace))
-    sought = Sought(
-        gradients.by_query.numpy(), gradients.by_read_out.numpy(), by_read.numpy(),
-        gradients.by_keyed.numpy(), gradients.by_mass.numpy(),
-        as_array(gradients.by_aged, query), as_array(gradients.by_scores, query),
-        as_array(by_weights, query), np.empty((rows, hops)),
+    point_to_trace(call, trace)
+    call.point(
+        by_query=gradients.by_query, by_read_out=gradients.by_read_out, by_read=by_read,
+        by_keyed=gradients.by_keyed, by_mass=gradients.by_mass, by_aged=gradients.by_aged,
+        by_scores=gradients.by_scores, by_weights=by_weights, means=np.empty((rows, hops)),
     )  # fmt: skip
-    room = number_of_parts(problem), rows
-    parts = SoughtParts(
-        np.empty(room), np.empty((*room, problem.keys.shape[-1])), np.empty((*room, ages))
-    )
+    call.add_parts(problem.keys.shape[-1])
     targets = targets_of(problem, gradients)
-    own = targets if problem.slots is None else (NO_TARGET, NO_TARGET)
-    work = partial(compiled_backward, given, found, sought, parts)
-    run(
-        problem,
-        range(hops - 1, -1, -1),
-        lambda plan: work(plan, own),
-        bool(own[0].address or own[1].address),
-    )
-    if problem.slots is not None:
-        for target, bank in zip(targets, (problem.keys, values), strict=True):
-            if target.address:
-                write_gradient_of_bank(given, found, sought, target, bank.shape[0], rows)
+    is_bank = problem.slots is not None
+    own = np.empty(0, TARGET) if is_bank else targets
+
+    def work(plan: Plan) -> None:
+        compiled_backward(call.work, own, plan, call.block(), call.like)
+
+    run(problem, range(hops - 1, -1, -1), work, settle=len(own) > 0)
+    for target in targets if is_bank else ():
+        write_gradient_of_bank(call, target, problem.keys.shape[0])
     return gradients
-
-
-NO_TARGET = Target(0, 0, 0, 0, 0)
 
 
 def values_of(problem: Problem) -> tuple[Tensor, Tensor | None]:
@@ -127,49 +202,38 @@ def values_of(problem: Problem) -> tuple[Tensor, Tensor | None]:
     return problem.values, problem.value_scale
 
 
-def new_rows(rows: Tensor) -> Tensor:
-    """Room for the gradient of rows."""
-    return torch.empty(rows.shape, dtype=rows.dtype)
+def new_rows(rows: Tensor, readers: int) -> Tensor:
+    """Room for the gradient of rows; zero where nobody reads them."""
+    return (torch.empty if readers else torch.zeros)(rows.shape, dtype=rows.dtype)
 
 
-def zeroed_rows(gradients: Gradients) -> Gradients:
-    """The gradients where no row read anything."""
-    for tensor in (gradients.by_keys, gradients.by_values):
-        if tensor is not None:
-            tensor.zero_()
-    return gradients
+def targets_of(problem: Problem, gradients: Gradients) -> np.ndarray[Any, np.dtype[np.void]]:
+    """Where the gradients of keys and values go; one serves both where they are one."""
+    one = problem.values is None
+    found = []
+    for rows, of_keys, of_values in (
+        (gradients.by_keys, True, one),
+        (gradients.by_values, False, True),
+    ):
+        if rows is not None and rows.numel():
+            kind = KINDS.get(rows.dtype, AS_COMPUTED)
+            found.append((rows.data_ptr(), kind, rows.shape[-1], of_keys, of_values))
+    return np.array(found, TARGET)
 
 
-def targets_of(problem: Problem, gradients: Gradients) -> tuple[Target, Target]:
-    """Where the gradients of keys and values go; the first one serves both where they are one."""
-    apart = problem.values is not None
-    return (
-        target_of(gradients.by_keys, of_keys=True, of_values=not apart),
-        target_of(gradients.by_values, of_keys=False, of_values=True),
-    )
-
-
-def target_of(rows: Tensor | None, of_keys: bool, of_values: bool) -> Target:
-    """The place of one gradient."""
-    if rows is None or rows.numel() == 0:
-        return NO_TARGET
-    kind = KINDS.get(rows.dtype, AS_COMPUTED)
-    return Target(rows.data_ptr(), kind, rows.shape[-1], int(of_keys), int(of_values))
-
-
-def write_gradient_of_bank(
-    given: Given, found: Found, sought: Sought, target: Target, bank_rows: int, rows: int
-) -> None:
+def write_gradient_of_bank(call: Call, target: Any, bank_rows: int) -> None:
     """Each thread sums up a range of the bank's rows, in the order of the slots that name them."""
     starts = np.zeros(bank_rows + 1, dtype=np.int64)
-    order = np.empty(rows * given.num_slots, dtype=np.int64)
-    order_by_place(given, rows, starts, order)
-    work = partial(write_bank, given, found, sought, target, starts, order)
-    ranges = threads.ranges(bank_rows, threads.count())
-    threads.run([partial(work, first, last) for first, last in ranges])
+    order = np.empty(call.problem.query.shape[0] * call.problem.num_slots, dtype=np.int64)
+    order_by_place(call.work, starts, order)
+    targets = np.array([target], TARGET)
+    threads.run([
+        partial(write_bank, call.work, targets, starts, order, first, last, call.like)
+        for first, last in threads.ranges(bank_rows, threads.count())
+    ])  # fmt: skip
 
 
-def run(problem: Problem, hops: range, work: Callable[[Plan], object], settle: bool = True) -> None:
+def run(problem: Problem, hops: range, work: Callable[[Plan], object], settle: bool) -> None:
     """Have the threads do all hops of their rows, or all rows' hops of their slots."""
     rows, num_slots, count = problem.query.shape[0], problem.num_slots, len(hops)
     settling = SETTLE if settle else 0
@@ -212,48 +276,10 @@ def number_of_parts(problem: Problem) -> int:
     return len(threads.ranges(problem.num_slots, threads.count())) if is_split(problem) else 1
 
 
-def as_array(tensor: Tensor | None, like: Tensor) -> Any:
-    """A tensor as an array; an empty one [0, 0, 0] for None."""
-    if tensor is None:
-        return EMPTY[like.dtype]
-    return tensor.contiguous().numpy()
+ZEROS = {torch.float32: np.float32(0), torch.float64: np.float64(0)}
 
 
-EMPTY = {
-    dtype: torch.empty(0, 0, 0, dtype=dtype).numpy() for dtype in (torch.float32, torch.float64)
-}
-NO_LENGTHS = np.empty(0, dtype=np.int64)
-
-
-def as_given(problem: Problem) -> Given:
-    """A problem as compiled code takes it."""
-    slots, ignored, bias = problem.slots, problem.ignored, problem.score_bias
-    bias_strides = (0, 0)
-    if bias is not None:
-        size = bias.element_size()
-        bias_strides = bias.stride(0) * size, bias.stride(1) * size * (bias.shape[1] > 1)
-    return Given(
-        query=problem.query.numpy(),
-        keys=as_rows(problem.keys, problem.key_scale, slots is not None),
-        values=as_rows(*values_of(problem), slots is not None),
-        apart=int(problem.values is not None),
-        slots=0 if slots is None else slots.data_ptr(),
-        slots_of_row=0 if slots is None else slots.stride(0) * slots.element_size(),
-        slot_bytes=0 if slots is None else slots.element_size(),
-        ignored=0 if ignored is None else ignored.data_ptr(),
-        ignored_of_row=0 if ignored is None else ignored.stride(0),
-        lengths=NO_LENGTHS if problem.lengths is None else problem.lengths.contiguous().numpy(),
-        bias=0 if bias is None else bias.data_ptr(),
-        bias_of_row=bias_strides[0],
-        bias_of_hop=bias_strides[1],
-        num_slots=problem.num_slots,
-        steps=np.array(problem.steps, dtype=np.int64),
-        weights=np.array([weight.data_ptr() for weight in problem.weights], dtype=np.int64),
-        weight_rows=np.array([weight.shape[0] for weight in problem.weights], dtype=np.int64),
-    )
-
-
-def as_rows(rows: Tensor, scale: Tensor | None, is_bank: bool) -> Rows:
+def rows_of(rows: Tensor, scale: Tensor | None, is_bank: bool) -> tuple[int, ...]:
     """What slots hold, by address; nothing is copied."""
     size = rows.element_size()
     scales = (0, 0, 0)
@@ -261,4 +287,4 @@ def as_rows(rows: Tensor, scale: Tensor | None, is_bank: bool) -> Rows:
         scales = scale.data_ptr(), 0 if is_bank else scale.stride(0) * 4, scale.stride(-1) * 4
     of_row = 0 if is_bank else rows.stride(0) * size
     kind = KINDS.get(rows.dtype, AS_COMPUTED)
-    return Rows(rows.data_ptr(), of_row, rows.stride(-2) * size, kind, rows.shape[-1], *scales)
+    return (rows.data_ptr(), of_row, rows.stride(-2) * size, kind, rows.shape[-1], *scales)

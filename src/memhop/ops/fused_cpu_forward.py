@@ -1,6 +1,4 @@
-"""The fused hop on the CPU, forward, compiled: see ``fused_cpu``."""
-
-from typing import Any, NamedTuple
+"""The fused hop on the CPU, forward, compiled: see ``fused_cpu``, and ``problem`` for formulas."""
 
 import numpy as np
 
@@ -8,6 +6,7 @@ from memhop.ops.compiled import compiled, exponential, numbers_at
 from memhop.ops.fused_cpu_rows import (
     A_BIAS,
     A_TEMPORAL,
+    BLOCK,
     C_BIAS,
     C_TEMPORAL,
     CARRY,
@@ -17,19 +16,24 @@ from memhop.ops.fused_cpu_rows import (
     A,
     C,
     add,
-    add_bias,
     add_rows,
     add_weight_transposed,
+    at,
+    bias_of,
     copy,
-    count_readable,
     dot_rows,
     end_of,
     fill,
+    integers_at,
     is_readable,
-    new_block,
     next_block,
+    padded,
+    readable_from,
+    rows_of_weight,
     scale,
+    step_of,
     weight_times,
+    weight_vector,
 )
 
 # What to do for a row and a hop, in this order; where a row is cut up, all parts do one, then wait.
@@ -37,96 +41,78 @@ BEGIN, ATTEND, FINISH, SETTLE = 1, 2, 4, 8
 
 BLOCKS_IN_FLOAT = 16  # until what they add up to goes into the sum in double precision
 
-
-class Found(NamedTuple):
-    """A ``Trace`` as arrays; those that are not kept are empty."""
-
-    queries: Any
-    keyed: Any
-    read: Any
-    mass: Any
-    tops: Any
-    totals: Any
-    aged: Any
-    weights: Any
-
-
-class Parts(NamedTuple):
-    """What the parts of each row find in a hop, before it is merged: [parts, rows, ...], double."""
-
-    tops: Any
-    totals: Any
-    sums: Any
-    aged: Any
-
-
-class Plan(NamedTuple):
-    """What a thread is to do: which stages, for which rows, hops and slots, as which part."""
-
-    stages: int
-    first_row: int
-    last_row: int
-    first_hop: int
-    last_hop: int
-    first_slot: int
-    last_slot: int
-    part: int
+DOUBLE = np.float64(0)
 
 
 @compiled(entry=True)
-def forward(given, found, parts, plan):  # type: ignore[no-untyped-def]
-    """Hop after hop, row after row."""
-    block = new_block(given)
-    near = np.empty(given.values.columns, dtype=given.query.dtype)
+def forward(works, plan, block, like):  # type: ignore[no-untyped-def]
+    """Row after row, hop after hop."""
+    work = works[0]
     for row in range(plan.first_row, plan.last_row):
         for hop in range(plan.first_hop, plan.last_hop):
             if plan.stages & BEGIN:
-                _begin(given, found, row, hop)
+                _begin(work, row, hop, block, like)
             if plan.stages & ATTEND:
-                _attend(given, found, parts, plan, row, hop, block, near)
+                _attend(work, plan, row, hop, block, like)
             if plan.stages & FINISH:
-                _finish(given, found, parts, row, hop)
-            if plan.stages & SETTLE:
-                _settle(given, found, row, hop, plan.first_slot, plan.last_slot)
+                _finish(work, row, hop, block, like)
+            if plan.stages & SETTLE and work.kept:
+                _settle(work, row, hop, plan.first_slot, plan.last_slot, like)
 
 
 @compiled
-def _begin(given, found, row, hop):  # type: ignore[no-untyped-def]
+def _begin(work, row, hop, block, like):  # type: ignore[no-untyped-def]
     """u = A^T q."""
+    query = query_of(work, row, hop, like)
     if hop == 0:
-        copy(given.query[row], found.queries[row, 0])
-    query, keyed, a = found.queries[row, hop], found.keyed[row, hop], given.steps[hop, A]
+        copy(at(work.query, row, work.memory_dim, like), query)
+    keyed = at(work.keyed, row * work.hops + hop, work.keys.columns, like)
+    a = step_of(work, hop)[A]
     if a < 0:
         copy(query, keyed)
     else:
         fill(keyed, 0)
-        add_weight_transposed(given, a, query, query.shape[0], keyed)
+        add_weight_transposed(work, a, query, block, keyed)
 
 
 @compiled
-def _attend(given, found, parts, plan, row, hop, block, near):  # type: ignore[no-untyped-def]
+def query_of(work, row, hop, like):  # type: ignore[no-untyped-def]
+    """q before a hop."""
+    return at(work.queries, row * (work.hops + 1) + hop, work.memory_dim, like)
+
+
+@compiled
+def _attend(work, plan, row, hop, block, like):  # type: ignore[no-untyped-def]
     """One pass over a range of slots: their largest score, total and weighted sum."""
-    step, keyed = given.steps[hop], found.keyed[row, hop]
-    number = given.query.dtype.type
-    far, aged = parts.sums[plan.part, row], parts.aged[plan.part, row]
+    part, place = plan.part * work.rows + row, row * work.hops + hop
+    softmax = step_of(work, hop)[SOFTMAX]
+    keyed = at(work.keyed, place, work.keys.columns, like)
+    near = numbers_at(block.near, work.values.columns, like)
+    far = at(work.part_sums, part, work.values.columns, DOUBLE)
+    aged = at(work.part_aged, part, work.num_ages, DOUBLE)
     fill(near, 0)
     fill(far, 0)
     fill(aged, 0)
-    from_ages, constant = scores_of_ages(given, found.queries[row, hop], step)
-    age = readable_after(given, row, hop, plan.first_slot) if aged.shape[0] else 0
-    top, total = number(-np.inf), 0.0
-    slot, last, blocks = plan.first_slot, end_of(given, row, plan.last_slot), 0
+    from_ages, constant = _scores_beside(work, row, hop, block, like)
+    age = readable_from(work, row, hop, plan.first_slot, like) - 1 if work.num_ages else 0
+    slots, scores = integers_at(block.slots, BLOCK), numbers_at(block.scores, BLOCK, like)
+    shares = numbers_at(block.shares, BLOCK, like)
+    kept = at(work.kept, place, work.num_slots, like)
+    keys = integers_at(block.keys, BLOCK)
+    values = integers_at(block.values if work.apart else block.keys, BLOCK)
+    scales_at = block.value_scales if work.apart else block.key_scales
+    top, total = scores.dtype.type(-np.inf), 0.0
+    slot, last, blocks = plan.first_slot, end_of(work, row, plan.last_slot), 0
     while slot < last:
-        count, slot = next_block(given, row, hop, slot, last, block)
+        count, slot = next_block(work, row, hop, slot, last, block, like)
         if count == 0:
             continue
-        scores, shares = block.scores, block.shares
-        dot_rows(keyed, block.keys, count, scores)
-        _complete(given, row, hop, age, block, count, from_ages, constant)
-        if found.weights.shape[0]:
+        dot_rows(keyed, keys, count, scores)
+        _complete(work, row, hop, age, block, count, from_ages, constant)
+        if work.kept:
             for j in range(count):
-                found.weights[row, hop, block.slots[j]] = scores[j]
-        if step[SOFTMAX]:
+                kept[slots[j]] = scores[j]
+        if softmax:
             largest = scores[0]
             for j in range(1, count):
                 largest = max(largest, scores[j])
@@ -143,57 +129,59 @@ def _attend(given, found, parts, plan, row, hop, block, near):  # type: ignore[n
             copy(scores, shares)
         for j in range(count):
             total += shares[j]
-        for j in range(count if aged.shape[0] else 0):
-            aged[min(age - j, aged.shape[0] - 1)] += shares[j]
+        for j in range(count if work.num_ages else 0):
+            aged[min(age - j, work.num_ages - 1)] += shares[j]
         age -= count
-        if given.values.scale:
+        if work.values.scale:
+            scales = numbers_at(scales_at, BLOCK, np.float32(0))
             for j in range(count):
-                shares[j] *= block.value_scales[j]
-        for j in range(count, (count + 3) // 4 * 4):
+                shares[j] *= scales[j]
+        for j in range(count, padded(count)):
             shares[j] = 0
-        add_rows(shares, block.values, count, near)
+        add_rows(shares, values, count, near)
         blocks += 1
         if blocks % BLOCKS_IN_FLOAT == 0:
             add(near, 1, far)
             fill(near, 0)
     add(near, 1, far)
-    parts.tops[plan.part, row] = top
-    parts.totals[plan.part, row] = total
+    at(work.part_tops, part, 1, DOUBLE)[0] = top
+    at(work.part_totals, part, 1, DOUBLE)[0] = total
 
 
 @compiled
-def scores_of_ages(given, query, step):  # type: ignore[no-untyped-def]
-    """q . T_A(t) for each age t, and what is added to all scores alike."""
-    constant = query.dtype.type(0)
-    if step[A_BIAS] >= 0 and not step[SOFTMAX]:
-        bias = numbers_at(given.weights[step[A_BIAS]], query.shape[0], query)
-        for k in range(query.shape[0]):
-            constant += query[k] * bias[k]
-    place = step[A_TEMPORAL]
-    from_ages = np.empty(given.weight_rows[place] if place >= 0 else 0, dtype=query.dtype)
-    if place >= 0:
-        weight_times(given, place, query, from_ages)
+def _scores_beside(work, row, hop, block, like):  # type: ignore[no-untyped-def]
+    """q . T_A(t) for each age t, and q . a, which a softmax cancels."""
+    query, step = query_of(work, row, hop, like), step_of(work, hop)
+    a_bias = step[A_BIAS] if not step[SOFTMAX] else -1
+    return beside(work, query, a_bias, step[A_TEMPORAL], block)
+
+
+@compiled
+def beside(work, vector, bias_place, temporal, block):  # type: ignore[no-untyped-def]
+    """vector . T(t) for each age t, and vector . b; nothing for what is not there."""
+    constant = vector.dtype.type(0)
+    if bias_place >= 0:
+        bias = weight_vector(work, bias_place, constant)
+        for k in range(vector.shape[0]):
+            constant += vector[k] * bias[k]
+    from_ages = np.empty(rows_of_weight(work, temporal) if temporal >= 0 else 0, vector.dtype)
+    if temporal >= 0:
+        weight_times(work, temporal, vector, block, from_ages)
     return from_ages, constant
 
 
 @compiled
-def readable_after(given, row, hop, slot):  # type: ignore[no-untyped-def]
-    """The age of the first slot to read from this one on."""
-    return count_readable(given, row, hop, slot, given.num_slots) - 1
-
-
-@compiled
-def _complete(given, row, hop, age, block, count, from_ages, constant):  # type: ignore[no-untyped-def]
+def _complete(work, row, hop, age, block, count, from_ages, constant):  # type: ignore[no-untyped-def]
     """All of the scores beside what the slots hold."""
-    scores = block.scores
-    if given.keys.scale:
+    slots, scores = integers_at(block.slots, BLOCK), numbers_at(block.scores, BLOCK, constant)
+    if work.keys.scale:
+        scales = numbers_at(block.key_scales, BLOCK, np.float32(0))
         for j in range(count):
-            scores[j] *= block.key_scales[j]
-    if given.bias:
-        address = given.bias + row * given.bias_of_row + hop * given.bias_of_hop
-        bias = numbers_at(address, given.num_slots, given.query)
+            scores[j] *= scales[j]
+    if work.bias:
+        bias = bias_of(work, row, hop, constant)
         for j in range(count):
-            scores[j] += bias[block.slots[j]]
+            scores[j] += bias[slots[j]]
     for j in range(count if from_ages.shape[0] else 0):
         scores[j] += from_ages[min(age - j, from_ages.shape[0] - 1)]
     if constant != 0:
@@ -202,71 +190,84 @@ def _complete(given, row, hop, age, block, count, from_ages, constant):  # type:
 
 
 @compiled
-def _finish(given, found, parts, row, hop):  # type: ignore[no-untyped-def]
+def _finish(work, row, hop, block, like):  # type: ignore[no-untyped-def]
     """Merge the parts, and q <- q + C r + what else a read adds."""
-    step, read = given.steps[hop], found.read[row, hop]
-    top, total = _merge(parts, row, step[SOFTMAX])
+    step, place = step_of(work, hop), row * work.hops + hop
+    read = at(work.read, place, work.values.columns, like)
+    aged = at(work.aged, place, work.num_ages, like)
+    top, total = _merge(work, row, step[SOFTMAX])
     share = 1.0 / total if step[SOFTMAX] else 1.0
+    sums = at(work.part_sums, row, work.values.columns, DOUBLE)
     for k in range(read.shape[0]):
-        read[k] = parts.sums[0, row, k] * share
-    for t in range(found.aged.shape[2]):
-        found.aged[row, hop, t] = parts.aged[0, row, t] * share
+        read[k] = sums[k] * share
+    sums = at(work.part_aged, row, work.num_ages, DOUBLE)
+    for t in range(work.num_ages):
+        aged[t] = sums[t] * share
     readable = top > -np.inf
-    found.tops[row, hop] = top if readable else 0.0
-    found.totals[row, hop] = total
-    mass = found.mass.dtype.type(total if not step[SOFTMAX] else 1.0 if readable else 0.0)
-    found.mass[row, hop] = mass
-    if not step[CARRY]:
-        return
-    query, updated = found.queries[row, hop], found.queries[row, hop + 1]
-    if step[C] >= 0:
-        weight_times(given, step[C], read, updated)
-    else:
-        copy(read, updated)
-    if step[C_BIAS] >= 0:
-        add_bias(given, step[C_BIAS], mass, updated)
-    if step[C_TEMPORAL] >= 0:
-        count = given.weight_rows[step[C_TEMPORAL]]
-        sums = sums_for_table(found.aged[row, hop], count)
-        add_weight_transposed(given, step[C_TEMPORAL], sums, count, updated)
+    at(work.tops, place, 1, like)[0] = top if readable else 0.0
+    at(work.totals, place, 1, like)[0] = total
+    mass = read.dtype.type(total if not step[SOFTMAX] else 1.0 if readable else 0.0)
+    at(work.mass, place, 1, like)[0] = mass
+    if step[CARRY]:
+        _update(work, row, hop, block, mass)
+
+
+@compiled
+def _update(work, row, hop, block, mass):  # type: ignore[no-untyped-def]
+    """q <- q + C r + mass c + what the ages add, or H q in place of q, and ReLU."""
+    step, place = step_of(work, hop), row * work.hops + hop
+    read = at(work.read, place, work.values.columns, mass)
+    query, updated = query_of(work, row, hop, mass), query_of(work, row, hop + 1, mass)
     if step[TRANSFORM] >= 0:
-        carried = np.empty_like(query)
-        weight_times(given, step[TRANSFORM], query, carried)
-        add(carried, 1, updated)
+        weight_times(work, step[TRANSFORM], query, block, updated)
     else:
-        add(query, 1, updated)
+        copy(query, updated)
+    if step[C] >= 0:
+        added = np.empty_like(updated)
+        weight_times(work, step[C], read, block, added)
+        add(added, 1, updated)
+    else:
+        add(read, 1, updated)
+    if step[C_BIAS] >= 0:
+        add(weight_vector(work, step[C_BIAS], mass), mass, updated)
+    if step[C_TEMPORAL] >= 0:
+        sums = sums_for_table(work, step[C_TEMPORAL], at(work.aged, place, work.num_ages, mass))
+        add_weight_transposed(work, step[C_TEMPORAL], sums, block, updated)
     if step[RELU]:
         for k in range(updated.shape[0]):
             updated[k] = max(updated[k], updated.dtype.type(0))
 
 
 @compiled
-def _merge(parts, row, softmax):  # type: ignore[no-untyped-def]
+def _merge(work, row, softmax):  # type: ignore[no-untyped-def]
     """All parts of a row into the first one."""
-    top = -np.inf
-    for part in range(parts.tops.shape[0]):
-        top = max(top, parts.tops[part, row])
-    total = 0.0
-    sums, aged = parts.sums[0, row], parts.aged[0, row]
-    for part in range(parts.tops.shape[0]):
-        less = 1.0
+    tops = numbers_at(work.part_tops, work.parts * work.rows, DOUBLE)
+    totals = numbers_at(work.part_totals, work.parts * work.rows, DOUBLE)
+    sums = at(work.part_sums, row, work.values.columns, DOUBLE)
+    aged = at(work.part_aged, row, work.num_ages, DOUBLE)
+    top, total = -np.inf, 0.0
+    for part in range(work.parts):
+        top = max(top, tops[part * work.rows + row])
+    for part in range(work.parts):
+        place, less = part * work.rows + row, 1.0
         if softmax:
-            less = np.exp(parts.tops[part, row] - top) if top > -np.inf else 0.0
-        total += parts.totals[part, row] * less
+            less = np.exp(tops[place] - top) if top > -np.inf else 0.0
+        total += totals[place] * less
         if part == 0:
             scale(sums, less)
             scale(aged, less)
         else:
-            add(parts.sums[part, row], less, sums)
-            add(parts.aged[part, row], less, aged)
+            add(at(work.part_sums, place, work.values.columns, DOUBLE), less, sums)
+            add(at(work.part_aged, place, work.num_ages, DOUBLE), less, aged)
     if softmax and total == 0:
         total = 1.0
     return top, total
 
 
 @compiled
-def sums_for_table(aged, count):  # type: ignore[no-untyped-def]
-    """Sums over ages for a table of so many rows: the last one is for all that are older."""
+def sums_for_table(work, place, aged):  # type: ignore[no-untyped-def]
+    """Sums over ages for a temporal table: its last row is for all that are older."""
+    count = rows_of_weight(work, place)
     sums = np.zeros(count, dtype=aged.dtype)
     for t in range(aged.shape[0]):
         sums[min(t, count - 1)] += aged[t]
@@ -274,18 +275,16 @@ def sums_for_table(aged, count):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _settle(given, found, row, hop, first, last):  # type: ignore[no-untyped-def]
+def _settle(work, row, hop, first, last, like):  # type: ignore[no-untyped-def]
     """Scores to weights, in a range of slots; a slot that is not to be read weighs zero."""
-    if not found.weights.shape[0]:
-        return
-    weights, softmax = found.weights[row, hop], given.steps[hop, SOFTMAX]
-    ends = end_of(given, row, last)
-    if given.ignored or given.bias:
+    place, softmax = row * work.hops + hop, step_of(work, hop)[SOFTMAX]
+    weights, ends = at(work.kept, place, work.num_slots, like), end_of(work, row, last)
+    if work.ignored or work.bias:
         for slot in range(first, ends):
-            if not is_readable(given, row, hop, slot):
+            if not is_readable(work, row, hop, slot, like):
                 weights[slot] = -np.inf if softmax else 0
     if softmax:
-        top, total = found.tops[row, hop], found.totals[row, hop]
+        top, total = at(work.tops, place, 1, like)[0], at(work.totals, place, 1, like)[0]
         for slot in range(first, ends):
             weights[slot] = exponential(weights[slot] - top) / total
     for slot in range(max(first, ends), last):

@@ -1,68 +1,95 @@
 """Rows by their addresses, compiled: many dot products, a weighted sum, and which slots to read.
 
-The rows of a weight, of a memory and of a bank are all read by these, in steps of four rows, so
-that what is read once serves four; lists of addresses are filled up to that with the last row.
+Compiled code gets all it works on as one record of integers, ``Work``: sizes, and the addresses of
+arrays that Python keeps alive. To hand on arrays themselves costs more than to read a block of
+slots, since each is ten arguments. ``like`` is a zero of the dtype that is computed in.
+
+The rows of a weight, of a memory and of a bank are all read by the same two functions, in steps of
+four rows, so that what is read once serves four; lists of rows are filled up with the last one.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from memhop.ops.compiled import AS_COMPUTED, compiled, numbers_at, widen
+from memhop.ops.compiled import AS_COMPUTED, bytes_of, compiled, numbers_at, widen
+from memhop.ops.problem import Step
 
 BLOCK = 32  # slots; 32 rows of 128 floats are a third of a first cache
 
-# Columns of ``Given.steps``
+# Columns of the steps
 A, A_BIAS, A_TEMPORAL, C, C_BIAS, C_TEMPORAL, TRANSFORM, RELU, SOFTMAX, CARRY = range(10)
+STEP_FIELDS = len(Step._fields)
 
 
-class Rows(NamedTuple):
-    """What slots hold: address, strides in bytes of a batch row and of a slot, format, columns."""
-
-    address: int
-    of_row: int
-    of_slot: int
-    kind: int
-    columns: int
-    scale: int
-    scale_of_row: int
-    scale_of_slot: int
+def record(*fields: str) -> np.dtype[np.void]:
+    """A record of integers."""
+    return np.dtype([(field, np.int64) for field in fields])
 
 
-class Given(NamedTuple):
-    """A ``Problem`` as compiled code takes it; an address of 0 is for what is not there."""
+# What slots hold: address, strides in bytes of a batch row and of a slot, format, columns
+ROWS = record(
+    "address", "of_row", "of_slot", "kind", "columns", "scale", "scale_of_row", "scale_of_slot"
+)
 
-    query: Any
-    keys: Any
-    values: Any
-    apart: int
-    slots: int
-    slots_of_row: int
-    slot_bytes: int
-    ignored: int
-    ignored_of_row: int
-    lengths: Any
-    bias: int
-    bias_of_row: int
-    bias_of_hop: int
-    num_slots: int
-    steps: Any
-    weights: Any
-    weight_rows: Any
+# A problem, its trace, its gradients, and what parts of rows find before they are merged (in double
+# precision); an address of 0 is for what is not there, and all that is there is contiguous but for
+# what has a stride here, in bytes.
+WORK = np.dtype([
+    ("keys", ROWS), ("values", ROWS),
+    *((name, np.int64) for name in (
+        "rows", "hops", "num_slots", "memory_dim", "num_ages", "parts", "apart",
+        "query", "slots", "slots_of_row", "slot_bytes", "ignored", "ignored_of_row", "lengths",
+        "bias", "bias_of_row", "bias_of_hop", "steps", "weights", "weight_rows",
+        "queries", "keyed", "read", "mass", "tops", "totals", "aged", "kept",
+        "part_tops", "part_totals", "part_sums", "part_aged",
+        "by_query", "by_read_out", "by_read", "by_keyed", "by_mass", "by_aged", "by_scores",
+        "by_weights", "means",
+    )),
+])  # fmt: skip
+
+# Where the gradient of keys or values goes, in which format, and which terms it has
+TARGET = record("address", "kind", "columns", "of_keys", "of_values")
+
+
+class Plan(NamedTuple):
+    """What a thread is to do: which stages, for which rows, hops and slots, as which part."""
+
+    stages: int
+    first_row: int
+    last_row: int
+    first_hop: int
+    last_hop: int
+    first_slot: int
+    last_slot: int
+    part: int
 
 
 class Block(NamedTuple):
-    """Some readable slots: their numbers, where they are, their scales, and room to work in."""
+    """Addresses of room for some readable slots, and to work in.
 
-    slots: Any
-    keys: Any
-    values: Any
-    key_scales: Any
-    value_scales: Any
-    scores: Any
-    shares: Any
-    wide_keys: Any
-    wide_values: Any
+    Their numbers, where their keys and values are, the scales of those, scores, shares, a running
+    sum; keys and values widened; the addresses of a weight's rows, and a factor for each.
+    """
+
+    slots: int
+    keys: int
+    values: int
+    key_scales: int
+    value_scales: int
+    scores: int
+    shares: int
+    near: int
+    wide_keys: int
+    wide_values: int
+    weight_rows: int
+    factors: int
+
+
+def bytes_of_block(columns: int, longest: int, widened: bool) -> tuple[int, ...]:
+    """The room of each part of a block, for rows of so many numbers and weights of so many rows."""
+    wide = 4 * BLOCK * columns if widened else 0
+    return (*[8 * (BLOCK + 8)] * 7, 8 * columns, wide, wide, *[8 * (longest + 8)] * 2)
 
 
 @compiled
@@ -101,8 +128,15 @@ def add_rows(factors, rows, count, total):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def padded(count):  # type: ignore[no-untyped-def]
+    """A number of rows, filled up to steps of four."""
+    return (count + 3) // 4 * 4
+
+
+# Loops like these compile in a tenth of the time that row[:] = x takes.
+@compiled
 def fill(row, number):  # type: ignore[no-untyped-def]
-    """A number in all places. Loops like this one compile in a tenth of the time of row[:] = x."""
+    """A number in all places."""
     for k in range(row.shape[0]):
         row[k] = number
 
@@ -129,142 +163,165 @@ def add(row, factor, total):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def weight_times(given, place, vector, out):  # type: ignore[no-untyped-def]
+def at(address, place, columns, like):  # type: ignore[no-untyped-def]
+    """Row ``place`` of a contiguous matrix with so many columns."""
+    return numbers_at(address + place * columns * bytes_of(like), columns, like)
+
+
+@compiled
+def integers_at(address, count):  # type: ignore[no-untyped-def]
+    """Integers at an address."""
+    return numbers_at(address, count, np.int64(0))
+
+
+@compiled
+def step_of(work, hop):  # type: ignore[no-untyped-def]
+    """The places of a hop's weights, and its options."""
+    return at(work.steps, hop, STEP_FIELDS, np.int64(0))
+
+
+@compiled
+def rows_of_weight(work, place):  # type: ignore[no-untyped-def]
+    """How many rows a weight has."""
+    return integers_at(work.weight_rows, place + 1)[place]
+
+
+@compiled
+def weight_times(work, place, vector, block, out):  # type: ignore[no-untyped-def]
     """out = W vector."""
-    rows, dots = _weight(given, place, vector)
+    rows, dots = _weight(work, place, vector, block)
     dot_rows(vector, rows, out.shape[0], dots)
     copy(dots, out)
 
 
 @compiled
-def add_weight_transposed(given, place, vector, count, total):  # type: ignore[no-untyped-def]
-    """total += W^T vector, of the first ``count`` rows."""
-    rows, factors = _weight(given, place, total)
-    fill(factors, 0)
+def add_weight_transposed(work, place, vector, block, total):  # type: ignore[no-untyped-def]
+    """total += W^T vector, of as many rows as the vector has numbers."""
+    rows, factors = _weight(work, place, total, block)
+    count = vector.shape[0]
     for j in range(count):
         factors[j] = vector[j]
+    for j in range(count, padded(count)):
+        factors[j] = 0
     add_rows(factors, rows, count, total)
 
 
 @compiled
-def _weight(given, place, vector):  # type: ignore[no-untyped-def]
+def _weight(work, place, vector, block):  # type: ignore[no-untyped-def]
     """The addresses of a weight's rows, and as much room."""
-    count = given.weight_rows[place]
-    rows = np.empty(count + 3, dtype=np.int64)
+    count, begin = rows_of_weight(work, place), integers_at(work.weights, place + 1)[place]
+    rows = integers_at(block.weight_rows, padded(count))
     stride = vector.shape[0] * vector.itemsize
-    for j in range(count + 3):
-        rows[j] = given.weights[place] + min(j, count - 1) * stride
-    return rows, np.empty(count + 3, dtype=vector.dtype)
+    for j in range(padded(count)):
+        rows[j] = begin + min(j, count - 1) * stride
+    return rows, numbers_at(block.factors, padded(count), vector)
 
 
 @compiled
-def add_bias(given, place, factor, total):  # type: ignore[no-untyped-def]
-    """total += factor b."""
-    add(numbers_at(given.weights[place], total.shape[0], total), factor, total)
+def weight_vector(work, place, like):  # type: ignore[no-untyped-def]
+    """A bias, which has memory_dim numbers."""
+    return numbers_at(integers_at(work.weights, place + 1)[place], work.memory_dim, like)
 
 
 @compiled
-def new_block(given):  # type: ignore[no-untyped-def]
-    """Room for a block of slots, and for their numbers where those have to be widened."""
-    like = given.query
-    widened = BLOCK if given.keys.kind != AS_COMPUTED else 0
-    values_widened = BLOCK if given.apart and given.values.kind != AS_COMPUTED else 0
-    return Block(
-        np.empty(BLOCK, dtype=np.int64),
-        np.empty(BLOCK, dtype=np.int64),
-        np.empty(BLOCK, dtype=np.int64),
-        np.empty(BLOCK, dtype=like.dtype),
-        np.empty(BLOCK, dtype=like.dtype),
-        np.empty(BLOCK, dtype=like.dtype),
-        np.empty(BLOCK, dtype=like.dtype),
-        np.empty((widened, given.keys.columns), dtype=like.dtype),
-        np.empty((values_widened, given.values.columns), dtype=like.dtype),
-    )
-
-
-@compiled
-def is_readable(given, row, hop, slot):  # type: ignore[no-untyped-def]
+def is_readable(work, row, hop, slot, like):  # type: ignore[no-untyped-def]
     """Whether a slot before the row's length is one to read."""
-    if given.ignored:
-        address = given.ignored + row * given.ignored_of_row + slot
-        if numbers_at(address, 1, np.uint8(0))[0]:
+    if work.ignored:
+        address = work.ignored + row * work.ignored_of_row
+        if numbers_at(address, slot + 1, np.uint8(0))[slot]:
             return False
-    if given.bias:
-        address = given.bias + row * given.bias_of_row + hop * given.bias_of_hop
-        return numbers_at(address, slot + 1, given.query)[slot] != -np.inf
-    return True
+    return not work.bias or bias_of(work, row, hop, like)[slot] != -np.inf
 
 
 @compiled
-def end_of(given, row, last):  # type: ignore[no-untyped-def]
+def bias_of(work, row, hop, like):  # type: ignore[no-untyped-def]
+    """The score bias of a row's slots in a hop."""
+    address = work.bias + row * work.bias_of_row + hop * work.bias_of_hop
+    return numbers_at(address, work.num_slots, like)
+
+
+@compiled
+def end_of(work, row, last):  # type: ignore[no-untyped-def]
     """Where the slots of a row end, at most ``last``."""
-    return min(last, given.lengths[row]) if given.lengths.shape[0] else last
+    return min(last, integers_at(work.lengths, row + 1)[row]) if work.lengths else last
 
 
 @compiled
-def count_readable(given, row, hop, first, last):  # type: ignore[no-untyped-def]
-    """How many slots there are to read."""
-    last = end_of(given, row, last)
-    if not given.ignored and not given.bias:
-        return max(0, last - first)
+def readable_from(work, row, hop, slot, like):  # type: ignore[no-untyped-def]
+    """How many slots there are to read from this one on."""
+    last = end_of(work, row, work.num_slots)
+    if not work.ignored and not work.bias:
+        return max(0, last - slot)
     count = 0
-    for slot in range(first, last):
-        count += is_readable(given, row, hop, slot)
+    for other in range(slot, last):
+        count += is_readable(work, row, hop, other, like)
     return count
 
 
 @compiled
-def next_block(given, row, hop, slot, last, block):  # type: ignore[no-untyped-def]
+def next_block(work, row, hop, slot, last, block, like):  # type: ignore[no-untyped-def]
     """Put the next slots to read into a block: how many they are, and where to go on."""
-    count = 0
-    while slot < last and count < BLOCK:
-        if is_readable(given, row, hop, slot):
-            block.slots[count] = slot
-            count += 1
-        slot += 1
+    slots, count = integers_at(block.slots, BLOCK), 0
+    if work.ignored or work.bias:
+        while slot < last and count < BLOCK:
+            slots[count] = slot
+            count += is_readable(work, row, hop, slot, like)
+            slot += 1
+    else:
+        count = min(BLOCK, last - slot)
+        for j in range(count):
+            slots[j] = slot + j
+        slot += count
     if count:
-        _locate(given, given.keys, row, count, block.slots, block.keys, block.key_scales)
-        _widen(given.keys, count, block.keys, block.wide_keys)
-        if given.apart:
-            _locate(given, given.values, row, count, block.slots, block.values, block.value_scales)
-            _widen(given.values, count, block.values, block.wide_values)
-        else:
-            copy(block.keys, block.values)
-            copy(block.key_scales, block.value_scales)
+        _locate(work, work.keys, row, count, slots, block.keys, block.key_scales)
+        _widen(work.keys, count, block.keys, block.wide_keys, like)
+        if work.apart:
+            _locate(work, work.values, row, count, slots, block.values, block.value_scales)
+            _widen(work.values, count, block.values, block.wide_values, like)
     return count, slot
 
 
 @compiled
-def place_of(given, row, slot):  # type: ignore[no-untyped-def]
+def place_of(work, row, slot):  # type: ignore[no-untyped-def]
     """The row of the memory, or of the bank, that a slot reads."""
-    if not given.slots:
+    if not work.slots:
         return slot
-    address = given.slots + row * given.slots_of_row + slot * given.slot_bytes
-    if given.slot_bytes == 4:
-        return np.int64(numbers_at(address, 1, np.int32(0))[0])
-    return numbers_at(address, 1, np.int64(0))[0]
+    address = work.slots + row * work.slots_of_row
+    if work.slot_bytes == 4:
+        return np.int64(numbers_at(address, slot + 1, np.int32(0))[slot])
+    return integers_at(address, slot + 1)[slot]
 
 
 @compiled
-def _locate(given, rows, row, count, slots, addresses, scales):  # type: ignore[no-untyped-def]
+def _locate(work, rows, row, count, slots, addresses_at, scales_at):  # type: ignore[no-untyped-def]
     """Where what the slots hold is, and its scales; the last one fills up a step of four."""
-    for j in range(count):
-        place = place_of(given, row, slots[j])
-        addresses[j] = rows.address + row * rows.of_row + place * rows.of_slot
-        if rows.scale:
-            address = rows.scale + row * rows.scale_of_row + place * rows.scale_of_slot
+    addresses, begin, stride = integers_at(addresses_at, BLOCK), rows.address, rows.of_slot
+    begin += row * rows.of_row
+    if work.slots == 0:
+        for j in range(count):
+            addresses[j] = begin + slots[j] * stride
+    else:
+        for j in range(count):
+            addresses[j] = begin + place_of(work, row, slots[j]) * stride
+    if rows.scale:
+        scales, begin = numbers_at(scales_at, BLOCK, np.float32(0)), rows.scale
+        begin += row * rows.scale_of_row
+        for j in range(count):
+            address = begin + place_of(work, row, slots[j]) * rows.scale_of_slot
             scales[j] = numbers_at(address, 1, np.float32(0))[0]
-    for j in range(count, (count + 3) // 4 * 4):
+    for j in range(count, padded(count)):
         addresses[j] = addresses[count - 1]
 
 
 @compiled
-def _widen(rows, count, addresses, wide):  # type: ignore[no-untyped-def]
+def _widen(rows, count, addresses_at, wide, like):  # type: ignore[no-untyped-def]
     """Numbers in another format are widened into the block, and read from there."""
     if rows.kind == AS_COMPUTED:
         return
+    addresses, columns = integers_at(addresses_at, BLOCK), rows.columns
     for j in range(count):
-        widen(rows.kind, addresses[j], wide[j])
-        addresses[j] = wide.ctypes.data + j * wide.shape[1] * wide.itemsize
-    for j in range(count, (count + 3) // 4 * 4):
+        row = at(wide, j, columns, like)
+        widen(rows.kind, addresses[j], row)
+        addresses[j] = wide + j * columns * bytes_of(like)
+    for j in range(count, padded(count)):
         addresses[j] = addresses[count - 1]
