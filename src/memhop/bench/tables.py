@@ -1,12 +1,17 @@
 """The tables in README and docs, made from the rows of the benchmarks: no number typed twice.
 
-A table stands between ``<!-- table: NAME -->`` and ``<!-- end of table -->``.
+A table stands between ``<!-- table: NAME -->`` and ``<!-- end of table -->``. One that says
+``Not measured yet.`` goes on saying so until there are rows for it.
 """
 
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
+from memhop.bench import hop_tables
+from memhop.bench.hop import PARTS
 from memhop.bench.record import read_rows
 from memhop.errors import MemhopError
 
@@ -15,8 +20,17 @@ PAPER_PE_LS_RN = dict(zip(range(1, 21), (
     0.0, 8.3, 40.3, 2.8, 13.1, 7.6, 17.3, 10.0, 13.2, 15.1,
     0.9, 0.2, 0.4, 1.7, 0.0, 1.3, 51.0, 11.1, 82.8, 0.0), strict=True))  # fmt: skip
 _PLACE = re.compile(
-    r"(?P<begin><!-- table: (?P<name>[a-z]+) -->\n).*?(?P<end><!-- end of table -->)", re.DOTALL
+    r"(?P<begin><!-- table: (?P<name>[a-z_]+) -->\n)(?P<body>.*?)(?P<end><!-- end of table -->)",
+    re.DOTALL,
 )
+NOT_MEASURED = "Not measured yet.\n"
+
+
+class Table(NamedTuple):
+    """The name of the CSV file that a table is made from, and how."""
+
+    file: str
+    made_from: Callable[[list[dict[str, str]]], str]
 
 
 def fill(text: str, results: Path) -> str:
@@ -26,7 +40,10 @@ def fill(text: str, results: Path) -> str:
         name = place["name"]
         if name not in TABLES:
             raise MemhopError(f"no table {name!r}; known: {', '.join(TABLES)}")
-        return f"{place['begin']}{TABLES[name](read_rows(results / f'{name}.csv'))}{place['end']}"
+        file = results / f"{TABLES[name].file}.csv"
+        if place["body"] == NOT_MEASURED and not file.exists():
+            return place[0]
+        return f"{place['begin']}{TABLES[name].made_from(read_rows(file))}{place['end']}"
 
     return _PLACE.sub(made, text)
 
@@ -59,6 +76,19 @@ def _importing(rows: list[dict[str, str]]) -> str:
     )
 
 
+def _hop(part: str, rows: list[dict[str, str]]) -> str:
+    sheets = [sheet for sheet in hop_tables.SHEETS[part](rows) if sheet.lines]
+    if not sheets:
+        return NOT_MEASURED
+    own = [row for row in rows if row["part"].startswith(part)]
+    below = " ".join(text for text in (hop_tables.notes_of(own), _measured(own[0])) if text)
+    return "\n".join([*map(hop_tables.markdown, sheets), f"{below}\n"])
+
+
+def _picture(file: str, title: str, _: list[dict[str, str]]) -> str:
+    return f"![{title}]({file})\n"
+
+
 def _measured(row: dict[str, str]) -> str:
     return (
         f"Measured on {row['device']}, {row['threads']} threads, torch {row['torch']}, "
@@ -66,7 +96,12 @@ def _measured(row: dict[str, str]) -> str:
     )
 
 
-TABLES: dict[str, Callable[[list[dict[str, str]]], str]] = {
-    "babi": _babi,
-    "import": _importing,
+TABLES = {
+    "babi": Table("babi", _babi),
+    "import": Table("import", _importing),
+    **{f"hop_{part}": Table(PARTS[part].file, partial(_hop, part)) for part in PARTS},
+    "plot_floor": Table("hop_speed", partial(_picture, "hop_floor.svg", "Time over the floor")),
+    "plot_scaling": Table(
+        "hop_scaling", partial(_picture, "hop_scaling.svg", "Time and memory as sizes grow")
+    ),
 }

@@ -1,15 +1,30 @@
 """``memhop bench``: the measurements behind the numbers in README and docs."""
 
+import importlib
+import os
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from memhop.bench import babi as babi_bench
+from memhop.bench import hop as hop_bench
+from memhop.bench import hop_tables
 from memhop.bench import importing as importing_bench
 from memhop.bench import tables as tables_bench
 from memhop.bench.record import write_rows
-from memhop.cli.screen import percent, say, say_table, training_progress
+from memhop.cli.screen import (
+    duration,
+    percent,
+    say,
+    say_progress,
+    say_table,
+    stderr,
+    training_progress,
+)
 from memhop.cli.settings import DataFolder, Threads, parse_tasks, use
 from memhop.errors import MemhopError
 from memhop.recipe import Recipe
@@ -60,6 +75,99 @@ def importing(tiny: Tiny = False, to: To = None) -> None:
     say(f"import memhop: {row['beyond_torch_seconds']} s beyond import torch")
     if to is not None:
         write_rows(to, [row])
+
+
+@app.command()
+def hop(
+    only: Annotated[
+        str | None, typer.Option(metavar="LIST", help=f"Parts, of {', '.join(hop_bench.PARTS)}.")
+    ] = None,
+    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where to measure.")] = "cpu",
+    threads: Annotated[int, typer.Option(min=1, help="Threads to compute with.")] = 2,
+    tiny: Tiny = False,
+    to: Annotated[
+        Path | None, typer.Option(help="Folder for the CSV files; without, only printed.")
+    ] = None,
+    plots: Annotated[
+        Path | None, typer.Option(help="Folder for the plots of what --to holds.")
+    ] = None,
+) -> None:
+    """Speed and memory of the hops against the textbook form and the floor."""
+    parts = hop_bench.parts_of(device, only)
+    if plots is not None:
+        if to is None:
+            raise MemhopError("bench hop needs --to FOLDER with --plots: they show its CSV files")
+        _drawing()
+    rows: dict[str, list[dict[str, Any]]] = {part: [] for part in parts}
+    taken = dict.fromkeys(parts, 0.0)
+    with _beginnings() as begin:
+        for found in hop_bench.measure(
+            parts, device=device, threads=min(threads, os.cpu_count() or 1), tiny=tiny,
+            on_begin=begin,
+        ):  # fmt: skip
+            part = found.part
+            rows[part] += found.rows
+            taken[part] += found.seconds
+            if found.last:
+                _say_part(part, rows[part], taken[part])
+                if to is not None:
+                    hop_bench.put(to, part, rows[part])
+    say(f"all parts: {duration(sum(taken.values()))}")
+    if plots is not None and to is not None:
+        draw(plots, to)
+
+
+@contextmanager
+def _beginnings() -> Iterator[Callable[[str], None]]:
+    """Show on standard error what is measured now."""
+    console = stderr()
+    if not console.is_terminal:
+        yield say_progress
+        return
+    with console.status("") as status:
+        yield status.update
+
+
+def _say_part(part: str, rows: list[dict[str, Any]], seconds: float) -> None:
+    read = [{name: "" if value is None else str(value) for name, value in row.items()}
+            for row in rows]  # fmt: skip
+    for sheet in hop_tables.SHEETS[part](read):
+        say(f"{sheet.title}:")
+        say_table(sheet.columns, sheet.lines)
+        for line in textwrap.wrap(sheet.note, 80):
+            say(line)
+        say("")
+    for line in textwrap.wrap(hop_tables.notes_of(read), 80):
+        say(line)
+    say(f"{part}: {duration(seconds)}")
+    say("")
+
+
+@app.command("plots")
+def draw(
+    folder: Annotated[Path, typer.Argument(help="Folder to put them into.")],
+    results: Annotated[Path, typer.Option(help="Folder with the CSV files.")] = Path("results"),
+) -> None:
+    """Draw the plots of 'bench hop' from its CSV rows."""
+    drawn = 0
+    try:
+        for path in _drawing()(results, folder):
+            say(f"{path}: made from {results}")
+            drawn += 1
+    except (LookupError, TypeError, ValueError) as error:
+        raise MemhopError(f"{results}: a CSV file without the rows of its benchmark") from error
+    if not drawn:
+        raise MemhopError(f"{results}: no rows of bench hop to draw; see: memhop bench hop --help")
+
+
+def _drawing() -> Callable[[Path, Path], Iterator[Path]]:
+    try:
+        drawing: Callable[[Path, Path], Iterator[Path]] = importlib.import_module(
+            "memhop.bench.hop_plots"
+        ).draw
+    except ModuleNotFoundError as error:
+        raise MemhopError("plots need matplotlib: pip install 'memhop[plot]'") from error
+    return drawing
 
 
 @app.command()

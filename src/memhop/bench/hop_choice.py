@@ -1,0 +1,100 @@
+"""Is ``impl="auto"`` as fast as the best path, over shapes that are drawn and not picked?
+
+Every path is timed in turn with "auto". Where that takes over 1.5 times the best, the shape is
+measured three times more, as process 2 to 4 of the rows.
+"""
+
+import math
+import random
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from memhop import ops
+from memhop.bench.hop_cases import Case, make
+from memhop.bench.hop_check import check
+from memhop.bench.hop_clock import race, timed
+from memhop.bench.hop_forms import path
+from memhop.bench.hop_rows import Setting, row
+
+SHAPES = 72
+SEED = 0
+WIDTHS = (16, 32, 64, 128, 256, 512, 768)
+MOST_PRODUCTS = 1.5e9  # multiplications of the slowest path: at most 0.1 s or so, forward
+MOST_NUMBERS = 2**24  # in the memory, in its gathered rows, or in the scores
+TOO_SLOW = 1.5
+AGAIN = 3
+SECONDS = 0.4
+HOPELESS = 3.0  # times the best: a path that is called often enough to see only that
+
+
+def choice(setting: Setting) -> Iterator[dict[str, Any]]:
+    """Rows of all paths on each of the shapes."""
+    cases = drawn(4, largest=32) if setting.tiny else drawn(SHAPES, largest=200_000)
+    for number, case in enumerate(cases, 1):
+        setting.begin(f"shape {number} of {len(cases)}: {case.name}")
+        rows = list(of_paths(case, setting))
+        yield from rows
+        if times_best(rows) > TOO_SLOW:
+            for again in range(AGAIN):
+                yield from of_paths(case, setting._replace(process=2 + again))
+
+
+def of_paths(case: Case, setting: Setting) -> Iterator[dict[str, Any]]:
+    """A row for each path; those that are far from the best have one round."""
+    inputs = make(case, setting.device)
+    words = [word for word in ops.IMPLEMENTATIONS if word != "auto"]
+    words.sort(key="reference".__ne__)  # first what the others must equal
+    contenders = [path(word)(inputs) for word in [*words, "auto"]]
+    errors = check(contenders, inputs)
+    entrants = [timed(contender, case.gradients) for contender in contenders]
+    run = partial(race, gradients=case.gradients, device=setting.device)
+    first = run(entrants, rounds=1)
+    best = min(first[word].seconds for word in words)
+    near = [one for one in entrants
+            if one.form == "auto" or first[one.form].seconds < HOPELESS * best]  # fmt: skip
+    times = first | (run(near, rounds=2) if setting.tiny else run(near, seconds=SECONDS))
+    for contender, error in zip(contenders, errors, strict=True):
+        yield row(
+            "choice", case, contender.form, setting, **times[contender.form]._asdict(),
+            error=error.result, gradient_error=error.gradients, bar=TOO_SLOW,
+        )  # fmt: skip
+
+
+def times_best(rows: list[dict[str, Any]]) -> float:
+    """The time of "auto" in times of the best path's."""
+    seconds = {row["form"]: float(row["seconds"]) for row in rows}
+    auto = seconds.pop("auto")
+    return auto / min(seconds.values())
+
+
+def drawn(count: int, largest: int) -> list[Case]:
+    """Cases with sizes drawn evenly on a logarithmic scale, as many of each kind."""
+    source = random.Random(SEED)
+    widths = [width for width in WIDTHS if width <= largest]
+
+    def size(most: int) -> int:
+        return round(math.exp(source.uniform(0, math.log(most))))
+
+    cases: list[Case] = []
+    while len(cases) < count:
+        held = ("own", "shared", "bank")[len(cases) % 3]
+        case = Case(
+            min(size(4096), largest), size(largest), source.choice(widths), source.choice(widths),
+            source.choice((1, 2, 3)), held, size(largest) if held == "bank" else 0,
+            gradients=len(cases) // 3 % 2 == 1,
+        )  # fmt: skip
+        if fits(case):
+            cases.append(case)
+    return cases
+
+
+def fits(case: Case) -> bool:
+    """Whether no path takes too long or too much memory."""
+    rows = case.bytes_held // case.bytes_of_row
+    width = case.input_dim + case.memory_dim
+    scored = case.batch * max(rows if case.held == "bank" else 0, case.slots)
+    embedded = rows if case.held == "shared" else max(rows, case.batch * case.slots)
+    products = 2 * case.hops * (embedded * case.input_dim * case.memory_dim + scored * width)
+    numbers = max(scored, embedded * width)
+    return products * (3 if case.gradients else 1) <= MOST_PRODUCTS and numbers <= MOST_NUMBERS
