@@ -62,7 +62,9 @@ def outcome(problem: Problem, by_result: Tensor, by_weights: Tensor | None = Non
     for k, step in enumerate(problem.steps):
         readable = readable_slots(problem, k)
         ages = (readable.flip(1).cumsum(1).flip(1) - readable.long()).clamp(min=0)
-        embedded = embed(keys, weights, (step.a, step.a_bias, step.a_temporal), ages)
+        # The same term in every score, q . a, is no part of a softmax and has zeros as gradient.
+        a_bias = -1 if step.softmax else step.a_bias
+        embedded = embed(keys, weights, (step.a, a_bias, step.a_temporal), ages)
         scores = (embedded @ q.unsqueeze(2)).squeeze(2) + probe[:, k]
         if bias is not None:
             scores = scores + bias[:, min(k, bias.shape[1] - 1)].where(readable, 0.0)
@@ -116,8 +118,7 @@ def rows_of_each(problem: Problem, stored: Tensor, scale: Tensor | None) -> Tens
     rows = stored if scale is None else stored * scale.double().unsqueeze(-1)
     if problem.slots is not None:
         return rows[problem.slots.long()]
-    groups = rows.shape[0]
-    return rows.repeat_interleave(problem.query.shape[0] // groups, 0) if groups else rows
+    return rows.repeat_interleave(problem.query.shape[0] // max(1, len(rows)), 0)
 
 
 def readable_slots(problem: Problem, hop: int) -> Tensor:
@@ -206,16 +207,16 @@ def assert_kernel_agrees(
     make = torch.Generator().manual_seed(seed)
     shape = (problem.query.shape[0], len(problem.steps), problem.num_slots)
 
-    def draw(shape: tuple[int, ...]) -> Tensor:
+    def draw(*shape: int) -> Tensor:
         return torch.randn(shape, generator=make, dtype=torch.float64).to(problem.query)
 
     for keep_weights in keep:
-        by_result = draw(tuple(problem.query.shape))
-        by_weights = draw(shape) if keep_weights else None
+        by_result = draw(*problem.query.shape)
+        by_weights = draw(*shape) if keep_weights else None
         before = copies(problem)
         trace = forward(problem, keep_weights)
         kept = copies(trace)
-        everything = Wanted(is_floating(problem.keys), is_floating(problem.values), scores=True)
+        everything = Wanted(is_floating(problem.keys), is_floating(problem.values), True)
         gradients = backward(problem, trace, by_result, by_weights, everything)
         truth = outcome(problem, by_result, by_weights)
         assert (trace.weights is not None) == keep_weights
@@ -253,7 +254,7 @@ def compared(
         pairs[f"by weight {place}"] = pair
     given = {}
     for name, (got, want) in pairs.items():
-        assert (got is None) == (want is None), f"{name} is there or not, and should not be"
+        assert (got is None) == (want is None), f"{name} is there, or not, against the wish"
         if got is not None and want is not None:
             given[name] = (got, want)
     for name, rows in (("by_keys", problem.keys), ("by_values", problem.values)):
@@ -299,7 +300,7 @@ def draw_problem(
     i, d, v = (chance.choice([1, 2, 3, 5, 8]) for _ in range(3))
     d, v = chance.choice([d, i]), chance.choice([v, i])
     values_apart = v != i or chance.random() < 0.3
-    hops = chance.choice([1, 2, 3, 4])
+    hops = chance.choice([1, 2, 3])
     weights, steps = draw_steps(chance, make, hops, (i, d, v, n))
     leading = (chance.randint(1, 6),) if slots else (rows // queries_each, n)
     keys, key_scale = draw_rows(chance, make, (*leading, i), storage)
@@ -335,12 +336,13 @@ def draw_problem(
 def draw_rows(
     chance: random.Random, make: torch.Generator, shape: tuple[int, ...], storage: torch.dtype
 ) -> tuple[Tensor, Tensor | None]:
-    """Rows as they are stored, and their scale where they are int8."""
+    """Rows as they are stored, and their scale where they are int8; the more, the smaller."""
+    size = (1 + shape[-2]) ** -0.5
     if storage == torch.int8:
-        scale = torch.rand(shape[:-1], generator=make) / 64 + 1 / 128
+        scale = (torch.rand(shape[:-1], generator=make) / 64 + 1 / 128) * size
         stored = torch.randint(-127, 128, shape, generator=make).to(storage)
         return laid_out(chance, stored), scale
-    return laid_out(chance, torch.randn(shape, generator=make).to(storage)), None
+    return laid_out(chance, (torch.randn(shape, generator=make) * size).to(storage)), None
 
 
 def draw_slots(
@@ -361,10 +363,9 @@ def draw_steps(
     i, d, v, n = sizes
     weights: list[Tensor] = []
 
-    def new(rows: int, columns: int | None = None) -> int:
-        shape = (rows,) if columns is None else (rows, columns)
+    def new(*shape: int) -> int:
         weight = torch.randn(shape, generator=make, dtype=torch.float64)
-        weights.append(weight / (shape[-1] ** 0.5 if columns else 1.0))
+        weights.append(weight / max(shape) ** 0.5)
         return len(weights) - 1
 
     def table(width: int) -> tuple[int, int, int]:
