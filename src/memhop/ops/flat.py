@@ -1,0 +1,190 @@
+"""A call of any shape as a ``Problem``, one flat batch; its results in the shape of the call."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from memhop.ops.checks import broadcast
+from memhop.ops.memory import Memory, Quantized, Stored, numbers
+from memhop.ops.problem import Problem, Step
+from memhop.ops.weights import Hop
+
+
+class Order(NamedTuple):
+    """The axes of a batch, those along which a memory is shared moved behind the others.
+
+    Rows that share a memory then follow one another.
+
+    Attributes:
+        batch: the sizes of the axes.
+        axes: the axes in the new order.
+        own: how many of them, the first ones, the memory has too.
+    """
+
+    batch: tuple[int, ...]
+    axes: tuple[int, ...]
+    own: int
+
+    @property
+    def is_as_it_was(self) -> bool:
+        """Whether no axis has moved."""
+        return self.axes == tuple(range(len(self.axes)))
+
+    def flat(self, tensor: Tensor, inner: tuple[int, ...]) -> Tensor:
+        """[..., *inner] as [B, *inner], its rows in the new order."""
+        if len(self.batch) == 1 and tensor.shape == (*self.batch, *inner):
+            return tensor
+        tensor = tensor.expand(*self.batch, *inner)
+        if not self.is_as_it_was:
+            kept = range(len(self.axes), tensor.dim())
+            tensor = tensor.permute(*self.axes, *kept)
+        return tensor.reshape(_product(self.batch), *inner)
+
+    def restored(self, tensor: Tensor) -> Tensor:
+        """[B, ...] as [*batch, ...], the axes where they were."""
+        inner = tensor.shape[1:]
+        if len(self.batch) == 1:
+            return tensor
+        if self.is_as_it_was:
+            return tensor.reshape(*self.batch, *inner)
+        tensor = tensor.reshape(*(self.batch[axis] for axis in self.axes), *inner)
+        back = sorted(range(len(self.axes)), key=self.axes.__getitem__)
+        return tensor.permute(*back, *range(len(self.axes), tensor.dim()))
+
+
+def order_of(batch: tuple[int, ...], memory: Memory) -> Order:
+    """The order of the axes of a batch for a memory; with slots no axis has to move."""
+    axes = tuple(range(len(batch)))
+    if memory.slots is not None:
+        return Order(batch, axes, len(batch))
+    stored = [memory.keys] if memory.values is None else [memory.keys, memory.values]
+    leading = [numbers(each).shape[:-2] for each in stored]
+    shared = tuple(
+        axis
+        for axis in axes
+        if batch[axis] > 1 and all(_size_along(shape, axis, len(batch)) == 1 for shape in leading)
+    )
+    own = tuple(axis for axis in axes if axis not in shared)
+    return Order(batch, own + shared, len(own))
+
+
+def _size_along(shape: torch.Size, axis: int, axes: int) -> int:
+    """The size of a shape along an axis of the batch; 1 where it has none."""
+    missing = axes - len(shape)
+    return 1 if axis < missing else shape[axis - missing]
+
+
+def _product(sizes: Sequence[int]) -> int:
+    product = 1
+    for size in sizes:
+        product *= size
+    return product
+
+
+def flat_problem(
+    query: Tensor,
+    memory: Memory,
+    order: Order,
+    num_slots: int,
+    computed: torch.dtype,
+    weights: tuple[Tensor, ...],
+    steps: tuple[Step, ...],
+) -> Problem:
+    """The problem of a call; what the slots hold stays where and as it is wherever it can."""
+    banks = None if memory.slots is None else leading_of_banks(memory)
+    keys, key_scale = flat_rows(memory.keys, order, banks)
+    values, value_scale = None, None
+    if memory.values is not None:
+        values, value_scale = flat_rows(memory.values, order, banks)
+    ignored, lengths, bias = memory.padding_mask, memory.lengths, memory.score_bias
+    if bias is not None:
+        of_each_hop = bias.dim() == len(order.batch) + 2
+        bias = bias if of_each_hop else bias.unsqueeze(-2)
+        bias = order.flat(bias.to(computed), (bias.shape[-2], num_slots))
+    return Problem(
+        order.flat(query.to(computed), (query.shape[-1],)).contiguous(),
+        keys,
+        key_scale,
+        values,
+        value_scale,
+        flat_slots(memory, order, num_slots),
+        None if ignored is None else lines(order.flat(ignored, (num_slots,))),
+        None if lengths is None else order.flat(lengths.long(), ()).contiguous(),
+        None if bias is None else lines(bias),
+        weights,
+        steps,
+    )
+
+
+def leading_of_banks(memory: Memory) -> tuple[int, ...]:
+    """The leading axes of the banks that slots name rows of."""
+    stored = [memory.keys] if memory.values is None else [memory.keys, memory.values]
+    return broadcast([numbers(each).shape[:-2] for each in stored])
+
+
+def flat_rows(
+    stored: Stored, order: Order, banks: tuple[int, ...] | None
+) -> tuple[Tensor, Tensor | None]:
+    """What slots hold as [G, N, I], or a bank as [U, I]; and the scale of int8, [G, N] or [U]."""
+    rows = numbers(stored)
+    scale = stored.scale if isinstance(stored, Quantized) else None
+    if banks is not None:
+        rows = lines(rows.expand(*banks, -1, -1).reshape(-1, rows.shape[-1]))
+        return rows, None if scale is None else scale.expand(*banks, -1).reshape(-1)
+    own = tuple(order.batch[axis] for axis in order.axes[: order.own])
+
+    def flat(tensor: Tensor, inner: torch.Size) -> Tensor:
+        missing = len(order.batch) - (tensor.dim() - len(inner))
+        tensor = tensor.reshape((1,) * missing + tensor.shape)
+        shared = order.axes[order.own :]
+        tensor = tensor.permute(*order.axes, *range(len(order.batch), tensor.dim()))
+        tensor = tensor.reshape(*tensor.shape[: order.own], *inner) if shared else tensor
+        return tensor.expand(*own, *inner).reshape(_product(own), *inner)
+
+    if rows.dim() != 3 or order.batch != tuple(rows.shape[:1]):
+        flat_scale = None if scale is None else flat(scale, rows.shape[-2:-1])
+        return lines(flat(rows, rows.shape[-2:])), flat_scale
+    return lines(rows), scale
+
+
+def flat_slots(memory: Memory, order: Order, num_slots: int) -> Tensor | None:
+    """Slots as [B, N], of one bank: where the batch has several, they lie one behind another."""
+    slots, shape = memory.slots, numbers(memory.keys).shape
+    if slots is None:
+        return None
+    if slots.dtype not in (torch.int64, torch.int32):
+        slots = slots.long()
+    banks = leading_of_banks(memory)
+    if _product(banks) > 1:
+        first_rows = torch.arange(_product(banks), device=slots.device) * shape[-2]
+        slots = slots + first_rows.view(*banks, 1)
+    return lines(order.flat(slots, (num_slots,)))
+
+
+def lines(tensor: Tensor) -> Tensor:
+    """The tensor, contiguous along its last axis; a copy only where it is not."""
+    return tensor if tensor.stride(-1) == 1 or tensor.shape[-1] <= 1 else tensor.contiguous()
+
+
+def steps_of(
+    hops: Sequence[Hop], computed: torch.dtype
+) -> tuple[tuple[Tensor, ...], tuple[Step, ...]]:
+    """The weights, each once and in the dtype computed in, and the places that the hops use."""
+    weights: list[Tensor] = []
+    places: dict[int, int] = {}
+
+    def place(weight: Tensor | None) -> int:
+        if weight is None:
+            return -1
+        if id(weight) not in places:
+            places[id(weight)] = len(weights)
+            weights.append(weight.to(computed).contiguous())
+        return places[id(weight)]
+
+    steps = tuple(
+        Step(*map(place, hop.a), *map(place, hop.c), place(hop.transform), hop.relu, hop.softmax)
+        for hop in hops
+    )
+    return tuple(weights), steps

@@ -1,0 +1,290 @@
+"""All hops as one operation, forward and backward: what surrounds the kernels of ``problem``.
+
+Forward keeps the queries, what they were matched with, what they read, and the weights; backward
+works from those, so that nothing of size [N, memory_dim] is ever made. Where a gradient is itself
+to be differentiated, and wherever torch transforms functions (vmap, forward mode), plain torch
+does the same from the same inputs.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from memhop.ops import plain, reference, shared
+from memhop.ops.flat import flat_problem, order_of, steps_of
+from memhop.ops.memory import Memory
+from memhop.ops.problem import Gradients, Problem, Step, Trace, Wanted
+from memhop.ops.weights import Hop, Table
+
+NUM_TENSORS = 9  # of a problem, before its weights
+
+
+class Kernel(NamedTuple):
+    """Forward and backward as ``problem`` says."""
+
+    forward: Callable[[Problem, bool], Trace]
+    backward: Callable[[Problem, Trace, Tensor, Tensor | None, Wanted], Gradients]
+
+
+def multi_hop(
+    query: Tensor,
+    memory: Memory,
+    hops: Sequence[Hop],
+    batch: tuple[int, ...],
+    num_slots: int,
+    computed: torch.dtype,
+    need_weights: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """The result [..., D] and the weights [..., K, N] of a checked call, in the dtype computed."""
+    order = order_of(batch, memory)
+    weights, steps = steps_of(hops, computed)
+    problem = flat_problem(query, memory, order, num_slots, computed, weights, steps)
+    result, attention = run(problem, need_weights)
+    return order.restored(result), None if attention is None else order.restored(attention)
+
+
+def read(
+    query: Tensor,
+    memory: Memory,
+    batch: tuple[int, ...],
+    num_slots: int,
+    computed: torch.dtype,
+    softmax: bool,
+    need_weights: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """o [..., V] and p [..., N] of a checked call of ``ops.read``."""
+    order, step = order_of(batch, memory), Step(softmax=int(softmax), carry=0)
+    problem = flat_problem(query, memory, order, num_slots, computed, (), (step,))
+    result, attention = run(problem, need_weights)
+    if attention is None:
+        return order.restored(result), None
+    return order.restored(result), order.restored(attention.squeeze(1))
+
+
+def is_transformed() -> bool:
+    """Whether a transform of torch.func or forward-mode differentiation is at work."""
+    return bool(torch._C._are_functorch_transforms_active()) or forward_ad._current_level >= 0
+
+
+def run(problem: Problem, need_weights: bool) -> tuple[Tensor, Tensor | None]:
+    """Result [B, D] and weights [B, K, N], differentiable."""
+    tensors = (*problem[:NUM_TENSORS], *problem.weights)
+    grad = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    if torch.compiler.is_compiling():
+        from memhop.ops import fused_operator
+
+        return fused_operator.run(problem, need_weights or grad)
+    if is_transformed():
+        raise NotImplementedError(
+            "impl='fused' has no rule for the transforms of torch.func (vmap, grad, jvp and the "
+            "like) and for forward-mode differentiation; impl='auto' takes plain torch there"
+        )
+    if grad:
+        result, attention = _Fused.apply(problem.steps, need_weights, *tensors)  # type: ignore[no-untyped-call]
+        return result, attention
+    trace = kernel_for(problem).forward(problem, need_weights)
+    return result_of(problem, trace), trace.weights
+
+
+def kernel_for(problem: Problem) -> Kernel:
+    """The kernel for where the memory lies and whether rows share it."""
+    if problem.slots is None and problem.keys.shape[0] != problem.query.shape[0]:
+        return Kernel(shared.forward, shared.backward)
+    if problem.query.is_cuda:
+        from memhop.ops import fused_cuda
+
+        return Kernel(fused_cuda.forward, fused_cuda.backward)
+    from memhop.ops import fused_cpu
+
+    return Kernel(fused_cpu.forward, fused_cpu.backward)
+
+
+def result_of(problem: Problem, trace: Trace) -> Tensor:
+    """The query after the last hop; of a read alone, what was read. Nothing else refers to it."""
+    return (trace.queries[:, -1] if problem.steps[0].carry else trace.read[:, 0]).clone()
+
+
+class _Fused(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, steps: tuple[Step, ...], need_weights: bool, *tensors: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        problem = problem_of(steps, tensors)
+        trace = kernel_for(problem).forward(problem, True)
+        ctx.steps, ctx.need_weights = steps, need_weights
+        ctx.save_for_backward(*tensors, *trace)
+        ctx.set_materialize_grads(False)
+        return result_of(problem, trace), trace.weights if need_weights else None
+
+    @staticmethod
+    def backward(
+        ctx: Any, by_result: Tensor | None, by_weights: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        saved = ctx.saved_tensors
+        split = len(saved) - len(Trace._fields)
+        problem, trace = problem_of(ctx.steps, saved[:split]), Trace(*saved[split:])
+        needed = ctx.needs_input_grad[2:]
+        if torch.is_grad_enabled() or is_transformed():
+            return (None, None, *gradients_in_torch(problem, by_result, by_weights, needed))
+        return (None, None, *gradients(problem, trace, by_result, by_weights, needed))
+
+
+def problem_of(steps: tuple[Step, ...], tensors: Sequence[Tensor | None]) -> Problem:
+    """A problem out of its tensors in a row."""
+    weights = tuple(weight for weight in tensors[NUM_TENSORS:] if weight is not None)
+    return Problem(*tensors[:NUM_TENSORS], weights, steps)  # type: ignore[arg-type]
+
+
+def gradients(
+    problem: Problem,
+    trace: Trace,
+    by_result: Tensor | None,
+    by_weights: Tensor | None,
+    needed: Sequence[bool],
+) -> list[Tensor | None]:
+    """Of the tensors of a problem, in a row: those that are needed, and None for others."""
+    if by_result is None:
+        by_result = torch.zeros_like(result_of(problem, trace))
+    names = dict(zip(Problem._fields, needed, strict=False))
+    wanted = Wanted(names["keys"], names["values"], names["score_bias"])
+    found = kernel_for(problem).backward(
+        problem, trace, by_result.contiguous(),
+        None if by_weights is None else by_weights.contiguous(), wanted,
+    )  # fmt: skip
+    of_bias = None
+    if problem.score_bias is not None and found.by_scores is not None and wanted.scores:
+        of_each_hop = problem.score_bias.shape[1] == len(problem.steps)
+        of_bias = found.by_scores if of_each_hop else found.by_scores.sum(1, keepdim=True)
+    of_weights = weight_gradients(problem, trace, found, needed[NUM_TENSORS:])
+    return [
+        found.by_query, found.by_keys, None, found.by_values, None, None, None, None, of_bias,
+        *of_weights,
+    ]  # fmt: skip
+
+
+def weight_gradients(
+    problem: Problem, trace: Trace, found: Gradients, needed: Sequence[bool]
+) -> list[Tensor | None]:
+    """Products of what the kernel gives; one that several hops share is summed over them."""
+    sums: list[Tensor | None] = [
+        torch.zeros_like(weight) if need else None
+        for weight, need in zip(problem.weights, needed, strict=True)
+    ]
+
+    def add(place: int, left: Tensor, right: Tensor) -> None:
+        if place >= 0 and (total := sums[place]) is not None:
+            total.addmm_(left.T, right)
+
+    def add_vector(place: int, factors: Tensor, rows: Tensor) -> None:
+        if place >= 0 and (total := sums[place]) is not None:
+            total.addmv_(rows.T, factors)
+
+    def add_temporal(place: int, by_age: Tensor | None, rows: Tensor) -> None:
+        if place >= 0 and by_age is not None and (total := sums[place]) is not None:
+            older = total.shape[0] - 1
+            used = min(older, by_age.shape[1])
+            total[:used].addmm_(by_age[:, :used].T, rows)
+            total[older:].addmm_(by_age[:, older:].sum(1, keepdim=True).T, rows)
+
+    for k, step in enumerate(problem.steps):
+        query, by_read_out = trace.queries[:, k], found.by_read_out[:, k]
+        add(step.a, query, found.by_keyed[:, k])
+        add(step.c, by_read_out, trace.read[:, k])
+        add(step.transform, by_read_out, query)
+        add_vector(step.c_bias, trace.mass[:, k], by_read_out)
+        if not step.softmax:
+            add_vector(step.a_bias, found.by_mass[:, k], query)
+        add_temporal(step.a_temporal, _of_hop(found.by_aged, k), query)
+        add_temporal(step.c_temporal, _of_hop(trace.aged, k), by_read_out)
+    return sums
+
+
+def _of_hop(sums: Tensor | None, hop: int) -> Tensor | None:
+    return None if sums is None else sums[:, hop]
+
+
+def gradients_in_torch(
+    problem: Problem,
+    by_result: Tensor | None,
+    by_weights: Tensor | None,
+    needed: Sequence[bool],
+) -> list[Tensor | None]:
+    """The same through plain torch, itself differentiable."""
+    tensors = (*problem[:NUM_TENSORS], *problem.weights)
+    sought = [tensor for tensor, need in zip(tensors, needed, strict=True) if need]
+    create_graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        results = in_torch(problem)
+        pairs = [
+            (result, by)
+            for result, by in zip(results, (by_result, by_weights), strict=True)
+            if by is not None and result.requires_grad
+        ]
+        found = torch.autograd.grad(
+            [result for result, _ in pairs], sought, [by for _, by in pairs],
+            create_graph=create_graph, allow_unused=True, materialize_grads=True,
+        )  # fmt: skip
+    given = iter(found)
+    return [next(given) if need else None for need in needed]
+
+
+def in_torch(problem: Problem) -> tuple[Tensor, Tensor]:
+    """The result and the weights of a problem in plain torch, over the raw memory."""
+    query, rows = problem.query, problem.query.shape[0]
+    keys = widened(problem.keys, problem.key_scale, query.dtype)
+    values = keys
+    if problem.values is not None:
+        values = widened(problem.values, problem.value_scale, query.dtype)
+    ignored = problem.ignored
+    if problem.lengths is not None:
+        beyond = reference.beyond(problem.lengths, problem.num_slots)
+        ignored = beyond if ignored is None else ignored | beyond
+    biases = [None] if problem.score_bias is None else list(problem.score_bias.unbind(1))
+    if problem.slots is None:
+        groups = (keys.shape[0], rows // max(1, keys.shape[0]))
+        query = query.view(*groups, -1)
+        keys, values = (
+            (keys.unsqueeze(1),) * 2 if values is keys else (keys.unsqueeze(1), values.unsqueeze(1))
+        )
+        ignored = None if ignored is None else ignored.reshape(*groups, -1)
+        biases = [None if bias is None else bias.reshape(*groups, -1) for bias in biases]
+    slots = None if problem.slots is None else problem.slots.long()
+    step = problem.steps[0]
+    if not step.carry:
+        may = reference.readable_slots(ignored, biases[0])
+        result, weights = plain.read(
+            query, keys, values, slots=slots, readable=may, softmax=bool(step.softmax)
+        )
+        attentions = [weights]
+    else:
+        hops = [hop_of(problem, step) for step in problem.steps]
+        readable = reference.readable_in_each_hop(hops, problem.num_slots, ignored, biases)
+        result, attentions = plain.raw_multi_hop(
+            query, keys, values, hops, slots=slots, readable=readable
+        )
+    shape = (rows, problem.num_slots)
+    weights = torch.stack([p.expand(*query.shape[:-1], -1).reshape(shape) for p in attentions], 1)
+    return result.reshape(rows, -1), weights
+
+
+def widened(rows: Tensor, scale: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """What the slots hold, in the dtype computed in."""
+    rows = rows.to(dtype)
+    return rows if scale is None else rows * scale.to(dtype).unsqueeze(-1)
+
+
+def hop_of(problem: Problem, step: Step) -> Hop:
+    """A step with its weights, as it was given."""
+    a, c = problem.weight(step.a), problem.weight(step.c)
+    assert a is not None
+    assert c is not None
+    return Hop(
+        Table(a, problem.weight(step.a_bias), problem.weight(step.a_temporal)),
+        Table(c, problem.weight(step.c_bias), problem.weight(step.c_temporal)),
+        problem.weight(step.transform),
+        bool(step.relu),
+        bool(step.softmax),
+    )

@@ -1,0 +1,136 @@
+"""The fused hops as operators of torch, ``memhop::fused`` and ``memhop::fused_backward``.
+
+A compiler sees them as two nodes of its graph and leaves them whole. Called directly they cost
+more than ``fused.run``, which therefore uses them only while a graph is compiled.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from memhop.ops.fused import NUM_TENSORS, gradients, kernel_for, problem_of, result_of
+from memhop.ops.problem import Problem, Step, Trace
+
+STEP_FIELDS = len(Step._fields)
+
+
+def run(problem: Problem, keep_weights: bool) -> tuple[Tensor, Tensor | None]:
+    """Result [B, D] and weights [B, K, N], as nodes of a graph."""
+    steps = [int(place) for step in problem.steps for place in step]
+    outputs = fused(*problem[:NUM_TENSORS], problem.weights, steps, keep_weights)
+    return outputs[0], outputs[-1] if keep_weights else None
+
+
+def _problem(
+    tensors: Sequence[Tensor | None], weights: Sequence[Tensor], steps: list[int]
+) -> Problem:
+    places = [Step(*steps[i : i + STEP_FIELDS]) for i in range(0, len(steps), STEP_FIELDS)]
+    return problem_of(tuple(places), (*tensors, *weights))
+
+
+@torch.library.custom_op("memhop::fused", mutates_args=())
+def fused(
+    query: Tensor,
+    keys: Tensor,
+    key_scale: Tensor | None,
+    values: Tensor | None,
+    value_scale: Tensor | None,
+    slots: Tensor | None,
+    ignored: Tensor | None,
+    lengths: Tensor | None,
+    score_bias: Tensor | None,
+    weights: Sequence[Tensor],
+    steps: list[int],
+    keep_weights: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The result and the trace of a problem; empty tensors for what a trace has not."""
+    tensors = (
+        query, keys, key_scale, values, value_scale, slots, ignored, lengths, score_bias,
+    )  # fmt: skip
+    problem = _problem(tensors, weights, steps)
+    trace = kernel_for(problem).forward(problem, keep_weights)
+    empty = (query.new_empty(0) if part is None else part for part in trace)
+    return result_of(problem, trace), *empty  # type: ignore[return-value]
+
+
+@fused.register_fake
+def _(*given: Any) -> tuple[Tensor, ...]:
+    *tensors, weights, steps, keep_weights = given
+    problem = _problem(tensors, weights, steps)
+    query, hops = problem.query, len(problem.steps)
+    rows, memory_dim = query.shape
+    keys, values = problem.keys, problem.keys if problem.values is None else problem.values
+    result = query.new_empty(rows, memory_dim if problem.steps[0].carry else values.shape[-1])
+    ages = problem.num_ages
+    return (
+        result,
+        query.new_empty(rows, hops + 1, memory_dim),
+        query.new_empty(rows, hops, keys.shape[-1]),
+        query.new_empty(rows, hops, values.shape[-1]),
+        *(query.new_empty(rows, hops) for _ in range(3)),
+        query.new_empty(rows, hops, ages) if ages else query.new_empty(0),
+        query.new_empty(rows, hops, problem.num_slots) if keep_weights else query.new_empty(0),
+    )
+
+
+@torch.library.custom_op("memhop::fused_backward", mutates_args=())
+def fused_backward(
+    query: Tensor,
+    keys: Tensor,
+    key_scale: Tensor | None,
+    values: Tensor | None,
+    value_scale: Tensor | None,
+    slots: Tensor | None,
+    ignored: Tensor | None,
+    lengths: Tensor | None,
+    score_bias: Tensor | None,
+    weights: Sequence[Tensor],
+    steps: list[int],
+    trace: Sequence[Tensor],
+    by_result: Tensor | None,
+    by_weights: Tensor | None,
+    needed: list[bool],
+) -> list[Tensor]:
+    """The gradients that are needed, in a row."""
+    tensors = (
+        query, keys, key_scale, values, value_scale, slots, ignored, lengths, score_bias,
+    )  # fmt: skip
+    problem = _problem(tensors, weights, steps)
+    aged = trace[-2] if problem.num_ages else None
+    found = gradients(problem, Trace(*trace[:-2], aged, trace[-1]), by_result, by_weights, needed)
+    return [part for part, need in zip(found, needed, strict=True) if need and part is not None]
+
+
+@fused_backward.register_fake
+def _(*given: Any) -> list[Tensor]:
+    *tensors, weights, _, _, _, _, needed = given
+    whole = zip((*tensors, *weights), needed, strict=True)
+    return [torch.empty_like(t, memory_format=torch.contiguous_format) for t, need in whole if need]
+
+
+def _set_up(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    *tensors, weights, steps, keep_weights = inputs
+    _result, *trace = output
+    ctx.mark_non_differentiable(*trace[:-1], *([] if keep_weights else trace[-1:]))
+    ctx.set_materialize_grads(False)
+    ctx.steps, ctx.needed_weights = steps, [weight.requires_grad for weight in weights]
+    ctx.save_for_backward(*tensors, *weights, *trace)
+
+
+def _backward(ctx: Any, by_result: Tensor | None, *by_trace: Tensor | None) -> tuple[Any, ...]:
+    saved = ctx.saved_tensors
+    split = len(saved) - len(Trace._fields)
+    tensors, weights = saved[:NUM_TENSORS], saved[NUM_TENSORS:split]
+    needed = [*ctx.needs_input_grad[:NUM_TENSORS], *ctx.needed_weights]
+    found = iter(
+        fused_backward(
+            *tensors, list(weights), ctx.steps, list(saved[split:]), by_result, by_trace[-1], needed
+        )
+    )
+    each = [next(found) if need else None for need in needed]
+    return (*each[:NUM_TENSORS], each[NUM_TENSORS:], None, None)
+
+
+fused.register_autograd(_backward, setup_context=_set_up)
