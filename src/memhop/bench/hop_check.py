@@ -9,7 +9,7 @@ from memhop.bench.hop_cases import Inputs
 from memhop.bench.hop_forms import Contender, plainly
 from memhop.errors import MemhopError
 
-ROUNDING = 16  # steps of the dtype that a form may err beyond four times what the first one does
+ROUNDING = 16  # steps of the dtype; where both err by less than that, it is by chance
 
 
 class Errors(NamedTuple):
@@ -19,25 +19,43 @@ class Errors(NamedTuple):
     gradients: float | None
 
 
-def check(contenders: list[Contender], inputs: Inputs) -> list[Errors]:
-    """The errors of each against float64, all near those of the first, which is the yardstick.
+def check(contenders: list[Contender], inputs: Inputs, rounding: int = ROUNDING) -> list[Errors]:
+    """The errors of each, all near those of the first, which is the yardstick.
 
     Raises:
-        MemhopError: one errs by more than four times what the first does, or by half the digits.
+        MemhopError: a form is to be refused.
     """
-    truth = outcome(plainly(inputs), inputs)
-    found = [errors(outcome(contender, inputs), truth) for contender in contenders]
-    step = torch.finfo(inputs.query.dtype).eps
+    found = errors(contenders, inputs)
     for contender, came in zip(contenders, found, strict=True):
-        for error, yardstick in zip(came, found[0], strict=True):
-            if error is None or yardstick is None:
-                continue
-            allowed = min(4 * yardstick + ROUNDING * step, step**0.5)
-            if not error <= allowed:  # so that NaN is refused too
-                raise MemhopError(
-                    f"{contender.form} is not timed: it errs by {error:.1e} against float64; "
-                    f"allowed is {allowed:.1e}"
-                )
+        yardstick = None if contender is contenders[0] else found[0]
+        if reason := refusal(came, yardstick, inputs, rounding):
+            raise MemhopError(f"{contender.form} is not timed: {reason}")
+    return found
+
+
+def refusal(
+    came: Errors, yardstick: Errors | None, inputs: Inputs, rounding: int = ROUNDING
+) -> str | None:
+    """Why a form is not to be timed: it errs by more than four times what the yardstick does and
+    so many steps of the dtype; or, where it is the yardstick itself, by half of all digits."""
+    step = torch.finfo(inputs.query.dtype).eps
+    for error, base in zip(came, yardstick or came, strict=True):
+        if error is None or base is None:
+            continue
+        allowed = step**0.5 if yardstick is None else 4 * base + rounding * step
+        if not error <= allowed:  # so that NaN is refused too
+            return f"errs by {error:.1e} against float64, where {allowed:.1e} is allowed"
+    return None
+
+
+def errors(contenders: list[Contender], inputs: Inputs) -> list[Errors]:
+    """How far each is from the formula in float64."""
+    truth = outcome(plainly(inputs), inputs)
+    found = []
+    for contender in contenders:
+        came = outcome(contender, inputs)
+        each = [float((x - y).norm() / y.norm()) for x, y in zip(came, truth, strict=True)]
+        found.append(Errors(each[0], max(each[1:]) if each[1:] else None))
     return found
 
 
@@ -77,9 +95,3 @@ def on_bank(by_memories: Tensor, given: Inputs, inputs: Inputs) -> Tensor:
         return by_memories
     bank = by_memories.new_zeros(inputs.tensor.shape)
     return bank.index_add_(0, inputs.slots.flatten(), by_memories.flatten(0, 1))
-
-
-def errors(came: list[Tensor], truth: list[Tensor]) -> Errors:
-    """How far an outcome is from the exact one."""
-    each = [float((x - y).norm() / y.norm()) for x, y in zip(came, truth, strict=True)]
-    return Errors(each[0], max(each[1:]) if each[1:] else None)

@@ -15,6 +15,7 @@ from memhop.bench.hop_forms import Contender
 
 FEWEST_ROUNDS = 8
 MOST_ROUNDS = 40
+SLOW = 0.5  # seconds; of what takes longer, one call is warm-up enough
 LEAST_SAMPLE = 2e-3  # seconds; of what is quicker, several calls are timed as one
 
 
@@ -92,9 +93,9 @@ Stopwatch = Callable[[Callable[[], object]], float]
 
 def calls_a_sample(entrant: Timed, stopwatch: Stopwatch) -> int:
     """Warm up, and say how many calls make a sample that is long enough."""
-    taken = [sample(entrant, 1, stopwatch) for _ in range(2)]
-    if min(taken) < 0.1:  # what is quick may need more to be warm
-        taken += [sample(entrant, 1, stopwatch) for _ in range(3)]
+    taken = [sample(entrant, 1, stopwatch)]
+    if taken[0] < SLOW:
+        taken += [sample(entrant, 1, stopwatch) for _ in range(4)]
     return min(1000, math.ceil(LEAST_SAMPLE / max(min(taken), 1e-6)))
 
 

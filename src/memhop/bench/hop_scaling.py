@@ -15,9 +15,9 @@ from memhop.bench.hop_memory import measured
 from memhop.bench.hop_rows import Setting, row
 from memhop.bench.hop_speed import race_of
 
-CENTRE = Case(16, 512, gradients=True)
+CENTRE = Case(16, 256, gradients=True)
 ALONG = {
-    "slots": (8, 32, 128, 512, 2048, 8192),
+    "slots": (4, 16, 64, 256, 1024, 4096),
     "batch": (1, 4, 16, 64, 256),
     "hops": (1, 2, 3, 4, 6, 8),
 }
