@@ -16,23 +16,25 @@ rounded, and the results have autocast's dtype; float64 stays float64.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, overload
 
 import torch
 from torch import Tensor
 
-from memhop.ops import checks, plain, reference
+from memhop.ops import checks, fused, plain, reference
 from memhop.ops.checks import Checked, Precision
 from memhop.ops.choice import cheaper_form
 from memhop.ops.memory import Memory, Quantized, Stored, converted, numbers
-from memhop.ops.reference import Readable
+from memhop.ops.reference import EVERYTHING, readable_in_each_hop
 from memhop.ops.weights import Hop, OncePerTensor, Table
 
 __all__ = ["IMPLEMENTATIONS", "Hop", "Quantized", "Table", "multi_hop", "read"]
 
-IMPLEMENTATIONS = ("auto", "torch", "project", "reference")
+Form = Callable[..., tuple[Tensor, list[Tensor]]]
+
+IMPLEMENTATIONS = ("auto", "fused", "torch", "project", "reference")
 
 
 @overload
@@ -114,7 +116,13 @@ def read(
     checks.check_word("read", "impl", impl, IMPLEMENTATIONS)
     values = None if values is keys else values
     memory = Memory(keys, values, slots, padding_mask, lengths, score_bias)
-    batch, num_slots, precision = checks.check_read(query, memory)
+    batch, num_slots, precision, _ = checks.check_read(query, memory)
+    if impl == "fused":
+        with no_autocast(precision, query):
+            read_out, p = fused.read(
+                query, memory, batch, num_slots, precision.computed, softmax, need_weights
+            )
+        return in_result_dtype(precision, read_out, p)
     (query, k, v, score_bias), _ = in_precision(precision, query, memory, ())
     form = reference.read if impl == "reference" else plain.read
     with no_autocast(precision, query):
@@ -124,9 +132,8 @@ def read(
             readable=reference.readable_slots(ignored_slots(memory, num_slots), score_bias),
             softmax=softmax,
         )  # fmt: skip
-    if not need_weights:
-        return read_out.to(precision.result)
-    return read_out.to(precision.result), weights.expand(*batch, -1).to(precision.result)
+    p = weights.expand(*batch, -1) if need_weights else None
+    return in_result_dtype(precision, read_out, p)
 
 
 @overload
@@ -250,28 +257,57 @@ def take_hops(
     impl: str = "auto",
 ) -> Tensor | tuple[Tensor, Tensor]:
     """``multi_hop`` of what was checked."""
-    batch, num_slots, precision = checked
+    keys = memory.keys
     if impl == "auto":
-        impl = cheaper_form(math.prod(batch), numbers(memory.keys), hops, memory.slots)
+        impl = cheaper_form(math.prod(checked.batch), numbers(keys), hops, memory.slots)
+    batch, num_slots, precision, is_plain = checked
+    if impl == "fused":
+        with no_autocast(precision, query):
+            result, p = fused.multi_hop(
+                query, memory, hops, batch, num_slots, precision.computed, need_weights
+            )
+        return in_result_dtype(precision, result, p)
+    if is_plain and isinstance(keys, Tensor):
+        everything = [EVERYTHING] * len(hops)
+        result, attentions = FORMS[impl](query, keys, keys, hops, slots=None, readable=everything)
+    else:
+        result, attentions = take_prepared(FORMS[impl], query, memory, hops, checked)
+    p = None
+    if need_weights:
+        p = torch.stack([weights.expand(*batch, -1) for weights in attentions], -2)
+    return in_result_dtype(precision, result, p)
+
+
+def take_prepared(
+    form: Form, query: Tensor, memory: Memory, hops: Sequence[Hop], checked: Checked
+) -> tuple[Tensor, list[Tensor]]:
+    """A form of several hops, given all in one dtype and what may be read of each hop."""
+    batch, num_slots, precision, _ = checked
     (query, keys, values, score_bias), hops = in_precision(precision, query, memory, hops)
-    biases = [score_bias]
+    biases: Sequence[Tensor | None] = [score_bias]
     if score_bias is not None and score_bias.dim() == len(batch) + 2:
-        biases = list(score_bias.unbind(-2))
-    readable = readable_in_each_hop(hops, num_slots, ignored_slots(memory, num_slots), biases)
+        biases = score_bias.unbind(-2)
+    ignored = ignored_slots(memory, num_slots)
     with no_autocast(precision, query):
-        result, attentions = FORMS[impl](
+        result, attentions = form(
             query, keys, values, hops,
             slots=None if memory.slots is None else memory.slots.long(),
-            readable=readable,
+            readable=readable_in_each_hop(hops, num_slots, ignored, biases),
         )  # fmt: skip
-    result = result if precision.as_given else result.to(precision.result)
-    if not need_weights:
-        return result
-    attention = torch.stack([weights.expand(*batch, -1) for weights in attentions], -2)
-    return result, attention.to(precision.result)
+    return result, attentions
 
 
-FORMS = {
+def in_result_dtype(
+    precision: Precision, result: Tensor, weights: Tensor | None
+) -> Tensor | tuple[Tensor, Tensor]:
+    """The result, with weights where there are some, in the dtype that the caller expects."""
+    if not precision.as_given:
+        result = result.to(precision.result)
+        weights = None if weights is None else weights.to(precision.result)
+    return result if weights is None else (result, weights)
+
+
+FORMS: dict[str, Form] = {
     "reference": reference.multi_hop,
     "project": plain.projected_multi_hop,
     "torch": plain.raw_multi_hop,
@@ -314,18 +350,3 @@ def ignored_slots(memory: Memory, num_slots: int) -> Tensor | None:
     if memory.lengths is None:
         return memory.padding_mask
     return reference.beyond(memory.lengths, num_slots)
-
-
-def readable_in_each_hop(
-    hops: Sequence[Hop], num_slots: int, ignored: Tensor | None, biases: Sequence[Tensor | None]
-) -> list[Readable]:
-    """What each hop may read, worked out once where it is the same for all of them."""
-    aged = any(hop.a.temporal is not None or hop.c.temporal is not None for hop in hops)
-    readable = []
-    for bias in biases:
-        may = reference.readable_slots(ignored, bias)
-        if aged:
-            ages = reference.slot_ages(num_slots, may.ignored, hops[0].a.weight.device)
-            may = may._replace(ages=ages)
-        readable.append(may)
-    return readable if len(biases) == len(hops) else readable * len(hops)

@@ -43,11 +43,16 @@ OF_ONE_DTYPE = {
 
 
 class Checked(NamedTuple):
-    """What the checks have found: the leading axes of the result, N, and the dtypes."""
+    """What the checks have found: the leading axes of the result, N, and the dtypes.
+
+    ``plain``: nothing is there but query, memories and tables without temporal rows, all in the
+    dtype that is computed in.
+    """
 
     batch: tuple[int, ...]
     num_slots: int
     precision: Precision
+    plain: bool = False
 
 
 def common_case(query: Tensor, memory: Memory, hops: Sequence[Hop]) -> Checked | None:
@@ -61,40 +66,34 @@ def common_case(query: Tensor, memory: Memory, hops: Sequence[Hop]) -> Checked |
     if not (isinstance(query, Tensor) and isinstance(keys, Tensor)):
         return None
     dtype, device, shape, rows = query.dtype, query.device, query.shape, keys.shape
-    if dtype not in OF_ONE_DTYPE or keys.dtype != dtype or keys.device != device:
+    if keys.dtype != dtype or keys.device != device or len(shape) < 1 or len(rows) < 2:
         return None
-    if len(shape) < 1 or len(rows) < 2 or autocast_dtype(device.type) is not None:
+    precision = OF_ONE_DTYPE.get(dtype)
+    if precision is None or autocast_dtype("cpu" if query.is_cpu else device.type) is not None:
         return None
-    batch, leading = shape[:-1], rows[:-2]
-    if leading and leading != batch:
+    batch, num_slots = shape[:-1], rows[-2]
+    if len(rows) > 2 and rows[:-2] != batch:
         return None
-    if mask is not None:
-        over_slots = (*batch, rows[-2]) if leading or len(mask.shape) > 1 else rows[-2:-1]
-        if mask.dtype != torch.bool or mask.device != device or mask.shape != over_slots:
-            return None
-    if not all_alike(hops, dtype, device, (shape[-1], rows[-1])):
-        return None
-    return Checked(batch, rows[-2], OF_ONE_DTYPE[dtype])
-
-
-def all_alike(
-    hops: Sequence[Hop], dtype: torch.dtype, device: torch.device, sizes: tuple[int, int]
-) -> bool:
-    """Whether all weights have this dtype and device, and the sizes [D, I]."""
-    memory_dim = sizes[:1]
+    # Weights are many, and looked at in one line each. Temporal rows and H are left to the rest.
+    memory_dim, sizes = shape[-1:], (shape[-1], rows[-1])
     for a, c, transform, _, _ in hops:
         for weight, bias, temporal in (a, c):
-            if weight.dtype != dtype or weight.device != device or weight.shape != sizes:
-                return False
+            if weight.shape != sizes or weight.dtype != dtype or weight.device != device:
+                return None
             if bias is not None and (
-                bias.dtype != dtype or bias.device != device or bias.shape != memory_dim
+                bias.shape != memory_dim or bias.dtype != dtype or bias.device != device
             ):
-                return False
-            if temporal is not None:  # rarer, and left to the checks one by one
-                return False
+                return None
+            if temporal is not None:
+                return None
         if transform is not None:
-            return False
-    return True
+            return None
+    if mask is None:
+        return Checked(batch, num_slots, precision, precision.as_given)
+    over_slots = (*batch, num_slots) if len(rows) > 2 or len(mask.shape) > 1 else rows[-2:-1]
+    if mask.dtype != torch.bool or mask.device != device or mask.shape != over_slots:
+        return None
+    return Checked(batch, num_slots, precision)
 
 
 def refuse(caller: str, needed: str, given: Given) -> NoReturn:

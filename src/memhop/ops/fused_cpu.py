@@ -13,6 +13,7 @@ that are not to be read are not read: what they hold, NaN too, does not matter.
 
 from collections.abc import Callable
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from memhop.ops.fused_cpu_backward import backward as compiled_backward
 from memhop.ops.fused_cpu_backward import order_by_place, write_bank
 from memhop.ops.fused_cpu_forward import ATTEND, BEGIN, FINISH, SETTLE
 from memhop.ops.fused_cpu_forward import forward as compiled_forward
-from memhop.ops.fused_cpu_rows import TARGET, WORK, Block, Plan, bytes_of_block
+from memhop.ops.fused_cpu_rows import FIELDS, STEP_FIELDS, TARGET, WORK, Block, Plan, sizes_of_block
 from memhop.ops.problem import Gradients, Problem, Trace, Wanted
 
 SERIAL = 1_000_000  # numbers read; for fewer, waking a thread costs more than its help
@@ -39,75 +40,82 @@ class Call:
     The record holds addresses; what they point to is kept here until the call is over.
     """
 
-    def __init__(self, problem: Problem) -> None:
-        self.problem = problem
-        self.work = np.zeros(1, WORK)
-        self.like = ZEROS[problem.query.dtype]
-        self._kept: list[Any] = []
-        self.set(
-            rows=problem.query.shape[0], hops=len(problem.steps), num_slots=problem.num_slots,
-            memory_dim=problem.query.shape[1], num_ages=problem.num_ages,
-            parts=number_of_parts(problem), apart=problem.values is not None,
-        )  # fmt: skip
-        is_bank = problem.slots is not None
-        values, value_scale = values_of(problem)
-        self.work["keys"] = rows_of(problem.keys, problem.key_scale, is_bank)
-        self.work["values"] = rows_of(values, value_scale, is_bank)
-        self._set_per_slot()
-        weights = problem.weights
-        self.point(
-            query=problem.query,
-            steps=np.array(problem.steps, dtype=np.int64),
-            weights=np.array([weight.data_ptr() for weight in weights], dtype=np.int64),
-            weight_rows=np.array([weight.shape[0] for weight in weights], dtype=np.int64),
-        )
+    def __init__(self, problem: Problem, sums: int, arrays: dict[str, Tensor | None]) -> None:
+        """``sums`` is how many columns the parts of rows sum up; arrays go by their field."""
+        self.problem, self.like = problem, ZEROS[problem.query.dtype]
+        self.parts, self.workers = number_of_parts(problem), threads.count()
+        self._kept = [None if array is None else array.contiguous() for array in arrays.values()]
+        addresses = [0 if array is None else array.data_ptr() for array in self._kept]
+        fields = sizes_and_slots(problem, self.parts)
+        fields.update(zip(arrays, addresses, strict=True))
+        fields["query"] = problem.query.data_ptr()
+        self._set_room(fields, sums)
+        is_bank, weights = problem.slots is not None, problem.weights
+        numbers = [
+            *rows_of(problem.keys, problem.key_scale, is_bank),
+            *rows_of(*values_of(problem), is_bank),
+            *(fields.get(field, 0) for field in FIELDS),
+        ]
+        size = len(numbers)
+        for step in problem.steps:
+            numbers += step
+        numbers += [weight.data_ptr() for weight in weights]
+        numbers += [weight.shape[0] for weight in weights]
+        self._numbers = np.array(numbers, dtype=np.int64)
+        self.work = self._numbers[:size].view(WORK)
+        begin = self._numbers.ctypes.data + 8 * size
+        after_steps = begin + 8 * len(problem.steps) * STEP_FIELDS
+        self.work["steps"], self.work["weights"] = begin, after_steps
+        self.work["weight_rows"] = after_steps + 8 * len(weights)
 
-    def _set_per_slot(self) -> None:
-        slots, ignored, bias = self.problem.slots, self.problem.ignored, self.problem.score_bias
-        if slots is not None:
-            size = slots.element_size()
-            self.set(slots=slots.data_ptr(), slots_of_row=slots.stride(0) * size, slot_bytes=size)
-        if ignored is not None:
-            self.set(ignored=ignored.data_ptr(), ignored_of_row=ignored.stride(0))
-        if bias is not None:
-            size = bias.element_size()
-            of_hop = bias.stride(1) * size if bias.shape[1] > 1 else 0
-            self.set(bias=bias.data_ptr(), bias_of_row=bias.stride(0) * size, bias_of_hop=of_hop)
-        self.point(lengths=self.problem.lengths)
+    def _set_room(self, fields: dict[str, int], sums: int) -> None:
+        """Room for what the parts of rows find, and for a block of each thread; in doubles."""
+        problem, rows = self.problem, self.problem.query.shape[0]
+        columns = max(problem.keys.shape[-1], values_of(problem)[0].shape[-1])
+        longest = max([weight.shape[0] for weight in problem.weights], default=0)
+        block = sizes_of_block(columns, longest, problem.keys.element_size() < 4)
+        per_row = {
+            "part_tops": 1, "part_totals": 1, "part_sums": sums, "part_aged": problem.num_ages,
+        }  # fmt: skip
+        found = {name: self.parts * rows * size for name, size in per_row.items()}
+        found["means"] = rows * len(problem.steps)
+        own = sum(found.values())
+        self._room = torch.empty(own + sum(block) * self.workers, dtype=torch.float64)
+        address = self._room.data_ptr()
+        for name, size in found.items():
+            fields[name] = address
+            address += 8 * size
+        self._blocks = [
+            Block(*accumulate(block[:-1], lambda at, size: at + 8 * size, initial=first))
+            for first in range(address, address + 8 * sum(block) * self.workers, 8 * sum(block))
+        ]
 
-    def set(self, **numbers: int) -> None:
-        """Put numbers into the record."""
-        for name, number in numbers.items():
-            self.work[name] = number
+    def block(self, worker: int) -> Block:
+        """Where a thread may work."""
+        return self._blocks[worker]
 
-    def point(self, **arrays: Tensor | np.ndarray[Any, Any] | None) -> None:
-        """Put the addresses of contiguous arrays into the record, 0 for None, and keep them."""
-        for name, array in arrays.items():
-            if isinstance(array, Tensor):
-                array = array.contiguous()
-                self.work[name] = array.data_ptr()
-            elif array is not None:
-                self.work[name] = array.ctypes.data
-            self._kept.append(array)
 
-    def add_parts(self, columns: int) -> None:
-        """Room for what the parts of rows find, with sums of so many columns."""
-        shape = int(self.work["parts"][0]), int(self.work["rows"][0])
-        self.point(
-            part_tops=np.empty(shape), part_totals=np.empty(shape),
-            part_sums=np.empty((*shape, columns)), part_aged=np.empty((*shape, self.problem.num_ages)),
-        )  # fmt: skip
-
-    def block(self) -> Block:
-        """Room for a thread to work in."""
-        columns = max(self.problem.keys.shape[-1], values_of(self.problem)[0].shape[-1])
-        sizes = [weight.shape[0] for weight in self.problem.weights]
-        widened = self.problem.keys.element_size() < 4
-        sizes_of_parts = bytes_of_block(columns, max(sizes, default=0), widened)
-        room = np.empty(sum(sizes_of_parts), dtype=np.uint8)
-        self._kept.append(room)
-        places = np.cumsum((room.ctypes.data, *sizes_of_parts[:-1]))
-        return Block(*map(int, places))
+def sizes_and_slots(problem: Problem, parts: int) -> dict[str, int]:
+    """The fields of sizes, and of what there is for each slot."""
+    slots, ignored, bias = problem.slots, problem.ignored, problem.score_bias
+    fields = {
+        "rows": problem.query.shape[0], "hops": len(problem.steps),
+        "num_slots": problem.num_slots, "memory_dim": problem.query.shape[1],
+        "num_ages": problem.num_ages, "parts": parts, "apart": int(problem.values is not None),
+    }  # fmt: skip
+    if slots is not None:
+        size = slots.element_size()
+        fields |= {
+            "slots": slots.data_ptr(), "slots_of_row": slots.stride(0) * size, "slot_bytes": size,
+        }  # fmt: skip
+    if ignored is not None:
+        fields |= {"ignored": ignored.data_ptr(), "ignored_of_row": ignored.stride(0)}
+    if bias is not None:
+        size = bias.element_size()
+        of_hop = bias.stride(1) * size if bias.shape[1] > 1 else 0
+        of_row = bias.stride(0) * size
+        fields |= {"bias": bias.data_ptr(), "bias_of_row": of_row, "bias_of_hop": of_hop}
+    return fields
 
 
 def forward(problem: Problem, keep_weights: bool) -> Trace:
@@ -126,23 +134,21 @@ def forward(problem: Problem, keep_weights: bool) -> Trace:
         weights=query.new_empty(rows, hops, problem.num_slots) if keep_weights else None,
     )
     if rows:
-        call = Call(problem)
-        point_to_trace(call, trace)
-        call.add_parts(width)
+        call = Call(problem, width, {"lengths": problem.lengths, **fields_of(trace)})
 
-        def work(plan: Plan) -> None:
-            compiled_forward(call.work, plan, call.block(), call.like)
+        def work(plan: Plan, worker: int) -> None:
+            compiled_forward(call.work, plan, call.block(worker), call.like)
 
-        run(problem, range(hops), work, settle=keep_weights)
+        run(call, range(hops), work, settle=keep_weights)
     return trace
 
 
-def point_to_trace(call: Call, trace: Trace) -> None:
-    """Put a trace into the record of a call."""
-    call.point(
-        queries=trace.queries, keyed=trace.keyed, read=trace.read, mass=trace.mass,
-        tops=trace.tops, totals=trace.totals, aged=trace.aged, kept=trace.weights,
-    )  # fmt: skip
+def fields_of(trace: Trace) -> dict[str, Tensor | None]:
+    """A trace by the fields of the record."""
+    return {
+        "queries": trace.queries, "keyed": trace.keyed, "read": trace.read, "mass": trace.mass,
+        "tops": trace.tops, "totals": trace.totals, "aged": trace.aged, "kept": trace.weights,
+    }  # fmt: skip
 
 
 def backward(
@@ -153,46 +159,52 @@ def backward(
     wanted: Wanted,
 ) -> Gradients:
     """See ``problem``; the trace must hold the weights."""
-    query, ages, rows, hops = (
-        problem.query, problem.num_ages, problem.query.shape[0], len(problem.steps),
-    )  # fmt: skip
-    values, _ = values_of(problem)
-    carried, apart = problem.steps[0].carry, problem.values is not None
-    gradients = Gradients(
-        by_query=by_result.clone(memory_format=torch.contiguous_format)
-        if carried
-        else torch.zeros_like(query),
-        by_read_out=torch.empty_like(trace.queries[:, 1:], memory_format=torch.contiguous_format),
-        by_keyed=torch.empty_like(trace.keyed),
-        by_mass=torch.empty_like(trace.mass),
-        by_aged=query.new_empty(rows, hops, ages) if ages else None,
-        by_scores=query.new_empty(rows, hops, problem.num_slots) if any(wanted) else None,
-        by_keys=new_rows(problem.keys, rows) if wanted.keys else None,
-        by_values=new_rows(values, rows) if wanted.values and apart else None,
-    )
+    rows, hops = problem.query.shape[0], len(problem.steps)
+    gradients = room_for_gradients(problem, trace, by_result, wanted)
     if rows == 0:
         return gradients
-    call, by_read = Call(problem), torch.empty_like(trace.read)
-    if not carried:
+    by_read = torch.empty_like(trace.read)
+    if not problem.steps[0].carry:
         by_read[:, 0] = by_result
-    point_to_trace(call, trace)
-    call.point(
-        by_query=gradients.by_query, by_read_out=gradients.by_read_out, by_read=by_read,
-        by_keyed=gradients.by_keyed, by_mass=gradients.by_mass, by_aged=gradients.by_aged,
-        by_scores=gradients.by_scores, by_weights=by_weights, means=np.empty((rows, hops)),
-    )  # fmt: skip
-    call.add_parts(problem.keys.shape[-1])
-    targets = targets_of(problem, gradients)
-    is_bank = problem.slots is not None
-    own = np.empty(0, TARGET) if is_bank else targets
+    call = Call(problem, problem.keys.shape[-1], {
+        "lengths": problem.lengths, **fields_of(trace),
+        "by_query": gradients.by_query, "by_read_out": gradients.by_read_out, "by_read": by_read,
+        "by_keyed": gradients.by_keyed, "by_mass": gradients.by_mass,
+        "by_aged": gradients.by_aged, "by_scores": gradients.by_scores, "by_weights": by_weights,
+    })  # fmt: skip
+    targets, is_bank = targets_of(problem, gradients), problem.slots is not None
+    own = NO_TARGETS if is_bank else targets
 
-    def work(plan: Plan) -> None:
-        compiled_backward(call.work, own, plan, call.block(), call.like)
+    def work(plan: Plan, worker: int) -> None:
+        compiled_backward(call.work, own, plan, call.block(worker), call.like)
 
-    run(problem, range(hops - 1, -1, -1), work, settle=len(own) > 0)
+    run(call, range(hops - 1, -1, -1), work, settle=len(own) > 0)
     for target in targets if is_bank else ():
         write_gradient_of_bank(call, target, problem.keys.shape[0])
     return gradients
+
+
+def room_for_gradients(
+    problem: Problem, trace: Trace, by_result: Tensor, wanted: Wanted
+) -> Gradients:
+    """The gradients, of which that of the query begins as that of the result."""
+    query, shape = problem.query, trace.keyed.shape[:2]
+    values, _ = values_of(problem)
+    by_query = torch.zeros_like(query)
+    if problem.steps[0].carry:
+        by_query.copy_(by_result)
+    return Gradients(
+        by_query=by_query,
+        by_read_out=query.new_empty(*shape, query.shape[1]),
+        by_keyed=torch.empty_like(trace.keyed),
+        by_mass=torch.empty_like(trace.mass),
+        by_aged=query.new_empty(*shape, problem.num_ages) if problem.num_ages else None,
+        by_scores=query.new_empty(*shape, problem.num_slots) if any(wanted) else None,
+        by_keys=new_rows(problem.keys, shape[0]) if wanted.keys else None,
+        by_values=new_rows(values, shape[0])
+        if wanted.values and problem.values is not None
+        else None,
+    )
 
 
 def values_of(problem: Problem) -> tuple[Tensor, Tensor | None]:
@@ -233,30 +245,31 @@ def write_gradient_of_bank(call: Call, target: Any, bank_rows: int) -> None:
     ])  # fmt: skip
 
 
-def run(problem: Problem, hops: range, work: Callable[[Plan], object], settle: bool) -> None:
+def run(call: Call, hops: range, work: Callable[[Plan, int], object], settle: bool) -> None:
     """Have the threads do all hops of their rows, or all rows' hops of their slots."""
-    rows, num_slots, count = problem.query.shape[0], problem.num_slots, len(hops)
+    problem, count = call.problem, len(hops)
+    rows, num_slots = problem.query.shape[0], problem.num_slots
     settling = SETTLE if settle else 0
-    if not is_split(problem):
+
+    def at_once(plans: list[Plan]) -> None:
+        threads.run([partial(work, plan, worker) for worker, plan in enumerate(plans)])
+
+    if call.parts == 1:
         stages = BEGIN | ATTEND | FINISH | settling
-        workers = threads.count() if work_of(problem) > SERIAL else 1
-        plans = [
-            Plan(stages, first, last, 0, count, 0, num_slots, 0)
-            for first, last in threads.ranges(rows, workers)
-        ]
-        threads.run([partial(work, plan) for plan in plans])
+        workers = call.workers if work_of(problem) > SERIAL else 1
+        ranges = threads.ranges(rows, workers)
+        at_once([Plan(stages, first, last, 0, count, 0, num_slots, 0) for first, last in ranges])
         return
-    slots = threads.ranges(num_slots, threads.count())
+    slots = threads.ranges(num_slots, call.parts)
     for hop in hops:
-        work(Plan(BEGIN, 0, rows, hop, hop + 1, 0, num_slots, 0))
-        threads.run([
-            partial(work, Plan(ATTEND, 0, rows, hop, hop + 1, first, last, part))
+        at_once([Plan(BEGIN, 0, rows, hop, hop + 1, 0, num_slots, 0)])
+        at_once([
+            Plan(ATTEND, 0, rows, hop, hop + 1, first, last, part)
             for part, (first, last) in enumerate(slots)
         ])  # fmt: skip
-        work(Plan(FINISH, 0, rows, hop, hop + 1, 0, num_slots, 0))
+        at_once([Plan(FINISH, 0, rows, hop, hop + 1, 0, num_slots, 0)])
     if settling:
-        plans = [Plan(SETTLE, 0, rows, 0, count, first, last, 0) for first, last in slots]
-        threads.run([partial(work, plan) for plan in plans])
+        at_once([Plan(SETTLE, 0, rows, 0, count, first, last, 0) for first, last in slots])
 
 
 def work_of(problem: Problem) -> int:
@@ -276,6 +289,7 @@ def number_of_parts(problem: Problem) -> int:
     return len(threads.ranges(problem.num_slots, threads.count())) if is_split(problem) else 1
 
 
+NO_TARGETS = np.empty(0, TARGET)
 ZEROS = {torch.float32: np.float32(0), torch.float64: np.float64(0)}
 
 

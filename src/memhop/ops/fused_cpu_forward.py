@@ -26,6 +26,7 @@ from memhop.ops.fused_cpu_rows import (
     fill,
     integers_at,
     is_readable,
+    largest_of,
     next_block,
     padded,
     readable_from,
@@ -113,9 +114,7 @@ def _attend(work, plan, row, hop, block, like):  # type: ignore[no-untyped-def]
             for j in range(count):
                 kept[slots[j]] = scores[j]
         if softmax:
-            largest = scores[0]
-            for j in range(1, count):
-                largest = max(largest, scores[j])
+            largest = largest_of(scores, count)
             if largest > top:
                 less = exponential(top - largest)
                 top = largest

@@ -15,7 +15,7 @@ import numpy as np
 from memhop.ops.compiled import AS_COMPUTED, bytes_of, compiled, numbers_at, widen
 from memhop.ops.problem import Step
 
-BLOCK = 32  # slots; 32 rows of 128 floats are a third of a first cache
+BLOCK = 64  # slots; 64 rows of 128 floats are two thirds of a first cache
 
 # Columns of the steps
 A, A_BIAS, A_TEMPORAL, C, C_BIAS, C_TEMPORAL, TRANSFORM, RELU, SOFTMAX, CARRY = range(10)
@@ -35,18 +35,16 @@ ROWS = record(
 # A problem, its trace, its gradients, and what parts of rows find before they are merged (in double
 # precision); an address of 0 is for what is not there, and all that is there is contiguous but for
 # what has a stride here, in bytes.
-WORK = np.dtype([
-    ("keys", ROWS), ("values", ROWS),
-    *((name, np.int64) for name in (
-        "rows", "hops", "num_slots", "memory_dim", "num_ages", "parts", "apart",
-        "query", "slots", "slots_of_row", "slot_bytes", "ignored", "ignored_of_row", "lengths",
-        "bias", "bias_of_row", "bias_of_hop", "steps", "weights", "weight_rows",
-        "queries", "keyed", "read", "mass", "tops", "totals", "aged", "kept",
-        "part_tops", "part_totals", "part_sums", "part_aged",
-        "by_query", "by_read_out", "by_read", "by_keyed", "by_mass", "by_aged", "by_scores",
-        "by_weights", "means",
-    )),
-])  # fmt: skip
+FIELDS = (
+    "rows", "hops", "num_slots", "memory_dim", "num_ages", "parts", "apart",
+    "query", "slots", "slots_of_row", "slot_bytes", "ignored", "ignored_of_row", "lengths",
+    "bias", "bias_of_row", "bias_of_hop", "steps", "weights", "weight_rows",
+    "queries", "keyed", "read", "mass", "tops", "totals", "aged", "kept",
+    "part_tops", "part_totals", "part_sums", "part_aged",
+    "by_query", "by_read_out", "by_read", "by_keyed", "by_mass", "by_aged", "by_scores",
+    "by_weights", "means",
+)  # fmt: skip
+WORK = np.dtype([("keys", ROWS), ("values", ROWS), *((field, np.int64) for field in FIELDS)])
 
 # Where the gradient of keys or values goes, in which format, and which terms it has
 TARGET = record("address", "kind", "columns", "of_keys", "of_values")
@@ -86,10 +84,10 @@ class Block(NamedTuple):
     factors: int
 
 
-def bytes_of_block(columns: int, longest: int, widened: bool) -> tuple[int, ...]:
-    """The room of each part of a block, for rows of so many numbers and weights of so many rows."""
-    wide = 4 * BLOCK * columns if widened else 0
-    return (*[8 * (BLOCK + 8)] * 7, 8 * columns, wide, wide, *[8 * (longest + 8)] * 2)
+def sizes_of_block(columns: int, longest: int, widened: bool) -> list[int]:
+    """The room in doubles of each part, for rows of so many numbers, weights of so many rows."""
+    wide = BLOCK * columns // 2 if widened else 0
+    return [*[BLOCK] * 7, columns, wide, wide, *[longest + 3] * 2]
 
 
 @compiled
@@ -125,6 +123,20 @@ def add_rows(factors, rows, count, total):  # type: ignore[no-untyped-def]
         by_0, by_1, by_2, by_3 = factors[j], factors[j + 1], factors[j + 2], factors[j + 3]
         for k in range(columns):
             total[k] += by_0 * row_0[k] + by_1 * row_1[k] + by_2 * row_2[k] + by_3 * row_3[k]
+
+
+@compiled
+def largest_of(numbers, count):  # type: ignore[no-untyped-def]
+    """The largest number, out of four at a time: one after the other, each waits for the last."""
+    top_0 = top_1 = top_2 = top_3 = numbers[0]
+    for j in range(0, count - 3, 4):
+        top_0 = max(top_0, numbers[j])
+        top_1 = max(top_1, numbers[j + 1])
+        top_2 = max(top_2, numbers[j + 2])
+        top_3 = max(top_3, numbers[j + 3])
+    for j in range(count // 4 * 4, count):
+        top_0 = max(top_0, numbers[j])
+    return max(max(top_0, top_1), max(top_2, top_3))
 
 
 @compiled

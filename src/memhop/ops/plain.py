@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from memhop.ops.checks import broadcast
 from memhop.ops.choice import scores_whole_bank
-from memhop.ops.reference import Readable, attention, update
+from memhop.ops.reference import EVERYTHING, Readable, attention, update
 from memhop.ops.weights import Hop, OncePerTensor
 
 
@@ -71,23 +71,31 @@ def raw_multi_hop(
 
 def everything_is_read(keys: Tensor, hops: Sequence[Hop], readable: Sequence[Readable]) -> bool:
     """Whether the weights of each hop are a softmax over all slots, so that they sum to 1."""
-    for hop, (ignored, score_bias, ages) in zip(hops, readable, strict=True):
-        if not (hop.softmax and ignored is None and score_bias is None and ages is None):
+    for may in readable:
+        if may is not EVERYTHING:
+            return False
+    for hop in hops:
+        if not hop.softmax:
             return False
     # An exported graph keeps the number of slots open, to none as well.
-    return not torch.compiler.is_exporting() and keys.shape[-2] > 0
+    return keys.shape[-2] > 0 and not torch.compiler.is_exporting()
 
 
 def read_everything(
     query: Tensor, memories: Tensor, hops: Sequence[Hop]
 ) -> tuple[Tensor, list[Tensor]]:
     """``raw_multi_hop`` in few operations: of a small call they take longer than what they do."""
-    if memories.dim() == 3 and query.shape[:-1] == (1,) == memories.shape[:-2]:
+    if memories.dim() == 3 and memories.shape[0] == 1 and query.dim() == 2:
         memories = memories.squeeze(0)
+    one_memory, columns = memories.dim() == query.dim() == 2, memories.mT
     attentions = []
     for hop in hops:
-        weights = torch.softmax(score(query @ hop.a.weight, memories), -1)
-        summary = combine(weights, memories)
+        if one_memory:
+            weights = torch.softmax(torch.mm(torch.mm(query, hop.a.weight), columns), -1)
+            summary = torch.mm(weights, memories)
+        else:
+            weights = torch.softmax(score(query @ hop.a.weight, memories), -1)
+            summary = combine(weights, memories)
         query = update(query, functional.linear(summary, hop.c.weight, read_bias(hop)), hop)
         attentions.append(weights)
     return query, attentions

@@ -31,6 +31,9 @@ class Readable(NamedTuple):
     ages: Tensor | None = None
 
 
+EVERYTHING = Readable()
+
+
 def read(
     query: Tensor,
     keys: Tensor,
@@ -103,7 +106,9 @@ def beyond(lengths: Tensor, num_slots: int) -> Tensor:
 
 
 def readable_slots(padding_mask: Tensor | None, score_bias: Tensor | None) -> Readable:
-    """Ignored are padding and slots with a score bias of -inf."""
+    """Ignored are padding and slots with a score bias of -inf; ``EVERYTHING`` with neither."""
+    if padding_mask is None and score_bias is None:
+        return EVERYTHING
     ignored = padding_mask
     if score_bias is not None:
         excluded = score_bias == -torch.inf
@@ -128,3 +133,18 @@ def attention(scores: Tensor, ignored: Tensor | None, softmax: bool) -> Tensor:
         lowest = torch.finfo(scores.dtype).min
         scores = torch.softmax(scores.masked_fill(ignored, lowest), -1)
     return scores.masked_fill(ignored, 0.0)
+
+
+def readable_in_each_hop(
+    hops: Sequence[Hop], num_slots: int, ignored: Tensor | None, biases: Sequence[Tensor | None]
+) -> list[Readable]:
+    """What each hop may read, worked out once where it is the same for all of them."""
+    aged = any(hop.a.temporal is not None or hop.c.temporal is not None for hop in hops)
+    readable = []
+    for bias in biases:
+        may = readable_slots(ignored, bias)
+        if aged:
+            ages = slot_ages(num_slots, may.ignored, hops[0].a.weight.device)
+            may = may._replace(ages=ages)
+        readable.append(may)
+    return readable if len(biases) == len(hops) else readable * len(hops)

@@ -1,0 +1,367 @@
+"""The fused hop on the GPU: each hop reads every slot once, and nothing is projected.
+
+A program scores a tile of slots and adds it up while it is in registers, with an online softmax;
+each place in the tile keeps a top, a total and a sum of its own, and they are merged at the end.
+
+    begin   u_k = A^T q_k, q_k . T_A(t) and q_k . a
+    attend  s_i, and of one part of the slots the top, the total and sum_i exp(s_i - top) m_i
+    finish  the parts merged: r_k, the mass, the sums for the temporal tables, q_{k+1}
+
+Where the batch has rows enough to fill the GPU, or short ones, the grid is [rows / Block.rows] and
+one launch does all hops: a program takes its rows through these steps hop after hop, and from the
+second hop on finds the memory in the caches as far as it fits. Otherwise each row's slots are
+shared out, grid [rows, parts], and a hop is two launches: one that attends, and one, grid [rows],
+that finishes the hop and begins the next.
+
+Every sum has an order that sizes and device alone decide: the same bits each time.
+"""
+
+# mypy: disable-error-code="import-untyped, import-not-found, no-untyped-def"
+# mypy: disallow-untyped-decorators=False
+
+from typing import Any, NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+
+from memhop.ops.fused_cuda_backward import backward
+from memhop.ops.fused_cuda_plan import SETTLED, on_device_of, options, plan_of
+from memhop.ops.fused_cuda_rows import (
+    A_BIAS,
+    A_TEMPORAL,
+    C_BIAS,
+    C_TEMPORAL,
+    CARRY,
+    FIELDS,
+    RELU,
+    SOFTMAX,
+    TRANSFORM,
+    A,
+    C,
+    ages_at,
+    as_given,
+    dots_with_rows,
+    look,
+    of_table,
+    places_of,
+    rows_of_program,
+    store_vectors,
+    sum_of_rows,
+    tile_of,
+    vectors,
+    weight_of,
+)
+from memhop.ops.problem import Problem, Trace
+
+__all__ = ["backward", "forward"]
+
+
+class Found(NamedTuple):
+    """The trace, its weights as scores for the time being, and what passes between the steps.
+
+    Attributes:
+        carried: H q_k, [B, D].
+        shift: q_k . a where there is no softmax, else zero, [B].
+        aged_scores: q_k . T_A(t), [B, T].
+        part_tops, part_totals, part_sums, part_older: of each part of a row's slots the top, the
+            total, the weighted sum of values, and the total of the last place in a temporal table,
+            [B, parts] and [B, parts, V].
+        parts, part_slots: into how many parts slots are shared out, and the slots of each.
+        width: V, the columns of the values.
+    """
+
+    queries: Any
+    keyed: Any
+    read: Any
+    mass: Any
+    tops: Any
+    totals: Any
+    aged: Any
+    scores: Any
+    carried: Any
+    shift: Any
+    aged_scores: Any
+    part_tops: Any
+    part_totals: Any
+    part_sums: Any
+    part_older: Any
+    parts: int
+    part_slots: int
+    width: int
+
+
+def forward(problem: Problem, keep_weights: bool) -> Trace:
+    """See ``problem``; the tensors are on the GPU, or on the CPU for triton's interpreter."""
+    query, steps, slots, ages = (
+        problem.query, problem.steps, problem.num_slots, problem.num_ages,
+    )  # fmt: skip
+    (rows, memory_dim), hops = query.shape, len(steps)
+    keys = problem.keys.shape[-1]
+    width = keys if problem.values is None else problem.values.shape[-1]
+    new = query.new_empty
+    trace = Trace(
+        queries=new(rows, hops + 1, memory_dim),
+        keyed=new(rows, hops, keys),
+        read=new(rows, hops, width),
+        mass=new(rows, hops),
+        tops=new(rows, hops),
+        totals=new(rows, hops),
+        aged=query.new_full((rows, hops, ages), -torch.inf) if ages else None,
+        weights=new(rows, hops, slots) if keep_weights else None,
+    )
+    if rows == 0:
+        return trace
+    trace.queries[:, 0] = query
+    block, parts, part_slots = plan_of(problem)
+    found = Found(
+        *trace,
+        carried=new(rows, memory_dim),
+        shift=new(rows),
+        aged_scores=new(rows, ages) if ages else None,
+        part_tops=new(rows, parts),
+        part_totals=new(rows, parts),
+        part_sums=new(rows, parts, width),
+        part_older=new(rows, parts) if ages else None,
+        parts=parts,
+        part_slots=part_slots,
+        width=width,
+    )
+    given = as_given(problem)
+    with on_device_of(query):
+        if parts == 1:
+            all_hops[(triton.cdiv(rows, block.rows),)](given, found, block, **options(block))
+        else:
+            turn[(rows,)](given, found, -1, block, **options(block))
+            for hop in range(hops):
+                attend_part[(rows, parts)](given, found, hop, block, **options(block))
+                turn[(rows,)](given, found, hop, block, **options(block))
+        if trace.weights is not None and slots:
+            tiles = triton.cdiv(slots, SETTLED)
+            settle[(rows * hops * tiles,)](given, found, tiles, SETTLED, **options(block))
+    return trace
+
+
+@triton.jit
+def all_hops(given, found, block: tl.constexpr):
+    """Grid [rows / Block.rows]: every hop of some rows."""
+    row, live = rows_of_program(given, block)
+    for hop in range(given.hops):
+        begin(given, found, row, live, hop, block)
+        tl.debug_barrier()
+        attend(given, found, row, live, hop, 0, block)
+        tl.debug_barrier()
+        finish(given, found, row, live, hop, block)
+        tl.debug_barrier()
+
+
+@triton.jit(do_not_specialize=["hop"])
+def attend_part(given, found, hop, block: tl.constexpr):
+    """Grid [rows, parts]: one hop's pass over one part of the slots of a row."""
+    row, live = rows_of_program(given, block)
+    attend(given, found, row, live, hop, tl.program_id(1), block)
+
+
+@triton.jit(do_not_specialize=["hop"])
+def turn(given, found, hop, block: tl.constexpr):
+    """Grid [rows]: finishes a hop, but for -1, and begins the next, but for that after the last."""
+    row, live = rows_of_program(given, block)
+    if hop >= 0:
+        finish(given, found, row, live, hop, block)
+    tl.debug_barrier()
+    if hop + 1 < given.hops:
+        begin(given, found, row, live, hop + 1, block)
+
+
+@triton.jit
+def begin(given, found, row, live, hop, block: tl.constexpr):
+    """u_k, q_k . T_A(t) and q_k . a."""
+    memory_dim, columns = given.memory_dim, given.keys.columns
+    at = row * (given.hops + 1) + hop
+    query = vectors(found.queries, at, memory_dim, block.query_columns)
+    a, has_a = weight_of(given, hop, A)
+    if has_a:
+        factors = found.queries + at * memory_dim
+        keyed = sum_of_rows(a, factors, memory_dim, columns, block.terms, block.key_columns)
+    else:
+        keyed = vectors(found.queries, at, columns, block.key_columns)
+    store_vectors(found.keyed, row * given.hops + hop, live, columns, keyed)
+    a_bias, has_bias = weight_of(given, hop, A_BIAS)
+    shift = tl.zeros([block.rows], query.dtype)
+    if has_bias & (tl.load(given.steps + hop * FIELDS + SOFTMAX) == 0):
+        shift = tl.sum(query * vectors(a_bias, row * 0, memory_dim, block.query_columns), 1)
+    tl.store(found.shift + row, shift, mask=live)
+    if given.ages is not None:
+        table, has_table = weight_of(given, hop, A_TEMPORAL)
+        if has_table:
+            into = found.aged_scores + row * given.num_ages
+            dots_with_rows(table, query, into, live, given.num_ages, memory_dim, block.terms)
+
+
+@triton.jit
+def attend(given, found, row, live, hop, part, block: tl.constexpr):
+    """One pass over one part of the slots: what the part finds, and the scores where kept."""
+    dtype: tl.constexpr = found.queries.dtype.element_ty
+    here = row * given.hops + hop
+    softmax = tl.load(given.steps + hop * FIELDS + SOFTMAX) != 0
+    keyed = vectors(found.keyed, here, given.keys.columns, block.key_columns)
+    shift = tl.load(found.shift + row)[:, None]
+    # A top of zero that stays leaves the scores themselves to be summed: no softmax.
+    top = tl.zeros([block.rows, block.slots], dtype) + tl.where(softmax, float("-inf"), 0.0)
+    total = tl.zeros([block.rows, block.slots], dtype)
+    older = tl.zeros([block.rows, block.slots], dtype)
+    sums = tl.zeros([block.rows, block.slots, block.value_columns], dtype)
+    first = part * found.part_slots
+    last = tl.minimum(first + found.part_slots, given.num_slots)
+    for start in range(first, last, block.slots):
+        slot = start + tl.arange(0, block.slots)
+        readable, bias = look(given, row, hop, slot, last, dtype)
+        place = places_of(given, row, slot, readable)
+        values = tile_of(given.keys, row, place, readable, block.key_columns, dtype)
+        score = tl.sum(values * keyed[:, None, :], 2) + bias + shift
+        if given.value_rows is not None:
+            values = tile_of(given.value_rows, row, place, readable, block.value_columns, dtype)
+        if given.ages is not None:
+            age = ages_at(given, row, hop, slot, readable)
+            aged = found.aged_scores + (row * given.num_ages)[:, None] + age
+            score += of_table(given, hop, A_TEMPORAL, aged, readable)
+        if found.scores is not None:
+            kept = tl.where(readable, score, float("-inf"))
+            at = (here * given.num_slots)[:, None] + slot[None, :]
+            tl.store(found.scores + at, kept, mask=live[:, None] & (slot < last)[None, :])
+        new_top = tl.maximum(top, tl.where(readable & softmax, score, float("-inf")))
+        base = tl.where(new_top == float("-inf"), 0.0, new_top)
+        power = tl.exp(tl.where(readable & softmax, score - base, float("-inf")))
+        weight = tl.where(softmax, power, tl.where(readable, score, 0.0))
+        scale = tl.exp(top - base)
+        top = new_top
+        total = total * scale + weight
+        sums = sums * scale[:, :, None] + weight[:, :, None] * values
+        if given.ages is not None:
+            is_last = age == given.num_ages - 1
+            older = older * scale + tl.where(is_last, weight, 0.0)
+            into = found.aged + (here * given.num_ages)[:, None] + age
+            tl.store(into, score, mask=live[:, None] & readable & (age < given.num_ages - 1))
+    best = tl.max(top, 1)
+    scale = tl.exp(top - tl.where(best == float("-inf"), 0.0, best)[:, None])
+    at = row * found.parts + part
+    tl.store(found.part_tops + at, best, mask=live)
+    tl.store(found.part_totals + at, tl.sum(total * scale, 1), mask=live)
+    if given.ages is not None:
+        tl.store(found.part_older + at, tl.sum(older * scale, 1), mask=live)
+    summed = tl.sum(sums * scale[:, :, None], 1)
+    store_vectors(found.part_sums, at, live, found.width, summed)
+
+
+@triton.jit
+def finish(given, found, row, live, hop, block: tl.constexpr):
+    """The parts of a hop merged, and q_{k+1}."""
+    here = row * given.hops + hop
+    step = given.steps + hop * FIELDS
+    softmax = tl.load(step + SOFTMAX) != 0
+    top, total, older, sums = merged(found, row, block)
+    divisor = tl.where(softmax & (total > 0), total, 1.0)
+    mass = tl.where(softmax, tl.where(total > 0, 1.0, 0.0), total)
+    read = sums / divisor[:, None]
+    tl.store(found.tops + here, top, mask=live)
+    tl.store(found.totals + here, divisor, mask=live)
+    tl.store(found.mass + here, mass, mask=live)
+    store_vectors(found.read, here, live, found.width, read)
+    if given.ages is not None:
+        for start in range(0, given.num_ages, block.terms):
+            age = start + tl.arange(0, block.terms)
+            at = (here * given.num_ages)[:, None] + age[None, :]
+            inside = (age < given.num_ages)[None, :]
+            score = tl.load(found.aged + at, mask=inside, other=float("-inf"))
+            weight = weights_of(score, softmax, top[:, None], divisor[:, None])
+            is_last = (age == given.num_ages - 1)[None, :]
+            weight = tl.where(is_last, (older / divisor)[:, None], weight)
+            tl.store(found.aged + at, weight, mask=live[:, None] & inside)
+    if tl.load(step + CARRY) != 0:
+        update(given, found, row, live, hop, read, mass, block)
+
+
+@triton.jit
+def merged(found, row, block: tl.constexpr):
+    """The top, the total, the total of the oldest and the sum [rows, values] of all parts."""
+    dtype: tl.constexpr = found.queries.dtype.element_ty
+    best = tl.full([block.rows], float("-inf"), dtype)
+    for start in range(0, found.parts, block.parts):
+        part = start + tl.arange(0, block.parts)
+        at = (row * found.parts)[:, None] + part[None, :]
+        inside = (part < found.parts)[None, :]
+        tops = tl.load(found.part_tops + at, mask=inside, other=float("-inf"))
+        best = tl.maximum(best, tl.max(tops, 1))
+    best = tl.where(best == float("-inf"), 0.0, best)
+    total = tl.zeros([block.rows], dtype)
+    older = tl.zeros([block.rows], dtype)
+    sums = tl.zeros([block.rows, block.parts, block.value_columns], dtype)
+    column = tl.arange(0, block.value_columns)
+    for start in range(0, found.parts, block.parts):
+        part = start + tl.arange(0, block.parts)
+        at = (row * found.parts)[:, None] + part[None, :]
+        inside = (part < found.parts)[None, :]
+        tops = tl.load(found.part_tops + at, mask=inside, other=float("-inf"))
+        scale = tl.exp(tops - best[:, None])
+        total += tl.sum(scale * tl.load(found.part_totals + at, mask=inside, other=0.0), 1)
+        if found.part_older is not None:
+            older += tl.sum(scale * tl.load(found.part_older + at, mask=inside, other=0.0), 1)
+        inside = inside[:, :, None] & (column < found.width)[None, None, :]
+        at = (at * found.width)[:, :, None] + column[None, None, :]
+        sums += scale[:, :, None] * tl.load(found.part_sums + at, mask=inside, other=0.0)
+    return best, total, older, tl.sum(sums, 1)
+
+
+@triton.jit
+def update(given, found, row, live, hop, read, mass, block: tl.constexpr):
+    """q_{k+1}, out of r_k and the rest of the hop."""
+    memory_dim = given.memory_dim
+    here, following = row * given.hops + hop, row * (given.hops + 1) + hop + 1
+    query = vectors(found.queries, following - 1, memory_dim, block.query_columns)
+    c, has_c = weight_of(given, hop, C)
+    if has_c:
+        into = found.queries + following * memory_dim
+        dots_with_rows(c, read, into, live, memory_dim, found.width, block.terms)
+    else:
+        store_vectors(found.queries, following, live, memory_dim, read)
+    transform, has_transform = weight_of(given, hop, TRANSFORM)
+    if has_transform:
+        into = found.carried + row * memory_dim
+        dots_with_rows(transform, query, into, live, memory_dim, memory_dim, block.terms)
+    tl.debug_barrier()
+    carried = query
+    if has_transform:
+        carried = vectors(found.carried, row, memory_dim, block.query_columns)
+    updated = vectors(found.queries, following, memory_dim, block.query_columns) + carried
+    bias, has_bias = weight_of(given, hop, C_BIAS)
+    if has_bias:
+        updated += mass[:, None] * vectors(bias, row * 0, memory_dim, block.query_columns)
+    if given.ages is not None:
+        table, has_table = weight_of(given, hop, C_TEMPORAL)
+        if has_table:
+            factors = found.aged + here * given.num_ages
+            updated += sum_of_rows(
+                table, factors, given.num_ages, memory_dim, block.terms, block.query_columns
+            )
+    if tl.load(given.steps + hop * FIELDS + RELU) != 0:
+        updated = tl.maximum(updated, 0.0)
+    store_vectors(found.queries, following, live, memory_dim, updated)
+
+
+@triton.jit
+def settle(given, found, tiles, width: tl.constexpr):
+    """Grid [rows * hops * tiles]: the scores of some slots of a row become weights."""
+    here = (tl.program_id(0) // tiles).to(tl.int64)
+    slot = (tl.program_id(0) % tiles) * width + tl.arange(0, width)
+    at, inside = here * given.num_slots + slot, slot < given.num_slots
+    softmax = tl.load(given.steps + (here % given.hops) * FIELDS + SOFTMAX) != 0
+    score = tl.load(found.scores + at, mask=inside, other=float("-inf"))
+    weight = weights_of(score, softmax, tl.load(found.tops + here), tl.load(found.totals + here))
+    tl.store(found.scores + at, weight, mask=inside)
+
+
+@triton.jit
+def weights_of(score, softmax, top, total):
+    """exp(s - top) / total, or s itself; zero for -inf, which stands for what is not readable."""
+    power = tl.exp(tl.where(softmax, score - top, float("-inf")))
+    return tl.where(softmax, power / total, tl.where(score == float("-inf"), 0.0, score))

@@ -1,0 +1,188 @@
+"""The gradient of what the slots hold, on the GPU: written once for all hops, and nothing is read
+of the memory. See ``fused_cuda_backward``, which finds out p, w, d and u.
+
+    dm_i = sum_k p_ki w_k + d_ki u_k
+
+Memories of their own: grid [tiles of slots of all rows]. A bank is summed by its rows: the pairs of
+a batch row and a slot are sorted by the row of the bank that they name, in a stable order, and cut
+into windows. Grid [rows of the bank]: each sums its pairs in that order as far as the end of a
+window, and adds what a launch before it, grid [windows], has found of it in later ones, so that a
+row named by all slots is no one program's work. There are no atomic sums: the same bits each time.
+"""
+
+# mypy: disable-error-code="import-untyped, import-not-found, no-untyped-def"
+# mypy: disallow-untyped-decorators=False
+
+from typing import Any, NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from memhop.ops.fused_cuda_plan import Block, options
+from memhop.ops.problem import Gradients, Problem, Trace
+
+WINDOW = 256  # pairs of a batch row and a slot that one program sums, at most
+PAIR_TILE = 2048  # numbers in a tile of such a program
+
+
+class Target(NamedTuple):
+    """A gradient of rows: sum_k f_k x_k over one or two pairs of factors and vectors.
+
+    Attributes:
+        to: [B, N, columns], or of a bank [U, columns].
+        factors, vectors: [B, K, N] and [B, K, columns].
+        more_factors, more_vectors: the same, or None.
+    """
+
+    to: Any
+    columns: int
+    factors: Any
+    vectors: Any
+    more_factors: Any
+    more_vectors: Any
+    hops: int
+    num_slots: int
+
+
+class Pairs(NamedTuple):
+    """The pairs of a batch row and a slot, b N + i, in the order of the bank's rows they name.
+
+    Attributes:
+        named: the rows of the bank, sorted; those that are not to be read last, as row U.
+        order: the pairs.
+        bounds: where the pairs of each row of the bank begin, [U + 1].
+        bank_rows: U.
+        window: how many pairs there are in a window.
+    """
+
+    named: Any
+    order: Any
+    bounds: Any
+    bank_rows: int
+    window: int
+
+
+def write_gradients_of_rows(
+    problem: Problem, trace: Trace, gradients: Gradients, by_read: Tensor, block: Block
+) -> None:
+    """Those of keys and values, in one where the values are the keys; ``by_read``: w."""
+    targets = []
+    if gradients.by_keys is not None:
+        of_keys = Target(
+            gradients.by_keys, gradients.by_keys.shape[-1], gradients.by_scores, trace.keyed,
+            None if problem.values is not None else trace.weights,
+            None if problem.values is not None else by_read,
+            len(problem.steps), problem.num_slots,
+        )  # fmt: skip
+        targets.append((of_keys, block.key_columns))
+    if gradients.by_values is not None:
+        of_values = Target(
+            gradients.by_values, gradients.by_values.shape[-1], trace.weights, by_read, None, None,
+            len(problem.steps), problem.num_slots,
+        )  # fmt: skip
+        targets.append((of_values, block.value_columns))
+    pairs = None if problem.slots is None or not targets else pairs_of(problem)
+    for target, width in targets:
+        if pairs is not None:
+            write_bank(target, pairs, width, **options(block))
+        elif problem.num_slots:
+            tiles = triton.cdiv(problem.num_slots, block.slots)
+            grid = (problem.query.shape[0] * tiles,)
+            settle[grid](target, tiles, block.slots, width, **options(block))
+
+
+def pairs_of(problem: Problem) -> Pairs:
+    """The slots of all rows sorted by the rows of the bank that they name; see ``Pairs``."""
+    bank_rows, named = problem.keys.shape[0], problem.slots
+    assert named is not None
+    if problem.ignored is not None:
+        named = named.masked_fill(problem.ignored, bank_rows)
+    if problem.lengths is not None:
+        place = torch.arange(problem.num_slots, device=named.device)
+        named = named.masked_fill(place >= problem.lengths.unsqueeze(1), bank_rows)
+    named, order = named.reshape(-1).sort(stable=True)
+    ends = torch.arange(bank_rows + 1, device=named.device, dtype=named.dtype)
+    return Pairs(named, order, torch.searchsorted(named, ends), bank_rows, WINDOW)
+
+
+def write_bank(target: Target, pairs: Pairs, width: int, **launch: Any) -> None:
+    """The gradient of a bank: what each window has of a row that began before it, then the rows."""
+    windows = max(1, triton.cdiv(pairs.order.numel(), pairs.window))
+    at_once = max(1, PAIR_TILE // width)
+    rest = target.factors.new_empty(windows, target.columns)
+    if windows > 1:
+        sum_windows[(windows,)](target, pairs, rest, at_once, width, **launch)
+    settle_bank[(pairs.bank_rows,)](target, pairs, rest, at_once, width, **launch)
+
+
+@triton.jit
+def settle(target, tiles, slots: tl.constexpr, width: tl.constexpr):
+    """Grid [rows * tiles]: the gradient of a tile of slots of one row."""
+    row = (tl.program_id(0) // tiles).to(tl.int64) + tl.arange(0, 1)
+    slot = (tl.program_id(0) % tiles) * slots + tl.arange(0, slots)
+    there, column = slot < target.num_slots, tl.arange(0, width)
+    total = sum_of_hops(target, row, slot, there, width)
+    at = ((row * target.num_slots + slot) * target.columns)[:, None] + column[None, :]
+    tl.store(target.to + at, total, mask=there[:, None] & (column < target.columns)[None, :])
+
+
+@triton.jit
+def sum_windows(target, pairs, rest, at_once: tl.constexpr, width: tl.constexpr):
+    """Grid [windows]: the sum over the first pairs of a window, of a row that began before it."""
+    index, window = tl.program_id(0).to(tl.int64), pairs.window
+    start = index * window
+    row = tl.load(pairs.named + start)
+    first = tl.load(pairs.bounds + row)  # there is one for row U too
+    if (row < pairs.bank_rows) & (first < start):
+        last = tl.minimum(tl.load(pairs.bounds + row + 1), start + window)
+        total = sum_of_pairs(target, pairs, start, last, at_once, width)
+        column = tl.arange(0, width)
+        tl.store(rest + index * target.columns + column, total, mask=column < target.columns)
+
+
+@triton.jit
+def settle_bank(target, pairs, rest, at_once: tl.constexpr, width: tl.constexpr):
+    """Grid [rows of the bank]: the gradient of one row."""
+    row, window = tl.program_id(0).to(tl.int64), pairs.window
+    first, last = tl.load(pairs.bounds + row), tl.load(pairs.bounds + row + 1)
+    following = first // window + 1  # the window after the one that the row begins in
+    total = sum_of_pairs(target, pairs, first, tl.minimum(last, following * window), at_once, width)
+    column = tl.arange(0, width)
+    for start in range(following, (last + window - 1) // window, at_once):
+        index = start + tl.arange(0, at_once)
+        inside = (index * window < last)[:, None] & (column < target.columns)[None, :]
+        at = (index * target.columns)[:, None] + column[None, :]
+        total += tl.sum(tl.load(rest + at, mask=inside, other=0.0), 0)
+    tl.store(target.to + row * target.columns + column, total, mask=column < target.columns)
+
+
+@triton.jit
+def sum_of_pairs(target, pairs, first, last, at_once: tl.constexpr, width: tl.constexpr):
+    """The sum [width] over pairs in their order."""
+    total = tl.zeros([at_once, width], target.factors.dtype.element_ty)
+    for start in range(first, last, at_once):
+        place = start + tl.arange(0, at_once)
+        pair = tl.load(pairs.order + place, mask=place < last, other=0)
+        row, slot = pair // target.num_slots, pair % target.num_slots
+        total += sum_of_hops(target, row, slot, place < last, width)
+    return tl.sum(total, 0)
+
+
+@triton.jit
+def sum_of_hops(target, row, slot, there, width: tl.constexpr):
+    """sum_k f_k x_k for slots [slots] of rows [slots] or [1], [slots, width]."""
+    column = tl.arange(0, width)
+    inside = (column < target.columns)[None, :]
+    total = tl.zeros([slot.shape[0], width], target.factors.dtype.element_ty)
+    for hop in range(target.hops):
+        here = row * target.hops + hop
+        at = here * target.num_slots + slot
+        vector = (here * target.columns)[:, None] + column[None, :]
+        factor = tl.load(target.factors + at, mask=there, other=0.0)
+        total += factor[:, None] * tl.load(target.vectors + vector, mask=inside, other=0.0)
+        if target.more_factors is not None:
+            factor = tl.load(target.more_factors + at, mask=there, other=0.0)
+            total += factor[:, None] * tl.load(target.more_vectors + vector, mask=inside, other=0.0)
+    return total

@@ -1,0 +1,140 @@
+"""How the fused hop is shared out on a GPU: tiles, programs and parts, from sizes alone.
+
+Triton's interpreter can try no sizes out, and one GPU says little of another: the rules here are
+counted, and no more has been done for speed. Nothing here needs triton.
+"""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from memhop.ops.problem import Problem
+
+TILE = 4096  # numbers in a tile of one program; with 4 warps, 32 registers of each thread
+MOST_WARPS = 16
+SMALL_ROW = 1 << 16  # bytes of a row that cost no more to read than the weights of a hop
+LEAST_PART = 1 << 18  # bytes of a row worth a program of their own
+PROGRAMS = 8  # on each multiprocessor, so that some wait for memory while others compute
+MOST_PARTS = 1024  # one program merges them
+SETTLED = 1024  # slots of a row that one program turns from scores to weights
+
+
+class Block(NamedTuple):
+    """Sizes known to the compiler; all are powers of two.
+
+    Attributes:
+        rows: rows of the batch in a program.
+        slots: slots of each row in a tile.
+        key_columns, value_columns, query_columns: I, V and D, padded.
+        terms: rows of a weight in a tile of a product.
+        parts: parts of a row that are merged at once.
+        warps: warps of a program.
+    """
+
+    rows: int
+    slots: int
+    key_columns: int
+    value_columns: int
+    query_columns: int
+    terms: int
+    parts: int
+    warps: int
+
+
+class Plan(NamedTuple):
+    """How a problem is shared out; with one part a row, all hops are one launch."""
+
+    block: Block
+    parts: int
+    part_slots: int
+
+
+class Sizes(NamedTuple):
+    """What ``plan_for`` goes by: a problem's, a slot's bytes among them, and the GPU's."""
+
+    rows: int
+    slots: int
+    keys: int
+    values: int
+    memory: int
+    slot_bytes: int
+    multiprocessors: int
+
+
+def plan_for(sizes: Sizes) -> Plan:
+    """Tiles and parts for a problem.
+
+    Several rows share a program, and what it reads of the weights, where there are many of them
+    and the weights cost as much as the slots. A row is split where the rows alone would leave the
+    GPU idle.
+
+    >>> plan = plan_for(Sizes(4096, 50, 128, 128, 128, slot_bytes=512, multiprocessors=132))
+    >>> plan.parts, plan.block.rows, plan.block.slots, plan.block.warps
+    (1, 4, 16, 8)
+    >>> plan_for(Sizes(64, 8192, 128, 128, 128, slot_bytes=256, multiprocessors=132)).parts
+    8
+    """
+    keys, values, memory = map(padded, (sizes.keys, sizes.values, sizes.memory))
+    room, row_bytes = PROGRAMS * sizes.multiprocessors, sizes.slots * sizes.slot_bytes
+    widest = max(keys, values)
+    many = sizes.rows >= 2 * room and row_bytes <= SMALL_ROW and 8 * max(widest, memory) <= TILE
+    rows, tile = (4, 2 * TILE) if many else (1, TILE)
+    slots = max(1, min(padded(sizes.slots), tile // (rows * widest)))
+    wanted = max(1, min(room // max(1, sizes.rows), row_bytes // LEAST_PART, MOST_PARTS))
+    part_slots = -(-sizes.slots // (wanted * slots)) * slots
+    parts = max(1, -(-sizes.slots // max(1, part_slots)))
+    largest = rows * max(slots * widest, memory)
+    block = Block(
+        rows=rows,
+        slots=slots,
+        key_columns=keys,
+        value_columns=values,
+        query_columns=memory,
+        terms=max(1, min(64, tile // (rows * max(widest, memory)))),
+        parts=max(1, min(padded(parts), tile // (rows * widest))),
+        warps=min(MOST_WARPS, max(4, largest // 1024)),
+    )
+    return Plan(block, parts, part_slots)
+
+
+def padded(size: int) -> int:
+    """The next power of two.
+
+    >>> [padded(size) for size in (0, 1, 2, 3, 128, 129)]
+    [1, 1, 2, 4, 128, 256]
+    """
+    return 1 << max(0, size - 1).bit_length()
+
+
+def plan_of(problem: Problem) -> Plan:
+    """The plan for a problem on the device that it is on."""
+    values = problem.keys if problem.values is None else problem.values
+    slot_bytes = problem.keys.shape[-1] * problem.keys.element_size()
+    if problem.values is not None:
+        slot_bytes += values.shape[-1] * values.element_size()
+    rows, memory_dim = problem.query.shape
+    sizes = Sizes(
+        rows, problem.num_slots, problem.keys.shape[-1], values.shape[-1], memory_dim,
+        slot_bytes, multiprocessors_of(problem.query),
+    )  # fmt: skip
+    return plan_for(sizes)
+
+
+def multiprocessors_of(tensor: Tensor) -> int:
+    """How many the GPU has; one for triton's interpreter."""
+    if not tensor.is_cuda:
+        return 1
+    count: int = torch.cuda.get_device_properties(tensor.device).multi_processor_count
+    return count
+
+
+def on_device_of(tensor: Tensor) -> AbstractContextManager[object]:
+    """Launches go to the tensor's GPU, whichever is the current one."""
+    return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
+
+
+def options(block: Block) -> dict[str, Any]:
+    """What a launch is told beside its arguments; fusion is said, or triton warns of a change."""
+    return {"num_warps": block.warps, "enable_fp_fusion": True}
