@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from memhop import ops
+from memhop.ops import Table
 
 
 class EmbeddingTable(nn.Module):
@@ -55,7 +55,7 @@ class EmbeddingTable(nn.Module):
         return f"{input_dim}, {memory_dim}, bias={has_bias}, temporal_slots={temporal_slots}"
 
 
-def table_of(module: nn.Module | None) -> ops.Table:
+def table_of(module: nn.Module | None) -> Table:
     """The weights of an ``EmbeddingTable`` in the form that ``ops.multi_hop`` takes."""
     if not isinstance(module, EmbeddingTable):
         came = type(module).__name__
@@ -63,7 +63,7 @@ def table_of(module: nn.Module | None) -> ops.Table:
     # A module searches for each weight by name; of a small call that takes longer than the sums.
     # What is no parameter of its own, a parametrized weight or None, is an attribute all the same.
     held = module._parameters
-    return ops.Table(
+    return Table(
         held["weight"] if "weight" in held else module.weight,  # type: ignore[arg-type]
         held["bias"] if "bias" in held else module.bias,
         held["temporal"] if "temporal" in held else module.temporal,

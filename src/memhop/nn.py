@@ -191,20 +191,19 @@ class MultiHop(nn.Module):
 
     def as_hops(self) -> list[ops.Hop]:
         """The weights and options in the form that ``ops.multi_hop`` takes."""
-        transform = None
-        if self.tying == "adjacent":
-            pairs = list(pairwise(table_of(module) for module in self.tables))
-        elif self.tying == "layerwise":
-            pairs = [(table_of(self.embed_a), table_of(self.embed_c))] * self.num_hops
-            transform = self.transform.weight
-        else:
-            pairs = []
-            for k in range(self.num_hops):
-                hop: Any = self._modules[str(k)]
-                tables = hop._modules
-                pairs.append((table_of(tables["embed_a"]), table_of(tables["embed_c"])))
         relu, softmax = self.relu, self.softmax
-        return [ops.Hop(a, c, transform, relu, softmax) for a, c in pairs]
+        if self.tying == "adjacent":
+            pairs = pairwise([table_of(module) for module in self.tables])
+            return [ops.Hop(a, c, None, relu, softmax) for a, c in pairs]
+        if self.tying == "layerwise":
+            a, c = table_of(self.embed_a), table_of(self.embed_c)
+            return [ops.Hop(a, c, self.transform.weight, relu, softmax)] * self.num_hops
+        modules: Any = self._modules
+        each = [modules[str(k)]._modules for k in range(self.num_hops)]
+        return [
+            ops.Hop(table_of(hop["embed_a"]), table_of(hop["embed_c"]), None, relu, softmax)
+            for hop in each
+        ]
 
     def forward(
         self,
