@@ -22,6 +22,7 @@ from memhop.bench.hop_speed import race_of
 IN_A_ROW, RANDOM_ROWS = 0.7, 0.3  # shares of the read speed to be reached
 TIMES_FLOAT32 = {"float32": None, "bfloat16": 1.4, "int8": 1.8}
 TIMES_CACHE = 4
+CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 UNKNOWN_CACHE = 32 * 2**20
 ROW_BYTES = 128 * 4
 
@@ -67,7 +68,7 @@ def last_cache() -> int:
     True
     """
     sizes = [UNKNOWN_CACHE]
-    found = Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")
+    found = CACHES.glob("index*/size")
     with suppress(OSError, ValueError):
         sizes = [int(file.read_text().strip().removesuffix("K")) * 1024 for file in found] or sizes
         sizes.append(os.sysconf("SC_LEVEL3_CACHE_SIZE"))

@@ -1,6 +1,5 @@
 """``memhop bench``: the measurements behind the numbers in README and docs."""
 
-import importlib
 import os
 import textwrap
 from collections.abc import Callable, Iterator
@@ -154,6 +153,8 @@ def draw(
         for path in _drawing()(results, folder):
             say(f"{path}: made from {results}")
             drawn += 1
+    except MemhopError:
+        raise
     except (LookupError, TypeError, ValueError) as error:
         raise MemhopError(f"{results}: a CSV file without the rows of its benchmark") from error
     if not drawn:
@@ -162,12 +163,10 @@ def draw(
 
 def _drawing() -> Callable[[Path, Path], Iterator[Path]]:
     try:
-        drawing: Callable[[Path, Path], Iterator[Path]] = importlib.import_module(
-            "memhop.bench.hop_plots"
-        ).draw
+        from memhop.bench import hop_plots
     except ModuleNotFoundError as error:
         raise MemhopError("plots need matplotlib: pip install 'memhop[plot]'") from error
-    return drawing
+    return hop_plots.draw
 
 
 @app.command()
