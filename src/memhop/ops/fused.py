@@ -6,7 +6,10 @@ to be differentiated, and wherever torch transforms functions (vmap, forward mod
 does the same from the same inputs.
 """
 
+import importlib
+import warnings
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -69,19 +72,29 @@ def is_transformed() -> bool:
     return bool(torch._C._are_functorch_transforms_active()) or forward_ad._current_level >= 0
 
 
+def is_batched(*tensors: Tensor | None) -> bool:
+    """Whether a batch of gradients is handed back at once, as with ``is_grads_batched``."""
+    is_one = torch._C._functorch.is_legacy_batchedtensor
+    return any(tensor is not None and is_one(tensor) for tensor in tensors)
+
+
 def run(problem: Problem, need_weights: bool) -> tuple[Tensor, Tensor | None]:
     """Result [B, D] and weights [B, K, N], differentiable."""
     tensors = (*problem[:NUM_TENSORS], *problem.weights)
+    place = problem.query.device.type, problem.query.dtype
     grad = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() and works_on(*place, grad):
         from memhop.ops import fused_operator
 
-        return fused_operator.run(problem, need_weights or grad)
+        return fused_operator.run(problem, need_weights, grad)
     if is_transformed():
         raise NotImplementedError(
             "impl='fused' has no rule for the transforms of torch.func (vmap, grad, jvp and the "
             "like) and for forward-mode differentiation; impl='auto' takes plain torch there"
         )
+    if not works_on(*place, grad):
+        result, attention = in_torch(problem)
+        return result, attention if need_weights else None
     if grad:
         result, attention = _Fused.apply(problem.steps, need_weights, *tensors)  # type: ignore[no-untyped-call]
         return result, attention
@@ -93,13 +106,53 @@ def kernel_for(problem: Problem) -> Kernel:
     """The kernel for where the memory lies and whether rows share it."""
     if problem.slots is None and problem.keys.shape[0] != problem.query.shape[0]:
         return Kernel(shared.forward, shared.backward)
-    if problem.query.is_cuda:
-        from memhop.ops import fused_cuda
+    return kernel_on(problem.query.device.type)
 
-        return Kernel(fused_cuda.forward, fused_cuda.backward)
-    from memhop.ops import fused_cpu
 
-    return Kernel(fused_cpu.forward, fused_cpu.backward)
+@cache
+def kernel_on(device_type: str) -> Kernel:
+    """The kernel for rows that share nothing; its compiler is imported at the first use."""
+    kernel = importlib.import_module(
+        "memhop.ops.fused_cuda" if device_type == "cuda" else "memhop.ops.fused_cpu"
+    )
+    return Kernel(kernel.forward, kernel.backward)
+
+
+@torch.compiler.assume_constant_result
+def works_on(device_type: str, dtype: torch.dtype, backward: bool) -> bool:
+    """Whether the kernel can be imported and compiled here; where not, a warning says why, once."""
+    return _works_on(device_type, dtype, backward)
+
+
+@cache
+def _works_on(device_type: str, dtype: torch.dtype, backward: bool) -> bool:
+    if device_type not in ("cpu", "cuda"):
+        return False
+    try:
+        with torch.no_grad():
+            try_out(
+                kernel_on(device_type), torch.zeros(1, 1, dtype=dtype, device=device_type), backward
+            )
+    except Exception as error:  # whatever a compiler may raise, plain torch does the same
+        warn_once(f"{type(error).__name__}: {error}".partition("\n")[0])
+        return False
+    return True
+
+
+def try_out(kernel: Kernel, query: Tensor, backward: bool) -> None:
+    """Have the kernel compiled, or what was compiled before loaded, by the smallest problem."""
+    none: list[Any] = [None] * 7
+    problem = Problem(query, query.unsqueeze(0), *none, (), (Step(),))
+    trace = kernel.forward(problem, True)
+    if backward:
+        kernel.backward(problem, trace, query, None, Wanted(True, False, False))
+
+
+@cache
+def warn_once(reason: str) -> None:
+    """Say once why the fused kernel is not there."""
+    message = f"memhop's fused kernel does not work here, so plain torch is used: {reason}"
+    warnings.warn(message, RuntimeWarning, stacklevel=2)
 
 
 def result_of(problem: Problem, trace: Trace) -> Tensor:
@@ -127,7 +180,7 @@ class _Fused(torch.autograd.Function):
         split = len(saved) - len(Trace._fields)
         problem, trace = problem_of(ctx.steps, saved[:split]), Trace(*saved[split:])
         needed = ctx.needs_input_grad[2:]
-        if torch.is_grad_enabled() or is_transformed():
+        if torch.is_grad_enabled() or is_transformed() or is_batched(by_result, by_weights):
             return (None, None, *gradients_in_torch(problem, by_result, by_weights, needed))
         return (None, None, *gradients(problem, trace, by_result, by_weights, needed))
 

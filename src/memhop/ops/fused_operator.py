@@ -16,11 +16,11 @@ from memhop.ops.problem import Problem, Step, Trace
 STEP_FIELDS = len(Step._fields)
 
 
-def run(problem: Problem, keep_weights: bool) -> tuple[Tensor, Tensor | None]:
+def run(problem: Problem, need_weights: bool, grad: bool) -> tuple[Tensor, Tensor | None]:
     """Result [B, D] and weights [B, K, N], as nodes of a graph."""
     steps = [int(place) for step in problem.steps for place in step]
-    outputs = fused(*problem[:NUM_TENSORS], problem.weights, steps, keep_weights)
-    return outputs[0], outputs[-1] if keep_weights else None
+    outputs = fused(*problem[:NUM_TENSORS], problem.weights, steps, need_weights or grad)
+    return outputs[0], outputs[-1] if need_weights else None
 
 
 def _problem(
