@@ -22,12 +22,11 @@ class Setting(NamedTuple):
 
 
 def case_of(row: Mapping[str, str]) -> Case:
-    r"""The case of a row that was read from a file.
+    """The case of a row that was read from a file.
 
     >>> made = row("bars", Case(3, 5, gradients=True), "auto", Setting())
-    >>> case_of({name: str(value) for name, value in made.items()})
-    Case(batch=3, slots=5, input_dim=128, memory_dim=128, hops=3, held='own', bank_rows=0, \
-dtype='float32', weights='float32', gradients=True)
+    >>> case_of({name: str(value) for name, value in made.items()}) == Case(3, 5, gradients=True)
+    True
     """
     kinds = Case.__annotations__
     return Case._make(

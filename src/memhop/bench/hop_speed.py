@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 
-from memhop import MultiHop
 from memhop.bench.hop_cases import Case, Inputs, make
 from memhop.bench.hop_check import Errors, check
 from memhop.bench.hop_clock import Timed, Times, race, reading, timed
 from memhop.bench.hop_forms import Contender, baseline, path, textbook
 from memhop.bench.hop_rows import Setting, row
+from memhop.nn import MultiHop
 
 # What must be reached, in times of the baseline: forward, and forward with backward.
 BARS = {
