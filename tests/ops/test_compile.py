@@ -10,7 +10,6 @@ from functorch.compile import make_boxed_func  # type: ignore[import-untyped]
 from leaves import CASES, Case, Leaves, case_of, normal
 from torch import Tensor
 from torch._dynamo.backends.common import aot_autograd
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from memhop.ops import IMPLEMENTATIONS, Hop, Table, multi_hop
@@ -24,11 +23,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning"),
 ]
 every_impl = pytest.mark.parametrize("impl", IMPLEMENTATIONS)
-FUSED = [
-    (name, "fused")
-    for name in ("large read", "shared memory", "bank")
-    if "fused" in IMPLEMENTATIONS
-]
 
 
 def values_and_gradients(function: Callable[..., Tensor], case: Case) -> list[Tensor]:
@@ -39,21 +33,30 @@ def values_and_gradients(function: Callable[..., Tensor], case: Case) -> list[Te
     return [outputs, *torch.autograd.grad(outputs, leaves, cotangent.view_as(outputs))]
 
 
-def operations(graph: torch.fx.GraphModule) -> set[str]:
-    """The operations of memhop's own in a graph and the graphs inside of it."""
-    inner = [part for part in graph.modules() if isinstance(part, torch.fx.GraphModule)]
-    targets = [node.target for part in inner for node in part.graph.nodes]
-    return {str(target) for target in targets if getattr(target, "namespace", "") == "memhop"}
+class Spy(torch.fx.Interpreter):
+    """Runs a graph as it is, and notes what memhop's own operations in it are called with."""
+
+    def __init__(self, graph: torch.fx.GraphModule) -> None:
+        super().__init__(graph)
+        self.seen: list[tuple[Any, Any, Any]] = []
+
+    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+        if getattr(target, "namespace", "") == "memhop":
+            copies = tree_map_only(Tensor, lambda x: x.detach().clone(), (args, kwargs))
+            self.seen.append((target, *copies))
+        return super().call_function(target, args, kwargs)
 
 
-def keeping(graphs: list[torch.fx.GraphModule]) -> Any:
-    """A backend that runs the graphs of forward and backward as they are, and keeps them."""
+def spied_on(function: Callable[..., Tensor], spies: list[Spy]) -> Callable[..., Tensor]:
+    """A function compiled to one graph forward and one backward, each run by a spy."""
 
-    def keep(graph: torch.fx.GraphModule, _: Sequence[Tensor]) -> Any:
-        graphs.append(graph)
-        return make_boxed_func(graph.forward)
+    def run_by_spy(graph: torch.fx.GraphModule, _: Sequence[Tensor]) -> Any:
+        spies.append(Spy(graph))
+        return make_boxed_func(spies[-1].run)
 
-    return aot_autograd(fw_compiler=keep)
+    torch.compiler.reset()
+    backend = aot_autograd(fw_compiler=run_by_spy)
+    return torch.compile(function, fullgraph=True, backend=backend)
 
 
 @every_impl
@@ -65,18 +68,28 @@ def test_one_graph_gives_the_same_values_and_gradients(impl: str) -> None:
     torch.testing.assert_close(values_and_gradients(compiled, case), expected)
 
 
-@pytest.mark.parametrize(
-    ("name", "impl"), [("large hops", word) for word in IMPLEMENTATIONS] + FUSED
-)
-def test_a_graph_holds_a_fused_operation_where_one_is_asked_for(name: str, impl: str) -> None:
-    torch.compiler.reset()
-    case = case_of(name)
-    graphs: list[torch.fx.GraphModule] = []
-    compiled = torch.compile(case.outputs(impl), fullgraph=True, backend=keeping(graphs))
-    found = values_and_gradients(compiled, case)
+@every_impl
+def test_a_graph_holds_a_fused_operation_where_one_is_asked_for(impl: str) -> None:
+    case = case_of("large hops")
+    spies: list[Spy] = []
+    found = values_and_gradients(spied_on(case.outputs(impl), spies), case)
     torch.testing.assert_close(found, values_and_gradients(case.outputs("reference"), case))
     fused = "fused" in IMPLEMENTATIONS and impl in ("auto", "fused")
-    assert [bool(operations(graph)) for graph in graphs] == [fused, fused]  # there and back
+    assert [bool(spy.seen) for spy in spies] == [fused, fused]  # there and back
+
+
+@needs_fused
+@pytest.mark.parametrize("name", CASES)
+def test_fused_operations_are_what_torch_library_asks_for(name: str) -> None:
+    case = case_of(name)
+    spies: list[Spy] = []
+    found = values_and_gradients(spied_on(case.outputs("fused"), spies), case)
+    torch.testing.assert_close(found, values_and_gradients(case.outputs("reference"), case))
+    assert [bool(spy.seen) for spy in spies] == [True, True]  # there and back
+    for spy in spies:
+        for operation, args, kwargs in spy.seen:
+            assert str(operation).split(".")[1] in dir(torch.ops.memhop)
+            torch.library.opcheck(operation, args, kwargs)
 
 
 @needs_fused  # whose sizes are worked out without data; test_nn_in_torch has the plain forms
@@ -98,33 +111,6 @@ def test_one_graph_of_open_sizes(impl: str) -> None:
         given = case(*sizes)
         expected = values_and_gradients(given.outputs("reference"), given)
         torch.testing.assert_close(values_and_gradients(compiled, given), expected)
-
-
-class Spy(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes each of memhop's own operations that is called, with what it is called with."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.seen: dict[Any, tuple[Any, Any]] = {}
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func.namespace == "memhop":
-            copies = tree_map_only(Tensor, lambda x: x.detach().clone(), (args, kwargs))
-            self.seen.setdefault(func, copies)
-        return func(*args, **kwargs)
-
-
-@needs_fused
-@pytest.mark.parametrize("name", CASES)
-def test_fused_operations_are_what_torch_library_asks_for(name: str) -> None:
-    case = case_of(name)
-    with Spy() as spy:
-        values_and_gradients(case.outputs("fused"), case)
-    assert len(spy.seen) >= 2  # there and back
-    assert {str(func).split(".")[1] for func in spy.seen} <= set(torch.ops.memhop)
-    for func, (args, kwargs) in spy.seen.items():
-        torch.library.opcheck(func, args, kwargs)
 
 
 @needs_fused
