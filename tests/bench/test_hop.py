@@ -79,9 +79,15 @@ def test_the_plan_of_the_processes() -> None:
     assert plan(["choice"], tiny=True) == [Process(("choice",))]
 
 
-def test_parts_of_a_list(capsys: pytest.CaptureFixture[str]) -> None:
+def test_parts_of_a_list(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert parts_of("cpu", "scaling, bars") == ["bars", "scaling"]
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     assert parts_of("cuda", None) == ["cuda"]
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert bench("--tiny", "--device", "cuda") == 2
+    assert "--device cuda needs a GPU" in capsys.readouterr().err
     assert {part_of(measure) for measure in MEASURES} == PARTS.keys()
     assert bench("--only", "bars,speed") == 2
     assert "--only needs parts of bars, bound, small," in capsys.readouterr().err

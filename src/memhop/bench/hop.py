@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 from memhop.bench.hop_memory import ENVIRONMENT
 from memhop.bench.hop_rows import COLUMNS
 from memhop.bench.hop_speed import BARS
@@ -58,6 +60,8 @@ THREE_TIMES = ("bars", "bound", "small")
 
 def parts_of(device: str, only: str | None) -> list[str]:
     """The parts that a device has, or those of a list such as ``bars,small``."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise MemhopError("--device cuda needs a GPU that torch sees; there is none")
     names = [name for name, part in PARTS.items() if part.device == device]
     if only is None:
         return names
