@@ -146,9 +146,11 @@ def check_multi_hop(query: Tensor, memory: Memory, hops: Sequence[Hop]) -> Check
     """All that ``multi_hop`` needs."""
     if not hops:
         raise ValueError("multi_hop needs at least one hop; got none")
-    checked = common_case(query, memory, hops)
-    if checked is not None:
-        return checked
+    return common_case(query, memory, hops) or check_one_by_one(query, memory, hops)
+
+
+def check_one_by_one(query: Tensor, memory: Memory, hops: Sequence[Hop]) -> Checked:
+    """All that ``multi_hop`` needs, whatever comes."""
     memories, values, slots, padding_mask, lengths, score_bias = memory
     given = {
         "query": query, "memories": memories, "values": values, "score_bias": score_bias,
