@@ -53,6 +53,7 @@ def main(job: dict[str, Any]) -> None:
         for row in MEASURES[measure](setting):
             tell(row={name: rounded(value) for name, value in row.items()} | where)
         tell(measure=measure)
+    gc.unfreeze()  # else libraries find at the end that something of theirs has leaked
 
 
 def rounded(value: Any) -> Any:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from rich.text import Text
 
 from memhop.bench import babi as babi_bench
 from memhop.bench import hop as hop_bench
@@ -124,7 +125,7 @@ def _beginnings() -> Iterator[Callable[[str], None]]:
         yield say_progress
         return
     with console.status("") as status:
-        yield status.update
+        yield lambda text: status.update(Text(text))  # no markup: memories are said in brackets
 
 
 def _say_part(part: str, rows: list[dict[str, Any]], seconds: float) -> None:
