@@ -41,13 +41,13 @@ from memhop.ops.fused_cuda_rows import (
     C,
     ages_at,
     as_given,
-    dots_with_rows,
     look,
     of_table,
     places_of,
+    product,
     rows_of_program,
+    store_products,
     store_vectors,
-    sum_of_rows,
     tile_of,
     vectors,
     weight_of,
@@ -61,7 +61,6 @@ class Found(NamedTuple):
     """The trace, its weights as scores for the time being, and what passes between the steps.
 
     Attributes:
-        carried: H q_k, [B, D].
         shift: q_k . a where there is no softmax, else zero, [B].
         aged_scores: q_k . T_A(t), [B, T].
         part_tops, part_totals, part_sums, part_older: of each part of a row's slots the top, the
@@ -79,7 +78,6 @@ class Found(NamedTuple):
     totals: Any
     aged: Any
     scores: Any
-    carried: Any
     shift: Any
     aged_scores: Any
     part_tops: Any
@@ -116,7 +114,6 @@ def forward(problem: Problem, keep_weights: bool) -> Trace:
     block, parts, part_slots = plan_of(problem)
     found = Found(
         *trace,
-        carried=new(rows, memory_dim),
         shift=new(rows),
         aged_scores=new(rows, ages) if ages else None,
         part_tops=new(rows, parts),
@@ -145,62 +142,61 @@ def forward(problem: Problem, keep_weights: bool) -> Trace:
 @triton.jit
 def all_hops(given, found, block: tl.constexpr):
     """Grid [rows / Block.rows]: every hop of some rows."""
-    row, live = rows_of_program(given, block)
-    for hop in range(given.hops):
-        begin(given, found, row, live, hop, block)
+    for hop in tl.range(0, given.hops, disable_licm=True):
+        begin(given, found, hop, block)
         tl.debug_barrier()
-        attend(given, found, row, live, hop, 0, block)
+        attend(given, found, hop, 0, block)
         tl.debug_barrier()
-        finish(given, found, row, live, hop, block)
+        finish(given, found, hop, block)
         tl.debug_barrier()
 
 
 @triton.jit(do_not_specialize=["hop"])
 def attend_part(given, found, hop, block: tl.constexpr):
     """Grid [rows, parts]: one hop's pass over one part of the slots of a row."""
-    row, live = rows_of_program(given, block)
-    attend(given, found, row, live, hop, tl.program_id(1), block)
+    attend(given, found, hop, tl.program_id(1), block)
 
 
 @triton.jit(do_not_specialize=["hop"])
 def turn(given, found, hop, block: tl.constexpr):
     """Grid [rows]: finishes a hop, but for -1, and begins the next, but for that after the last."""
-    row, live = rows_of_program(given, block)
     if hop >= 0:
-        finish(given, found, row, live, hop, block)
+        finish(given, found, hop, block)
     tl.debug_barrier()
     if hop + 1 < given.hops:
-        begin(given, found, row, live, hop + 1, block)
+        begin(given, found, hop + 1, block)
 
 
 @triton.jit
-def begin(given, found, row, live, hop, block: tl.constexpr):
+def begin(given, found, hop, block: tl.constexpr):
     """u_k, q_k . T_A(t) and q_k . a."""
+    row, live = rows_of_program(given, block)
     memory_dim, columns = given.memory_dim, given.keys.columns
     at = row * (given.hops + 1) + hop
-    query = vectors(found.queries, at, memory_dim, block.query_columns)
+    query = found.queries + at * memory_dim
     a, has_a = weight_of(given, hop, A)
     if has_a:
-        factors = found.queries + at * memory_dim
-        keyed = sum_of_rows(a, factors, memory_dim, columns, block.terms, block.key_columns)
+        keyed = product(a, columns, 1, query, memory_dim, columns, block.terms, block.key_columns)
     else:
         keyed = vectors(found.queries, at, columns, block.key_columns)
     store_vectors(found.keyed, row * given.hops + hop, live, columns, keyed)
     a_bias, has_bias = weight_of(given, hop, A_BIAS)
-    shift = tl.zeros([block.rows], query.dtype)
+    shift = tl.zeros([block.rows], keyed.dtype)
     if has_bias & (tl.load(given.steps + hop * FIELDS + SOFTMAX) == 0):
-        shift = tl.sum(query * vectors(a_bias, row * 0, memory_dim, block.query_columns), 1)
+        numbers = vectors(found.queries, at, memory_dim, block.query_columns)
+        shift = tl.sum(numbers * vectors(a_bias, row * 0, memory_dim, block.query_columns), 1)
     tl.store(found.shift + row, shift, mask=live)
     if given.ages is not None:
         table, has_table = weight_of(given, hop, A_TEMPORAL)
         if has_table:
             into = found.aged_scores + row * given.num_ages
-            dots_with_rows(table, query, into, live, given.num_ages, memory_dim, block.terms)
+            store_products(table, query, into, live, given, block)
 
 
 @triton.jit
-def attend(given, found, row, live, hop, part, block: tl.constexpr):
+def attend(given, found, hop, part, block: tl.constexpr):
     """One pass over one part of the slots: what the part finds, and the scores where kept."""
+    row, live = rows_of_program(given, block)
     dtype: tl.constexpr = found.queries.dtype.element_ty
     here = row * given.hops + hop
     softmax = tl.load(given.steps + hop * FIELDS + SOFTMAX) != 0
@@ -213,7 +209,7 @@ def attend(given, found, row, live, hop, part, block: tl.constexpr):
     sums = tl.zeros([block.rows, block.slots, block.value_columns], dtype)
     first = part * found.part_slots
     last = tl.minimum(first + found.part_slots, given.num_slots)
-    for start in range(first, last, block.slots):
+    for start in tl.range(first, last, block.slots, num_stages=block.stages):
         slot = start + tl.arange(0, block.slots)
         readable, bias = look(given, row, hop, slot, last, dtype)
         place = places_of(given, row, slot, readable)
@@ -254,8 +250,9 @@ def attend(given, found, row, live, hop, part, block: tl.constexpr):
 
 
 @triton.jit
-def finish(given, found, row, live, hop, block: tl.constexpr):
+def finish(given, found, hop, block: tl.constexpr):
     """The parts of a hop merged, and q_{k+1}."""
+    row, live = rows_of_program(given, block)
     here = row * given.hops + hop
     step = given.steps + hop * FIELDS
     softmax = tl.load(step + SOFTMAX) != 0
@@ -277,8 +274,9 @@ def finish(given, found, row, live, hop, block: tl.constexpr):
             is_last = (age == given.num_ages - 1)[None, :]
             weight = tl.where(is_last, (older / divisor)[:, None], weight)
             tl.store(found.aged + at, weight, mask=live[:, None] & inside)
+    tl.debug_barrier()
     if tl.load(step + CARRY) != 0:
-        update(given, found, row, live, hop, read, mass, block)
+        update(given, found, row, live, hop, mass, block)
 
 
 @triton.jit
@@ -313,39 +311,37 @@ def merged(found, row, block: tl.constexpr):
 
 
 @triton.jit
-def update(given, found, row, live, hop, read, mass, block: tl.constexpr):
+def update(given, found, row, live, hop, mass, block: tl.constexpr):
     """q_{k+1}, out of r_k and the rest of the hop."""
-    memory_dim = given.memory_dim
-    here, following = row * given.hops + hop, row * (given.hops + 1) + hop + 1
-    query = vectors(found.queries, following - 1, memory_dim, block.query_columns)
-    c, has_c = weight_of(given, hop, C)
-    if has_c:
-        into = found.queries + following * memory_dim
-        dots_with_rows(c, read, into, live, memory_dim, found.width, block.terms)
-    else:
-        store_vectors(found.queries, following, live, memory_dim, read)
+    memory_dim, columns = given.memory_dim, found.width
+    width: tl.constexpr = block.query_columns
+    here, at = row * given.hops + hop, row * (given.hops + 1) + hop
+    query, factors = found.queries + at * memory_dim, found.read + here * columns
     transform, has_transform = weight_of(given, hop, TRANSFORM)
     if has_transform:
-        into = found.carried + row * memory_dim
-        dots_with_rows(transform, query, into, live, memory_dim, memory_dim, block.terms)
-    tl.debug_barrier()
-    carried = query
-    if has_transform:
-        carried = vectors(found.carried, row, memory_dim, block.query_columns)
-    updated = vectors(found.queries, following, memory_dim, block.query_columns) + carried
+        updated = product(
+            transform, 1, memory_dim, query, memory_dim, memory_dim, block.terms, width
+        )
+    else:
+        updated = vectors(found.queries, at, memory_dim, width)
+    c, has_c = weight_of(given, hop, C)
+    if has_c:
+        updated += product(c, 1, columns, factors, columns, memory_dim, block.terms, width)
+    else:
+        updated += vectors(found.read, here, columns, width)
     bias, has_bias = weight_of(given, hop, C_BIAS)
     if has_bias:
-        updated += mass[:, None] * vectors(bias, row * 0, memory_dim, block.query_columns)
+        updated += mass[:, None] * vectors(bias, row * 0, memory_dim, width)
     if given.ages is not None:
         table, has_table = weight_of(given, hop, C_TEMPORAL)
         if has_table:
-            factors = found.aged + here * given.num_ages
-            updated += sum_of_rows(
-                table, factors, given.num_ages, memory_dim, block.terms, block.query_columns
+            aged = found.aged + here * given.num_ages
+            updated += product(
+                table, memory_dim, 1, aged, given.num_ages, memory_dim, block.terms, width
             )
     if tl.load(given.steps + hop * FIELDS + RELU) != 0:
         updated = tl.maximum(updated, 0.0)
-    store_vectors(found.queries, following, live, memory_dim, updated)
+    store_vectors(found.queries, at + 1, live, memory_dim, updated)
 
 
 @triton.jit

@@ -36,13 +36,13 @@ from memhop.ops.fused_cuda_rows import (
     Given,
     ages_at,
     as_given,
-    dots_with_rows,
     look,
     of_table,
     places_of,
+    product,
     rows_of_program,
+    store_products,
     store_vectors,
-    sum_of_rows,
     tile_of,
     vectors,
     weight_of,
@@ -179,38 +179,36 @@ def walk_back(given: Given, sought: Sought, plan: Plan) -> None:
 @triton.jit
 def all_hops_backward(given, sought, block: tl.constexpr):
     """Grid [rows / Block.rows]: every hop of some rows, the last one first."""
-    row, live = rows_of_program(given, block)
-    for done in range(given.hops):
+    for done in tl.range(0, given.hops, disable_licm=True):
         hop = given.hops - 1 - done
-        begin(given, sought, row, live, hop, block)
+        begin(given, sought, hop, block)
         tl.debug_barrier()
-        attend(given, sought, row, live, hop, 0, block)
+        attend(given, sought, hop, 0, block)
         tl.debug_barrier()
-        finish(given, sought, row, live, hop, block)
+        finish(given, sought, hop, block)
         tl.debug_barrier()
 
 
 @triton.jit(do_not_specialize=["hop"])
 def attend_part_backward(given, sought, hop, block: tl.constexpr):
     """Grid [rows, parts]: one hop's pass over one part of the slots of a row."""
-    row, live = rows_of_program(given, block)
-    attend(given, sought, row, live, hop, tl.program_id(1), block)
+    attend(given, sought, hop, tl.program_id(1), block)
 
 
 @triton.jit(do_not_specialize=["hop"])
 def turn_back(given, sought, hop, block: tl.constexpr):
     """Grid [rows]: finishes a hop, but for that after the last, and begins the one before it."""
-    row, live = rows_of_program(given, block)
     if hop < given.hops:
-        finish(given, sought, row, live, hop, block)
+        finish(given, sought, hop, block)
     tl.debug_barrier()
     if hop > 0:
-        begin(given, sought, row, live, hop - 1, block)
+        begin(given, sought, hop - 1, block)
 
 
 @triton.jit
-def begin(given, sought, row, live, hop, block: tl.constexpr):
+def begin(given, sought, hop, block: tl.constexpr):
     """g_k, w_k, g_k . T_C(t), g_k . c and sum_j p_j by_p_j."""
+    row, live = rows_of_program(given, block)
     here, step = row * given.hops + hop, given.steps + hop * FIELDS
     softmax = tl.load(step + SOFTMAX) != 0
     shift = tl.zeros([block.rows], sought.queries.dtype.element_ty)
@@ -218,7 +216,9 @@ def begin(given, sought, row, live, hop, block: tl.constexpr):
         by_read_out = begin_update(given, sought, row, live, hop, block)
         bias, has_bias = weight_of(given, hop, C_BIAS)
         if has_bias & (softmax == 0):
-            shift = tl.sum(by_read_out * vectors(bias, row * 0, given.memory_dim, block.query_columns), 1)
+            shift = tl.sum(
+                by_read_out * vectors(bias, row * 0, given.memory_dim, block.query_columns), 1
+            )
     tl.store(sought.shift + row, shift, mask=live)
     tl.debug_barrier()
     by_read = vectors(sought.by_read, here, sought.width, block.value_columns)
@@ -249,24 +249,27 @@ def begin_update(given, sought, row, live, hop, block: tl.constexpr):
         by_read_out = tl.where(updated > 0, by_read_out, 0.0)
     store_vectors(sought.by_read_out, here, live, memory_dim, by_read_out)
     tl.debug_barrier()
+    factors, columns = sought.by_read_out + here * memory_dim, sought.width
     c, has_c = weight_of(given, hop, C)
     if has_c:
-        factors = sought.by_read_out + here * memory_dim
-        by_read = sum_of_rows(c, factors, memory_dim, sought.width, block.terms, block.value_columns)
+        by_read = product(
+            c, columns, 1, factors, memory_dim, columns, block.terms, block.value_columns
+        )
     else:
-        by_read = vectors(sought.by_read_out, here, sought.width, block.value_columns)
-    store_vectors(sought.by_read, here, live, sought.width, by_read)
+        by_read = vectors(sought.by_read_out, here, columns, block.value_columns)
+    store_vectors(sought.by_read, here, live, columns, by_read)
     if given.ages is not None:
         table, has_table = weight_of(given, hop, C_TEMPORAL)
         into = sought.by_aged_weights + row * given.num_ages
         if has_table:
-            dots_with_rows(table, by_read_out, into, live, given.num_ages, memory_dim, block.terms)
+            store_products(table, factors, into, live, given, block)
     return by_read_out
 
 
 @triton.jit
-def attend(given, sought, row, live, hop, part, block: tl.constexpr):
+def attend(given, sought, hop, part, block: tl.constexpr):
     """One pass over one part of the slots: what the part finds, and d where it is kept."""
+    row, live = rows_of_program(given, block)
     dtype: tl.constexpr = sought.queries.dtype.element_ty
     here = row * given.hops + hop
     softmax = tl.load(given.steps + hop * FIELDS + SOFTMAX) != 0
@@ -277,7 +280,7 @@ def attend(given, sought, row, live, hop, part, block: tl.constexpr):
     sums = tl.zeros([block.rows, block.slots, block.key_columns], dtype)
     first = part * sought.part_slots
     last = tl.minimum(first + sought.part_slots, given.num_slots)
-    for start in range(first, last, block.slots):
+    for start in tl.range(first, last, block.slots, num_stages=block.stages):
         slot = start + tl.arange(0, block.slots)
         readable, _bias = look(given, row, hop, slot, last, dtype)
         place = places_of(given, row, slot, readable)
@@ -315,9 +318,11 @@ def attend(given, sought, row, live, hop, part, block: tl.constexpr):
 
 
 @triton.jit
-def finish(given, sought, row, live, hop, block: tl.constexpr):
+def finish(given, sought, hop, block: tl.constexpr):
     """The parts of a hop added up, and dq_k."""
+    row, live = rows_of_program(given, block)
     memory_dim, columns = given.memory_dim, given.keys.columns
+    width: tl.constexpr = block.query_columns
     here = row * given.hops + hop
     mass, older, sums = added_up(sought, row, columns, block)
     tl.store(sought.by_mass + here, mass, mask=live)
@@ -325,30 +330,31 @@ def finish(given, sought, row, live, hop, block: tl.constexpr):
     if given.ages is not None:
         at = here * given.num_ages + given.num_ages - 1
         tl.store(sought.by_aged + at, older, mask=live)
+    tl.debug_barrier()
     a, has_a = weight_of(given, hop, A)
     if has_a:
-        into = sought.by_query + row * memory_dim
-        dots_with_rows(a, sums, into, live, memory_dim, columns, block.terms)
+        factors = sought.by_keyed + here * columns
+        by_query = product(a, 1, columns, factors, columns, memory_dim, block.terms, width)
     else:
-        store_vectors(sought.by_query, row, live, memory_dim, sums)
-    tl.debug_barrier()
-    by_query = vectors(sought.by_query, row, memory_dim, block.query_columns)
+        by_query = vectors(sought.by_keyed, here, columns, width)
     bias, has_bias = weight_of(given, hop, A_BIAS)
     if has_bias & (tl.load(given.steps + hop * FIELDS + SOFTMAX) == 0):
-        by_query += mass[:, None] * vectors(bias, row * 0, memory_dim, block.query_columns)
+        by_query += mass[:, None] * vectors(bias, row * 0, memory_dim, width)
     if given.ages is not None:
         table, has_table = weight_of(given, hop, A_TEMPORAL)
         if has_table:
-            factors, count = sought.by_aged + here * given.num_ages, given.num_ages
-            by_query += sum_of_rows(table, factors, count, memory_dim, block.terms, block.query_columns)
+            aged = sought.by_aged + here * given.num_ages
+            by_query += product(
+                table, memory_dim, 1, aged, given.num_ages, memory_dim, block.terms, width
+            )
     transform, has_transform = weight_of(given, hop, TRANSFORM)
     if has_transform:
         factors = sought.by_read_out + here * memory_dim
-        by_query += sum_of_rows(
-            transform, factors, memory_dim, memory_dim, block.terms, block.query_columns
+        by_query += product(
+            transform, memory_dim, 1, factors, memory_dim, memory_dim, block.terms, width
         )
     elif tl.load(given.steps + hop * FIELDS + CARRY) != 0:
-        by_query += vectors(sought.by_read_out, here, memory_dim, block.query_columns)
+        by_query += vectors(sought.by_read_out, here, memory_dim, width)
     store_vectors(sought.by_query, row, live, memory_dim, by_query)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from memhop.ops.problem import Problem
 
 TILE = 4096  # numbers in a tile of one program; with 4 warps, 32 registers of each thread
+TOGETHER = 16  # rows in a program, where there are many; the least that are multiplied in blocks
 MOST_WARPS = 16
 SMALL_ROW = 1 << 16  # bytes of a row that cost no more to read than the weights of a hop
 LEAST_PART = 1 << 18  # bytes of a row worth a program of their own
@@ -28,8 +29,10 @@ class Block(NamedTuple):
         rows: rows of the batch in a program.
         slots: slots of each row in a tile.
         key_columns, value_columns, query_columns: I, V and D, padded.
-        terms: rows of a weight in a tile of a product.
+        terms: terms of a product in a tile.
+        ages: rows of a temporal table that are multiplied at once.
         parts: parts of a row that are merged at once.
+        stages: tiles of slots under way at once; several where a GPU has few programs of a kind.
         warps: warps of a program.
     """
 
@@ -39,7 +42,9 @@ class Block(NamedTuple):
     value_columns: int
     query_columns: int
     terms: int
+    ages: int
     parts: int
+    stages: int
     warps: int
 
 
@@ -52,13 +57,17 @@ class Plan(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """What ``plan_for`` goes by: a problem's, a slot's bytes among them, and the GPU's."""
+    """What ``plan_for`` goes by.
+
+    ``itemsize`` is of the dtype computed in; ``slot_bytes`` are all that a slot holds.
+    """
 
     rows: int
     slots: int
     keys: int
     values: int
     memory: int
+    itemsize: int
     slot_bytes: int
     multiprocessors: int
 
@@ -70,31 +79,38 @@ def plan_for(sizes: Sizes) -> Plan:
     and the weights cost as much as the slots. A row is split where the rows alone would leave the
     GPU idle.
 
-    >>> plan = plan_for(Sizes(4096, 50, 128, 128, 128, slot_bytes=512, multiprocessors=132))
+    >>> plan = plan_for(Sizes(4096, 50, 128, 128, 128, 4, slot_bytes=512, multiprocessors=132))
     >>> plan.parts, plan.block.rows, plan.block.slots, plan.block.warps
-    (1, 4, 16, 8)
-    >>> plan_for(Sizes(64, 8192, 128, 128, 128, slot_bytes=256, multiprocessors=132)).parts
+    (1, 16, 4, 8)
+    >>> plan_for(Sizes(64, 8192, 128, 128, 128, 4, slot_bytes=256, multiprocessors=132)).parts
     8
     """
     keys, values, memory = map(padded, (sizes.keys, sizes.values, sizes.memory))
-    room, row_bytes = PROGRAMS * sizes.multiprocessors, sizes.slots * sizes.slot_bytes
-    widest = max(keys, values)
-    many = sizes.rows >= 2 * room and row_bytes <= SMALL_ROW and 8 * max(widest, memory) <= TILE
-    rows, tile = (4, 2 * TILE) if many else (1, TILE)
+    widest, row_bytes = max(keys, values), sizes.slots * sizes.slot_bytes
+    together = (
+        sizes.rows >= TOGETHER * sizes.multiprocessors
+        and row_bytes <= SMALL_ROW
+        and min(keys, values, memory) >= TOGETHER
+        and max(widest, memory) <= 256
+        and sizes.itemsize == 4
+    )
+    rows, tile = (TOGETHER, 2 * TILE) if together else (1, TILE * 4 // sizes.itemsize)
     slots = max(1, min(padded(sizes.slots), tile // (rows * widest)))
-    wanted = max(1, min(room // max(1, sizes.rows), row_bytes // LEAST_PART, MOST_PARTS))
+    room = PROGRAMS * sizes.multiprocessors // max(1, sizes.rows)
+    wanted = max(1, min(room, row_bytes // LEAST_PART, MOST_PARTS))
     part_slots = -(-sizes.slots // (wanted * slots)) * slots
     parts = max(1, -(-sizes.slots // max(1, part_slots)))
-    largest = rows * max(slots * widest, memory)
     block = Block(
         rows=rows,
         slots=slots,
         key_columns=keys,
         value_columns=values,
         query_columns=memory,
-        terms=max(1, min(64, tile // (rows * max(widest, memory)))),
+        terms=16 if together else max(1, min(64, tile // max(widest, memory))),
+        ages=16,
         parts=max(1, min(padded(parts), tile // (rows * widest))),
-        warps=min(MOST_WARPS, max(4, largest // 1024)),
+        stages=3 if together else 1,
+        warps=min(MOST_WARPS, max(4, rows * slots * widest // 1024, memory // 1024)),
     )
     return Plan(block, parts, part_slots)
 
@@ -117,7 +133,7 @@ def plan_of(problem: Problem) -> Plan:
     rows, memory_dim = problem.query.shape
     sizes = Sizes(
         rows, problem.num_slots, problem.keys.shape[-1], values.shape[-1], memory_dim,
-        slot_bytes, multiprocessors_of(problem.query),
+        problem.query.element_size(), slot_bytes, multiprocessors_of(problem.query),
     )  # fmt: skip
     return plan_for(sizes)
 

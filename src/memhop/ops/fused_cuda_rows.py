@@ -6,7 +6,7 @@ large, a few where it is small, so that what it reads of the weights serves them
 side by side read numbers side by side. Vectors of a row (q_k, u_k, r_k and so on) pass from one
 piece of a kernel to the next through global memory, which is the caches in truth, with a barrier
 between; most of them belong to the trace anyway. All products are multiplied and summed in the
-dtype computed in, never in tensor cores, whose float32 has 10 bits.
+dtype computed in ("ieee" is that), never in tensor cores, whose float32 has 10 bits.
 """
 
 # mypy: disable-error-code="import-untyped, import-not-found, no-untyped-def"
@@ -20,9 +20,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from memhop.ops.fused_cuda_plan import TOGETHER
 from memhop.ops.problem import Problem, Step
 from memhop.ops.reference import slot_ages
 
+DOT_ROWS = tl.constexpr(TOGETHER)
+STAGES = tl.constexpr(3)  # tiles of a weight under way at once
 FIELDS = tl.constexpr(len(Step._fields))  # of a step, in the order of ``Step``
 A, A_BIAS, A_TEMPORAL = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
 C, C_BIAS, C_TEMPORAL = tl.constexpr(3), tl.constexpr(4), tl.constexpr(5)
@@ -200,32 +203,46 @@ def store_vectors(start, row, live, columns, numbers):
 
 
 @triton.jit
-def sum_of_rows(weight, factors, count, columns, terms: tl.constexpr, width: tl.constexpr):
-    """sum_t f_t w_t over ``count`` rows w_t of a weight, [rows, width]; ``factors``: where f_0 is.
+def product(
+    weight, of_term, of_column, factors, count, columns, terms: tl.constexpr, width: tl.constexpr
+):
+    """sum_t f_t w_tj over ``count`` terms, [rows, width]: rows of a weight summed, or its columns.
 
-    Rows of a tile are added up apart from each other until the end, which keeps threads apart.
+    ``factors`` is where each row's f_0 is; ``of_term`` and ``of_column`` are the strides of w_tj.
+    What the next tiles need is under way while one is worked on.
     """
+    together: tl.constexpr = factors.shape[0] >= DOT_ROWS
+    dtype: tl.constexpr = weight.dtype.element_ty
     column = tl.arange(0, width)
-    total = tl.zeros([factors.shape[0], terms, width], weight.dtype.element_ty)
-    for start in range(0, count, terms):
+    if together:
+        total = tl.zeros([factors.shape[0], width], dtype)
+    else:  # the terms of a tile are added up apart until the end, which keeps threads apart
+        total = tl.zeros([factors.shape[0], terms, width], dtype)
+    for start in tl.range(0, count, terms, num_stages=STAGES):
         term = start + tl.arange(0, terms)
         factor = tl.load(factors[:, None] + term[None, :], mask=(term < count)[None, :], other=0.0)
+        at = (term * of_term)[:, None] + (column * of_column)[None, :]
         inside = (term < count)[:, None] & (column < columns)[None, :]
-        rows = tl.load(weight + term[:, None] * columns + column[None, :], mask=inside, other=0.0)
-        total += factor[:, :, None] * rows[None, :, :]
-    return tl.sum(total, 1)
+        tile = tl.load(weight + at, mask=inside, other=0.0)
+        if together:
+            total = tl.dot(factor, tile, total, input_precision="ieee")
+        else:
+            total += factor[:, :, None] * tile[None, :, :]
+    if not together:
+        total = tl.sum(total, 1)
+    return total
 
 
 @triton.jit
-def dots_with_rows(weight, vector, into, live, count, columns, terms: tl.constexpr):
-    """w_t . v for ``count`` rows w_t of a weight, v [rows, width], written from ``into`` on."""
-    column = tl.arange(0, vector.shape[1])
-    for start in range(0, count, terms):
-        term = start + tl.arange(0, terms)
-        inside = (term < count)[:, None] & (column < columns)[None, :]
-        rows = tl.load(weight + term[:, None] * columns + column[None, :], mask=inside, other=0.0)
-        dots = tl.sum(vector[:, None, :] * rows[None, :, :], 2)
-        tl.store(into[:, None] + term[None, :], dots, mask=live[:, None] & (term < count)[None, :])
+def store_products(table, vector, into, live, given, block: tl.constexpr):
+    """v . T(t) for every age t, written from ``into`` on; ``vector`` is where each row's v is."""
+    memory_dim = given.memory_dim
+    for start in range(0, given.num_ages, block.ages):
+        age, left = start + tl.arange(0, block.ages), given.num_ages - start
+        rows = table + start * memory_dim
+        dots = product(rows, 1, memory_dim, vector, memory_dim, left, block.terms, block.ages)
+        there = live[:, None] & (age < given.num_ages)[None, :]
+        tl.store(into[:, None] + age[None, :], dots, mask=there)
 
 
 @triton.jit
