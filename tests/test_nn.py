@@ -1,6 +1,7 @@
 """The layers: what they compute, hold, print and refuse."""
 
 import copy
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -9,10 +10,12 @@ import oracle
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from memhop.nn import MemoryHop, MemoryNetwork, MultiHop
-from memhop.ops import Hop, Table
+from memhop.ops import Hop, Quantized, Table
+from memhop.ops.memory import Stored
 
 TYINGS = ["none", "adjacent", "layerwise"]
 
@@ -263,6 +266,50 @@ def test_a_layer_in_another_dtype(layer: nn.Module, dtype: torch.dtype) -> None:
     exact = copy.deepcopy(other).double()(query.double(), memories.double())
     ulps = 4 * torch.finfo(dtype).eps
     torch.testing.assert_close(answer.double(), exact, rtol=ulps, atol=ulps)
+
+
+@pytest.mark.parametrize("make", [MemoryHop, MultiHop, MemoryNetwork])
+@pytest.mark.parametrize("store", [Quantized.of, Tensor.bfloat16, Tensor.half])
+def test_a_memory_in_fewer_bytes_beside_a_layer_in_float32(
+    make: Callable[..., nn.Module], store: Callable[[Tensor], Stored]
+) -> None:
+    layer = make(5, 4, temporal_slots=2, relu=True)
+    query = torch.randn(3, 5 if isinstance(layer, MemoryNetwork) else 4, requires_grad=True)
+    mask = torch.rand(3, 6) < 0.4
+    mask[1] = True
+    weights = [query, *layer.parameters()]
+    for rows in (torch.randn(3, 6, 5), torch.randn(6, 5), torch.randn(3, 0, 5)):
+        memories = store(rows)
+        same = oracle.array(memories)
+        for padding in (None, mask[:, : rows.shape[-2]]):
+            found = layer(query, memories, memory_padding_mask=padding, need_weights=True)
+            exact = copy.deepcopy(layer).double()(
+                query.double(), torch.from_numpy(same), memory_padding_mask=padding,
+                need_weights=True,
+            )  # fmt: skip
+            assert found[0].dtype == found[1].dtype == torch.float32
+            for one, other in zip(found, exact, strict=True):
+                torch.testing.assert_close(one.double(), other, rtol=1e-5, atol=1e-5)
+            by_float = layer(query, torch.from_numpy(same).float(), memory_padding_mask=padding)
+            torch.testing.assert_close(
+                torch.autograd.grad(found[0].sum(), weights),
+                torch.autograd.grad(by_float.sum(), weights),
+            )
+
+
+def test_a_parametrized_weight_is_the_one_that_is_read() -> None:
+    class Double(nn.Module):
+        def forward(self, weight: Tensor) -> Tensor:
+            return 2 * weight
+
+    for layer, table in ((MemoryHop(5, 4), "embed_c"), (MultiHop(5, 4, 2), "1.embed_c")):
+        twice = copy.deepcopy(layer)
+        for part in ("weight", "bias"):
+            parametrize.register_parametrization(layer.get_submodule(table), part, Double())
+            with torch.no_grad():
+                twice.get_submodule(table).get_parameter(part).mul_(2)
+        query, memories = torch.randn(3, 4), torch.randn(3, 6, 5)
+        assert torch.equal(layer(query, memories), twice(query, memories))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])

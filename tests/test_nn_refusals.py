@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from memhop.nn import MemoryHop, MemoryNetwork, MultiHop
+from memhop.ops import Quantized
 
 IN = "memories [4, 7, 5] float32 on cpu"
 LAYER = "query [B, 3] with memories [B, N, 5] or [N, 5], or query [3] with memories [N, 5]; got "
@@ -40,6 +41,23 @@ LAYER = "query [B, 3] with memories [B, N, 5] or [N, 5], or query [3] with memor
             "[4, 7, 5] float64 on cpu, weights [3, 5] float32 on cpu",
         ),
         (
+            {"memories": Quantized.of(torch.zeros(4, 7, 6))},
+            f"MultiHop needs {LAYER}query [4, 3] float32 on cpu, memories Quantized [4, 7, 6] int8 "
+            "on cpu with scale [4, 7] float32 on cpu",
+        ),
+        (
+            {"memories": Quantized.of(torch.zeros(4, 7, 5)), "query": torch.zeros(4, 3).double()},
+            "MultiHop needs float32, bfloat16 or float16 beside what is Quantized (it is float32); "
+            "got query [4, 3] float64 on cpu, memories Quantized [4, 7, 5] int8 on cpu with scale "
+            "[4, 7] float32 on cpu, weights [3, 5] float32 on cpu",
+        ),
+        (
+            {"memories": Quantized(torch.zeros(4, 7, 5).char(), torch.zeros(4, 7, 1))},
+            "MultiHop needs memories Quantized of int8 [..., N, I] with a float32 scale [..., N] "
+            "beside it; got query [4, 3] float32 on cpu, memories Quantized [4, 7, 5] int8 on cpu "
+            "with scale [4, 7, 1] float32 on cpu, weights [3, 5] float32 on cpu",
+        ),
+        (
             {"memories": torch.zeros(4, 7, 5, device="meta")},
             "MultiHop needs all tensors on one device; got query [4, 3] float32 on cpu, memories "
             "[4, 7, 5] float32 on meta, weights [3, 5] float32 on cpu",
@@ -57,8 +75,8 @@ LAYER = "query [B, 3] with memories [B, N, 5] or [N, 5], or query [3] with memor
         ),
     ],
 )
-def test_wrong_inputs_are_refused_in_one_line(inputs: dict[str, Tensor], words: str) -> None:
-    given = {"query": torch.zeros(4, 3), "memories": torch.zeros(4, 7, 5), **inputs}
+def test_wrong_inputs_are_refused_in_one_line(inputs: dict[str, Any], words: str) -> None:
+    given: dict[str, Any] = {"query": torch.zeros(4, 3), "memories": torch.zeros(4, 7, 5), **inputs}
     with pytest.raises(ValueError, match="needs") as error:
         MultiHop(5, 3)(**given)
     assert str(error.value) == words
@@ -157,3 +175,22 @@ def test_any_integers_are_sizes() -> None:
         assert layer(query, torch.zeros(3, 6, 5)).shape[0] == 3
         for held in (held for module in layer.modules() for held in vars(module).values()):
             assert not isinstance(held, np.generic)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (torch.zeros(3, 4), "hops[1].c.weight [D, I], D = 4 from the query and I = 5 from the"),
+        (torch.zeros(4, 5).double(), "one dtype, or float32 with memories in bfloat16 or float16"),
+        (torch.zeros(4, 5, device="meta"), "all tensors on one device"),
+    ],
+)
+def test_a_weight_that_was_put_in_wrong_is_refused_by_its_name(wrong: Tensor, words: str) -> None:
+    for layer, path in ((MultiHop(5, 4, 2), "1"), (MemoryNetwork(5, 4, 2), "hops.1")):
+        table: Any = layer.get_submodule(f"{path}.embed_c")
+        table.weight = nn.Parameter(wrong)
+        dim = 5 if isinstance(layer, MemoryNetwork) else 4
+        with pytest.raises(ValueError, match="multi_hop needs") as error:
+            layer(torch.zeros(3, dim), torch.zeros(3, 6, 5))
+        assert str(error.value).startswith(f"multi_hop needs {words}")
+        assert "hops[1].c.weight" in str(error.value)
