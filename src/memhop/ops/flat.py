@@ -36,11 +36,11 @@ class Order(NamedTuple):
         """[..., *inner] as [B, *inner], its rows in the new order."""
         if len(self.batch) == 1 and tensor.shape == (*self.batch, *inner):
             return tensor
-        tensor = tensor.expand(*self.batch, *inner)
+        tensor = tensor.expand((*self.batch, *inner))
         if not self.is_as_it_was:
             kept = range(len(self.axes), tensor.dim())
-            tensor = tensor.permute(*self.axes, *kept)
-        return tensor.reshape(_product(self.batch), *inner)
+            tensor = tensor.permute((*self.axes, *kept))
+        return tensor.reshape((_product(self.batch), *inner))
 
     def restored(self, tensor: Tensor) -> Tensor:
         """[B, ...] as [*batch, ...], the axes where they were."""
@@ -48,7 +48,7 @@ class Order(NamedTuple):
         if len(self.batch) == 1:
             return tensor
         if self.is_as_it_was:
-            return tensor.reshape(*self.batch, *inner)
+            return tensor.reshape((*self.batch, *inner))
         tensor = tensor.reshape(*(self.batch[axis] for axis in self.axes), *inner)
         back = sorted(range(len(self.axes)), key=self.axes.__getitem__)
         return tensor.permute(*back, *range(len(self.axes), tensor.dim()))
@@ -139,9 +139,9 @@ def flat_rows(
         missing = len(order.batch) - (tensor.dim() - len(inner))
         tensor = tensor.reshape((1,) * missing + tensor.shape)
         shared = order.axes[order.own :]
-        tensor = tensor.permute(*order.axes, *range(len(order.batch), tensor.dim()))
-        tensor = tensor.reshape(*tensor.shape[: order.own], *inner) if shared else tensor
-        return tensor.expand(*own, *inner).reshape(_product(own), *inner)
+        tensor = tensor.permute((*order.axes, *range(len(order.batch), tensor.dim())))
+        tensor = tensor.reshape((*tensor.shape[: order.own], *inner)) if shared else tensor
+        return tensor.expand((*own, *inner)).reshape((_product(own), *inner))
 
     if rows.dim() != 3 or order.batch != tuple(rows.shape[:1]):
         flat_scale = None if scale is None else flat(scale, rows.shape[-2:-1])

@@ -71,7 +71,8 @@ def forward(problem: Problem, keep_weights: bool) -> Trace:
         for part in in_parts:
             own = Trace._make(cut(tensor, part.rows) for tensor in trace)
             read_slots(part, hop, terms.of(part), own, room)
-        trace.queries[:, hop + 1] = query_after(problem, trace, hop)
+        if step.carry:
+            trace.queries[:, hop + 1] = query_after(problem, trace, hop)
     return trace
 
 
@@ -92,7 +93,8 @@ def backward(
         if step.relu:
             found.by_query.masked_fill_(trace.queries[:, hop + 1] <= 0, 0.0)
         found.by_read_out[:, hop] = found.by_query
-        back = terms_of_backward(problem, trace, found, by_weights, hop, in_parts)
+        by_read = times(found.by_query, problem.weight(step.c)) if step.carry else by_result
+        back = terms_of_backward(problem, trace, found, by_read, by_weights, hop, in_parts)
         for part in in_parts:
             return_to_scores(part, trace, back, found, room, at_once)
         found.by_query.copy_(by_query_before(problem, found, hop))
@@ -206,6 +208,7 @@ def terms_of_backward(
     problem: Problem,
     trace: Trace,
     found: Gradients,
+    w: Tensor,
     by_weights: Tensor | None,
     hop: int,
     in_parts: list[Part],
@@ -213,7 +216,6 @@ def terms_of_backward(
     """by_p_i = w . m_i + g . (T_C(i) + c) + G_i; a softmax takes their mean, c included, off."""
     step, total = problem.steps[hop], trace.totals[:, hop, None]
     g, bias = found.by_read_out[:, hop], problem.weight(step.c_bias)
-    w = times(g, problem.weight(step.c))
     of_ages = by_age(g, problem.weight(step.c_temporal), problem.num_ages)
     same = None if bias is None or step.softmax else times(g, bias.unsqueeze(-1))
     if step.softmax:
@@ -365,7 +367,7 @@ def empty_gradients(problem: Problem, trace: Trace, by_result: Tensor, wanted: W
     rows, hops, query = *trace.mass.shape, problem.query
     values = problem.keys if problem.values is None else problem.values
     return Gradients(
-        by_query=by_result.clone(memory_format=torch.contiguous_format),
+        by_query=query.new_zeros(query.shape).add_(by_result if problem.steps[0].carry else 0),
         by_read_out=query.new_empty(rows, hops, query.shape[1]),
         by_keyed=torch.empty_like(trace.keyed),
         by_mass=torch.empty_like(trace.mass),
