@@ -94,10 +94,10 @@ def flat_problem(
 ) -> Problem:
     """The problem of a call; what the slots hold stays where and as it is wherever it can."""
     banks = None if memory.slots is None else leading_of_banks(memory)
-    keys, key_scale = flat_rows(memory.keys, order, banks)
+    keys, key_scale = flat_rows(memory.keys, order, banks, computed)
     values, value_scale = None, None
     if memory.values is not None:
-        values, value_scale = flat_rows(memory.values, order, banks)
+        values, value_scale = flat_rows(memory.values, order, banks, computed)
     ignored, lengths, bias = memory.padding_mask, memory.lengths, memory.score_bias
     if bias is not None:
         of_each_hop = bias.dim() == len(order.batch) + 2
@@ -125,15 +125,18 @@ def leading_of_banks(memory: Memory) -> tuple[int, ...]:
 
 
 def flat_rows(
-    stored: Stored, order: Order, banks: tuple[int, ...] | None
+    stored: Stored, order: Order, banks: tuple[int, ...] | None, computed: torch.dtype
 ) -> tuple[Tensor, Tensor | None]:
     """What slots hold as [G, N, I], or a bank as [U, I]; and the scale of int8, [G, N] or [U]."""
     rows = numbers(stored)
     scale = stored.scale if isinstance(stored, Quantized) else None
+    own = tuple(order.batch[axis] for axis in order.axes[: order.own])
+    is_repeated = _product(rows.shape[:-2]) != _product(own if banks is None else banks)
+    if is_repeated and rows.requires_grad:
+        rows = rows.to(computed)  # its gradient, summed over what is repeated, is rounded once
     if banks is not None:
         rows = lines(rows.expand(*banks, -1, -1).reshape(-1, rows.shape[-1]))
         return rows, None if scale is None else scale.expand(*banks, -1).reshape(-1)
-    own = tuple(order.batch[axis] for axis in order.axes[: order.own])
 
     def flat(tensor: Tensor, inner: torch.Size) -> Tensor:
         missing = len(order.batch) - (tensor.dim() - len(inner))
