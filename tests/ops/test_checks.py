@@ -105,6 +105,8 @@ def hop(**parts: Tensor) -> Hop:
         ({"values": torch.zeros(2), "slots": SLOTS}, "multi_hop needs values [..., U, V] with the U of the memories; got query [4, 5] float32 on cpu, memories [4, 7, 3] float32 on cpu, values [2] float32 on cpu, slots [4, 6] int64 on cpu"),
         ({"values": torch.zeros(4, 7, 2)}, "multi_hop needs hops[0].c.weight [D, V], D = 5 from the query and V = 2 from the values; got query [4, 5] float32 on cpu, memories [4, 7, 3] float32 on cpu, values [4, 7, 2] float32 on cpu, hops[0].c.weight [5, 3] float32 on cpu"),
         ({"values": torch.zeros(3, 7, 3)}, "multi_hop needs leading axes that broadcast together; got query [4, 5] float32 on cpu, memories [4, 7, 3] float32 on cpu, values [3, 7, 3] float32 on cpu"),
+        ({"memories": torch.zeros(4, 7, 3).to("meta")}, "multi_hop needs all tensors on one device; got query [4, 5] float32 on cpu, memories [4, 7, 3] float32 on meta"),
+        ({"memories": torch.zeros(3, 7, 3)}, "multi_hop needs leading axes that broadcast together; got query [4, 5] float32 on cpu, memories [3, 7, 3] float32 on cpu"),
         ({"lengths": LENGTHS + 1}, "multi_hop needs lengths from 0 to 7 and there are lengths from 1 to 8; got query [4, 5] float32 on cpu, memories [4, 7, 3] float32 on cpu, lengths [4] int64 on cpu"),
         ({"lengths": LENGTHS, "padding_mask": MASK}, "multi_hop needs padding_mask or lengths, not both; got query [4, 5] float32 on cpu, memories [4, 7, 3] float32 on cpu, padding_mask [4, 7] bool on cpu, lengths [4] int64 on cpu"),
         ({"padding_mask": MASK[0, :6], "memories": torch.zeros(7, 3)}, "multi_hop needs padding_mask [4, 7], or one that broadcasts to it over the batch; got query [4, 5] float32 on cpu, memories [7, 3] float32 on cpu, padding_mask [6] bool on cpu"),
@@ -156,3 +158,56 @@ def test_the_common_case_finds_what_all_checks_find(dtype: torch.dtype, masked: 
             query.to(dtype), memory, hops
         )
         assert common.plain == (not masked and dtype in (torch.float32, torch.float64))
+
+
+MEMORIES = torch.zeros(4, 7, 3)
+META = torch.device("meta")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"query": None},
+        {"keys": None},
+        {"keys": INT8},
+        {"keys": MEMORIES.double()},
+        {"keys": MEMORIES.half()},
+        {"keys": MEMORIES.to(META)},
+        {"keys": MEMORIES[:1]},
+        {"keys": MEMORIES[None]},
+        {"keys": MEMORIES[:3]},
+        {"keys": MEMORIES[0, 0]},
+        {"query": torch.zeros(())},
+        {"query": QUERY[0]},
+        {"query": QUERY.int(), "keys": MEMORIES.int(), "weight": torch.zeros(5, 3).int()},
+        {"values": MEMORIES},
+        {"slots": SLOTS},
+        {"lengths": LENGTHS},
+        {"score_bias": torch.zeros(4, 7)},
+        {"padding_mask": MASK.int()},
+        {"padding_mask": MASK.to(META)},
+        {"padding_mask": MASK[0]},  # of each row's own memory
+        {"padding_mask": MASK[:1]},
+        {"padding_mask": MASK[:, :6]},
+        {"keys": MEMORIES[0], "padding_mask": MASK[0, :6]},
+        {"keys": MEMORIES[0], "padding_mask": MASK[:3]},
+        {"weight": torch.zeros(5, 4)},
+        {"weight": torch.zeros(3, 5)},
+        {"weight": torch.zeros(5, 3).half()},
+        {"weight": torch.zeros(5, 3).to(META)},
+        {"bias": torch.zeros(1)},
+        {"bias": torch.zeros(5).half()},
+        {"bias": torch.zeros(5).to(META)},
+        {"temporal": torch.zeros(2, 5)},
+        {"transform": torch.zeros(5, 5)},
+    ],
+    ids=lambda options: " ".join(options),
+)
+def test_the_common_case_leaves_open_what_is_not_common(options: dict[str, Any]) -> None:
+    parts = {k: v for k, v in options.items() if k in {"weight", "bias", "temporal", "transform"}}
+    given = {"query": QUERY, "keys": MEMORIES, **options}
+    memory = Memory(**{k: v for k, v in given.items() if k not in {"query", *parts}})
+    assert checks.common_case(QUERY, Memory(MEMORIES), [hop(bias=torch.zeros(5))] * 2) is not None
+    assert checks.common_case(given["query"], memory, [hop(), hop(**parts)]) is None
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert checks.common_case(QUERY, Memory(MEMORIES), [hop()]) is None
