@@ -93,8 +93,10 @@ def backward(
         if step.relu:
             found.by_query.masked_fill_(trace.queries[:, hop + 1] <= 0, 0.0)
         found.by_read_out[:, hop] = found.by_query
-        by_read = times(found.by_query, problem.weight(step.c)) if step.carry else by_result
-        back = terms_of_backward(problem, trace, found, by_read, by_weights, hop, in_parts)
+        w = by_result
+        if step.carry:
+            w = times(found.by_read_out[:, hop], problem.weight(step.c))
+        back = terms_of_backward(problem, trace, found, w, by_weights, hop, in_parts)
         for part in in_parts:
             return_to_scores(part, trace, back, found, room, at_once)
         found.by_query.copy_(by_query_before(problem, found, hop))

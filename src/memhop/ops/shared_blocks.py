@@ -150,7 +150,7 @@ def slots_of_blocks(part: Part) -> Iterator[slice]:
 def blocks(part: Part, hop: int, room: Room) -> Iterator[Block]:
     """The slots in blocks, last to first, each to be used before the next is asked for."""
     problem, oldest = part.problem, part.problem.num_ages - 1
-    after = torch.zeros((1, 1, 1), dtype=torch.int64, device=problem.query.device)
+    after = torch.zeros((1, 1, 1), dtype=torch.int32, device=problem.query.device)
     for slots in slots_of_blocks(part):
         bias = None
         if problem.score_bias is not None:
@@ -174,8 +174,8 @@ def ages_of_slots(slots: slice, ignored: Tensor | None, after: Tensor) -> tuple[
     """
     size = slots.stop - slots.start
     readable = after.new_ones(1, 1, size) if ignored is None else ~ignored
-    counted = readable.flip(-1).cumsum(-1).flip(-1).add_(after)
-    return counted - 1, counted[..., :1]
+    counted = readable.flip(-1).cumsum(-1, dtype=after.dtype).flip(-1).add_(after)
+    return counted - 1, counted[..., :1].clone()
 
 
 def ignored_slots(part: Part, slots: slice, bias: Tensor | None) -> Tensor | None:
@@ -219,7 +219,7 @@ def evaluate(terms: Terms, rows: Tensor, block: Block, out: Tensor) -> None:
     if terms.same is not None:
         out.add_(terms.same)
     if terms.by_age is not None and block.ages is not None:
-        out.add_(terms.by_age.gather(-1, block.ages.expand_as(out)))
+        out.add_(terms.by_age.gather(-1, block.ages.expand_as(out).long()))
     elif terms.by_age is not None:
         out.add_(terms.by_age[..., -1:])
 
@@ -239,6 +239,6 @@ def evaluate_scores(terms: Terms, block: Block, softmax: bool, out: Tensor) -> N
 def add_by_age(aged: Tensor, block: Block, numbers: Tensor) -> None:
     """Add what the slots of a block have to what is summed for their ages."""
     if block.ages is not None:
-        aged.scatter_add_(-1, block.ages.expand_as(numbers), numbers.to(aged.dtype))
+        aged.scatter_add_(-1, block.ages.expand_as(numbers).long(), numbers.to(aged.dtype))
     elif aged.shape[-1]:
         aged[..., -1:] += numbers.sum(-1, keepdim=True)
