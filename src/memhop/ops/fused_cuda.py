@@ -26,7 +26,7 @@ import triton
 import triton.language as tl
 
 from memhop.ops.fused_cuda_backward import backward
-from memhop.ops.fused_cuda_plan import SETTLED, on_device_of, options, plan_of
+from memhop.ops.fused_cuda_plan import SETTLED, Block, on_device_of, options, plan_of
 from memhop.ops.fused_cuda_rows import (
     A_BIAS,
     A_TEMPORAL,
@@ -39,8 +39,11 @@ from memhop.ops.fused_cuda_rows import (
     TRANSFORM,
     A,
     C,
+    Given,
+    Layout,
     ages_at,
-    as_given,
+    keys_at,
+    laid_out,
     look,
     of_table,
     places_of,
@@ -48,7 +51,7 @@ from memhop.ops.fused_cuda_rows import (
     rows_of_program,
     store_products,
     store_vectors,
-    tile_of,
+    values_at,
     vectors,
     weight_of,
 )
@@ -66,8 +69,6 @@ class Found(NamedTuple):
         part_tops, part_totals, part_sums, part_older: of each part of a row's slots the top, the
             total, the weighted sum of values, and the total of the last place in a temporal table,
             [B, parts] and [B, parts, V].
-        parts, part_slots: into how many parts slots are shared out, and the slots of each.
-        width: V, the columns of the values.
     """
 
     queries: Any
@@ -84,17 +85,12 @@ class Found(NamedTuple):
     part_totals: Any
     part_sums: Any
     part_older: Any
-    parts: int
-    part_slots: int
-    width: int
 
 
 def forward(problem: Problem, keep_weights: bool) -> Trace:
     """See ``problem``; the tensors are on the GPU, or on the CPU for triton's interpreter."""
-    query, steps, slots, ages = (
-        problem.query, problem.steps, problem.num_slots, problem.num_ages,
-    )  # fmt: skip
-    (rows, memory_dim), hops = query.shape, len(steps)
+    query, slots, ages = problem.query, problem.num_slots, problem.num_ages
+    (rows, memory_dim), hops = query.shape, len(problem.steps)
     keys = problem.keys.shape[-1]
     width = keys if problem.values is None else problem.values.shape[-1]
     new = query.new_empty
@@ -111,119 +107,124 @@ def forward(problem: Problem, keep_weights: bool) -> Trace:
     if rows == 0:
         return trace
     trace.queries[:, 0] = query
-    block, parts, part_slots = plan_of(problem)
+    plan = plan_of(problem)
+    given, layout = laid_out(problem, plan)
     found = Found(
         *trace,
         shift=new(rows),
         aged_scores=new(rows, ages) if ages else None,
-        part_tops=new(rows, parts),
-        part_totals=new(rows, parts),
-        part_sums=new(rows, parts, width),
-        part_older=new(rows, parts) if ages else None,
-        parts=parts,
-        part_slots=part_slots,
-        width=width,
+        part_tops=new(rows, plan.parts),
+        part_totals=new(rows, plan.parts),
+        part_sums=new(rows, plan.parts, width),
+        part_older=new(rows, plan.parts) if ages else None,
     )
-    given = as_given(problem)
     with on_device_of(query):
-        if parts == 1:
-            all_hops[(triton.cdiv(rows, block.rows),)](given, found, block, **options(block))
-        else:
-            turn[(rows,)](given, found, -1, block, **options(block))
-            for hop in range(hops):
-                attend_part[(rows, parts)](given, found, hop, block, **options(block))
-                turn[(rows,)](given, found, hop, block, **options(block))
+        walk(given, layout, found, plan.block)
         if trace.weights is not None and slots:
             tiles = triton.cdiv(slots, SETTLED)
-            settle[(rows * hops * tiles,)](given, found, tiles, SETTLED, **options(block))
+            settle[(rows * hops * tiles,)](
+                given, layout, found, tiles, SETTLED, **options(plan.block)
+            )
     return trace
 
 
-@triton.jit
-def all_hops(given, found, block: tl.constexpr):
+def walk(given: Given, layout: Layout, found: Found, block: Block) -> None:
+    """All hops, in one launch or in two a hop."""
+    rows, launch = layout.rows, options(block)
+    if layout.parts == 1:
+        all_hops[(triton.cdiv(rows, block.rows),)](given, layout, found, block, **launch)
+        return
+    turn[(rows,)](given, layout, found, -1, block, **launch)
+    for hop in range(layout.hops):
+        attend_part[(rows, layout.parts)](given, layout, found, hop, block, **launch)
+        turn[(rows,)](given, layout, found, hop, block, **launch)
+
+
+@triton.jit(do_not_specialize=["layout"])
+def all_hops(given, layout, found, block: tl.constexpr):
     """Grid [rows / Block.rows]: every hop of some rows."""
-    for hop in tl.range(0, given.hops, disable_licm=True):
-        begin(given, found, hop, block)
+    for hop in tl.range(0, layout.hops, disable_licm=True):
+        begin(given, layout, found, hop, block)
         tl.debug_barrier()
-        attend(given, found, hop, 0, block)
+        attend(given, layout, found, hop, 0, block)
         tl.debug_barrier()
-        finish(given, found, hop, block)
+        finish(given, layout, found, hop, block)
         tl.debug_barrier()
 
 
-@triton.jit(do_not_specialize=["hop"])
-def attend_part(given, found, hop, block: tl.constexpr):
+@triton.jit(do_not_specialize=["layout", "hop"])
+def attend_part(given, layout, found, hop, block: tl.constexpr):
     """Grid [rows, parts]: one hop's pass over one part of the slots of a row."""
-    attend(given, found, hop, tl.program_id(1), block)
+    attend(given, layout, found, hop, tl.program_id(1), block)
 
 
-@triton.jit(do_not_specialize=["hop"])
-def turn(given, found, hop, block: tl.constexpr):
+@triton.jit(do_not_specialize=["layout", "hop"])
+def turn(given, layout, found, hop, block: tl.constexpr):
     """Grid [rows]: finishes a hop, but for -1, and begins the next, but for that after the last."""
     if hop >= 0:
-        finish(given, found, hop, block)
+        finish(given, layout, found, hop, block)
     tl.debug_barrier()
-    if hop + 1 < given.hops:
-        begin(given, found, hop + 1, block)
+    if hop + 1 < layout.hops:
+        begin(given, layout, found, hop + 1, block)
 
 
 @triton.jit
-def begin(given, found, hop, block: tl.constexpr):
+def begin(given, layout, found, hop, block: tl.constexpr):
     """u_k, q_k . T_A(t) and q_k . a."""
-    row, live = rows_of_program(given, block)
-    memory_dim, columns = given.memory_dim, given.keys.columns
-    at = row * (given.hops + 1) + hop
+    row, live = rows_of_program(layout, block)
+    memory_dim, columns = layout.query_columns * block.unit, layout.key_columns * block.unit
+    at = row * (layout.hops + 1) + hop
     query = found.queries + at * memory_dim
-    a, has_a = weight_of(given, hop, A)
+    a, has_a = weight_of(given, hop, A, block)
     if has_a:
-        keyed = product(a, columns, 1, query, memory_dim, columns, block.terms, block.key_columns)
+        keyed = product(a, columns, 1, query, memory_dim, columns, block, block.key_width)
     else:
-        keyed = vectors(found.queries, at, columns, block.key_columns)
-    store_vectors(found.keyed, row * given.hops + hop, live, columns, keyed)
-    a_bias, has_bias = weight_of(given, hop, A_BIAS)
-    shift = tl.zeros([block.rows], keyed.dtype)
+        keyed = vectors(found.queries, at, columns, block.key_width)
+    store_vectors(found.keyed, row * layout.hops + hop, live, columns, keyed)
+    a_bias, has_bias = weight_of(given, hop, A_BIAS, block)
+    shift = tl.full([block.rows], 0.0, keyed.dtype)
     if has_bias & (tl.load(given.steps + hop * FIELDS + SOFTMAX) == 0):
-        numbers = vectors(found.queries, at, memory_dim, block.query_columns)
-        shift = tl.sum(numbers * vectors(a_bias, row * 0, memory_dim, block.query_columns), 1)
+        numbers = vectors(found.queries, at, memory_dim, block.query_width)
+        shift = tl.sum(numbers * vectors(a_bias, row * 0, memory_dim, block.query_width), 1)
     tl.store(found.shift + row, shift, mask=live)
     if given.ages is not None:
-        table, has_table = weight_of(given, hop, A_TEMPORAL)
+        table, has_table = weight_of(given, hop, A_TEMPORAL, block)
         if has_table:
-            into = found.aged_scores + row * given.num_ages
-            store_products(table, query, into, live, given, block)
+            into = found.aged_scores + row * layout.ages
+            store_products(table, query, into, live, layout, block)
 
 
 @triton.jit
-def attend(given, found, hop, part, block: tl.constexpr):
+def attend(given, layout, found, hop, part, block: tl.constexpr):
     """One pass over one part of the slots: what the part finds, and the scores where kept."""
-    row, live = rows_of_program(given, block)
+    row, live = rows_of_program(layout, block)
     dtype: tl.constexpr = found.queries.dtype.element_ty
-    here = row * given.hops + hop
+    here = row * layout.hops + hop
     softmax = tl.load(given.steps + hop * FIELDS + SOFTMAX) != 0
-    keyed = vectors(found.keyed, here, given.keys.columns, block.key_columns)
+    keyed = vectors(found.keyed, here, layout.key_columns * block.unit, block.key_width)
     shift = tl.load(found.shift + row)[:, None]
     # A top of zero that stays leaves the scores themselves to be summed: no softmax.
-    top = tl.zeros([block.rows, block.slots], dtype) + tl.where(softmax, float("-inf"), 0.0)
-    total = tl.zeros([block.rows, block.slots], dtype)
-    older = tl.zeros([block.rows, block.slots], dtype)
-    sums = tl.zeros([block.rows, block.slots, block.value_columns], dtype)
-    first = part * found.part_slots
-    last = tl.minimum(first + found.part_slots, given.num_slots)
+    top = tl.full([block.rows, block.slots], 0.0, dtype) + tl.where(softmax, float("-inf"), 0.0)
+    total = tl.full([block.rows, block.slots], 0.0, dtype)
+    older = tl.full([block.rows, block.slots], 0.0, dtype)
+    sums = tl.full([block.rows, block.slots, block.value_width], 0.0, dtype)
+    first = part * layout.part_slots
+    last = tl.minimum(first + layout.part_slots, layout.slots)
     for start in tl.range(first, last, block.slots, num_stages=block.stages):
         slot = start + tl.arange(0, block.slots)
-        readable, bias = look(given, row, hop, slot, last, dtype)
-        place = places_of(given, row, slot, readable)
-        values = tile_of(given.keys, row, place, readable, block.key_columns, dtype)
+        readable, bias = look(given, layout, row, hop, slot, last, block)
+        place = places_of(given, layout, row, slot, readable)
+        values = keys_at(given, layout, row, place, readable, block)
         score = tl.sum(values * keyed[:, None, :], 2) + bias + shift
         if given.value_rows is not None:
-            values = tile_of(given.value_rows, row, place, readable, block.value_columns, dtype)
+            values = values_at(given, layout, row, place, readable, block)
         if given.ages is not None:
-            age = ages_at(given, row, hop, slot, readable)
-            aged = found.aged_scores + (row * given.num_ages)[:, None] + age
+            age = ages_at(given, layout, row, hop, slot, readable)
+            aged = found.aged_scores + (row * layout.ages)[:, None] + age
             score += of_table(given, hop, A_TEMPORAL, aged, readable)
         if found.scores is not None:
             kept = tl.where(readable, score, float("-inf"))
-            at = (here * given.num_slots)[:, None] + slot[None, :]
+            at = (here * layout.slots)[:, None] + slot[None, :]
             tl.store(found.scores + at, kept, mask=live[:, None] & (slot < last)[None, :])
         new_top = tl.maximum(top, tl.where(readable & softmax, score, float("-inf")))
         base = tl.where(new_top == float("-inf"), 0.0, new_top)
@@ -234,123 +235,119 @@ def attend(given, found, hop, part, block: tl.constexpr):
         total = total * scale + weight
         sums = sums * scale[:, :, None] + weight[:, :, None] * values
         if given.ages is not None:
-            is_last = age == given.num_ages - 1
+            is_last = age == layout.ages - 1
             older = older * scale + tl.where(is_last, weight, 0.0)
-            into = found.aged + (here * given.num_ages)[:, None] + age
-            tl.store(into, score, mask=live[:, None] & readable & (age < given.num_ages - 1))
+            into = found.aged + (here * layout.ages)[:, None] + age
+            tl.store(into, score, mask=live[:, None] & readable & (age < layout.ages - 1))
     best = tl.max(top, 1)
     scale = tl.exp(top - tl.where(best == float("-inf"), 0.0, best)[:, None])
-    at = row * found.parts + part
+    at = row * layout.parts + part
     tl.store(found.part_tops + at, best, mask=live)
     tl.store(found.part_totals + at, tl.sum(total * scale, 1), mask=live)
     if given.ages is not None:
         tl.store(found.part_older + at, tl.sum(older * scale, 1), mask=live)
     summed = tl.sum(sums * scale[:, :, None], 1)
-    store_vectors(found.part_sums, at, live, found.width, summed)
+    store_vectors(found.part_sums, at, live, layout.value_columns * block.unit, summed)
 
 
 @triton.jit
-def finish(given, found, hop, block: tl.constexpr):
+def finish(given, layout, found, hop, block: tl.constexpr):
     """The parts of a hop merged, and q_{k+1}."""
-    row, live = rows_of_program(given, block)
-    here = row * given.hops + hop
+    row, live = rows_of_program(layout, block)
+    here = row * layout.hops + hop
     step = given.steps + hop * FIELDS
     softmax = tl.load(step + SOFTMAX) != 0
-    top, total, older, sums = merged(found, row, block)
+    top, total, older, sums = merged(layout, found, row, block)
     divisor = tl.where(softmax & (total > 0), total, 1.0)
     mass = tl.where(softmax, tl.where(total > 0, 1.0, 0.0), total)
     read = sums / divisor[:, None]
     tl.store(found.tops + here, top, mask=live)
     tl.store(found.totals + here, divisor, mask=live)
     tl.store(found.mass + here, mass, mask=live)
-    store_vectors(found.read, here, live, found.width, read)
+    store_vectors(found.read, here, live, layout.value_columns * block.unit, read)
     if given.ages is not None:
-        for start in range(0, given.num_ages, block.terms):
+        for start in range(0, layout.ages, block.terms):
             age = start + tl.arange(0, block.terms)
-            at = (here * given.num_ages)[:, None] + age[None, :]
-            inside = (age < given.num_ages)[None, :]
+            at = (here * layout.ages)[:, None] + age[None, :]
+            inside = (age < layout.ages)[None, :]
             score = tl.load(found.aged + at, mask=inside, other=float("-inf"))
             weight = weights_of(score, softmax, top[:, None], divisor[:, None])
-            is_last = (age == given.num_ages - 1)[None, :]
+            is_last = (age == layout.ages - 1)[None, :]
             weight = tl.where(is_last, (older / divisor)[:, None], weight)
             tl.store(found.aged + at, weight, mask=live[:, None] & inside)
     tl.debug_barrier()
     if tl.load(step + CARRY) != 0:
-        update(given, found, row, live, hop, mass, block)
+        update(given, layout, found, row, live, hop, mass, block)
 
 
 @triton.jit
-def merged(found, row, block: tl.constexpr):
+def merged(layout, found, row, block: tl.constexpr):
     """The top, the total, the total of the oldest and the sum [rows, values] of all parts."""
     dtype: tl.constexpr = found.queries.dtype.element_ty
     best = tl.full([block.rows], float("-inf"), dtype)
-    for start in range(0, found.parts, block.parts):
+    for start in range(0, layout.parts, block.parts):
         part = start + tl.arange(0, block.parts)
-        at = (row * found.parts)[:, None] + part[None, :]
-        inside = (part < found.parts)[None, :]
+        at = (row * layout.parts)[:, None] + part[None, :]
+        inside = (part < layout.parts)[None, :]
         tops = tl.load(found.part_tops + at, mask=inside, other=float("-inf"))
         best = tl.maximum(best, tl.max(tops, 1))
     best = tl.where(best == float("-inf"), 0.0, best)
-    total = tl.zeros([block.rows], dtype)
-    older = tl.zeros([block.rows], dtype)
-    sums = tl.zeros([block.rows, block.parts, block.value_columns], dtype)
-    column = tl.arange(0, block.value_columns)
-    for start in range(0, found.parts, block.parts):
+    total = tl.full([block.rows], 0.0, dtype)
+    older = tl.full([block.rows], 0.0, dtype)
+    sums = tl.full([block.rows, block.parts, block.value_width], 0.0, dtype)
+    column, columns = tl.arange(0, block.value_width), layout.value_columns * block.unit
+    for start in range(0, layout.parts, block.parts):
         part = start + tl.arange(0, block.parts)
-        at = (row * found.parts)[:, None] + part[None, :]
-        inside = (part < found.parts)[None, :]
+        at = (row * layout.parts)[:, None] + part[None, :]
+        inside = (part < layout.parts)[None, :]
         tops = tl.load(found.part_tops + at, mask=inside, other=float("-inf"))
         scale = tl.exp(tops - best[:, None])
         total += tl.sum(scale * tl.load(found.part_totals + at, mask=inside, other=0.0), 1)
         if found.part_older is not None:
             older += tl.sum(scale * tl.load(found.part_older + at, mask=inside, other=0.0), 1)
-        inside = inside[:, :, None] & (column < found.width)[None, None, :]
-        at = (at * found.width)[:, :, None] + column[None, None, :]
+        inside = inside[:, :, None] & (column < columns)[None, None, :]
+        at = (at * columns)[:, :, None] + column[None, None, :]
         sums += scale[:, :, None] * tl.load(found.part_sums + at, mask=inside, other=0.0)
     return best, total, older, tl.sum(sums, 1)
 
 
 @triton.jit
-def update(given, found, row, live, hop, mass, block: tl.constexpr):
+def update(given, layout, found, row, live, hop, mass, block: tl.constexpr):
     """q_{k+1}, out of r_k and the rest of the hop."""
-    memory_dim, columns = given.memory_dim, found.width
-    width: tl.constexpr = block.query_columns
-    here, at = row * given.hops + hop, row * (given.hops + 1) + hop
+    memory_dim, columns = layout.query_columns * block.unit, layout.value_columns * block.unit
+    width: tl.constexpr = block.query_width
+    here, at = row * layout.hops + hop, row * (layout.hops + 1) + hop
     query, factors = found.queries + at * memory_dim, found.read + here * columns
-    transform, has_transform = weight_of(given, hop, TRANSFORM)
+    transform, has_transform = weight_of(given, hop, TRANSFORM, block)
     if has_transform:
-        updated = product(
-            transform, 1, memory_dim, query, memory_dim, memory_dim, block.terms, width
-        )
+        updated = product(transform, 1, memory_dim, query, memory_dim, memory_dim, block, width)
     else:
         updated = vectors(found.queries, at, memory_dim, width)
-    c, has_c = weight_of(given, hop, C)
+    c, has_c = weight_of(given, hop, C, block)
     if has_c:
-        updated += product(c, 1, columns, factors, columns, memory_dim, block.terms, width)
+        updated += product(c, 1, columns, factors, columns, memory_dim, block, width)
     else:
         updated += vectors(found.read, here, columns, width)
-    bias, has_bias = weight_of(given, hop, C_BIAS)
+    bias, has_bias = weight_of(given, hop, C_BIAS, block)
     if has_bias:
         updated += mass[:, None] * vectors(bias, row * 0, memory_dim, width)
     if given.ages is not None:
-        table, has_table = weight_of(given, hop, C_TEMPORAL)
+        table, has_table = weight_of(given, hop, C_TEMPORAL, block)
         if has_table:
-            aged = found.aged + here * given.num_ages
-            updated += product(
-                table, memory_dim, 1, aged, given.num_ages, memory_dim, block.terms, width
-            )
+            aged = found.aged + here * layout.ages
+            updated += product(table, memory_dim, 1, aged, layout.ages, memory_dim, block, width)
     if tl.load(given.steps + hop * FIELDS + RELU) != 0:
         updated = tl.maximum(updated, 0.0)
     store_vectors(found.queries, at + 1, live, memory_dim, updated)
 
 
-@triton.jit
-def settle(given, found, tiles, width: tl.constexpr):
+@triton.jit(do_not_specialize=["layout", "tiles"])
+def settle(given, layout, found, tiles, width: tl.constexpr):
     """Grid [rows * hops * tiles]: the scores of some slots of a row become weights."""
     here = (tl.program_id(0) // tiles).to(tl.int64)
     slot = (tl.program_id(0) % tiles) * width + tl.arange(0, width)
-    at, inside = here * given.num_slots + slot, slot < given.num_slots
-    softmax = tl.load(given.steps + (here % given.hops) * FIELDS + SOFTMAX) != 0
+    at, inside = here * layout.slots + slot, slot < layout.slots
+    softmax = tl.load(given.steps + (here % layout.hops) * FIELDS + SOFTMAX) != 0
     score = tl.load(found.scores + at, mask=inside, other=float("-inf"))
     weight = weights_of(score, softmax, tl.load(found.tops + here), tl.load(found.totals + here))
     tl.store(found.scores + at, weight, mask=inside)

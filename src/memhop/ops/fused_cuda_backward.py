@@ -20,7 +20,7 @@ import triton.language as tl
 from torch import Tensor
 
 from memhop.ops.fused_cuda_gradients import write_gradients_of_rows
-from memhop.ops.fused_cuda_plan import Plan, on_device_of, options, plan_of
+from memhop.ops.fused_cuda_plan import Block, Plan, on_device_of, options, plan_of
 from memhop.ops.fused_cuda_rows import (
     A_BIAS,
     A_TEMPORAL,
@@ -34,8 +34,10 @@ from memhop.ops.fused_cuda_rows import (
     A,
     C,
     Given,
+    Layout,
     ages_at,
-    as_given,
+    keys_at,
+    laid_out,
     look,
     of_table,
     places_of,
@@ -43,7 +45,7 @@ from memhop.ops.fused_cuda_rows import (
     rows_of_program,
     store_products,
     store_vectors,
-    tile_of,
+    values_at,
     vectors,
     weight_of,
 )
@@ -84,9 +86,6 @@ class Sought(NamedTuple):
     part_masses: Any
     part_sums: Any
     part_older: Any
-    parts: int
-    part_slots: int
-    width: int
 
 
 def backward(
@@ -109,12 +108,13 @@ def backward(
             if tensor is not None:
                 tensor.zero_()
         return without_scores(gradients, wanted)
-    given, plan = as_given(problem), plan_of(problem)
+    plan = plan_of(problem)
+    given, layout = laid_out(problem, plan)
     sought = sought_for(problem, trace, gradients, by_weights, plan)
     # What comes in is the gradient of the result: of q_K, or of r_0 where that is the result.
     (sought.by_query if problem.steps[0].carry else sought.by_read[:, 0]).copy_(by_result)
     with on_device_of(query):
-        walk_back(given, sought, plan)
+        walk_back(given, layout, sought, plan.block)
         write_gradients_of_rows(problem, trace, gradients, sought.by_read, plan.block)
     return without_scores(gradients, wanted)
 
@@ -157,145 +157,139 @@ def sought_for(
         part_masses=new(rows, parts),
         part_sums=new(rows, parts, keys),
         part_older=new(rows, parts) if ages else None,
-        parts=parts,
-        part_slots=plan.part_slots,
-        width=trace.read.shape[-1],
     )
 
 
-def walk_back(given: Given, sought: Sought, plan: Plan) -> None:
+def walk_back(given: Given, layout: Layout, sought: Sought, block: Block) -> None:
     """All hops, in one launch or in two a hop."""
-    block, rows = plan.block, given.rows
-    if plan.parts == 1:
-        grid = (triton.cdiv(rows, block.rows),)
-        all_hops_backward[grid](given, sought, block, **options(block))
+    rows, launch = layout.rows, options(block)
+    if layout.parts == 1:
+        all_hops_backward[(triton.cdiv(rows, block.rows),)](given, layout, sought, block, **launch)
         return
-    turn_back[(rows,)](given, sought, given.hops, block, **options(block))
-    for hop in range(given.hops - 1, -1, -1):
-        attend_part_backward[(rows, plan.parts)](given, sought, hop, block, **options(block))
-        turn_back[(rows,)](given, sought, hop, block, **options(block))
+    turn_back[(rows,)](given, layout, sought, layout.hops, block, **launch)
+    for hop in range(layout.hops - 1, -1, -1):
+        attend_part_backward[(rows, layout.parts)](given, layout, sought, hop, block, **launch)
+        turn_back[(rows,)](given, layout, sought, hop, block, **launch)
 
 
-@triton.jit
-def all_hops_backward(given, sought, block: tl.constexpr):
+@triton.jit(do_not_specialize=["layout"])
+def all_hops_backward(given, layout, sought, block: tl.constexpr):
     """Grid [rows / Block.rows]: every hop of some rows, the last one first."""
-    for done in tl.range(0, given.hops, disable_licm=True):
-        hop = given.hops - 1 - done
-        begin(given, sought, hop, block)
+    for done in tl.range(0, layout.hops, disable_licm=True):
+        hop = layout.hops - 1 - done
+        begin(given, layout, sought, hop, block)
         tl.debug_barrier()
-        attend(given, sought, hop, 0, block)
+        attend(given, layout, sought, hop, 0, block)
         tl.debug_barrier()
-        finish(given, sought, hop, block)
+        finish(given, layout, sought, hop, block)
         tl.debug_barrier()
 
 
-@triton.jit(do_not_specialize=["hop"])
-def attend_part_backward(given, sought, hop, block: tl.constexpr):
+@triton.jit(do_not_specialize=["layout", "hop"])
+def attend_part_backward(given, layout, sought, hop, block: tl.constexpr):
     """Grid [rows, parts]: one hop's pass over one part of the slots of a row."""
-    attend(given, sought, hop, tl.program_id(1), block)
+    attend(given, layout, sought, hop, tl.program_id(1), block)
 
 
-@triton.jit(do_not_specialize=["hop"])
-def turn_back(given, sought, hop, block: tl.constexpr):
+@triton.jit(do_not_specialize=["layout", "hop"])
+def turn_back(given, layout, sought, hop, block: tl.constexpr):
     """Grid [rows]: finishes a hop, but for that after the last, and begins the one before it."""
-    if hop < given.hops:
-        finish(given, sought, hop, block)
+    if hop < layout.hops:
+        finish(given, layout, sought, hop, block)
     tl.debug_barrier()
     if hop > 0:
-        begin(given, sought, hop - 1, block)
+        begin(given, layout, sought, hop - 1, block)
 
 
 @triton.jit
-def begin(given, sought, hop, block: tl.constexpr):
+def begin(given, layout, sought, hop, block: tl.constexpr):
     """g_k, w_k, g_k . T_C(t), g_k . c and sum_j p_j by_p_j."""
-    row, live = rows_of_program(given, block)
-    here, step = row * given.hops + hop, given.steps + hop * FIELDS
+    row, live = rows_of_program(layout, block)
+    here, step = row * layout.hops + hop, given.steps + hop * FIELDS
     softmax = tl.load(step + SOFTMAX) != 0
-    shift = tl.zeros([block.rows], sought.queries.dtype.element_ty)
+    shift = tl.full([block.rows], 0.0, sought.queries.dtype.element_ty)
     if tl.load(step + CARRY) != 0:
-        by_read_out = begin_update(given, sought, row, live, hop, block)
-        bias, has_bias = weight_of(given, hop, C_BIAS)
+        by_read_out = begin_update(given, layout, sought, row, live, hop, block)
+        bias, has_bias = weight_of(given, hop, C_BIAS, block)
         if has_bias & (softmax == 0):
-            shift = tl.sum(
-                by_read_out * vectors(bias, row * 0, given.memory_dim, block.query_columns), 1
-            )
+            memory_dim = layout.query_columns * block.unit
+            shift = tl.sum(by_read_out * vectors(bias, row * 0, memory_dim, block.query_width), 1)
     tl.store(sought.shift + row, shift, mask=live)
     tl.debug_barrier()
-    by_read = vectors(sought.by_read, here, sought.width, block.value_columns)
-    mean = tl.sum(by_read * vectors(sought.read, here, sought.width, block.value_columns), 1)
+    columns = layout.value_columns * block.unit
+    by_read = vectors(sought.by_read, here, columns, block.value_width)
+    mean = tl.sum(by_read * vectors(sought.read, here, columns, block.value_width), 1)
     if sought.means is not None:
         mean += tl.load(sought.means + here)
     if given.ages is not None:
-        count = tl.where(tl.load(step + C_TEMPORAL) >= 0, given.num_ages, 0)
+        count = tl.where(tl.load(step + C_TEMPORAL) >= 0, layout.ages, 0)
         for start in range(0, count, block.terms):
             age = start + tl.arange(0, block.terms)
             inside = (age < count)[None, :]
-            at = (here * given.num_ages)[:, None] + age[None, :]
+            at = (here * layout.ages)[:, None] + age[None, :]
             aged = tl.load(sought.aged + at, mask=inside, other=0.0)
-            at = (row * given.num_ages)[:, None] + age[None, :]
+            at = (row * layout.ages)[:, None] + age[None, :]
             by_aged = tl.load(sought.by_aged_weights + at, mask=inside, other=0.0)
             mean += tl.sum(aged * by_aged, 1)
     tl.store(sought.mean + row, mean, mask=live)
 
 
 @triton.jit
-def begin_update(given, sought, row, live, hop, block: tl.constexpr):
+def begin_update(given, layout, sought, row, live, hop, block: tl.constexpr):
     """g_k, which is returned, w_k and g_k . T_C(t)."""
-    memory_dim, here = given.memory_dim, row * given.hops + hop
-    by_read_out = vectors(sought.by_query, row, memory_dim, block.query_columns)
+    memory_dim, here = layout.query_columns * block.unit, row * layout.hops + hop
+    by_read_out = vectors(sought.by_query, row, memory_dim, block.query_width)
     if tl.load(given.steps + hop * FIELDS + RELU) != 0:
-        following = row * (given.hops + 1) + hop + 1
-        updated = vectors(sought.queries, following, memory_dim, block.query_columns)
+        following = row * (layout.hops + 1) + hop + 1
+        updated = vectors(sought.queries, following, memory_dim, block.query_width)
         by_read_out = tl.where(updated > 0, by_read_out, 0.0)
     store_vectors(sought.by_read_out, here, live, memory_dim, by_read_out)
     tl.debug_barrier()
-    factors, columns = sought.by_read_out + here * memory_dim, sought.width
-    c, has_c = weight_of(given, hop, C)
+    factors, columns = sought.by_read_out + here * memory_dim, layout.value_columns * block.unit
+    c, has_c = weight_of(given, hop, C, block)
     if has_c:
-        by_read = product(
-            c, columns, 1, factors, memory_dim, columns, block.terms, block.value_columns
-        )
+        by_read = product(c, columns, 1, factors, memory_dim, columns, block, block.value_width)
     else:
-        by_read = vectors(sought.by_read_out, here, columns, block.value_columns)
+        by_read = vectors(sought.by_read_out, here, columns, block.value_width)
     store_vectors(sought.by_read, here, live, columns, by_read)
     if given.ages is not None:
-        table, has_table = weight_of(given, hop, C_TEMPORAL)
-        into = sought.by_aged_weights + row * given.num_ages
+        table, has_table = weight_of(given, hop, C_TEMPORAL, block)
+        into = sought.by_aged_weights + row * layout.ages
         if has_table:
-            store_products(table, factors, into, live, given, block)
+            store_products(table, factors, into, live, layout, block)
     return by_read_out
 
 
 @triton.jit
-def attend(given, sought, hop, part, block: tl.constexpr):
+def attend(given, layout, sought, hop, part, block: tl.constexpr):
     """One pass over one part of the slots: what the part finds, and d where it is kept."""
-    row, live = rows_of_program(given, block)
+    row, live = rows_of_program(layout, block)
     dtype: tl.constexpr = sought.queries.dtype.element_ty
-    here = row * given.hops + hop
+    here = row * layout.hops + hop
     softmax = tl.load(given.steps + hop * FIELDS + SOFTMAX) != 0
-    by_read = vectors(sought.by_read, here, sought.width, block.value_columns)
+    by_read = vectors(sought.by_read, here, layout.value_columns * block.unit, block.value_width)
     mean, shift = tl.load(sought.mean + row)[:, None], tl.load(sought.shift + row)[:, None]
-    mass = tl.zeros([block.rows, block.slots], dtype)
-    older = tl.zeros([block.rows, block.slots], dtype)
-    sums = tl.zeros([block.rows, block.slots, block.key_columns], dtype)
-    first = part * sought.part_slots
-    last = tl.minimum(first + sought.part_slots, given.num_slots)
+    mass = tl.full([block.rows, block.slots], 0.0, dtype)
+    older = tl.full([block.rows, block.slots], 0.0, dtype)
+    sums = tl.full([block.rows, block.slots, block.key_width], 0.0, dtype)
+    first = part * layout.part_slots
+    last = tl.minimum(first + layout.part_slots, layout.slots)
     for start in tl.range(first, last, block.slots, num_stages=block.stages):
         slot = start + tl.arange(0, block.slots)
-        readable, _bias = look(given, row, hop, slot, last, dtype)
-        place = places_of(given, row, slot, readable)
-        keys = tile_of(given.keys, row, place, readable, block.key_columns, dtype)
+        readable, _bias = look(given, layout, row, hop, slot, last, block)
+        place = places_of(given, layout, row, slot, readable)
+        keys = keys_at(given, layout, row, place, readable, block)
         if given.value_rows is None:
             by_weight = tl.sum(keys * by_read[:, None, :], 2) + shift
         else:
-            values = tile_of(given.value_rows, row, place, readable, block.value_columns, dtype)
+            values = values_at(given, layout, row, place, readable, block)
             by_weight = tl.sum(values * by_read[:, None, :], 2) + shift
-        at = (here * given.num_slots)[:, None] + slot[None, :]
+        at = (here * layout.slots)[:, None] + slot[None, :]
         if sought.by_weights is not None:
             by_weight += tl.load(sought.by_weights + at, mask=readable, other=0.0)
         if given.ages is not None:
-            age = ages_at(given, row, hop, slot, readable)
-            by_aged = sought.by_aged_weights + (row * given.num_ages)[:, None] + age
+            age = ages_at(given, layout, row, hop, slot, readable)
+            by_aged = sought.by_aged_weights + (row * layout.ages)[:, None] + age
             by_weight += of_table(given, hop, C_TEMPORAL, by_aged, readable)
         weight = tl.load(sought.weights + at, mask=readable, other=0.0)
         by_score = tl.where(softmax, weight * (by_weight - mean), by_weight)
@@ -306,70 +300,67 @@ def attend(given, sought, hop, part, block: tl.constexpr):
         mass += by_score
         sums += by_score[:, :, None] * keys
         if given.ages is not None:
-            is_last = age == given.num_ages - 1
+            is_last = age == layout.ages - 1
             older += tl.where(is_last, by_score, 0.0)
-            into = sought.by_aged + (here * given.num_ages)[:, None] + age
-            tl.store(into, by_score, mask=live[:, None] & readable & (age < given.num_ages - 1))
-    at = row * sought.parts + part
+            into = sought.by_aged + (here * layout.ages)[:, None] + age
+            tl.store(into, by_score, mask=live[:, None] & readable & (age < layout.ages - 1))
+    at = row * layout.parts + part
     tl.store(sought.part_masses + at, tl.sum(mass, 1), mask=live)
     if given.ages is not None:
         tl.store(sought.part_older + at, tl.sum(older, 1), mask=live)
-    store_vectors(sought.part_sums, at, live, given.keys.columns, tl.sum(sums, 1))
+    columns = layout.key_columns * block.unit
+    store_vectors(sought.part_sums, at, live, columns, tl.sum(sums, 1))
 
 
 @triton.jit
-def finish(given, sought, hop, block: tl.constexpr):
+def finish(given, layout, sought, hop, block: tl.constexpr):
     """The parts of a hop added up, and dq_k."""
-    row, live = rows_of_program(given, block)
-    memory_dim, columns = given.memory_dim, given.keys.columns
-    width: tl.constexpr = block.query_columns
-    here = row * given.hops + hop
-    mass, older, sums = added_up(sought, row, columns, block)
+    row, live = rows_of_program(layout, block)
+    memory_dim, columns = layout.query_columns * block.unit, layout.key_columns * block.unit
+    width: tl.constexpr = block.query_width
+    here = row * layout.hops + hop
+    mass, older, sums = added_up(layout, sought, row, block)
     tl.store(sought.by_mass + here, mass, mask=live)
     store_vectors(sought.by_keyed, here, live, columns, sums)
     if given.ages is not None:
-        at = here * given.num_ages + given.num_ages - 1
+        at = here * layout.ages + layout.ages - 1
         tl.store(sought.by_aged + at, older, mask=live)
     tl.debug_barrier()
-    a, has_a = weight_of(given, hop, A)
+    a, has_a = weight_of(given, hop, A, block)
     if has_a:
         factors = sought.by_keyed + here * columns
-        by_query = product(a, 1, columns, factors, columns, memory_dim, block.terms, width)
+        by_query = product(a, 1, columns, factors, columns, memory_dim, block, width)
     else:
         by_query = vectors(sought.by_keyed, here, columns, width)
-    bias, has_bias = weight_of(given, hop, A_BIAS)
+    bias, has_bias = weight_of(given, hop, A_BIAS, block)
     if has_bias & (tl.load(given.steps + hop * FIELDS + SOFTMAX) == 0):
         by_query += mass[:, None] * vectors(bias, row * 0, memory_dim, width)
     if given.ages is not None:
-        table, has_table = weight_of(given, hop, A_TEMPORAL)
+        table, has_table = weight_of(given, hop, A_TEMPORAL, block)
         if has_table:
-            aged = sought.by_aged + here * given.num_ages
-            by_query += product(
-                table, memory_dim, 1, aged, given.num_ages, memory_dim, block.terms, width
-            )
-    transform, has_transform = weight_of(given, hop, TRANSFORM)
+            aged = sought.by_aged + here * layout.ages
+            by_query += product(table, memory_dim, 1, aged, layout.ages, memory_dim, block, width)
+    transform, has_transform = weight_of(given, hop, TRANSFORM, block)
     if has_transform:
         factors = sought.by_read_out + here * memory_dim
-        by_query += product(
-            transform, memory_dim, 1, factors, memory_dim, memory_dim, block.terms, width
-        )
+        by_query += product(transform, memory_dim, 1, factors, memory_dim, memory_dim, block, width)
     elif tl.load(given.steps + hop * FIELDS + CARRY) != 0:
         by_query += vectors(sought.by_read_out, here, memory_dim, width)
     store_vectors(sought.by_query, row, live, memory_dim, by_query)
 
 
 @triton.jit
-def added_up(sought, row, columns, block: tl.constexpr):
+def added_up(layout, sought, row, block: tl.constexpr):
     """The sum of d, that of the oldest, and sum_i d_i m_i [rows, columns], of all parts."""
     dtype: tl.constexpr = sought.queries.dtype.element_ty
-    mass = tl.zeros([block.rows], dtype)
-    older = tl.zeros([block.rows], dtype)
-    sums = tl.zeros([block.rows, block.parts, block.key_columns], dtype)
-    column = tl.arange(0, block.key_columns)
-    for start in range(0, sought.parts, block.parts):
+    mass = tl.full([block.rows], 0.0, dtype)
+    older = tl.full([block.rows], 0.0, dtype)
+    sums = tl.full([block.rows, block.parts, block.key_width], 0.0, dtype)
+    column, columns = tl.arange(0, block.key_width), layout.key_columns * block.unit
+    for start in range(0, layout.parts, block.parts):
         part = start + tl.arange(0, block.parts)
-        at = (row * sought.parts)[:, None] + part[None, :]
-        inside = (part < sought.parts)[None, :]
+        at = (row * layout.parts)[:, None] + part[None, :]
+        inside = (part < layout.parts)[None, :]
         mass += tl.sum(tl.load(sought.part_masses + at, mask=inside, other=0.0), 1)
         if sought.part_older is not None:
             older += tl.sum(tl.load(sought.part_older + at, mask=inside, other=0.0), 1)

@@ -13,6 +13,7 @@ row named by all slots is no one program's work. There are no atomic sums: the s
 # mypy: disable-error-code="import-untyped, import-not-found, no-untyped-def"
 # mypy: disallow-untyped-decorators=False
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -37,13 +38,20 @@ class Target(NamedTuple):
     """
 
     to: Any
-    columns: int
     factors: Any
     vectors: Any
     more_factors: Any
     more_vectors: Any
+
+
+class Extent(NamedTuple):
+    """Sizes; ``columns`` counted in ``Block.unit`` numbers."""
+
+    columns: int
+    slots: int
     hops: int
-    num_slots: int
+    bank_rows: int
+    window: int
 
 
 class Pairs(NamedTuple):
@@ -53,44 +61,35 @@ class Pairs(NamedTuple):
         named: the rows of the bank, sorted; those that are not to be read last, as row U.
         order: the pairs.
         bounds: where the pairs of each row of the bank begin, [U + 1].
-        bank_rows: U.
-        window: how many pairs there are in a window.
     """
 
     named: Any
     order: Any
     bounds: Any
-    bank_rows: int
-    window: int
 
 
 def write_gradients_of_rows(
     problem: Problem, trace: Trace, gradients: Gradients, by_read: Tensor, block: Block
 ) -> None:
     """Those of keys and values, in one where the values are the keys; ``by_read``: w."""
-    targets = []
+    targets, both = [], problem.values is None
     if gradients.by_keys is not None:
-        of_keys = Target(
-            gradients.by_keys, gradients.by_keys.shape[-1], gradients.by_scores, trace.keyed,
-            None if problem.values is not None else trace.weights,
-            None if problem.values is not None else by_read,
-            len(problem.steps), problem.num_slots,
-        )  # fmt: skip
-        targets.append((of_keys, block.key_columns))
+        more = (trace.weights, by_read) if both else (None, None)
+        of_keys = Target(gradients.by_keys, gradients.by_scores, trace.keyed, *more)
+        targets.append((of_keys, block.key_width))
     if gradients.by_values is not None:
-        of_values = Target(
-            gradients.by_values, gradients.by_values.shape[-1], trace.weights, by_read, None, None,
-            len(problem.steps), problem.num_slots,
-        )  # fmt: skip
-        targets.append((of_values, block.value_columns))
+        of_values = Target(gradients.by_values, trace.weights, by_read, None, None)
+        targets.append((of_values, block.value_width))
     pairs = None if problem.slots is None or not targets else pairs_of(problem)
+    rows, slots = problem.query.shape[0], problem.num_slots
     for target, width in targets:
+        columns, hops = target.to.shape[-1] // block.unit, len(problem.steps)
+        extent = Extent(columns, slots, hops, target.to.shape[0], WINDOW)
         if pairs is not None:
-            write_bank(target, pairs, width, **options(block))
-        elif problem.num_slots:
-            tiles = triton.cdiv(problem.num_slots, block.slots)
-            grid = (problem.query.shape[0] * tiles,)
-            settle[grid](target, tiles, block.slots, width, **options(block))
+            write_bank(target, pairs, extent, block, width)
+        elif slots:
+            tiles = triton.cdiv(slots, block.slots)
+            settle[(rows * tiles,)](target, extent, tiles, block, width, **options(block))
 
 
 def pairs_of(problem: Problem) -> Pairs:
@@ -104,82 +103,86 @@ def pairs_of(problem: Problem) -> Pairs:
         named = named.masked_fill(place >= problem.lengths.unsqueeze(1), bank_rows)
     named, order = named.reshape(-1).sort(stable=True)
     ends = torch.arange(bank_rows + 1, device=named.device, dtype=named.dtype)
-    return Pairs(named, order, torch.searchsorted(named, ends), bank_rows, WINDOW)
+    return Pairs(named, order, torch.searchsorted(named, ends))
 
 
-def write_bank(target: Target, pairs: Pairs, width: int, **launch: Any) -> None:
+def write_bank(target: Target, pairs: Pairs, extent: Extent, block: Block, width: int) -> None:
     """The gradient of a bank: what each window has of a row that began before it, then the rows."""
-    windows = max(1, triton.cdiv(pairs.order.numel(), pairs.window))
-    at_once = max(1, PAIR_TILE // width)
-    rest = target.factors.new_empty(windows, target.columns)
+    windows = max(1, triton.cdiv(pairs.order.numel(), extent.window))
+    rest = target.factors.new_empty(windows, target.to.shape[-1])
+    # In place of the slots of a tile; half as many numbers, since each has a vector of its own.
+    block = replace(block, slots=max(1, PAIR_TILE // width))
+    launch = options(block)
     if windows > 1:
-        sum_windows[(windows,)](target, pairs, rest, at_once, width, **launch)
-    settle_bank[(pairs.bank_rows,)](target, pairs, rest, at_once, width, **launch)
+        sum_windows[(windows,)](target, extent, pairs, rest, block, width, **launch)
+    settle_bank[(extent.bank_rows,)](target, extent, pairs, rest, block, width, **launch)
 
 
-@triton.jit
-def settle(target, tiles, slots: tl.constexpr, width: tl.constexpr):
+@triton.jit(do_not_specialize=["extent", "tiles"])
+def settle(target, extent, tiles, block: tl.constexpr, width: tl.constexpr):
     """Grid [rows * tiles]: the gradient of a tile of slots of one row."""
     row = (tl.program_id(0) // tiles).to(tl.int64) + tl.arange(0, 1)
-    slot = (tl.program_id(0) % tiles) * slots + tl.arange(0, slots)
-    there, column = slot < target.num_slots, tl.arange(0, width)
-    total = sum_of_hops(target, row, slot, there, width)
-    at = ((row * target.num_slots + slot) * target.columns)[:, None] + column[None, :]
-    tl.store(target.to + at, total, mask=there[:, None] & (column < target.columns)[None, :])
+    slot = (tl.program_id(0) % tiles) * block.slots + tl.arange(0, block.slots)
+    there = slot < extent.slots
+    total = sum_of_hops(target, extent, row, slot, there, block, width)
+    column, columns = tl.arange(0, width), extent.columns * block.unit
+    at = ((row * extent.slots + slot) * columns)[:, None] + column[None, :]
+    tl.store(target.to + at, total, mask=there[:, None] & (column < columns)[None, :])
 
 
-@triton.jit
-def sum_windows(target, pairs, rest, at_once: tl.constexpr, width: tl.constexpr):
+@triton.jit(do_not_specialize=["extent"])
+def sum_windows(target, extent, pairs, rest, block: tl.constexpr, width: tl.constexpr):
     """Grid [windows]: the sum over the first pairs of a window, of a row that began before it."""
-    index, window = tl.program_id(0).to(tl.int64), pairs.window
+    index, window = tl.program_id(0).to(tl.int64), extent.window
     start = index * window
     row = tl.load(pairs.named + start)
     first = tl.load(pairs.bounds + row)  # there is one for row U too
-    if (row < pairs.bank_rows) & (first < start):
+    if (row < extent.bank_rows) & (first < start):
         last = tl.minimum(tl.load(pairs.bounds + row + 1), start + window)
-        total = sum_of_pairs(target, pairs, start, last, at_once, width)
-        column = tl.arange(0, width)
-        tl.store(rest + index * target.columns + column, total, mask=column < target.columns)
+        total = sum_of_pairs(target, extent, pairs, start, last, block, width)
+        column, columns = tl.arange(0, width), extent.columns * block.unit
+        tl.store(rest + index * columns + column, total, mask=column < columns)
 
 
-@triton.jit
-def settle_bank(target, pairs, rest, at_once: tl.constexpr, width: tl.constexpr):
+@triton.jit(do_not_specialize=["extent"])
+def settle_bank(target, extent, pairs, rest, block: tl.constexpr, width: tl.constexpr):
     """Grid [rows of the bank]: the gradient of one row."""
-    row, window = tl.program_id(0).to(tl.int64), pairs.window
+    row, window = tl.program_id(0).to(tl.int64), extent.window
     first, last = tl.load(pairs.bounds + row), tl.load(pairs.bounds + row + 1)
     following = first // window + 1  # the window after the one that the row begins in
-    total = sum_of_pairs(target, pairs, first, tl.minimum(last, following * window), at_once, width)
-    column = tl.arange(0, width)
-    for start in range(following, (last + window - 1) // window, at_once):
-        index = start + tl.arange(0, at_once)
-        inside = (index * window < last)[:, None] & (column < target.columns)[None, :]
-        at = (index * target.columns)[:, None] + column[None, :]
+    end = tl.minimum(last, following * window)
+    total = sum_of_pairs(target, extent, pairs, first, end, block, width)
+    column, columns = tl.arange(0, width), extent.columns * block.unit
+    for start in range(following, (last + window - 1) // window, block.slots):
+        index = start + tl.arange(0, block.slots)
+        inside = (index * window < last)[:, None] & (column < columns)[None, :]
+        at = (index * columns)[:, None] + column[None, :]
         total += tl.sum(tl.load(rest + at, mask=inside, other=0.0), 0)
-    tl.store(target.to + row * target.columns + column, total, mask=column < target.columns)
+    tl.store(target.to + row * columns + column, total, mask=column < columns)
 
 
 @triton.jit
-def sum_of_pairs(target, pairs, first, last, at_once: tl.constexpr, width: tl.constexpr):
+def sum_of_pairs(target, extent, pairs, first, last, block: tl.constexpr, width: tl.constexpr):
     """The sum [width] over pairs in their order."""
-    total = tl.zeros([at_once, width], target.factors.dtype.element_ty)
-    for start in range(first, last, at_once):
-        place = start + tl.arange(0, at_once)
+    total = tl.full([block.slots, width], 0.0, target.factors.dtype.element_ty)
+    for start in range(first, last, block.slots):
+        place = start + tl.arange(0, block.slots)
         pair = tl.load(pairs.order + place, mask=place < last, other=0)
-        row, slot = pair // target.num_slots, pair % target.num_slots
-        total += sum_of_hops(target, row, slot, place < last, width)
+        row, slot = pair // extent.slots, pair % extent.slots
+        total += sum_of_hops(target, extent, row, slot, place < last, block, width)
     return tl.sum(total, 0)
 
 
 @triton.jit
-def sum_of_hops(target, row, slot, there, width: tl.constexpr):
+def sum_of_hops(target, extent, row, slot, there, block: tl.constexpr, width: tl.constexpr):
     """sum_k f_k x_k for slots [slots] of rows [slots] or [1], [slots, width]."""
-    column = tl.arange(0, width)
-    inside = (column < target.columns)[None, :]
-    total = tl.zeros([slot.shape[0], width], target.factors.dtype.element_ty)
-    for hop in range(target.hops):
-        here = row * target.hops + hop
-        at = here * target.num_slots + slot
-        vector = (here * target.columns)[:, None] + column[None, :]
+    column, columns = tl.arange(0, width), extent.columns * block.unit
+    inside = (column < columns)[None, :]
+    total = tl.full([block.slots, width], 0.0, target.factors.dtype.element_ty)
+    for hop in range(extent.hops):
+        here = row * extent.hops + hop
+        at = here * extent.slots + slot
+        vector = (here * columns)[:, None] + column[None, :]
         factor = tl.load(target.factors + at, mask=there, other=0.0)
         total += factor[:, None] * tl.load(target.vectors + vector, mask=inside, other=0.0)
         if target.more_factors is not None:

@@ -5,6 +5,7 @@ counted, and no more has been done for speed. Nothing here needs triton.
 """
 
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -22,13 +23,16 @@ MOST_PARTS = 1024  # one program merges them
 SETTLED = 1024  # slots of a row that one program turns from scores to weights
 
 
-class Block(NamedTuple):
-    """Sizes known to the compiler; all are powers of two.
+@dataclass(frozen=True)  # triton takes a tuple apart
+class Block:
+    """What the compiler is told; each other one compiles anew. All but the stages powers of two.
 
     Attributes:
         rows: rows of the batch in a program.
         slots: slots of each row in a tile.
-        key_columns, value_columns, query_columns: I, V and D, padded.
+        unit: columns and strides of rows are counted in so many numbers, 16 where that can be, so
+            that the compiler knows where rows begin.
+        key_width, value_width, query_width: I, V and D, padded.
         terms: terms of a product in a tile.
         ages: rows of a temporal table that are multiplied at once.
         parts: parts of a row that are merged at once.
@@ -36,11 +40,12 @@ class Block(NamedTuple):
         warps: warps of a program.
     """
 
+    unit: int
     rows: int
     slots: int
-    key_columns: int
-    value_columns: int
-    query_columns: int
+    key_width: int
+    value_width: int
+    query_width: int
     terms: int
     ages: int
     parts: int
@@ -101,11 +106,12 @@ def plan_for(sizes: Sizes) -> Plan:
     part_slots = -(-sizes.slots // (wanted * slots)) * slots
     parts = max(1, -(-sizes.slots // max(1, part_slots)))
     block = Block(
+        unit=1,
         rows=rows,
         slots=slots,
-        key_columns=keys,
-        value_columns=values,
-        query_columns=memory,
+        key_width=keys,
+        value_width=values,
+        query_width=memory,
         terms=16 if together else max(1, min(64, tile // max(widest, memory))),
         ages=16,
         parts=max(1, min(padded(parts), tile // (rows * widest))),
@@ -135,7 +141,15 @@ def plan_of(problem: Problem) -> Plan:
         rows, problem.num_slots, problem.keys.shape[-1], values.shape[-1], memory_dim,
         problem.query.element_size(), slot_bytes, multiprocessors_of(problem.query),
     )  # fmt: skip
-    return plan_for(sizes)
+    plan = plan_for(sizes)
+    starts = [memory_dim, *(size for rows in (problem.keys, values) for size in starts_of(rows))]
+    unit = 16 if all(start % 16 == 0 for start in starts) else 1
+    return plan._replace(block=replace(plan.block, unit=unit))
+
+
+def starts_of(rows: Tensor) -> list[int]:
+    """The columns and strides of what slots hold: where a row can begin."""
+    return [rows.shape[-1], *(rows.stride(axis) for axis in range(rows.dim() - 1))]
 
 
 def multiprocessors_of(tensor: Tensor) -> int:

@@ -20,7 +20,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from memhop.ops.fused_cuda_plan import TOGETHER
+from memhop.ops.fused_cuda_plan import TOGETHER, Plan
 from memhop.ops.problem import Problem, Step
 from memhop.ops.reference import slot_ages
 
@@ -32,93 +32,105 @@ C, C_BIAS, C_TEMPORAL = tl.constexpr(3), tl.constexpr(4), tl.constexpr(5)
 TRANSFORM, RELU, SOFTMAX, CARRY = (tl.constexpr(place) for place in range(6, 10))
 
 
-class Rows(NamedTuple):
-    """What slots hold, as kernels take it; ``of_row`` and the like are strides in numbers."""
-
-    data: Any
-    scale: Any
-    of_row: int
-    of_slot: int
-    scale_of_row: int
-    scale_of_slot: int
-    columns: int
-
-
 class Given(NamedTuple):
-    """A ``Problem`` as kernels take it. No field may be called "values": triton's tuples have that.
+    """The tensors of a ``Problem`` as kernels take them. None may be called "values": triton's
+    tuples have that themselves.
 
-    ``value_rows`` is None where the values are the keys.
-    ``weights`` holds all weights end to end, the temporal tables filled up to the longest with
-    their last row; ``steps`` says where each begins, counted in ``unit`` numbers, -1 for none.
-    ``ages`` are int32 [B or 1, K or 1, N], or None where there are no temporal tables.
+    ``value_rows`` is None where the values are the keys. ``weights`` holds all weights end to end,
+    the temporal tables filled up to the longest with their last row; ``steps`` says where each
+    begins, counted in ``Block.unit`` numbers, -1 for none. ``ages`` are int32 [B or 1, K or 1, N],
+    or None where there are no temporal tables.
     """
 
-    keys: Any
+    key_rows: Any
+    key_scale: Any
     value_rows: Any
+    value_scale: Any
     slots: Any
-    slots_of_row: int
     ignored: Any
-    ignored_of_row: int
     lengths: Any
     bias: Any
+    ages: Any
+    weights: Any
+    steps: Any
+
+
+class Layout(NamedTuple):
+    """Sizes and strides as kernels take them; the compiler is not told what they are.
+
+    The columns and the strides of keys and values are counted in ``Block.unit`` numbers.
+    """
+
+    rows: int
+    slots: int
+    hops: int
+    ages: int
+    parts: int
+    part_slots: int
+    key_columns: int
+    value_columns: int
+    query_columns: int
+    keys_of_row: int
+    keys_of_slot: int
+    values_of_row: int
+    values_of_slot: int
+    scale_of_row: int
+    slots_of_row: int
+    ignored_of_row: int
     bias_of_row: int
     bias_of_hop: int
-    ages: Any
     ages_of_row: int
     ages_of_hop: int
-    weights: Any
-    unit: int
-    steps: Any
-    rows: int
-    num_slots: int
-    memory_dim: int
-    hops: int
-    num_ages: int
 
 
-def as_given(problem: Problem) -> Given:
+def laid_out(problem: Problem, plan: Plan) -> tuple[Given, Layout]:
     """The problem laid out for kernels: the weights are copied, what slots hold is not."""
-    hops, ages, bias = len(problem.steps), ages_of(problem), problem.score_bias
-    weights, sizes = filled_tables(problem)
-    unit = 16 if all(size % 16 == 0 for size in sizes) else 1
+    ages, unit = ages_of(problem), plan.block.unit
+    weights = filled_tables(problem)
     flat = [weight.reshape(-1) for weight in weights]
-    return Given(
-        keys=as_rows(problem.keys, problem.key_scale),
-        value_rows=None if problem.values is None else as_rows(problem.values, problem.value_scale),
+    sizes = tuple(weight.numel() for weight in weights)
+    values = problem.keys if problem.values is None else problem.values
+    given = Given(
+        key_rows=problem.keys,
+        key_scale=contiguous(problem.key_scale),
+        value_rows=problem.values,
+        value_scale=contiguous(problem.value_scale),
         slots=problem.slots,
-        slots_of_row=stride_of(problem.slots, 0),
         ignored=None if problem.ignored is None else problem.ignored.view(torch.uint8),
-        ignored_of_row=stride_of(problem.ignored, 0),
-        lengths=None if problem.lengths is None else problem.lengths.contiguous(),
-        bias=bias,
-        bias_of_row=stride_of(bias, 0),
-        bias_of_hop=stride_of(bias, 1),
+        lengths=contiguous(problem.lengths),
+        bias=problem.score_bias,
         ages=ages,
+        weights=torch.cat(flat) if flat else problem.query.new_empty(0),
+        steps=step_table(problem.steps, sizes, unit, problem.query.device),
+    )
+    layout = Layout(
+        rows=problem.query.shape[0],
+        slots=problem.num_slots,
+        hops=len(problem.steps),
+        ages=problem.num_ages,
+        parts=plan.parts,
+        part_slots=plan.part_slots,
+        key_columns=problem.keys.shape[-1] // unit,
+        value_columns=values.shape[-1] // unit,
+        query_columns=problem.query.shape[1] // unit,
+        keys_of_row=0 if problem.slots is not None else problem.keys.stride(0) // unit,
+        keys_of_slot=problem.keys.stride(-2) // unit,
+        values_of_row=0 if problem.slots is not None else values.stride(0) // unit,
+        values_of_slot=values.stride(-2) // unit,
+        scale_of_row=0 if problem.slots is not None else problem.num_slots,
+        slots_of_row=stride_of(problem.slots, 0),
+        ignored_of_row=stride_of(problem.ignored, 0),
+        bias_of_row=stride_of(problem.score_bias, 0),
+        bias_of_hop=stride_of(problem.score_bias, 1),
         ages_of_row=stride_of(ages, 0),
         ages_of_hop=stride_of(ages, 1),
-        weights=torch.cat(flat) if flat else problem.query.new_empty(0),
-        unit=unit,
-        steps=step_table(problem.steps, sizes, unit, problem.query.device),
-        rows=problem.query.shape[0],
-        num_slots=problem.num_slots,
-        memory_dim=problem.query.shape[1],
-        hops=hops,
-        num_ages=problem.num_ages,
     )
+    return given, layout
 
 
-def as_rows(data: Tensor, scale: Tensor | None) -> Rows:
-    """[B, N, I], or a bank [U, I], which is the same for every row of the batch."""
-    bank = data.dim() == 2
-    return Rows(
-        data,
-        scale,
-        of_row=0 if bank else data.stride(0),
-        of_slot=data.stride(-2),
-        scale_of_row=0 if bank or scale is None else scale.stride(0),
-        scale_of_slot=0 if scale is None else scale.stride(-1),
-        columns=data.shape[-1],
-    )
+def contiguous(tensor: Tensor | None) -> Tensor | None:
+    """The same, without gaps: for the small tensors."""
+    return None if tensor is None else tensor.contiguous()
 
 
 def stride_of(tensor: Tensor | None, axis: int) -> int:
@@ -126,14 +138,14 @@ def stride_of(tensor: Tensor | None, axis: int) -> int:
     return 0 if tensor is None or tensor.shape[axis] == 1 else tensor.stride(axis)
 
 
-def filled_tables(problem: Problem) -> tuple[list[Tensor], tuple[int, ...]]:
-    """The weights, temporal tables with as many rows as the longest, and how large each is."""
+def filled_tables(problem: Problem) -> list[Tensor]:
+    """The weights, temporal tables with as many rows as the longest."""
     weights, most = list(problem.weights), problem.num_ages
     for place in {p for step in problem.steps for p in (step.a_temporal, step.c_temporal)} - {-1}:
         table = weights[place]
         last = table[-1:].expand(most - table.shape[0], -1)
         weights[place] = torch.cat([table, last]) if len(last) else table
-    return weights, tuple(weight.numel() for weight in weights)
+    return weights
 
 
 @lru_cache(maxsize=256)
@@ -173,17 +185,17 @@ def ages_of(problem: Problem) -> Tensor | None:
 
 
 @triton.jit
-def rows_of_program(given, block: tl.constexpr):
+def rows_of_program(layout, block: tl.constexpr):
     """The rows of the batch that a program works for, and which of them there are."""
     row = tl.program_id(0).to(tl.int64) * block.rows + tl.arange(0, block.rows)
-    return tl.minimum(row, given.rows - 1), row < given.rows
+    return tl.minimum(row, layout.rows - 1), row < layout.rows
 
 
 @triton.jit
-def weight_of(given, hop, field: tl.constexpr):
+def weight_of(given, hop, field: tl.constexpr, block: tl.constexpr):
     """Where a weight of a hop begins, and whether the hop has it."""
     place = tl.load(given.steps + hop * FIELDS + field)
-    return given.weights + place * given.unit, place >= 0
+    return given.weights + place * block.unit, place >= 0
 
 
 @triton.jit
@@ -204,20 +216,21 @@ def store_vectors(start, row, live, columns, numbers):
 
 @triton.jit
 def product(
-    weight, of_term, of_column, factors, count, columns, terms: tl.constexpr, width: tl.constexpr
+    weight, of_term, of_column, factors, count, columns, block: tl.constexpr, width: tl.constexpr
 ):
     """sum_t f_t w_tj over ``count`` terms, [rows, width]: rows of a weight summed, or its columns.
 
     ``factors`` is where each row's f_0 is; ``of_term`` and ``of_column`` are the strides of w_tj.
     What the next tiles need is under way while one is worked on.
     """
-    together: tl.constexpr = factors.shape[0] >= DOT_ROWS
+    together: tl.constexpr = block.rows >= DOT_ROWS
+    terms: tl.constexpr = block.terms
     dtype: tl.constexpr = weight.dtype.element_ty
     column = tl.arange(0, width)
     if together:
-        total = tl.zeros([factors.shape[0], width], dtype)
+        total = tl.full([block.rows, width], 0.0, dtype)
     else:  # the terms of a tile are added up apart until the end, which keeps threads apart
-        total = tl.zeros([factors.shape[0], terms, width], dtype)
+        total = tl.full([block.rows, terms, width], 0.0, dtype)
     for start in tl.range(0, count, terms, num_stages=STAGES):
         term = start + tl.arange(0, terms)
         factor = tl.load(factors[:, None] + term[None, :], mask=(term < count)[None, :], other=0.0)
@@ -234,29 +247,29 @@ def product(
 
 
 @triton.jit
-def store_products(table, vector, into, live, given, block: tl.constexpr):
+def store_products(table, vector, into, live, layout, block: tl.constexpr):
     """v . T(t) for every age t, written from ``into`` on; ``vector`` is where each row's v is."""
-    memory_dim = given.memory_dim
-    for start in range(0, given.num_ages, block.ages):
-        age, left = start + tl.arange(0, block.ages), given.num_ages - start
-        rows = table + start * memory_dim
-        dots = product(rows, 1, memory_dim, vector, memory_dim, left, block.terms, block.ages)
-        there = live[:, None] & (age < given.num_ages)[None, :]
+    columns = layout.query_columns * block.unit
+    for start in range(0, layout.ages, block.ages):
+        age, left = start + tl.arange(0, block.ages), layout.ages - start
+        rows = table + start * columns
+        dots = product(rows, 1, columns, vector, columns, left, block, block.ages)
+        there = live[:, None] & (age < layout.ages)[None, :]
         tl.store(into[:, None] + age[None, :], dots, mask=there)
 
 
 @triton.jit
-def look(given, row, hop, slot, last, dtype: tl.constexpr):
+def look(given, layout, row, hop, slot, last, block: tl.constexpr):
     """Which slots [rows, slots] before ``last`` are readable, and their score bias, else zero."""
     readable = (row >= 0)[:, None] & (slot < last)[None, :]
-    bias = tl.zeros(readable.shape, dtype)
+    bias = tl.full([block.rows, block.slots], 0.0, given.weights.dtype.element_ty)
     if given.lengths is not None:
         readable = readable & (slot[None, :] < tl.load(given.lengths + row)[:, None])
     if given.ignored is not None:
-        at = (row * given.ignored_of_row)[:, None] + slot[None, :]
+        at = (row * layout.ignored_of_row)[:, None] + slot[None, :]
         readable = readable & (tl.load(given.ignored + at, mask=readable, other=1) == 0)
     if given.bias is not None:
-        at = (row * given.bias_of_row + hop * given.bias_of_hop)[:, None] + slot[None, :]
+        at = (row * layout.bias_of_row + hop * layout.bias_of_hop)[:, None] + slot[None, :]
         bias = tl.load(given.bias + at, mask=readable, other=float("-inf"))
         readable = readable & (bias != float("-inf"))
         bias = tl.where(readable, bias, 0.0)
@@ -264,17 +277,25 @@ def look(given, row, hop, slot, last, dtype: tl.constexpr):
 
 
 @triton.jit
-def ages_at(given, row, hop, slot, readable):
+def ages_at(given, layout, row, hop, slot, readable):
     """The places of slots in the temporal tables."""
-    at = (row * given.ages_of_row + hop * given.ages_of_hop)[:, None] + slot[None, :]
+    at = (row * layout.ages_of_row + hop * layout.ages_of_hop)[:, None] + slot[None, :]
     return tl.load(given.ages + at, mask=readable, other=0)
 
 
 @triton.jit
-def places_of(given, row, slot, readable):
+def of_table(given, hop, field: tl.constexpr, at, readable):
+    """What stands at the places of slots in a temporal table's products; zero without the table."""
+    has_table = tl.load(given.steps + hop * FIELDS + field) >= 0
+    # The mask of a load may not have a number in it: triton's interpreter makes integers of it.
+    return tl.where(has_table, tl.load(at, mask=readable, other=0.0), 0.0)
+
+
+@triton.jit
+def places_of(given, layout, row, slot, readable):
     """Which rows of the memory, or of the bank, slots [rows, slots] are; int64."""
     if given.slots is not None:
-        at = (row * given.slots_of_row)[:, None] + slot[None, :]
+        at = (row * layout.slots_of_row)[:, None] + slot[None, :]
         place = tl.load(given.slots + at, mask=readable, other=0).to(tl.int64)
     else:
         place = (row * 0)[:, None] + slot[None, :]
@@ -282,21 +303,35 @@ def places_of(given, row, slot, readable):
 
 
 @triton.jit
-def tile_of(rows, row, place, readable, width: tl.constexpr, dtype: tl.constexpr):
-    """What slots hold, [rows, slots, width], in the dtype computed in; unreadable ones zeros."""
-    column = tl.arange(0, width)
-    at = (row * rows.of_row)[:, None] + place * rows.of_slot
-    inside = readable[:, :, None] & (column < rows.columns)[None, None, :]
-    tile = tl.load(rows.data + at[:, :, None] + column[None, None, :], mask=inside, other=0)
-    tile = tile.to(dtype)
-    if rows.scale is not None:
-        at = (row * rows.scale_of_row)[:, None] + place * rows.scale_of_slot
-        tile *= tl.load(rows.scale + at, mask=readable, other=0.0)[:, :, None]
+def keys_at(given, layout, row, place, readable, block: tl.constexpr):
+    """The keys that slots hold, [rows, slots, key_width]."""
+    unit: tl.constexpr = block.unit
+    at = (row * layout.keys_of_row * unit)[:, None] + place * layout.keys_of_slot * unit
+    columns = layout.key_columns * unit
+    tile = tile_at(given.key_rows, at, readable, columns, block.key_width, given.weights)
+    if given.key_scale is not None:
+        at = (row * layout.scale_of_row)[:, None] + place
+        tile *= tl.load(given.key_scale + at, mask=readable, other=0.0)[:, :, None]
     return tile
 
 
 @triton.jit
-def of_table(given, hop, field: tl.constexpr, at, readable):
-    """What stands at the places of slots in a temporal table's products; zero without the table."""
-    has_table = tl.load(given.steps + hop * FIELDS + field) >= 0
-    return tl.where(has_table, tl.load(at, mask=readable, other=0.0), 0.0)
+def values_at(given, layout, row, place, readable, block: tl.constexpr):
+    """The values that slots hold where they are not the keys, [rows, slots, value_width]."""
+    unit: tl.constexpr = block.unit
+    at = (row * layout.values_of_row * unit)[:, None] + place * layout.values_of_slot * unit
+    columns = layout.value_columns * unit
+    tile = tile_at(given.value_rows, at, readable, columns, block.value_width, given.weights)
+    if given.value_scale is not None:
+        at = (row * layout.scale_of_row)[:, None] + place
+        tile *= tl.load(given.value_scale + at, mask=readable, other=0.0)[:, :, None]
+    return tile
+
+
+@triton.jit
+def tile_at(rows, at, readable, columns, width: tl.constexpr, weights):
+    """Rows of a memory in the dtype of the weights, that computed in; unreadable ones zeros."""
+    column = tl.arange(0, width)
+    inside = readable[:, :, None] & (column < columns)[None, None, :]
+    tile = tl.load(rows + at[:, :, None] + column[None, None, :], mask=inside, other=0)
+    return tile.to(weights.dtype.element_ty)
