@@ -83,10 +83,11 @@ def run(problem: Problem, need_weights: bool) -> tuple[Tensor, Tensor | None]:
     tensors = (*problem[:NUM_TENSORS], *problem.weights)
     place = problem.query.device.type, problem.query.dtype
     grad = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
-    if torch.compiler.is_compiling() and works_on(*place, grad):
+    if torch.compiler.is_compiling():
         from memhop.ops import fused_operator
 
-        return fused_operator.run(problem, need_weights, grad)
+        if fused_operator.works(*place, grad):
+            return fused_operator.run(problem, need_weights, grad)
     if is_transformed():
         raise NotImplementedError(
             "impl='fused' has no rule for the transforms of torch.func (vmap, grad, jvp and the "
@@ -118,7 +119,6 @@ def kernel_on(device_type: str) -> Kernel:
     return Kernel(kernel.forward, kernel.backward)
 
 
-@torch.compiler.assume_constant_result
 def works_on(device_type: str, dtype: torch.dtype, backward: bool) -> bool:
     """Whether the kernel can be imported and compiled here; where not, a warning says why, once."""
     return _works_on(device_type, dtype, backward)

@@ -273,8 +273,10 @@ def run(call: Call, hops: range, work: Callable[[Plan, int], object], settle: bo
 
 
 def work_of(problem: Problem) -> int:
-    """Numbers that are read in all."""
-    return problem.query.shape[0] * problem.num_slots * len(problem.steps) * problem.keys.shape[-1]
+    """Numbers that are read in all, of slots and of weights."""
+    (rows, memory_dim), columns = problem.query.shape, problem.keys.shape[-1]
+    weights = 2 * memory_dim if problem.weights else 0
+    return rows * len(problem.steps) * (problem.num_slots + weights) * columns
 
 
 def is_split(problem: Problem) -> bool:

@@ -10,10 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memhop.ops.fused import NUM_TENSORS, gradients, kernel_for, problem_of, result_of
+from memhop.ops.fused import NUM_TENSORS, gradients, kernel_for, problem_of, result_of, works_on
 from memhop.ops.problem import Problem, Step, Trace
 
 STEP_FIELDS = len(Step._fields)
+
+works = torch.compiler.assume_constant_result(works_on)
 
 
 def run(problem: Problem, need_weights: bool, grad: bool) -> tuple[Tensor, Tensor | None]:
