@@ -57,7 +57,7 @@ class Form:
 
 
 FORMS = {
-    "network": Form(partial(MemoryNetwork, DIM, 8, 3)),
+    "network": Form(partial(MemoryNetwork, DIM, 8, 2)),
     "adjacent with temporal tables and weights": Form(
         partial(MemoryNetwork, DIM, 8, 2, tying="adjacent", temporal_slots=4), weights=True
     ),
@@ -65,7 +65,7 @@ FORMS = {
         partial(MultiHop, DIM, DIM, 2, tying="layerwise", relu=True), shared=True, weights=True
     ),
     "without softmax and mask": Form(
-        partial(MultiHop, DIM, DIM, 2, softmax=False, temporal_slots=4), masked=False
+        partial(MultiHop, DIM, DIM, 1, softmax=False, temporal_slots=4), masked=False
     ),
 }
 every_form = pytest.mark.parametrize("name", FORMS)
