@@ -183,7 +183,8 @@ def steps_of(
             return -1
         if id(weight) not in places:
             places[id(weight)] = len(weights)
-            weights.append(weight.to(computed).contiguous())
+            right = weight.dtype == computed and weight.is_contiguous()
+            weights.append(weight if right else weight.to(computed).contiguous())
         return places[id(weight)]
 
     steps = tuple(

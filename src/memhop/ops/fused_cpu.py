@@ -29,6 +29,8 @@ from memhop.ops.fused_cpu_forward import forward as compiled_forward
 from memhop.ops.fused_cpu_rows import FIELDS, STEP_FIELDS, TARGET, WORK, Block, Plan, sizes_of_block
 from memhop.ops.problem import Gradients, Problem, Trace, Wanted
 
+CACHE = 2**20  # bytes of the second cache for the memories of a group of rows
+
 SERIAL = 1_000_000  # numbers read; for fewer, waking a thread costs more than its help
 
 KINDS = {torch.bfloat16: BFLOAT16, torch.float16: FLOAT16, torch.int8: INT8}
@@ -101,7 +103,8 @@ def sizes_and_slots(problem: Problem, parts: int) -> dict[str, int]:
     fields = {
         "rows": problem.query.shape[0], "hops": len(problem.steps),
         "num_slots": problem.num_slots, "memory_dim": problem.query.shape[1],
-        "num_ages": problem.num_ages, "parts": parts, "apart": int(problem.values is not None),
+        "num_ages": problem.num_ages, "group": rows_in_group(problem), "parts": parts,
+        "apart": int(problem.values is not None),
     }  # fmt: skip
     if slots is not None:
         size = slots.element_size()
@@ -284,6 +287,12 @@ def is_split(problem: Problem) -> bool:
     rows, workers = problem.query.shape[0], threads.count()
     rows_in_time = -(-rows // workers) * workers
     return 4 * rows_in_time > 5 * rows and work_of(problem) > 4 * SERIAL
+
+
+def rows_in_group(problem: Problem) -> int:
+    """How many rows read a weight together: so many that their memories stay in the cache too."""
+    of_slot = problem.keys.element_size() * problem.keys.shape[-1]
+    return max(4, min(16, CACHE // max(1, problem.num_slots * of_slot)))
 
 
 def number_of_parts(problem: Problem) -> int:

@@ -27,7 +27,9 @@ from memhop.ops.fused_cpu_rows import (
     A,
     C,
     add,
+    add_products,
     add_rows,
+    add_transposed_products,
     add_weight_transposed,
     at,
     copy,
@@ -35,12 +37,13 @@ from memhop.ops.fused_cpu_rows import (
     end_of,
     fill,
     integers_at,
+    line_at,
+    lines_of,
     next_block,
     padded,
     place_of,
     readable_from,
     step_of,
-    weight_times,
     weight_vector,
 )
 
@@ -51,44 +54,58 @@ MANY = 64  # slots that name one row of a bank, from which on their sum is kept 
 def backward(works, targets, plan, block, like):  # type: ignore[no-untyped-def]
     """Row after row, hop after hop from the last; then the gradients of what the slots hold."""
     work = works[0]
-    for row in range(plan.first_row, plan.last_row):
+    for first in range(plan.first_row, plan.last_row, work.group):
+        group = first, min(first + work.group, plan.last_row)
         for hop in range(plan.last_hop - 1, plan.first_hop - 1, -1):
             if plan.stages & BEGIN:
-                _begin(work, row, hop, block, like)
+                if step_of(work, hop)[CARRY]:
+                    _begin(work, group, hop, block, like)
+                for row in range(group[0], group[1]):
+                    _set_mean(work, row, hop, block, like)
             if plan.stages & ATTEND:
-                _attend(work, plan, row, hop, block, like)
+                for row in range(group[0], group[1]):
+                    _attend(work, plan, row, hop, block, like)
             if plan.stages & FINISH:
-                _finish(work, row, hop, block, like)
+                _finish(work, group, hop, block, like)
         if plan.stages & SETTLE:
-            for target in targets:
-                _write_rows(work, target, row, plan.first_slot, plan.last_slot, like)
+            for row in range(group[0], group[1]):
+                for target in targets:
+                    _write_rows(work, target, row, plan.first_slot, plan.last_slot, like)
 
 
 @compiled
-def _begin(work, row, hop, block, like):  # type: ignore[no-untyped-def]
-    """g, w = C^T g, and the mean of what p gets: sum_j p_j by_p_j."""
-    step, place, columns = step_of(work, hop), row * work.hops + hop, work.memory_dim
-    gradient = at(work.by_query, row, columns, like)
-    by_read_out = at(work.by_read_out, place, columns, like)
-    by_read = at(work.by_read, place, work.values.columns, like)
-    mean = 0.0
-    if step[CARRY]:
+def _begin(work, group, hop, block, like):  # type: ignore[no-untyped-def]
+    """g, and w = C^T g."""
+    step, columns = step_of(work, hop), work.memory_dim
+    by_read_out = lines_of(work.by_read_out, work.hops, hop, columns, like)
+    by_read = lines_of(work.by_read, work.hops, hop, work.values.columns, like)
+    for row in range(group[0], group[1]):
+        gradient, stopped = at(work.by_query, row, columns, like), line_at(by_read_out, row, like)
         updated = query_of(work, row, hop + 1, like)
         for k in range(columns):
-            stopped = step[RELU] and not updated[k] > 0
-            by_read_out[k] = like if stopped else gradient[k]
+            stopped[k] = like if step[RELU] and not updated[k] > 0 else gradient[k]
         if step[C] < 0:
-            copy(by_read_out, by_read)
+            copy(stopped, line_at(by_read, row, like))
         else:
-            fill(by_read, 0)
-            add_weight_transposed(work, step[C], by_read_out, block, by_read)
-        if step[C_TEMPORAL] >= 0:
-            from_ages, _ = beside(work, by_read_out, -1, step[C_TEMPORAL], block)
-            aged = at(work.aged, place, work.num_ages, like)
-            for t in range(work.num_ages):
-                mean += aged[t] * from_ages[min(t, from_ages.shape[0] - 1)]
-    else:
+            fill(line_at(by_read, row, like), 0)
+    if step[C] >= 0:
+        add_transposed_products(work, step[C], by_read_out, by_read, group, block, like)
+
+
+@compiled
+def _set_mean(work, row, hop, block, like):  # type: ignore[no-untyped-def]
+    """The mean of what p gets: sum_j p_j by_p_j."""
+    step, place = step_of(work, hop), row * work.hops + hop
+    by_read_out = at(work.by_read_out, place, work.memory_dim, like)
+    by_read = at(work.by_read, place, work.values.columns, like)
+    mean = 0.0
+    if not step[CARRY]:
         fill(by_read_out, 0)
+    elif step[C_TEMPORAL] >= 0:
+        from_ages, _ = beside(work, by_read_out, -1, step[C_TEMPORAL], block)
+        aged = at(work.aged, place, work.num_ages, like)
+        for t in range(work.num_ages):
+            mean += aged[t] * from_ages[min(t, from_ages.shape[0] - 1)]
     read = at(work.read, place, work.values.columns, like)
     for k in range(read.shape[0]):
         mean += np.float64(by_read[k]) * read[k]
@@ -186,33 +203,45 @@ def _complete(work, row, hop, age, block, count, from_ages, constant):  # type: 
 
 
 @compiled
-def _finish(work, row, hop, block, like):  # type: ignore[no-untyped-def]
-    """Merge the parts; the gradient of q before the hop."""
-    step, place, columns = step_of(work, hop), row * work.hops + hop, work.memory_dim
-    by_read_out = at(work.by_read_out, place, columns, like)
-    by_keyed = at(work.by_keyed, place, work.keys.columns, like)
-    by_aged = at(work.by_aged, place, work.num_ages, like)
-    mass = by_keyed.dtype.type(_merge(work, row))
-    at(work.by_mass, place, 1, like)[0] = mass
-    copy(at(work.part_sums, row, work.keys.columns, DOUBLE), by_keyed)
-    copy(at(work.part_aged, row, work.num_ages, DOUBLE), by_aged)
-    gradient = at(work.by_query, row, columns, like)
+def _finish(work, group, hop, block, like):  # type: ignore[no-untyped-def]
+    """The gradient of q before the hop."""
+    step = step_of(work, hop)
+    gradients = lines_of(work.by_query, 1, 0, work.memory_dim, like)
+    by_read_out = lines_of(work.by_read_out, work.hops, hop, work.memory_dim, like)
+    by_keyed = lines_of(work.by_keyed, work.hops, hop, work.keys.columns, like)
+    for row in range(group[0], group[1]):
+        gradient = line_at(gradients, row, like)
+        _gather(work, row, hop, like)
+        if step[TRANSFORM] >= 0:
+            fill(gradient, 0)
+        else:
+            copy(line_at(by_read_out, row, like), gradient)
+        if step[A] < 0:
+            add(line_at(by_keyed, row, like), 1, gradient)
     if step[TRANSFORM] >= 0:
-        fill(gradient, 0)
-        add_weight_transposed(work, step[TRANSFORM], by_read_out, block, gradient)
-    else:
-        copy(by_read_out, gradient)
+        place = step[TRANSFORM]
+        add_transposed_products(work, place, by_read_out, gradients, group, block, like)
     if step[A] >= 0:
-        through = np.empty_like(gradient)
-        weight_times(work, step[A], by_keyed, block, through)
-        add(through, 1, gradient)
-    else:
-        add(by_keyed, 1, gradient)
-    if step[A_BIAS] >= 0 and not step[SOFTMAX]:
-        add(weight_vector(work, step[A_BIAS], like), mass, gradient)
-    if step[A_TEMPORAL] >= 0:
-        sums = sums_for_table(work, step[A_TEMPORAL], by_aged)
-        add_weight_transposed(work, step[A_TEMPORAL], sums, block, gradient)
+        add_products(work, step[A], by_keyed, gradients, group, block, like)
+    for row in range(group[0], group[1]):
+        gradient, place = line_at(gradients, row, like), row * work.hops + hop
+        if step[A_BIAS] >= 0 and not step[SOFTMAX]:
+            mass = at(work.by_mass, place, 1, like)[0]
+            add(weight_vector(work, step[A_BIAS], like), mass, gradient)
+        if step[A_TEMPORAL] >= 0:
+            by_aged = at(work.by_aged, place, work.num_ages, like)
+            sums = sums_for_table(work, step[A_TEMPORAL], by_aged)
+            add_weight_transposed(work, step[A_TEMPORAL], sums, block, gradient)
+
+
+@compiled
+def _gather(work, row, hop, like):  # type: ignore[no-untyped-def]
+    """Merge the parts: what all slots of a row give."""
+    place, by_mass = row * work.hops + hop, at(work.by_mass, row * work.hops + hop, 1, like)
+    by_mass[0] = _merge(work, row)
+    columns, ages = work.keys.columns, work.num_ages
+    copy(at(work.part_sums, row, columns, DOUBLE), at(work.by_keyed, place, columns, like))
+    copy(at(work.part_aged, row, ages, DOUBLE), at(work.by_aged, place, ages, like))
 
 
 @compiled

@@ -16,7 +16,9 @@ from memhop.ops.fused_cpu_rows import (
     A,
     C,
     add,
+    add_products,
     add_rows,
+    add_transposed_products,
     add_weight_transposed,
     at,
     bias_of,
@@ -27,6 +29,8 @@ from memhop.ops.fused_cpu_rows import (
     integers_at,
     is_readable,
     largest_of,
+    line_at,
+    lines_of,
     next_block,
     padded,
     readable_from,
@@ -49,31 +53,41 @@ DOUBLE = np.float64(0)
 def forward(works, plan, block, like):  # type: ignore[no-untyped-def]
     """Row after row, hop after hop."""
     work = works[0]
-    for row in range(plan.first_row, plan.last_row):
+    for first in range(plan.first_row, plan.last_row, work.group):
+        group = first, min(first + work.group, plan.last_row)
         for hop in range(plan.first_hop, plan.last_hop):
             if plan.stages & BEGIN:
-                _begin(work, row, hop, block, like)
+                _begin(work, group, hop, block, like)
             if plan.stages & ATTEND:
-                _attend(work, plan, row, hop, block, like)
+                for row in range(group[0], group[1]):
+                    _attend(work, plan, row, hop, block, like)
             if plan.stages & FINISH:
-                _finish(work, row, hop, block, like)
+                for row in range(group[0], group[1]):
+                    _finish(work, row, hop, like)
+                if step_of(work, hop)[CARRY]:
+                    _update(work, group, hop, block, like)
             if plan.stages & SETTLE and work.kept:
-                _settle(work, row, hop, plan.first_slot, plan.last_slot, like)
+                for row in range(group[0], group[1]):
+                    _settle(work, row, hop, plan.first_slot, plan.last_slot, like)
 
 
 @compiled
-def _begin(work, row, hop, block, like):  # type: ignore[no-untyped-def]
+def _begin(work, group, hop, block, like):  # type: ignore[no-untyped-def]
     """u = A^T q."""
-    query = query_of(work, row, hop, like)
-    if hop == 0:
-        copy(at(work.query, row, work.memory_dim, like), query)
-    keyed = at(work.keyed, row * work.hops + hop, work.keys.columns, like)
     a = step_of(work, hop)[A]
-    if a < 0:
-        copy(query, keyed)
-    else:
-        fill(keyed, 0)
-        add_weight_transposed(work, a, query, block, keyed)
+    for row in range(group[0], group[1]):
+        query = query_of(work, row, hop, like)
+        if hop == 0:
+            copy(at(work.query, row, work.memory_dim, like), query)
+        keyed = at(work.keyed, row * work.hops + hop, work.keys.columns, like)
+        if a < 0:
+            copy(query, keyed)
+        else:
+            fill(keyed, 0)
+    if a >= 0:
+        queries = lines_of(work.queries, work.hops + 1, hop, work.memory_dim, like)
+        keyed = lines_of(work.keyed, work.hops, hop, work.keys.columns, like)
+        add_transposed_products(work, a, queries, keyed, group, block, like)
 
 
 @compiled
@@ -189,8 +203,8 @@ def _complete(work, row, hop, age, block, count, from_ages, constant):  # type: 
 
 
 @compiled
-def _finish(work, row, hop, block, like):  # type: ignore[no-untyped-def]
-    """Merge the parts, and q <- q + C r + what else a read adds."""
+def _finish(work, row, hop, like):  # type: ignore[no-untyped-def]
+    """Merge the parts: what the row has read."""
     step, place = step_of(work, hop), row * work.hops + hop
     read = at(work.read, place, work.values.columns, like)
     aged = at(work.aged, place, work.num_ages, like)
@@ -207,34 +221,43 @@ def _finish(work, row, hop, block, like):  # type: ignore[no-untyped-def]
     at(work.totals, place, 1, like)[0] = total
     mass = read.dtype.type(total if not step[SOFTMAX] else 1.0 if readable else 0.0)
     at(work.mass, place, 1, like)[0] = mass
-    if step[CARRY]:
-        _update(work, row, hop, block, mass)
 
 
 @compiled
-def _update(work, row, hop, block, mass):  # type: ignore[no-untyped-def]
+def _update(work, group, hop, block, like):  # type: ignore[no-untyped-def]
     """q <- q + C r + mass c + what the ages add, or H q in place of q, and ReLU."""
-    step, place = step_of(work, hop), row * work.hops + hop
-    read = at(work.read, place, work.values.columns, mass)
-    query, updated = query_of(work, row, hop, mass), query_of(work, row, hop + 1, mass)
+    step, memory_dim = step_of(work, hop), work.memory_dim
+    queries = lines_of(work.queries, work.hops + 1, hop, memory_dim, like)
+    updated = lines_of(work.queries, work.hops + 1, hop + 1, memory_dim, like)
+    read = lines_of(work.read, work.hops, hop, work.values.columns, like)
+    for row in range(group[0], group[1]):
+        if step[TRANSFORM] >= 0:
+            fill(line_at(updated, row, like), 0)
+        else:
+            copy(line_at(queries, row, like), line_at(updated, row, like))
+        if step[C] < 0:
+            add(line_at(read, row, like), 1, line_at(updated, row, like))
     if step[TRANSFORM] >= 0:
-        weight_times(work, step[TRANSFORM], query, block, updated)
-    else:
-        copy(query, updated)
+        add_products(work, step[TRANSFORM], queries, updated, group, block, like)
     if step[C] >= 0:
-        added = np.empty_like(updated)
-        weight_times(work, step[C], read, block, added)
-        add(added, 1, updated)
-    else:
-        add(read, 1, updated)
+        add_products(work, step[C], read, updated, group, block, like)
+    for row in range(group[0], group[1]):
+        _add_the_rest(work, row, hop, block, line_at(updated, row, like))
+
+
+@compiled
+def _add_the_rest(work, row, hop, block, updated):  # type: ignore[no-untyped-def]
+    """mass c, what the ages add, and ReLU."""
+    step, place, zero = step_of(work, hop), row * work.hops + hop, updated.dtype.type(0)
     if step[C_BIAS] >= 0:
-        add(weight_vector(work, step[C_BIAS], mass), mass, updated)
+        mass = at(work.mass, place, 1, zero)[0]
+        add(weight_vector(work, step[C_BIAS], zero), mass, updated)
     if step[C_TEMPORAL] >= 0:
-        sums = sums_for_table(work, step[C_TEMPORAL], at(work.aged, place, work.num_ages, mass))
+        sums = sums_for_table(work, step[C_TEMPORAL], at(work.aged, place, work.num_ages, zero))
         add_weight_transposed(work, step[C_TEMPORAL], sums, block, updated)
     if step[RELU]:
         for k in range(updated.shape[0]):
-            updated[k] = max(updated[k], updated.dtype.type(0))
+            updated[k] = max(updated[k], zero)
 
 
 @compiled

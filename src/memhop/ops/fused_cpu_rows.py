@@ -17,6 +17,8 @@ from memhop.ops.problem import Step
 
 BLOCK = 64  # slots; 64 rows of 128 floats are two thirds of a first cache
 
+STRIP = 8  # rows of a weight that are read for all rows of a group while in the first cache
+
 # Columns of the steps
 A, A_BIAS, A_TEMPORAL, C, C_BIAS, C_TEMPORAL, TRANSFORM, RELU, SOFTMAX, CARRY = range(10)
 STEP_FIELDS = len(Step._fields)
@@ -36,7 +38,7 @@ ROWS = record(
 # precision); an address of 0 is for what is not there, and all that is there is contiguous but for
 # what has a stride here, in bytes.
 FIELDS = (
-    "rows", "hops", "num_slots", "memory_dim", "num_ages", "parts", "apart",
+    "rows", "hops", "num_slots", "memory_dim", "num_ages", "group", "parts", "apart",
     "query", "slots", "slots_of_row", "slot_bytes", "ignored", "ignored_of_row", "lengths",
     "bias", "bias_of_row", "bias_of_hop", "steps", "weights", "weight_rows",
     "queries", "keyed", "read", "mass", "tops", "totals", "aged", "kept",
@@ -61,6 +63,14 @@ class Plan(NamedTuple):
     first_slot: int
     last_slot: int
     part: int
+
+
+class Lines(NamedTuple):
+    """A vector of each row: address of the first one, stride in bytes, length."""
+
+    address: int
+    of_row: int
+    columns: int
 
 
 class Block(NamedTuple):
@@ -199,9 +209,53 @@ def rows_of_weight(work, place):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def add_products(work, place, vectors, outs, group, block, like):  # type: ignore[no-untyped-def]
+    """out += W vector for each row of a group, a strip of the weight at a time."""
+    rows, dots = _weight(work, place, vectors.columns, block, like)
+    count = outs.columns
+    for begin in range(0, count, STRIP):
+        size = min(STRIP, count - begin)
+        for row in range(group[0], group[1]):
+            vector = line_at(vectors, row, like)
+            dot_rows(vector, rows[begin:], size, dots)
+            out = line_at(outs, row, like)
+            for j in range(size):
+                out[begin + j] += dots[j]
+
+
+@compiled
+def add_transposed_products(work, place, vectors, outs, group, block, like):  # type: ignore[no-untyped-def]
+    """out += W^T vector for each row of a group, a strip of the weight at a time."""
+    rows, factors = _weight(work, place, outs.columns, block, like)
+    count = vectors.columns
+    for begin in range(0, count, STRIP):
+        size = min(STRIP, count - begin)
+        for row in range(group[0], group[1]):
+            vector = line_at(vectors, row, like)
+            for j in range(size):
+                factors[j] = vector[begin + j]
+            for j in range(size, padded(size)):
+                factors[j] = 0
+            add_rows(factors, rows[begin:], size, line_at(outs, row, like))
+
+
+@compiled
+def line_at(lines, row, like):  # type: ignore[no-untyped-def]
+    """The vector of a row."""
+    return numbers_at(lines.address + row * lines.of_row, lines.columns, like)
+
+
+@compiled
+def lines_of(address, places, place, columns, like):  # type: ignore[no-untyped-def]
+    """The vectors at one of so many places that each row has."""
+    row_bytes = columns * bytes_of(like)
+    return Lines(address + place * row_bytes, places * row_bytes, columns)
+
+
+@compiled
 def weight_times(work, place, vector, block, out):  # type: ignore[no-untyped-def]
     """out = W vector."""
-    rows, dots = _weight(work, place, vector, block)
+    rows, dots = _weight(work, place, vector.shape[0], block, vector[0])
     dot_rows(vector, rows, out.shape[0], dots)
     copy(dots, out)
 
@@ -209,7 +263,7 @@ def weight_times(work, place, vector, block, out):  # type: ignore[no-untyped-de
 @compiled
 def add_weight_transposed(work, place, vector, block, total):  # type: ignore[no-untyped-def]
     """total += W^T vector, of as many rows as the vector has numbers."""
-    rows, factors = _weight(work, place, total, block)
+    rows, factors = _weight(work, place, total.shape[0], block, total[0])
     count = vector.shape[0]
     for j in range(count):
         factors[j] = vector[j]
@@ -219,14 +273,14 @@ def add_weight_transposed(work, place, vector, block, total):  # type: ignore[no
 
 
 @compiled
-def _weight(work, place, vector, block):  # type: ignore[no-untyped-def]
+def _weight(work, place, columns, block, like):  # type: ignore[no-untyped-def]
     """The addresses of a weight's rows, and as much room."""
     count, begin = rows_of_weight(work, place), integers_at(work.weights, place + 1)[place]
     rows = integers_at(block.weight_rows, padded(count))
-    stride = vector.shape[0] * vector.itemsize
+    stride = columns * bytes_of(like)
     for j in range(padded(count)):
         rows[j] = begin + min(j, count - 1) * stride
-    return rows, numbers_at(block.factors, padded(count), vector)
+    return rows, numbers_at(block.factors, padded(count), like)
 
 
 @compiled

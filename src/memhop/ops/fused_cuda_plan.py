@@ -115,7 +115,7 @@ def plan_for(sizes: Sizes) -> Plan:
         terms=16 if together else max(1, min(64, tile // max(widest, memory))),
         ages=16,
         parts=max(1, min(padded(parts), tile // (rows * widest))),
-        stages=3 if together else 1,
+        stages=3,
         warps=min(MOST_WARPS, max(4, rows * slots * widest // 1024, memory // 1024)),
     )
     return Plan(block, parts, part_slots)
