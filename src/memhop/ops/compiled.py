@@ -92,10 +92,27 @@ def _half_of_float(typing: Any, number: Any) -> Any:
     return types.uint16(types.float32), generate
 
 
+@intrinsic  # type: ignore[untyped-decorator]
+def _add_to(typing: Any, address: Any, number: Any) -> Any:
+    """Add to the number at an address, as one step that threads cannot share: what it was."""
+
+    def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        place = builder.inttoptr(given[0], ir.PointerType(ir.IntType(64)))
+        return builder.atomic_rmw("add", place, given[1], "monotonic")
+
+    return types.int64(types.int64, types.int64), generate
+
+
 @compiled
 def numbers_at(address, count, like):  # type: ignore[no-untyped-def]
     """The numbers at an address, in the dtype of an array or scalar; nothing is copied."""
     return carray(_pointer(address, like), count)
+
+
+@compiled
+def take_turn(turns):  # type: ignore[no-untyped-def]
+    """Which piece of work is next, 0, 1, ...; each is given to one thread only."""
+    return _add_to(turns.ctypes.data, 1)
 
 
 @compiled

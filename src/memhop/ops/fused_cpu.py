@@ -31,6 +31,8 @@ from memhop.ops.problem import Gradients, Problem, Trace, Wanted
 
 CACHE = 2**20  # bytes of the second cache for the memories of a group of rows
 
+PARTS_A_THREAD = 4
+
 SERIAL = 1_000_000  # numbers read; for fewer, waking a thread costs more than its help
 
 KINDS = {torch.bfloat16: BFLOAT16, torch.float16: FLOAT16, torch.int8: INT8}
@@ -139,8 +141,8 @@ def forward(problem: Problem, keep_weights: bool) -> Trace:
     if rows:
         call = Call(problem, width, {"lengths": problem.lengths, **fields_of(trace)})
 
-        def work(plan: Plan, worker: int) -> None:
-            compiled_forward(call.work, plan, call.block(worker), call.like)
+        def work(turns: Turns, plan: Plan, worker: int) -> None:
+            compiled_forward(call.work, turns, plan, call.block(worker), call.like)
 
         run(call, range(hops), work, settle=keep_weights)
     return trace
@@ -178,8 +180,8 @@ def backward(
     targets, is_bank = targets_of(problem, gradients), problem.slots is not None
     own = NO_TARGETS if is_bank else targets
 
-    def work(plan: Plan, worker: int) -> None:
-        compiled_backward(call.work, own, plan, call.block(worker), call.like)
+    def work(turns: Turns, plan: Plan, worker: int) -> None:
+        compiled_backward(call.work, own, turns, plan, call.block(worker), call.like)
 
     run(call, range(hops - 1, -1, -1), work, settle=len(own) > 0)
     for target in targets if is_bank else ():
@@ -242,37 +244,40 @@ def write_gradient_of_bank(call: Call, target: Any, bank_rows: int) -> None:
     order = np.empty(call.problem.query.shape[0] * call.problem.num_slots, dtype=np.int64)
     order_by_place(call.work, starts, order)
     targets = np.array([target], TARGET)
-    threads.run([
-        partial(write_bank, call.work, targets, starts, order, first, last, call.like)
-        for first, last in threads.ranges(bank_rows, threads.count())
-    ])  # fmt: skip
+    work = partial(write_bank, call.work, targets, starts, order, new_turns(), call.like)
+    threads.run([work] * call.workers)
 
 
-def run(call: Call, hops: range, work: Callable[[Plan, int], object], settle: bool) -> None:
+Turns = np.ndarray[Any, np.dtype[np.int64]]
+
+
+def new_turns() -> Turns:
+    """How many pieces of work have been taken: by whichever thread is free."""
+    return np.zeros(1, dtype=np.int64)
+
+
+def run(call: Call, hops: range, work: Callable[[Turns, Plan, int], object], settle: bool) -> None:
     """Have the threads do all hops of their rows, or all rows' hops of their slots."""
-    problem, count = call.problem, len(hops)
-    rows, num_slots = problem.query.shape[0], problem.num_slots
-    settling = SETTLE if settle else 0
+    problem, count, settling = call.problem, len(hops), SETTLE if settle else 0
+    groups = -(-problem.query.shape[0] // rows_in_group(problem))
 
-    def at_once(plans: list[Plan]) -> None:
-        threads.run([partial(work, plan, worker) for worker, plan in enumerate(plans)])
+    def do(stages: int, first_hop: int, last_hop: int, parts: int = 0, workers: int = 1) -> None:
+        plan, turns = (
+            Plan(stages, first_hop, last_hop, int(parts == 0), parts or groups),
+            new_turns(),
+        )
+        threads.run([partial(work, turns, plan, worker) for worker in range(workers)])
 
     if call.parts == 1:
-        stages = BEGIN | ATTEND | FINISH | settling
-        workers = call.workers if work_of(problem) > SERIAL else 1
-        ranges = threads.ranges(rows, workers)
-        at_once([Plan(stages, first, last, 0, count, 0, num_slots, 0) for first, last in ranges])
+        workers = min(call.workers, groups) if work_of(problem) > SERIAL else 1
+        do(BEGIN | ATTEND | FINISH | settling, 0, count, workers=workers)
         return
-    slots = threads.ranges(num_slots, call.parts)
     for hop in hops:
-        at_once([Plan(BEGIN, 0, rows, hop, hop + 1, 0, num_slots, 0)])
-        at_once([
-            Plan(ATTEND, 0, rows, hop, hop + 1, first, last, part)
-            for part, (first, last) in enumerate(slots)
-        ])  # fmt: skip
-        at_once([Plan(FINISH, 0, rows, hop, hop + 1, 0, num_slots, 0)])
+        do(BEGIN, hop, hop + 1)
+        do(ATTEND, hop, hop + 1, call.parts, call.workers)
+        do(FINISH, hop, hop + 1)
     if settling:
-        at_once([Plan(SETTLE, 0, rows, 0, count, first, last, 0) for first, last in slots])
+        do(SETTLE, 0, count, call.parts, call.workers)
 
 
 def work_of(problem: Problem) -> int:
@@ -292,12 +297,16 @@ def is_split(problem: Problem) -> bool:
 def rows_in_group(problem: Problem) -> int:
     """How many rows read a weight together: so many that their memories stay in the cache too."""
     of_slot = problem.keys.element_size() * problem.keys.shape[-1]
-    return max(4, min(16, CACHE // max(1, problem.num_slots * of_slot)))
+    fitting = min(4, CACHE // max(1, problem.num_slots * of_slot))
+    of_thread = problem.query.shape[0] // threads.count()
+    return max(1, min(fitting, of_thread))
 
 
 def number_of_parts(problem: Problem) -> int:
-    """How many parts a row is cut into."""
-    return len(threads.ranges(problem.num_slots, threads.count())) if is_split(problem) else 1
+    """How many parts a row is cut into: some for each thread, should one be held up."""
+    if not is_split(problem):
+        return 1
+    return min(PARTS_A_THREAD * threads.count(), problem.num_slots)
 
 
 NO_TARGETS = np.empty(0, TARGET)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from memhop.ops.compiled import AS_COMPUTED, compiled, narrow, numbers_at
+from memhop.ops.compiled import AS_COMPUTED, compiled, narrow, numbers_at, take_turn
 from memhop.ops.fused_cpu_forward import (
     ATTEND,
     BEGIN,
@@ -41,21 +41,28 @@ from memhop.ops.fused_cpu_rows import (
     lines_of,
     next_block,
     padded,
+    piece_of,
     place_of,
     readable_from,
     step_of,
     weight_vector,
 )
 
+ROWS_A_TURN = 1024  # of a bank, that a thread writes at once
+
 MANY = 64  # slots that name one row of a bank, from which on their sum is kept in double precision
 
 
 @compiled(entry=True)
-def backward(works, targets, plan, block, like):  # type: ignore[no-untyped-def]
-    """Row after row, hop after hop from the last; then the gradients of what the slots hold."""
+def backward(works, targets, turns, plan, block, like):  # type: ignore[no-untyped-def]
+    """Piece after piece, hop after hop from the last; then the gradients of what slots hold."""
     work = works[0]
-    for first in range(plan.first_row, plan.last_row, work.group):
-        group = first, min(first + work.group, plan.last_row)
+    while True:
+        turn = take_turn(turns)
+        if turn >= plan.pieces:
+            return
+        piece = piece_of(work, plan, turn)
+        group = piece.first_row, piece.last_row
         for hop in range(plan.last_hop - 1, plan.first_hop - 1, -1):
             if plan.stages & BEGIN:
                 if step_of(work, hop)[CARRY]:
@@ -64,13 +71,13 @@ def backward(works, targets, plan, block, like):  # type: ignore[no-untyped-def]
                     _set_mean(work, row, hop, block, like)
             if plan.stages & ATTEND:
                 for row in range(group[0], group[1]):
-                    _attend(work, plan, row, hop, block, like)
+                    _attend(work, piece, row, hop, block, like)
             if plan.stages & FINISH:
                 _finish(work, group, hop, block, like)
         if plan.stages & SETTLE:
             for row in range(group[0], group[1]):
                 for target in targets:
-                    _write_rows(work, target, row, plan.first_slot, plan.last_slot, like)
+                    _write_rows(work, target, row, piece.first_slot, piece.last_slot, like)
 
 
 @compiled
@@ -118,9 +125,9 @@ def _set_mean(work, row, hop, block, like):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _attend(work, plan, row, hop, block, like):  # type: ignore[no-untyped-def]
+def _attend(work, piece, row, hop, block, like):  # type: ignore[no-untyped-def]
     """One pass over a range of slots: d, and its sums over slots."""
-    part, place = plan.part * work.rows + row, row * work.hops + hop
+    part, place = piece.part * work.rows + row, row * work.hops + hop
     by_read = at(work.by_read, place, work.values.columns, like)
     near = numbers_at(block.near, work.keys.columns, like)
     far = at(work.part_sums, part, work.keys.columns, DOUBLE)
@@ -130,14 +137,14 @@ def _attend(work, plan, row, hop, block, like):  # type: ignore[no-untyped-def]
     fill(far, 0)
     fill(aged, 0)
     if work.by_scores:
-        for slot in range(plan.first_slot, plan.last_slot):
+        for slot in range(piece.first_slot, piece.last_slot):
             by_scores[slot] = 0
-    age = readable_from(work, row, hop, plan.first_slot, like) - 1 if work.num_ages else 0
+    age = readable_from(work, row, hop, piece.first_slot, like) - 1 if work.num_ages else 0
     slots, slopes = integers_at(block.slots, BLOCK), numbers_at(block.scores, BLOCK, like)
     keys = integers_at(block.keys, BLOCK)
     values = integers_at(block.values if work.apart else block.keys, BLOCK)
     from_ages, constant = _slopes_beside(work, row, hop, block, like)
-    mass, slot, last, blocks = 0.0, plan.first_slot, end_of(work, row, plan.last_slot), 0
+    mass, slot, last, blocks = 0.0, piece.first_slot, end_of(work, row, piece.last_slot), 0
     while slot < last:
         count, slot = next_block(work, row, hop, slot, last, block, like)
         if count == 0:
@@ -331,26 +338,30 @@ def order_by_place(works, starts, order):  # type: ignore[no-untyped-def]
 
 
 @compiled(entry=True)
-def write_bank(works, targets, starts, order, first, last, like):  # type: ignore[no-untyped-def]
-    """The gradient of a range of a bank's rows: for each, the sum over the slots that name it."""
+def write_bank(works, targets, starts, order, turns, like):  # type: ignore[no-untyped-def]
+    """The gradient of a bank, some rows a turn: for each, the sum over the slots that name it."""
     work, target = works[0], targets[0]
     some = at(work.queries, 0, 0, like)
     factors, rows, total, row_bytes = _room_for_terms(work, target, some)
     far = np.empty(target.columns)
-    for place in range(first, last):
-        fill(total, 0)
-        begin, end = starts[place], starts[place + 1]
-        many = end - begin > MANY
-        if many:
-            fill(far, 0)
-        for entry in range(begin, end):
-            row, slot = order[entry] // work.num_slots, order[entry] % work.num_slots
-            count = _terms(work, target, row, slot, factors, rows)
-            add_rows(factors, rows, count, total)
-            if many and (entry - begin) % MANY == MANY - 1:
+    while True:
+        first = take_turn(turns) * ROWS_A_TURN
+        if first >= starts.shape[0] - 1:
+            return
+        for place in range(first, min(first + ROWS_A_TURN, starts.shape[0] - 1)):
+            fill(total, 0)
+            begin, end = starts[place], starts[place + 1]
+            many = end - begin > MANY
+            if many:
+                fill(far, 0)
+            for entry in range(begin, end):
+                row, slot = order[entry] // work.num_slots, order[entry] % work.num_slots
+                count = _terms(work, target, row, slot, factors, rows)
+                add_rows(factors, rows, count, total)
+                if many and (entry - begin) % MANY == MANY - 1:
+                    add(total, 1, far)
+                    fill(total, 0)
+            if many:
                 add(total, 1, far)
-                fill(total, 0)
-        if many:
-            add(total, 1, far)
-            copy(far, total)
-        narrow(target.kind, total, target.address + place * row_bytes)
+                copy(far, total)
+            narrow(target.kind, total, target.address + place * row_bytes)

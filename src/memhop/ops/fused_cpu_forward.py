@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from memhop.ops.compiled import compiled, exponential, numbers_at
+from memhop.ops.compiled import compiled, exponential, numbers_at, take_turn
 from memhop.ops.fused_cpu_rows import (
     A_BIAS,
     A_TEMPORAL,
@@ -33,6 +33,7 @@ from memhop.ops.fused_cpu_rows import (
     lines_of,
     next_block,
     padded,
+    piece_of,
     readable_from,
     rows_of_weight,
     scale,
@@ -50,17 +51,21 @@ DOUBLE = np.float64(0)
 
 
 @compiled(entry=True)
-def forward(works, plan, block, like):  # type: ignore[no-untyped-def]
-    """Row after row, hop after hop."""
+def forward(works, turns, plan, block, like):  # type: ignore[no-untyped-def]
+    """Piece after piece, hop after hop."""
     work = works[0]
-    for first in range(plan.first_row, plan.last_row, work.group):
-        group = first, min(first + work.group, plan.last_row)
+    while True:
+        turn = take_turn(turns)
+        if turn >= plan.pieces:
+            return
+        piece = piece_of(work, plan, turn)
+        group = piece.first_row, piece.last_row
         for hop in range(plan.first_hop, plan.last_hop):
             if plan.stages & BEGIN:
                 _begin(work, group, hop, block, like)
             if plan.stages & ATTEND:
                 for row in range(group[0], group[1]):
-                    _attend(work, plan, row, hop, block, like)
+                    _attend(work, piece, row, hop, block, like)
             if plan.stages & FINISH:
                 for row in range(group[0], group[1]):
                     _finish(work, row, hop, like)
@@ -68,7 +73,7 @@ def forward(works, plan, block, like):  # type: ignore[no-untyped-def]
                     _update(work, group, hop, block, like)
             if plan.stages & SETTLE and work.kept:
                 for row in range(group[0], group[1]):
-                    _settle(work, row, hop, plan.first_slot, plan.last_slot, like)
+                    _settle(work, row, hop, piece.first_slot, piece.last_slot, like)
 
 
 @compiled
@@ -97,9 +102,9 @@ def query_of(work, row, hop, like):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _attend(work, plan, row, hop, block, like):  # type: ignore[no-untyped-def]
+def _attend(work, piece, row, hop, block, like):  # type: ignore[no-untyped-def]
     """One pass over a range of slots: their largest score, total and weighted sum."""
-    part, place = plan.part * work.rows + row, row * work.hops + hop
+    part, place = piece.part * work.rows + row, row * work.hops + hop
     softmax = step_of(work, hop)[SOFTMAX]
     keyed = at(work.keyed, place, work.keys.columns, like)
     near = numbers_at(block.near, work.values.columns, like)
@@ -109,7 +114,7 @@ def _attend(work, plan, row, hop, block, like):  # type: ignore[no-untyped-def]
     fill(far, 0)
     fill(aged, 0)
     from_ages, constant = _scores_beside(work, row, hop, block, like)
-    age = readable_from(work, row, hop, plan.first_slot, like) - 1 if work.num_ages else 0
+    age = readable_from(work, row, hop, piece.first_slot, like) - 1 if work.num_ages else 0
     slots, scores = integers_at(block.slots, BLOCK), numbers_at(block.scores, BLOCK, like)
     shares = numbers_at(block.shares, BLOCK, like)
     kept = at(work.kept, place, work.num_slots, like)
@@ -117,7 +122,7 @@ def _attend(work, plan, row, hop, block, like):  # type: ignore[no-untyped-def]
     values = integers_at(block.values if work.apart else block.keys, BLOCK)
     scales_at = block.value_scales if work.apart else block.key_scales
     top, total = scores.dtype.type(-np.inf), 0.0
-    slot, last, blocks = plan.first_slot, end_of(work, row, plan.last_slot), 0
+    slot, last, blocks = piece.first_slot, end_of(work, row, piece.last_slot), 0
     while slot < last:
         count, slot = next_block(work, row, hop, slot, last, block, like)
         if count == 0:

@@ -53,13 +53,23 @@ TARGET = record("address", "kind", "columns", "of_keys", "of_values")
 
 
 class Plan(NamedTuple):
-    """What a thread is to do: which stages, for which rows, hops and slots, as which part."""
+    """Which stages of which hops threads are to do, in how many pieces.
+
+    A piece is a group of rows, or else one of the parts that the slots of all rows are cut into.
+    """
 
     stages: int
-    first_row: int
-    last_row: int
     first_hop: int
     last_hop: int
+    by_rows: int
+    pieces: int
+
+
+class Piece(NamedTuple):
+    """The rows and the slots of a piece, and which part of a row it is."""
+
+    first_row: int
+    last_row: int
     first_slot: int
     last_slot: int
     part: int
@@ -147,6 +157,17 @@ def largest_of(numbers, count):  # type: ignore[no-untyped-def]
     for j in range(count // 4 * 4, count):
         top_0 = max(top_0, numbers[j])
     return max(max(top_0, top_1), max(top_2, top_3))
+
+
+@compiled
+def piece_of(work, plan, turn):  # type: ignore[no-untyped-def]
+    """One of the pieces of a plan."""
+    if plan.by_rows:
+        first = turn * work.group
+        return Piece(first, min(first + work.group, work.rows), 0, work.num_slots, 0)
+    first = work.num_slots * turn // plan.pieces
+    last = work.num_slots * (turn + 1) // plan.pieces
+    return Piece(0, work.rows, first, last, turn)
 
 
 @compiled

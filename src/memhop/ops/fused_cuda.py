@@ -36,6 +36,7 @@ from memhop.ops.fused_cuda_rows import (
     FIELDS,
     RELU,
     SOFTMAX,
+    STAGES,
     TRANSFORM,
     A,
     C,
@@ -210,7 +211,7 @@ def attend(given, layout, found, hop, part, block: tl.constexpr):
     sums = tl.full([block.rows, block.slots, block.value_width], 0.0, dtype)
     first = part * layout.part_slots
     last = tl.minimum(first + layout.part_slots, layout.slots)
-    for start in tl.range(first, last, block.slots, num_stages=block.stages):
+    for start in tl.range(first, last, block.slots, num_stages=STAGES):
         slot = start + tl.arange(0, block.slots)
         readable, bias = look(given, layout, row, hop, slot, last, block)
         place = places_of(given, layout, row, slot, readable)

@@ -18,14 +18,16 @@ TOGETHER = 16  # rows in a program, where there are many; the least that are mul
 MOST_WARPS = 16
 SMALL_ROW = 1 << 16  # bytes of a row that cost no more to read than the weights of a hop
 LEAST_PART = 1 << 18  # bytes of a row worth a program of their own
-PROGRAMS = 8  # on each multiprocessor, so that some wait for memory while others compute
+PROGRAMS = (
+    4  # on each multiprocessor, which has room for as many of 128 threads, 128 registers each
+)
 MOST_PARTS = 1024  # one program merges them
 SETTLED = 1024  # slots of a row that one program turns from scores to weights
 
 
 @dataclass(frozen=True)  # triton takes a tuple apart
 class Block:
-    """What the compiler is told; each other one compiles anew. All but the stages powers of two.
+    """What the compiler is told; each other one compiles anew. All are powers of two.
 
     Attributes:
         rows: rows of the batch in a program.
@@ -36,7 +38,6 @@ class Block:
         terms: terms of a product in a tile.
         ages: rows of a temporal table that are multiplied at once.
         parts: parts of a row that are merged at once.
-        stages: tiles of slots under way at once; several where a GPU has few programs of a kind.
         warps: warps of a program.
     """
 
@@ -49,7 +50,6 @@ class Block:
     terms: int
     ages: int
     parts: int
-    stages: int
     warps: int
 
 
@@ -115,7 +115,6 @@ def plan_for(sizes: Sizes) -> Plan:
         terms=16 if together else max(1, min(64, tile // max(widest, memory))),
         ages=16,
         parts=max(1, min(padded(parts), tile // (rows * widest))),
-        stages=3,
         warps=min(MOST_WARPS, max(4, rows * slots * widest // 1024, memory // 1024)),
     )
     return Plan(block, parts, part_slots)

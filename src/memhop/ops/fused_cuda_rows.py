@@ -25,7 +25,7 @@ from memhop.ops.problem import Problem, Step
 from memhop.ops.reference import slot_ages
 
 DOT_ROWS = tl.constexpr(TOGETHER)
-STAGES = tl.constexpr(3)  # tiles of a weight under way at once
+STAGES = tl.constexpr(3)  # tiles under way at once, of slots or of a weight
 FIELDS = tl.constexpr(len(Step._fields))  # of a step, in the order of ``Step``
 A, A_BIAS, A_TEMPORAL = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
 C, C_BIAS, C_TEMPORAL = tl.constexpr(3), tl.constexpr(4), tl.constexpr(5)
