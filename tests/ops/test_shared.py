@@ -148,6 +148,15 @@ def test_huge_scores(where: str) -> None:
             assert_close("gradient", got, want, 1e-5, 1e-4)
 
 
+def test_a_product_that_rounds_otherwise_in_the_backward_makes_no_infinity() -> None:
+    problem = plain(3, 40, 5)
+    problem = problem._replace(score_bias=torch.full((3, 3, 40), 1e30))
+    trace = shared.forward(problem, False)
+    trace = trace._replace(tops=trace.tops * (1 - 2**-23))
+    gradients = shared.backward(problem, trace, problem.query, None, Wanted(True, False, False))
+    assert all(part.isfinite().all() for part in found_by(problem, trace, gradients))
+
+
 @pytest.mark.usefixtures("size")
 def test_slots_beyond_the_longest_are_not_read() -> None:
     problem = plain(6, 50, 4)
@@ -187,10 +196,14 @@ def test_float32_is_no_further_from_the_truth_than_the_textbook(spread: float) -
     assert (errors[0] <= 1.25 * errors[1]).all()  # no tensor much worse than by chance
 
 
-def test_sums_over_many_slots_stay_exact() -> None:
-    problem = plain(2, 200_000, 3, 0.1)
-    result = shared.forward(problem, False).queries[:, -1]
-    assert_close("result", result, outcome(problem, problem.query).result, 2e-7, 0.0)
+def test_sums_over_many_blocks_stay_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_blocks, "_BLOCK_BYTES", 2048)
+    problem = plain(4, 200_000, 3, 0.1)
+    problem = problem._replace(keys=problem.keys + 0.25)  # sums that grow, and do not only wander
+    found = found_by(problem, *run(problem, problem.query.sign()))
+    true = true_of(outcome(problem, problem.query.sign()))
+    for got, want in zip(found, true, strict=True):
+        assert_close("a sum", got, want, 5e-7, 0.0)
 
 
 @pytest.mark.usefixtures("size")
