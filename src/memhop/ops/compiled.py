@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import carray, njit, types
+from numba import carray, cfunc, njit, types
 from numba.extending import intrinsic, overload
 
 # What the bytes of a row are; the first is whatever is computed in.
@@ -23,29 +23,34 @@ def _sources() -> str:
 SOURCES = _sources()
 
 
-def compiled(function: Any = None, *, strict: bool = False, entry: bool = False) -> Any:
-    """Compiled once for each dtype; runs without the interpreter's lock.
+OPTIONS: dict[str, Any] = {"error_model": "numpy"}
+REORDERED = {"fastmath": {"reassoc", "contract"}}
+
+
+def compiled(function: Any = None, *, strict: bool = False) -> Any:
+    """A function for compiled code to call, compiled once for each dtype.
 
     Sums may be reordered, so that they are vectorized; infinities and NaN keep their meaning.
-
-    Args:
-        function: what to compile.
-        strict: leave the order of operations as it is written.
-        entry: what Python calls. It is kept on disk; the others are for compiled code to call, and
-            have none of the wrapping that takes half of the time to compile.
+    ``strict`` leaves the order of operations as it is written. There is none of the wrapping for
+    calls from Python, which takes half of the time to compile.
     """
     if function is None:
-        return lambda function: compiled(function, strict=strict, entry=entry)
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
-    if not strict:
-        options["fastmath"] = {"reassoc", "contract"}
-    if not entry:
-        return njit(no_cpython_wrapper=True, **options)(function)
+        return lambda function: compiled(function, strict=strict)
+    options = OPTIONS if strict else OPTIONS | REORDERED
+    return njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **options)(function)
+
+
+def job(function: Any) -> Any:
+    """Something to do with a record at an address, as a C function; compiled now, kept on disk.
+
+    C, as threads that know no Python call it.
+    """
     function.__qualname__ += f"_{SOURCES}"  # part of the name under which numba keeps it
+    signature = types.void(types.int64)
     try:
-        return njit(cache=True, **options)(function)
+        return cfunc(signature, cache=True, **OPTIONS, **REORDERED)(function)
     except RuntimeError:  # no folder that it may write to: compiled anew in each process
-        return njit(**options)(function)
+        return cfunc(signature, **OPTIONS, **REORDERED)(function)
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -112,7 +117,21 @@ def numbers_at(address, count, like):  # type: ignore[no-untyped-def]
 @compiled
 def take_turn(turns):  # type: ignore[no-untyped-def]
     """Which piece of work is next, 0, 1, ...; each is given to one thread only."""
-    return _add_to(turns.ctypes.data, 1)
+    return _add_to(turns, 1)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _any_pointer(typing: Any, address: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        return builder.inttoptr(given[0], context.get_value_type(signature.return_type))
+
+    return types.voidptr(types.int64), generate
+
+
+@compiled
+def records_at(address, count, layout):  # type: ignore[no-untyped-def]
+    """The records at an address; nothing is copied."""
+    return carray(_any_pointer(address), count, layout)
 
 
 @compiled

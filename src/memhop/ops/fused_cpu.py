@@ -11,9 +11,6 @@ Which thread does what follows from sizes and thread count alone: the same bits 
 that are not to be read are not read: what they hold, NaN too, does not matter.
 """
 
-from collections.abc import Callable
-from functools import partial
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -22,11 +19,16 @@ from torch import Tensor
 
 from memhop.ops import threads
 from memhop.ops.compiled import AS_COMPUTED, BFLOAT16, FLOAT16, INT8
-from memhop.ops.fused_cpu_backward import backward as compiled_backward
-from memhop.ops.fused_cpu_backward import order_by_place, write_bank
 from memhop.ops.fused_cpu_forward import ATTEND, BEGIN, FINISH, SETTLE
-from memhop.ops.fused_cpu_forward import forward as compiled_forward
-from memhop.ops.fused_cpu_rows import FIELDS, STEP_FIELDS, TARGET, WORK, Block, Plan, sizes_of_block
+from memhop.ops.fused_cpu_jobs import JOB, compiled_job
+from memhop.ops.fused_cpu_rows import (
+    FIELDS,
+    STEP_FIELDS,
+    TARGET,
+    WORK,
+    Plan,
+    sizes_of_block,
+)
 from memhop.ops.problem import Gradients, Problem, Trace, Wanted
 
 CACHE = 2**20  # bytes of the second cache for the memories of a group of rows
@@ -46,7 +48,7 @@ class Call:
 
     def __init__(self, problem: Problem, sums: int, arrays: dict[str, Tensor | None]) -> None:
         """``sums`` is how many columns the parts of rows sum up; arrays go by their field."""
-        self.problem, self.like = problem, ZEROS[problem.query.dtype]
+        self.problem = problem
         self.parts, self.workers = number_of_parts(problem), threads.count()
         self._kept = [None if array is None else array.contiguous() for array in arrays.values()]
         addresses = [0 if array is None else array.data_ptr() for array in self._kept]
@@ -89,14 +91,17 @@ class Call:
         for name, size in found.items():
             fields[name] = address
             address += 8 * size
-        self._blocks = [
-            Block(*accumulate(block[:-1], lambda at, size: at + 8 * size, initial=first))
-            for first in range(address, address + 8 * sum(block) * self.workers, 8 * sum(block))
-        ]
+        places = np.cumsum([0, *block[:-1]], dtype=np.int64)
+        firsts = np.arange(self.workers, dtype=np.int64) * sum(block)
+        self._blocks = address + 8 * (firsts[:, None] + places)
 
-    def block(self, worker: int) -> Block:
-        """Where a thread may work."""
-        return self._blocks[worker]
+    def job(self, name: str, plan: Plan, workers: int, **fields: int) -> None:
+        """Have so many threads do something with this call."""
+        given = {"work": self.work.ctypes.data, "blocks": self._blocks.ctypes.data}
+        given |= plan._asdict() | fields
+        record = np.array([given.get(field, 0) for field in JOB.names or ()], dtype=np.int64)
+        function = compiled_job(name, self.problem.query.dtype)
+        threads.run(function, record.ctypes.data, workers)
 
 
 def sizes_and_slots(problem: Problem, parts: int) -> dict[str, int]:
@@ -141,10 +146,7 @@ def forward(problem: Problem, keep_weights: bool) -> Trace:
     if rows:
         call = Call(problem, width, {"lengths": problem.lengths, **fields_of(trace)})
 
-        def work(turns: Turns, plan: Plan, worker: int) -> None:
-            compiled_forward(call.work, turns, plan, call.block(worker), call.like)
-
-        run(call, range(hops), work, settle=keep_weights)
+        run(call, "forward", range(hops), settle=keep_weights)
     return trace
 
 
@@ -178,12 +180,9 @@ def backward(
         "by_aged": gradients.by_aged, "by_scores": gradients.by_scores, "by_weights": by_weights,
     })  # fmt: skip
     targets, is_bank = targets_of(problem, gradients), problem.slots is not None
-    own = NO_TARGETS if is_bank else targets
-
-    def work(turns: Turns, plan: Plan, worker: int) -> None:
-        compiled_backward(call.work, own, turns, plan, call.block(worker), call.like)
-
-    run(call, range(hops - 1, -1, -1), work, settle=len(own) > 0)
+    own = 0 if is_bank else len(targets)
+    where = {"targets": targets.ctypes.data, "num_targets": own}
+    run(call, "backward", range(hops - 1, -1, -1), settle=own > 0, **where)
     for target in targets if is_bank else ():
         write_gradient_of_bank(call, target, problem.keys.shape[0])
     return gradients
@@ -239,34 +238,27 @@ def targets_of(problem: Problem, gradients: Gradients) -> np.ndarray[Any, np.dty
 
 
 def write_gradient_of_bank(call: Call, target: Any, bank_rows: int) -> None:
-    """Each thread sums up a range of the bank's rows, in the order of the slots that name them."""
+    """Each thread sums up some of the bank's rows, in the order of the slots that name them."""
     starts = np.zeros(bank_rows + 1, dtype=np.int64)
     order = np.empty(call.problem.query.shape[0] * call.problem.num_slots, dtype=np.int64)
-    order_by_place(call.work, starts, order)
     targets = np.array([target], TARGET)
-    work = partial(write_bank, call.work, targets, starts, order, new_turns(), call.like)
-    threads.run([work] * call.workers)
+    fields = {
+        "starts": starts.ctypes.data, "order": order.ctypes.data, "bank_rows": bank_rows,
+        "targets": targets.ctypes.data,
+    }  # fmt: skip
+    nothing = Plan(0, 0, 0, 0, 0)
+    call.job("order_slots", nothing, 1, **fields)
+    call.job("write_bank", nothing, call.workers, **fields)
 
 
-Turns = np.ndarray[Any, np.dtype[np.int64]]
-
-
-def new_turns() -> Turns:
-    """How many pieces of work have been taken: by whichever thread is free."""
-    return np.zeros(1, dtype=np.int64)
-
-
-def run(call: Call, hops: range, work: Callable[[Turns, Plan, int], object], settle: bool) -> None:
+def run(call: Call, name: str, hops: range, settle: bool, **fields: int) -> None:
     """Have the threads do all hops of their rows, or all rows' hops of their slots."""
     problem, count, settling = call.problem, len(hops), SETTLE if settle else 0
     groups = -(-problem.query.shape[0] // rows_in_group(problem))
 
     def do(stages: int, first_hop: int, last_hop: int, parts: int = 0, workers: int = 1) -> None:
-        plan, turns = (
-            Plan(stages, first_hop, last_hop, int(parts == 0), parts or groups),
-            new_turns(),
-        )
-        threads.run([partial(work, turns, plan, worker) for worker in range(workers)])
+        plan = Plan(stages, first_hop, last_hop, int(parts == 0), parts or groups)
+        call.job(name, plan, workers, **fields)
 
     if call.parts == 1:
         workers = min(call.workers, groups) if work_of(problem) > SERIAL else 1
@@ -307,10 +299,6 @@ def number_of_parts(problem: Problem) -> int:
     if not is_split(problem):
         return 1
     return min(PARTS_A_THREAD * threads.count(), problem.num_slots)
-
-
-NO_TARGETS = np.empty(0, TARGET)
-ZEROS = {torch.float32: np.float32(0), torch.float64: np.float64(0)}
 
 
 def rows_of(rows: Tensor, scale: Tensor | None, is_bank: bool) -> tuple[int, ...]:

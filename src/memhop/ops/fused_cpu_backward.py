@@ -53,10 +53,9 @@ ROWS_A_TURN = 1024  # of a bank, that a thread writes at once
 MANY = 64  # slots that name one row of a bank, from which on their sum is kept in double precision
 
 
-@compiled(entry=True)
-def backward(works, targets, turns, plan, block, like):  # type: ignore[no-untyped-def]
+@compiled
+def backward(work, targets, turns, plan, block, like):  # type: ignore[no-untyped-def]
     """Piece after piece, hop after hop from the last; then the gradients of what slots hold."""
-    work = works[0]
     while True:
         turn = take_turn(turns)
         if turn >= plan.pieces:
@@ -76,8 +75,8 @@ def backward(works, targets, turns, plan, block, like):  # type: ignore[no-untyp
                 _finish(work, group, hop, block, like)
         if plan.stages & SETTLE:
             for row in range(group[0], group[1]):
-                for target in targets:
-                    _write_rows(work, target, row, piece.first_slot, piece.last_slot, like)
+                for number in range(targets.shape[0]):
+                    _write_rows(work, targets[number], row, piece.first_slot, piece.last_slot, like)
 
 
 @compiled
@@ -315,13 +314,12 @@ def _write_rows(work, target, row, first, last, like):  # type: ignore[no-untype
             narrow(target.kind, total, address)
 
 
-@compiled(entry=True)
-def order_by_place(works, starts, order):  # type: ignore[no-untyped-def]
+@compiled
+def order_by_place(work, starts, order):  # type: ignore[no-untyped-def]
     """Sort all slots of all rows by the row of the bank that they name; equal ones keep order.
 
     ``starts`` [U + 1] is zero to begin with; ``order`` [B N] gets row N + slot.
     """
-    work = works[0]
     for row in range(work.rows):
         for slot in range(work.num_slots):
             starts[place_of(work, row, slot) + 1] += 1
@@ -337,10 +335,9 @@ def order_by_place(works, starts, order):  # type: ignore[no-untyped-def]
     starts[0] = 0
 
 
-@compiled(entry=True)
-def write_bank(works, targets, starts, order, turns, like):  # type: ignore[no-untyped-def]
+@compiled
+def write_bank(work, target, starts, order, turns, like):  # type: ignore[no-untyped-def]
     """The gradient of a bank, some rows a turn: for each, the sum over the slots that name it."""
-    work, target = works[0], targets[0]
     some = at(work.queries, 0, 0, like)
     factors, rows, total, row_bytes = _room_for_terms(work, target, some)
     far = np.empty(target.columns)

@@ -50,10 +50,9 @@ BLOCKS_IN_FLOAT = 16  # until what they add up to goes into the sum in double pr
 DOUBLE = np.float64(0)
 
 
-@compiled(entry=True)
-def forward(works, turns, plan, block, like):  # type: ignore[no-untyped-def]
+@compiled
+def forward(work, turns, plan, block, like):  # type: ignore[no-untyped-def]
     """Piece after piece, hop after hop."""
-    work = works[0]
     while True:
         turn = take_turn(turns)
         if turn >= plan.pieces:

@@ -4,6 +4,7 @@ Triton's interpreter can try no sizes out, and one GPU says little of another: t
 counted, and no more has been done for speed. Nothing here needs triton.
 """
 
+import math
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -18,9 +19,7 @@ TOGETHER = 16  # rows in a program, where there are many; the least that are mul
 MOST_WARPS = 16
 SMALL_ROW = 1 << 16  # bytes of a row that cost no more to read than the weights of a hop
 LEAST_PART = 1 << 18  # bytes of a row worth a program of their own
-PROGRAMS = (
-    4  # on each multiprocessor, which has room for as many of 128 threads, 128 registers each
-)
+PROGRAMS = 4  # on each multiprocessor: as many have room there, of 4 warps and 128 registers
 MOST_PARTS = 1024  # one program merges them
 SETTLED = 1024  # slots of a row that one program turns from scores to weights
 
@@ -32,7 +31,7 @@ class Block:
     Attributes:
         rows: rows of the batch in a program.
         slots: slots of each row in a tile.
-        unit: columns and strides of rows are counted in so many numbers, 16 where that can be, so
+        unit: columns and strides of rows are counted in so many numbers, the most that can be, so
             that the compiler knows where rows begin.
         key_width, value_width, query_width: I, V and D, padded.
         terms: terms of a product in a tile.
@@ -142,7 +141,7 @@ def plan_of(problem: Problem) -> Plan:
     )  # fmt: skip
     plan = plan_for(sizes)
     starts = [memory_dim, *(size for rows in (problem.keys, values) for size in starts_of(rows))]
-    unit = 16 if all(start % 16 == 0 for start in starts) else 1
+    unit = math.gcd(16, *starts)
     return plan._replace(block=replace(plan.block, unit=unit))
 
 

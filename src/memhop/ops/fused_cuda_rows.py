@@ -33,13 +33,13 @@ TRANSFORM, RELU, SOFTMAX, CARRY = (tl.constexpr(place) for place in range(6, 10)
 
 
 class Given(NamedTuple):
-    """The tensors of a ``Problem`` as kernels take them. None may be called "values": triton's
-    tuples have that themselves.
+    """The tensors of a ``Problem`` as kernels take them.
 
-    ``value_rows`` is None where the values are the keys. ``weights`` holds all weights end to end,
-    the temporal tables filled up to the longest with their last row; ``steps`` says where each
-    begins, counted in ``Block.unit`` numbers, -1 for none. ``ages`` are int32 [B or 1, K or 1, N],
-    or None where there are no temporal tables.
+    None may be called "values", which triton's tuples have themselves. ``value_rows`` is None where
+    the values are the keys. ``weights`` holds all weights end to end, the temporal tables filled up
+    to the longest with their last row; ``steps`` says where each begins, counted in ``Block.unit``
+    numbers, -1 for none. ``ages`` are int32 [B or 1, K or 1, N], or None where there are no
+    temporal tables.
     """
 
     key_rows: Any

@@ -1,14 +1,20 @@
-"""A few threads of our own for compiled code that runs without the interpreter's lock.
+"""Compiled code on several threads: torch's own where they can be had, else a few of ours.
 
 The thread layers that numba brings stop the process when two threads enter one, kill a forked child
-that uses them after its parent did, or fight with torch's threads. These do none of that.
+that uses them after its parent did, or fight with torch's threads, which wait for work by keeping
+their processor busy. So the threads that torch has in its OpenMP library are asked to run compiled
+code too: they are awake. A forked child has none of them, and takes threads of its own.
 """
 
-import itertools
+import ctypes
+import functools
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -16,7 +22,8 @@ import torch
 class _Pool:
     """Made at its first use, and anew in a forked child, where the parent's threads do not run."""
 
-    def __init__(self) -> None:
+    def __init__(self, forked: bool) -> None:
+        self.forked = forked
         self._lock = threading.Lock()
         self._executor: ThreadPoolExecutor | None = None
 
@@ -28,16 +35,34 @@ class _Pool:
             return self._executor
 
 
-_pool = _Pool()
+_pool = _Pool(forked=False)
 
 
 def _forget() -> None:
     global _pool
-    _pool = _Pool()
+    _pool = _Pool(forked=True)
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
+
+
+@functools.cache
+def _parallel() -> Callable[..., None] | None:
+    """``GOMP_parallel`` of the OpenMP library that torch has loaded; None where there is none.
+
+    It calls a C function with an address on so many threads, the caller's among them.
+    """
+    with suppress(OSError):
+        lines = Path("/proc/self/maps").read_text().splitlines()
+        paths = {line.split(maxsplit=5)[-1] for line in lines if "/torch" in line}
+        for path in sorted(path for path in paths if "libgomp" in path or "libiomp" in path):
+            with suppress(OSError, AttributeError):
+                parallel = ctypes.CDLL(path).GOMP_parallel
+                parallel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
+                parallel.restype = None
+                return parallel  # type: ignore[no-any-return]
+    return None
 
 
 def count() -> int:
@@ -45,22 +70,19 @@ def count() -> int:
     return torch.get_num_threads()
 
 
-def run(parts: Sequence[Callable[[], object]]) -> None:
-    """Run all parts, the last one in the calling thread, and wait for all of them."""
-    *others, own = parts
-    if not others:
-        own()
+def run(job: Any, address: int, workers: int) -> None:
+    """Call a compiled job on so many threads, and wait for all of them."""
+    if workers == 1:
+        job.ctypes(address)
+        return
+    parallel = None if _pool.forked else _parallel()
+    if parallel is not None:
+        parallel(job.address, address, workers, 0)
         return
     executor = _pool.executor()
-    waiting = [executor.submit(part) for part in others]
+    waiting = [executor.submit(job.ctypes, address) for _ in range(workers - 1)]
     try:
-        own()
+        job.ctypes(address)
     finally:
         for part in waiting:
             part.result()
-
-
-def ranges(size: int, parts: int) -> list[tuple[int, int]]:
-    """0 to size in at most so many ranges of nearly one length, none of them empty."""
-    ends = [size * part // parts for part in range(parts + 1)]
-    return [(first, last) for first, last in itertools.pairwise(ends) if first < last]
