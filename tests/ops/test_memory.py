@@ -49,6 +49,7 @@ def test_quantized_keeps_rows_of_zeros_and_of_next_to_nothing() -> None:
     memory = Quantized.of(tiny)
     assert memory.scale[0] == 0
     assert memory.scale.isfinite().all()
+    assert torch.equal(memory.data[:2], torch.zeros(2, 2, dtype=torch.int8))
     assert torch.equal(memory.dequantized()[:2], torch.zeros(2, 2))
     error = (memory.dequantized().double() - tiny.double()).abs().amax(-1)
     assert (error[:3] <= 1e-43).all()

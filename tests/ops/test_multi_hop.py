@@ -235,6 +235,10 @@ def small_case(options: str) -> oracle.Case:
 @pytest.mark.parametrize(
     "options",
     [
+        "plain",
+        "shared",
+        "values",
+        "shared values",
         "mask",
         "mask linear",
         "mask temporal adjacent",
@@ -249,8 +253,12 @@ def small_case(options: str) -> oracle.Case:
         "lengths adjacent",
     ],
 )
-def test_gradients_equal_finite_differences(options: str, impl: str) -> None:
+def test_small_cases_and_their_gradients(options: str, impl: str) -> None:
+    """The formulas, and finite differences of what was found."""
     case = small_case(options)
+    exact = oracle.multi_hop(case.query, case.memories, case.hops, **case.options)
+    for found, truth in zip(run(case, impl), exact, strict=True):
+        np.testing.assert_allclose(found.numpy(), truth, rtol=1e-9, atol=1e-9)
     tensors = leaves(case)
 
     def call(*_: Tensor) -> tuple[Tensor, ...]:
@@ -342,12 +350,18 @@ def test_permuting_the_slots_permutes_the_attention_and_leaves_the_answer(impl: 
 
 
 @every_form
-def test_the_bias_that_drops_out_of_the_softmax_has_a_gradient_of_zeros(impl: str) -> None:
-    case = small_case("plain")
+@pytest.mark.parametrize("options", ["plain", "mask", "values"])
+@pytest.mark.parametrize("beside_c", [True, False])
+def test_the_bias_that_drops_out_of_the_softmax_has_a_gradient_of_zeros(
+    beside_c: bool, options: str, impl: str
+) -> None:
+    case = small_case(options)
+    if not beside_c:
+        case.hops = [hop._replace(c=hop.c._replace(bias=None)) for hop in case.hops]
     for hop in case.hops:
         assert hop.a.bias is not None
         hop.a.bias.requires_grad_()
-    torch.autograd.backward(multi_hop(case.query, case.memories, case.hops, impl=impl).sum())
+    torch.autograd.backward(run(case, impl)[0].sum())
     for hop in case.hops:
         assert hop.a.bias is not None
         assert hop.a.bias.grad is not None
