@@ -25,8 +25,8 @@ from torch import Tensor
 
 from memhop.ops import checks, fused, plain, reference
 from memhop.ops.checks import Checked, Precision
-from memhop.ops.choice import cheaper_form
-from memhop.ops.memory import Memory, Quantized, Stored, converted, numbers
+from memhop.ops.choice import form_of_hops, fusing_pays
+from memhop.ops.memory import Memory, Quantized, Stored, converted
 from memhop.ops.reference import EVERYTHING, readable_in_each_hop
 from memhop.ops.weights import Hop, OncePerTensor, Table
 
@@ -117,6 +117,8 @@ def read(
     values = None if values is keys else values
     memory = Memory(keys, values, slots, padding_mask, lengths, score_bias)
     batch, num_slots, precision, _ = checks.check_read(query, memory)
+    if impl == "auto" and fusing_pays(query, math.prod(batch), num_slots, memory, 1, grad=False):
+        impl = "torch" if fused.is_transformed() else "fused"
     if impl == "fused":
         with no_autocast(precision, query):
             read_out, p = fused.read(
@@ -259,7 +261,9 @@ def take_hops(
     """``multi_hop`` of what was checked."""
     keys = memory.keys
     if impl == "auto":
-        impl = cheaper_form(math.prod(checked.batch), numbers(keys), hops, memory.slots)
+        impl = form_of_hops(query, checked.batch, checked.num_slots, memory, hops)
+        if impl == "fused" and fused.is_transformed():
+            impl = "torch"
     batch, num_slots, precision, is_plain = checked
     if impl == "fused":
         with no_autocast(precision, query):

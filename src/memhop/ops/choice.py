@@ -1,4 +1,8 @@
-"""Which form is cheaper, by counting operations. Every such choice is made here."""
+"""Which form is cheaper, by counting operations. Every such choice is made here.
+
+It follows from sizes, dtypes and whether gradients are asked for: the same call takes the same form
+each time. The numbers below were measured on two cores of a server's processor.
+"""
 
 import math
 from collections.abc import Sequence
@@ -6,12 +10,27 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from memhop.ops.memory import Memory, Quantized, numbers
 from memhop.ops.weights import Hop
 
 # What it costs to gather a row of a bank, counted in rows scored in a matrix product, as measured
 # on CPU. In the backward the rows' gradients are added into the bank's one at a time.
 GATHERED_ROW = 8
 GATHERED_ROW_WITH_GRADIENT = 40
+
+# From how many numbers read in all, columns times slots times rows times hops, one operation for
+# all hops pays: it takes about twice as long to call as a few of torch's, and so do its gradients,
+# but reads each number once a hop where torch reads it twice and, for gradients, writes it too.
+WORTH_FUSING = 2**23
+WORTH_FUSING_WITH_GRADIENT = 2**19
+# A bank, or numbers that torch would have to widen first: it copies them, the fused form does not
+WORTH_FUSING_WHAT_IS_COPIED = 2**19
+# Scores [Q, N] of queries that share a memory, from which on they do not stay in a cache
+WORTH_CUTTING_INTO_BLOCKS = 2**23
+
+# What a slot of a bank costs to read in the fused form, and beside its row to look up in torch's,
+# counted in numbers of a row that is scored in a matrix product.
+FUSED_SLOT, FUSED_NUMBER, LOOKED_UP_SLOT = 48, 3, 40
 
 
 def cheaper_form(
@@ -59,3 +78,42 @@ def cost_of_gathering(bank: Tensor) -> int:
     if torch.is_grad_enabled() and bank.requires_grad:
         return GATHERED_ROW_WITH_GRADIENT
     return GATHERED_ROW
+
+
+def form_of_hops(
+    query: Tensor, batch: tuple[int, ...], num_slots: int, memory: Memory, hops: Sequence[Hop]
+) -> str:
+    """The form for ``impl="auto"``: "fused" where that pays, else the cheaper of the others."""
+    num_queries = math.prod(batch)
+    form = cheaper_form(num_queries, numbers(memory.keys), hops, memory.slots)
+    grad = hops[0].a.weight.requires_grad or hops[0].c.weight.requires_grad
+    if form == "torch" and fusing_pays(query, num_queries, num_slots, memory, len(hops), grad):
+        return "fused"
+    return form
+
+
+def fusing_pays(
+    query: Tensor, num_queries: int, num_slots: int, memory: Memory, num_hops: int, grad: bool
+) -> bool:
+    """Whether one operation for all hops is faster than a few of torch's for each."""
+    keys = numbers(memory.keys)
+    if query.device.type != "cpu" or torch.compiler.is_exporting():
+        return False  # on a GPU it has not been measured
+    grad = torch.is_grad_enabled() and (grad or query.requires_grad or keys.requires_grad)
+    if memory.slots is None and math.prod(keys.shape[:-2]) < num_queries:
+        return num_queries * num_slots >= WORTH_CUTTING_INTO_BLOCKS
+    worth = WORTH_FUSING_WITH_GRADIENT if grad else WORTH_FUSING
+    columns = keys.shape[-1]
+    if memory.slots is not None or is_widened(memory, query.dtype):
+        worth = WORTH_FUSING_WHAT_IS_COPIED
+    if memory.slots is not None:
+        in_torch = keys.shape[-2] * columns + LOOKED_UP_SLOT * num_slots
+        if FUSED_NUMBER * num_slots * (columns + FUSED_SLOT) > in_torch:
+            return False
+    return num_queries * num_slots * columns * num_hops >= worth
+
+
+def is_widened(memory: Memory, dtype: torch.dtype) -> bool:
+    """Whether plain torch would have to convert what the slots hold."""
+    half = (torch.bfloat16, torch.float16)
+    return isinstance(memory.keys, Quantized) or dtype in half or memory.keys.dtype in half
