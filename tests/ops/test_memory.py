@@ -54,6 +54,8 @@ def test_quantized_keeps_rows_of_zeros_and_of_next_to_nothing() -> None:
     error = (memory.dequantized().double() - tiny.double()).abs().amax(-1)
     assert (error[:3] <= 1e-43).all()
     assert error[3] <= 3e38 / 254
+    coarse = Quantized.of(torch.tensor([[184 * 2.0**-149, 0.0]]))  # the scale is 2**-149, not 1.45
+    assert torch.equal(coarse.data, torch.tensor([[127, 0]], dtype=torch.int8))
     assert torch.equal(memory.data[3], torch.tensor([127, -42], dtype=torch.int8))
 
 
