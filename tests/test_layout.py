@@ -43,6 +43,11 @@ MAX_ARGUMENTS = 8
 NOT_COUNTED = {"self", "cls", "device", "dtype"}
 # Promised to users with this many; each is one call with keyword-only options.
 MORE_ARGUMENTS = {("ops/__init__.py", "read"): 10, ("ops/__init__.py", "multi_hop"): 10}
+# Schemas of operators of torch, which know tensors, lists and numbers and no structures.
+MORE_ARGUMENTS |= {
+    ("ops/fused_operator.py", "fused"): 12,
+    ("ops/fused_operator.py", "fused_backward"): 15,
+}
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "base"}
 VAGUE_NAMES |= {"constants"}
 OPTIONAL = {

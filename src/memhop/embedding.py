@@ -62,9 +62,10 @@ def table_of(module: nn.Module | None) -> Table:
         raise ValueError(f"a hop needs an EmbeddingTable, whose weights it reads; got {came}")
     # A module searches for each weight by name; of a small call that takes longer than the sums.
     # What is no parameter of its own, a parametrized weight or None, is an attribute all the same.
+    # An attribute is not looked up before it has to be, as it would be for dict.get.
     held = module._parameters
     return Table(
-        held["weight"] if "weight" in held else module.weight,  # type: ignore[arg-type]
-        held["bias"] if "bias" in held else module.bias,
-        held["temporal"] if "temporal" in held else module.temporal,
+        held["weight"] if "weight" in held else module.weight,  # type: ignore[arg-type]  # noqa: SIM401
+        held["bias"] if "bias" in held else module.bias,  # noqa: SIM401
+        held["temporal"] if "temporal" in held else module.temporal,  # noqa: SIM401
     )

@@ -16,8 +16,8 @@ be finite. Results have the dtype of the query and weights, which is one (float3
 bfloat16 or float16). Memories have it too, or bfloat16 or float16 beside float32, or are
 ``ops.Quantized``, int8 with a scale for each row, beside all but float64. Under ``torch.autocast``
 dtypes may differ and results have autocast's dtype, as those of ``torch.nn.Linear`` do. All but
-float64 is computed in float32: for now other memories, under autocast too, are converted for the
-call, a float32 copy.
+float64 is computed in float32: a large memory in fewer bytes is read as it is, a small one is
+converted for the call.
 """
 
 from functools import partial

@@ -89,7 +89,7 @@ def test_auto_makes_a_projected_memory_only_where_that_is_cheaper(
 
         def call(*args: object, **options: object) -> object:
             called.append(name)
-            return form(*args, **options)  # type: ignore[arg-type]
+            return form(*args, **options)
 
         monkeypatch.setitem(ops.FORMS, name, call)
 

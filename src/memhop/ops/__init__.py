@@ -5,14 +5,21 @@
 - ``"reference"``: the formulas as the paper writes them; slow, and what the others must equal.
 - ``"project"``: the memory is projected first, by large matrix products, and then read.
 - ``"torch"``: the raw memory is read; nothing of size [N, memory_dim] is made.
-- ``"auto"``: of the last two the one with fewer multiplications; ``choice`` says when that is.
+- ``"fused"``: the same as one operation, forward and backward, compiled by numba (CPU) or triton
+  (CUDA) at its first use, which takes some ten seconds once and is kept on disk. Where no compiler
+  works, plain torch takes over with a warning.
+- ``"auto"``: the one that counting says is the fastest; ``choice`` says when that is. A small call
+  takes plain torch, and never waits for a compiler.
 
 All is of one dtype, float32, float64, bfloat16 or float16, and so are the results; half types are
 computed in float32 and rounded once, at the end. A memory (keys, memories, values) may be in
 fewer bytes than what is computed in: bfloat16 or float16 beside float32, its gradient in its own
-dtype, or ``Quantized`` beside all but float64. For now such a memory is converted for the call, a
-float32 copy. Under ``torch.autocast`` float32 and half inputs mix, nothing that comes in is
-rounded, and the results have autocast's dtype; float64 stays float64.
+dtype, or ``Quantized`` beside all but float64. The fused form reads such a memory where it is, the
+others convert it for the call, a float32 copy. Under ``torch.autocast`` float32 and half inputs
+mix, nothing that comes in is rounded, and the results have autocast's dtype; float64 stays float64.
+
+The fused form can be differentiated twice, and compiled with ``fullgraph=True``; the transforms of
+``torch.func`` and forward mode take plain torch with "auto" and are an error with "fused".
 """
 
 import math

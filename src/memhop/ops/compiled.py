@@ -4,10 +4,14 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 from llvmlite import ir
-from numba import carray, cfunc, njit, types
+from numba import types
 from numba.extending import intrinsic, overload
+
+_untyped: Any = numba  # its types know less than it takes
+carray, cfunc, njit = _untyped.carray, _untyped.cfunc, _untyped.njit
 
 # What the bytes of a row are; the first is whatever is computed in.
 AS_COMPUTED, BFLOAT16, FLOAT16, INT8 = range(4)
@@ -24,7 +28,7 @@ SOURCES = _sources()
 
 
 OPTIONS: dict[str, Any] = {"error_model": "numpy"}
-REORDERED = {"fastmath": {"reassoc", "contract"}}
+REORDERED: dict[str, Any] = {"fastmath": {"reassoc", "contract"}}
 
 
 def compiled(function: Any = None, *, strict: bool = False) -> Any:
@@ -53,17 +57,23 @@ def job(function: Any) -> Any:
         return cfunc(signature, **OPTIONS, **REORDERED)(function)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+def instructions(function: Any) -> Any:
+    """Something that compiled code is to do, in the instructions of LLVM."""
+    return intrinsic(function)
+
+
+@instructions
 def _pointer(typing: Any, address: Any, like: Any) -> Any:
     """An address as a pointer to numbers of the dtype of an array or scalar."""
 
     def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
         return builder.inttoptr(given[0], context.get_value_type(signature.return_type))
 
-    return types.CPointer(getattr(like, "dtype", like))(types.int64, like), generate
+    pointer: Any = types.CPointer
+    return pointer(getattr(like, "dtype", like))(types.int64, like), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@instructions
 def _float_of_bits(typing: Any, bits: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
         return builder.bitcast(given[0], ir.FloatType())
@@ -71,7 +81,7 @@ def _float_of_bits(typing: Any, bits: Any) -> Any:
     return types.float32(types.uint32), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@instructions
 def _bits_of_float(typing: Any, number: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
         return builder.bitcast(given[0], ir.IntType(32))
@@ -79,7 +89,7 @@ def _bits_of_float(typing: Any, number: Any) -> Any:
     return types.uint32(types.float32), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@instructions
 def _float_of_half(typing: Any, bits: Any) -> Any:
     """IEEE half precision, which numba has no type for; the processor converts eight at a time."""
 
@@ -89,7 +99,7 @@ def _float_of_half(typing: Any, bits: Any) -> Any:
     return types.float32(types.uint16), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@instructions
 def _half_of_float(typing: Any, number: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
         return builder.bitcast(builder.fptrunc(given[0], ir.HalfType()), ir.IntType(16))
@@ -97,7 +107,7 @@ def _half_of_float(typing: Any, number: Any) -> Any:
     return types.uint16(types.float32), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@instructions
 def _add_to(typing: Any, address: Any, number: Any) -> Any:
     """Add to the number at an address, as one step that threads cannot share: what it was."""
 
@@ -120,7 +130,7 @@ def take_turn(turns):  # type: ignore[no-untyped-def]
     return _add_to(turns, 1)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@instructions
 def _any_pointer(typing: Any, address: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
         return builder.inttoptr(given[0], context.get_value_type(signature.return_type))
@@ -174,7 +184,7 @@ def narrow(kind, row, address):  # type: ignore[no-untyped-def]
             halves[k] = _half_of_float(np.float32(row[k]))
 
 
-def exponential(x):  # type: ignore[no-untyped-def]
+def exponential(x: Any) -> Any:
     """e to the x, for x at most 0; compiled code calls it."""
     raise NotImplementedError("for compiled code")
 
@@ -205,7 +215,7 @@ def _exponential_of(x):  # type: ignore[no-untyped-def]
     return lambda x: np.exp(x)
 
 
-def bytes_of(number):  # type: ignore[no-untyped-def]
+def bytes_of(number: Any) -> Any:
     """How many bytes a number of this dtype takes; compiled code calls it."""
     raise NotImplementedError("for compiled code")
 

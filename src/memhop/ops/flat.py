@@ -188,7 +188,9 @@ def steps_of(
         return places[id(weight)]
 
     steps = tuple(
-        Step(*map(place, hop.a), *map(place, hop.c), place(hop.transform), hop.relu, hop.softmax)
+        Step._make(
+            (*map(place, (*hop.a, *hop.c, hop.transform)), int(hop.relu), int(hop.softmax), 1)
+        )
         for hop in hops
     )
     return tuple(weights), steps

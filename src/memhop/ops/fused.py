@@ -22,7 +22,7 @@ from memhop.ops.memory import Memory
 from memhop.ops.problem import Gradients, Problem, Step, Trace, Wanted
 from memhop.ops.weights import Hop, Table
 
-NUM_TENSORS = 9  # of a problem, before its weights
+NUM_TENSORS = len(Problem._fields) - 2  # of a problem, before its weights
 
 
 class Kernel(NamedTuple):
@@ -80,20 +80,20 @@ def is_batched(*tensors: Tensor | None) -> bool:
 
 def run(problem: Problem, need_weights: bool) -> tuple[Tensor, Tensor | None]:
     """Result [B, D] and weights [B, K, N], differentiable."""
-    tensors = (*problem[:NUM_TENSORS], *problem.weights)
+    tensors = problem.tensors
     place = problem.query.device.type, problem.query.dtype
     grad = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
     if torch.compiler.is_compiling():
         from memhop.ops import fused_operator
 
-        if fused_operator.works(*place, grad):
+        if is_shared(problem) or fused_operator.works(*place, grad):
             return fused_operator.run(problem, need_weights, grad)
     if is_transformed():
         raise NotImplementedError(
             "impl='fused' has no rule for the transforms of torch.func (vmap, grad, jvp and the "
             "like) and for forward-mode differentiation; impl='auto' takes plain torch there"
         )
-    if not works_on(*place, grad):
+    if not (is_shared(problem) or works_on(*place, grad)):
         result, attention = in_torch(problem)
         return result, attention if need_weights else None
     if grad:
@@ -103,9 +103,14 @@ def run(problem: Problem, need_weights: bool) -> tuple[Tensor, Tensor | None]:
     return result_of(problem, trace), trace.weights
 
 
+def is_shared(problem: Problem) -> bool:
+    """Whether several rows read each memory."""
+    return problem.slots is None and problem.keys.shape[0] != problem.query.shape[0]
+
+
 def kernel_for(problem: Problem) -> Kernel:
     """The kernel for where the memory lies and whether rows share it."""
-    if problem.slots is None and problem.keys.shape[0] != problem.query.shape[0]:
+    if is_shared(problem):
         return Kernel(shared.forward, shared.backward)
     return kernel_on(problem.query.device.type)
 
@@ -141,8 +146,7 @@ def _works_on(device_type: str, dtype: torch.dtype, backward: bool) -> bool:
 
 def try_out(kernel: Kernel, query: Tensor, backward: bool) -> None:
     """Have the kernel compiled, or what was compiled before loaded, by the smallest problem."""
-    none: list[Any] = [None] * 7
-    problem = Problem(query, query.unsqueeze(0), *none, (), (Step(),))
+    problem = Problem.of_tensors((query, query.unsqueeze(0), *[None] * 7), (Step(),))
     trace = kernel.forward(problem, True)
     if backward:
         kernel.backward(problem, trace, query, None, Wanted(True, False, False))
@@ -165,7 +169,7 @@ class _Fused(torch.autograd.Function):
     def forward(
         ctx: Any, steps: tuple[Step, ...], need_weights: bool, *tensors: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        problem = problem_of(steps, tensors)
+        problem = Problem.of_tensors(tensors, steps)
         trace = kernel_for(problem).forward(problem, True)
         ctx.steps, ctx.need_weights = steps, need_weights
         ctx.save_for_backward(*tensors, *trace)
@@ -178,17 +182,12 @@ class _Fused(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
         split = len(saved) - len(Trace._fields)
-        problem, trace = problem_of(ctx.steps, saved[:split]), Trace(*saved[split:])
+        problem = Problem.of_tensors(saved[:split], ctx.steps)
+        trace = Trace._make(saved[split:])
         needed = ctx.needs_input_grad[2:]
         if torch.is_grad_enabled() or is_transformed() or is_batched(by_result, by_weights):
             return (None, None, *gradients_in_torch(problem, by_result, by_weights, needed))
         return (None, None, *gradients(problem, trace, by_result, by_weights, needed))
-
-
-def problem_of(steps: tuple[Step, ...], tensors: Sequence[Tensor | None]) -> Problem:
-    """A problem out of its tensors in a row."""
-    weights = tuple(weight for weight in tensors[NUM_TENSORS:] if weight is not None)
-    return Problem(*tensors[:NUM_TENSORS], weights, steps)  # type: ignore[arg-type]
 
 
 def gradients(
@@ -266,8 +265,8 @@ def gradients_in_torch(
     needed: Sequence[bool],
 ) -> list[Tensor | None]:
     """The same through plain torch, itself differentiable."""
-    tensors = (*problem[:NUM_TENSORS], *problem.weights)
-    sought = [tensor for tensor, need in zip(tensors, needed, strict=True) if need]
+    tensors = problem.tensors
+    sought = [t for t, need in zip(tensors, needed, strict=True) if need and t is not None]
     create_graph = torch.is_grad_enabled()
     with torch.enable_grad():
         results = in_torch(problem)
@@ -295,7 +294,9 @@ def in_torch(problem: Problem) -> tuple[Tensor, Tensor]:
     if problem.lengths is not None:
         beyond = reference.beyond(problem.lengths, problem.num_slots)
         ignored = beyond if ignored is None else ignored | beyond
-    biases = [None] if problem.score_bias is None else list(problem.score_bias.unbind(1))
+    biases: list[Tensor | None] = [None]
+    if problem.score_bias is not None:
+        biases = list(problem.score_bias.unbind(1))
     if problem.slots is None:
         groups = (keys.shape[0], rows // max(1, keys.shape[0]))
         query = query.view(*groups, -1)

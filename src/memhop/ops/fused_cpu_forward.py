@@ -16,10 +16,7 @@ from memhop.ops.fused_cpu_rows import (
     A,
     C,
     add,
-    add_products,
     add_rows,
-    add_transposed_products,
-    add_weight_transposed,
     at,
     bias_of,
     copy,
@@ -29,15 +26,20 @@ from memhop.ops.fused_cpu_rows import (
     integers_at,
     is_readable,
     largest_of,
-    line_at,
-    lines_of,
     next_block,
     padded,
     piece_of,
     readable_from,
-    rows_of_weight,
     scale,
     step_of,
+)
+from memhop.ops.fused_cpu_weights import (
+    add_products,
+    add_transposed_products,
+    add_weight_transposed,
+    line_at,
+    lines_of,
+    rows_of_weight,
     weight_times,
     weight_vector,
 )
@@ -137,9 +139,7 @@ def _attend(work, piece, row, hop, block, like):  # type: ignore[no-untyped-def]
                 less = exponential(top - largest)
                 top = largest
                 total *= less
-                scale(near, less)
-                scale(far, less)
-                scale(aged, less)
+                _scale_sums(near, far, aged, less)
             for j in range(count):
                 shares[j] = exponential(scores[j] - top)
         else:
@@ -163,6 +163,14 @@ def _attend(work, piece, row, hop, block, like):  # type: ignore[no-untyped-def]
     add(near, 1, far)
     at(work.part_tops, part, 1, DOUBLE)[0] = top
     at(work.part_totals, part, 1, DOUBLE)[0] = total
+
+
+@compiled
+def _scale_sums(near, far, aged, factor):  # type: ignore[no-untyped-def]
+    """What was summed up under a smaller maximum, under a larger one."""
+    scale(near, factor)
+    scale(far, factor)
+    scale(aged, factor)
 
 
 @compiled

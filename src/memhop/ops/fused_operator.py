@@ -10,18 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memhop.ops.fused import NUM_TENSORS, gradients, kernel_for, problem_of, result_of, works_on
+from memhop.ops.fused import NUM_TENSORS, gradients, kernel_for, result_of, works_on
 from memhop.ops.problem import Problem, Step, Trace
 
 STEP_FIELDS = len(Step._fields)
 
-works = torch.compiler.assume_constant_result(works_on)
+works = torch.compiler.assume_constant_result(works_on)  # type: ignore[no-untyped-call]
 
 
 def run(problem: Problem, need_weights: bool, grad: bool) -> tuple[Tensor, Tensor | None]:
     """Result [B, D] and weights [B, K, N], as nodes of a graph."""
     steps = [int(place) for step in problem.steps for place in step]
-    outputs = fused(*problem[:NUM_TENSORS], problem.weights, steps, need_weights or grad)
+    given = problem.tensors[:NUM_TENSORS]
+    outputs = fused(*given, problem.weights, steps, need_weights or grad)
     return outputs[0], outputs[-1] if need_weights else None
 
 
@@ -29,7 +30,7 @@ def _problem(
     tensors: Sequence[Tensor | None], weights: Sequence[Tensor], steps: list[int]
 ) -> Problem:
     places = [Step(*steps[i : i + STEP_FIELDS]) for i in range(0, len(steps), STEP_FIELDS)]
-    return problem_of(tuple(places), (*tensors, *weights))
+    return Problem.of_tensors((*tensors, *weights), tuple(places))
 
 
 @torch.library.custom_op("memhop::fused", mutates_args=())
@@ -101,7 +102,9 @@ def fused_backward(
     )  # fmt: skip
     problem = _problem(tensors, weights, steps)
     aged = trace[-2] if problem.num_ages else None
-    found = gradients(problem, Trace(*trace[:-2], aged, trace[-1]), by_result, by_weights, needed)
+    found = gradients(
+        problem, Trace._make((*trace[:-2], aged, trace[-1])), by_result, by_weights, needed
+    )
     return [part for part, need in zip(found, needed, strict=True) if need and part is not None]
 
 

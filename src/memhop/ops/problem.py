@@ -30,7 +30,8 @@ where sum_j p_j w_k . m_j = w_k . r_k takes no further pass, and with the softma
 drop out. The weights' gradients are products of what comes back here, and left to ``fused``.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, Self
 
 from torch import Tensor
 
@@ -88,6 +89,20 @@ class Problem(NamedTuple):
     score_bias: Tensor | None
     weights: tuple[Tensor, ...]
     steps: tuple[Step, ...]
+
+    @property
+    def tensors(self) -> tuple[Tensor | None, ...]:
+        """All of its tensors in a row, the weights behind the others."""
+        return (
+            self.query, self.keys, self.key_scale, self.values, self.value_scale, self.slots,
+            self.ignored, self.lengths, self.score_bias, *self.weights,
+        )  # fmt: skip
+
+    @classmethod
+    def of_tensors(cls, tensors: Sequence[Tensor | None], steps: tuple[Step, ...]) -> Self:
+        """A problem out of its tensors in a row."""
+        before = len(cls._fields) - 2
+        return cls._make((*tensors[:before], tuple(tensors[before:]), steps))
 
     def weight(self, place: int) -> Tensor | None:
         """The weight at a place of a step, None for -1."""

@@ -61,7 +61,7 @@ def _parallel() -> Callable[..., None] | None:
                 parallel = ctypes.CDLL(path).GOMP_parallel
                 parallel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
                 parallel.restype = None
-                return parallel  # type: ignore[no-any-return]
+                return parallel
     return None
 
 
