@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from memhop import ops
-from memhop.ops import Hop, Table, choice, multi_hop
+from memhop.ops import Hop, Quantized, Table, choice, multi_hop
+from memhop.ops.memory import Memory
 
 
 def hops_of(memory_dim: int, input_dim: int, num_hops: int, tying: str = "none") -> list[Hop]:
@@ -98,3 +99,56 @@ def test_auto_makes_a_projected_memory_only_where_that_is_cheaper(
     query: Tensor = torch.zeros(num_queries, 64)
     multi_hop(query, torch.zeros(10, 64), hops_of(64, 64, 1))
     assert called == (["project"] if projects else ["torch"])
+
+
+def auto_form(
+    batch: int, slots: int, columns: int, num_hops: int, memory: Memory, grad: bool = False
+) -> str:
+    hops = hops_of(columns, columns, num_hops)
+    for hop in hops:
+        hop.a.weight.requires_grad_(grad)
+    query = torch.zeros(batch, columns)
+    return choice.form_of_hops(query, (batch,), slots, memory, hops)
+
+
+def empty(*sizes: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Numbers of any value, for a memory that is never read."""
+    return torch.empty(1, dtype=dtype).expand(*sizes)
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_one_operation_for_all_hops_is_taken_from_a_size_on(grad: bool) -> None:
+    worth = choice.WORTH_FUSING_WITH_GRADIENT if grad else choice.WORTH_FUSING
+    slots = worth // (2 * 64 * 16)
+    for more, form in ((-1, "torch"), (0, "fused")):
+        memory = Memory(empty(16, slots + more, 64))
+        assert auto_form(16, slots + more, 64, 2, memory, grad) == form
+
+
+def test_without_gradients_being_recorded_none_are_counted_on() -> None:
+    slots = choice.WORTH_FUSING_WITH_GRADIENT // (2 * 64 * 16)
+    with torch.no_grad():
+        assert auto_form(16, slots, 64, 2, Memory(empty(16, slots, 64)), grad=True) == "torch"
+
+
+def test_numbers_that_torch_would_convert_are_fused_sooner() -> None:
+    slots = choice.WORTH_FUSING_WHAT_IS_COPIED // (2 * 64 * 16)
+    assert auto_form(16, slots, 64, 2, Memory(empty(16, slots, 64))) == "torch"
+    half = Memory(empty(16, slots, 64, dtype=torch.bfloat16))
+    assert auto_form(16, slots, 64, 2, half) == "fused"
+    whole = Quantized(empty(16, slots, 64, dtype=torch.int8), torch.ones(16, slots))
+    assert auto_form(16, slots, 64, 2, Memory(whole)) == "fused"
+    assert auto_form(16, slots - 1, 64, 2, Memory(empty(16, slots - 1, 64).half())) == "torch"
+
+
+def test_a_shared_memory_is_cut_into_blocks_from_a_number_of_scores_on() -> None:
+    slots = choice.WORTH_CUTTING_INTO_BLOCKS // 64
+    assert auto_form(64, slots, 64, 1, Memory(empty(slots, 64))) == "fused"
+    assert auto_form(64, slots - 1, 64, 1, Memory(empty(slots - 1, 64))) == "torch"
+
+
+def test_a_bank_is_scored_whole_where_it_is_small() -> None:
+    slots = torch.zeros(64, 500, dtype=torch.long)
+    assert auto_form(64, 500, 128, 2, Memory(empty(5000, 128), slots=slots)) == "fused"
+    assert auto_form(64, 500, 128, 2, Memory(empty(600, 128), slots=slots)) != "fused"
+    assert auto_form(1, 500, 128, 2, Memory(empty(5000, 128), slots=slots[:1])) == "torch"

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch._dynamo.backends.common import aot_autograd
 from torch.utils._pytree import tree_map_only
 
-from memhop.ops import IMPLEMENTATIONS, Hop, Table, multi_hop
+from memhop.ops import IMPLEMENTATIONS, Hop, Table, choice, multi_hop
 
 needs_fused = pytest.mark.skipif(
     "fused" not in IMPLEMENTATIONS, reason="there is no fused operation yet"
@@ -69,7 +69,10 @@ def test_one_graph_gives_the_same_values_and_gradients(impl: str) -> None:
 
 
 @every_impl
-def test_a_graph_holds_a_fused_operation_where_one_is_asked_for(impl: str) -> None:
+def test_a_graph_holds_a_fused_operation_where_one_is_asked_for(
+    impl: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choice, "WORTH_FUSING_WITH_GRADIENT", 2**16)
     case = case_of("large hops")
     spies: list[Spy] = []
     found = values_and_gradients(spied_on(case.outputs(impl), spies), case)

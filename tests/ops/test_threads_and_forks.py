@@ -32,7 +32,8 @@ def test_eight_threads_at_once_get_what_one_gets_alone() -> None:
                 with ThreadPoolExecutor(8) as pool:
                     running = [(form, pool.submit(results, impl, form)) for form in 4 * FORMS]
                 for form, future in running:
-                    own = num_threads == 1 or (impl == "fused" and form != "shared")
+                    # torch's products may round otherwise where their inputs lie otherwise
+                    own = impl == "fused" and form != "shared"
                     (assert_same if own else assert_close)(future.result(), alone[form])
                 for form in FORMS:
                     assert_close(alone[form], results("reference", form))

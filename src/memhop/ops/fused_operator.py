@@ -54,6 +54,8 @@ def fused(
     )  # fmt: skip
     problem = _problem(tensors, weights, steps)
     trace = kernel_for(problem).forward(problem, keep_weights)
+    if not problem.steps[0].carry:
+        trace.queries[:, 1] = 0  # a read alone has none, and an operator may not return chance
     empty = (query.new_empty(0) if part is None else part for part in trace)
     return result_of(problem, trace), *empty  # type: ignore[return-value]
 
