@@ -108,6 +108,11 @@ def is_shared(problem: Problem) -> bool:
     return problem.slots is None and problem.keys.shape[0] != problem.query.shape[0]
 
 
+def keeps_weights(problem: Problem, need_weights: bool) -> bool:
+    """Whether a backward works from weights that are kept; of shared memories there are too many."""
+    return need_weights or not is_shared(problem)
+
+
 def kernel_for(problem: Problem) -> Kernel:
     """The kernel for where the memory lies and whether rows share it."""
     if is_shared(problem):
@@ -170,7 +175,7 @@ class _Fused(torch.autograd.Function):
         ctx: Any, steps: tuple[Step, ...], need_weights: bool, *tensors: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
         problem = Problem.of_tensors(tensors, steps)
-        trace = kernel_for(problem).forward(problem, True)
+        trace = kernel_for(problem).forward(problem, keeps_weights(problem, need_weights))
         ctx.steps, ctx.need_weights = steps, need_weights
         ctx.save_for_backward(*tensors, *trace)
         ctx.set_materialize_grads(False)

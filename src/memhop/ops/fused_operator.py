@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memhop.ops.fused import NUM_TENSORS, gradients, kernel_for, result_of, works_on
+from memhop.ops.fused import NUM_TENSORS, gradients, keeps_weights, kernel_for, result_of, works_on
 from memhop.ops.problem import Problem, Step, Trace
 
 STEP_FIELDS = len(Step._fields)
@@ -22,7 +22,8 @@ def run(problem: Problem, need_weights: bool, grad: bool) -> tuple[Tensor, Tenso
     """Result [B, D] and weights [B, K, N], as nodes of a graph."""
     steps = [int(place) for step in problem.steps for place in step]
     given = problem.tensors[:NUM_TENSORS]
-    outputs = fused(*given, problem.weights, steps, need_weights or grad)
+    keep = need_weights or (grad and keeps_weights(problem, need_weights))
+    outputs = fused(*given, problem.weights, steps, keep)
     return outputs[0], outputs[-1] if need_weights else None
 
 
