@@ -109,7 +109,7 @@ def is_shared(problem: Problem) -> bool:
 
 
 def keeps_weights(problem: Problem, need_weights: bool) -> bool:
-    """Whether a backward works from weights that are kept; of shared memories there are too many."""
+    """Whether a backward works from kept weights; of a shared memory there are too many."""
     return need_weights or not is_shared(problem)
 
 
