@@ -1,6 +1,7 @@
 """A call of any shape as a ``Problem``, one flat batch; its results in the shape of the call."""
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import torch
@@ -175,22 +176,16 @@ def steps_of(
     hops: Sequence[Hop], computed: torch.dtype
 ) -> tuple[tuple[Tensor, ...], tuple[Step, ...]]:
     """The weights, each once and in the dtype computed in, and the places that the hops use."""
+    used = [(*hop.a, *hop.c, hop.transform) for hop in hops]
     weights: list[Tensor] = []
-    places: dict[int, int] = {}
-
-    def place(weight: Tensor | None) -> int:
-        if weight is None:
-            return -1
-        if id(weight) not in places:
+    places = {id(None): -1}
+    for weight in chain.from_iterable(used):
+        if weight is not None and id(weight) not in places:
             places[id(weight)] = len(weights)
             right = weight.dtype == computed and weight.is_contiguous()
             weights.append(weight if right else weight.to(computed).contiguous())
-        return places[id(weight)]
-
     steps = tuple(
-        Step._make(
-            (*map(place, (*hop.a, *hop.c, hop.transform)), int(hop.relu), int(hop.softmax), 1)
-        )
-        for hop in hops
+        Step._make((*(places[id(w)] for w in tensors), int(hop.relu), int(hop.softmax), 1))
+        for hop, tensors in zip(hops, used, strict=True)
     )
     return tuple(weights), steps

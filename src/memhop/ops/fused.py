@@ -226,25 +226,28 @@ def weight_gradients(
     problem: Problem, trace: Trace, found: Gradients, needed: Sequence[bool]
 ) -> list[Tensor | None]:
     """Products of what the kernel gives; one that several hops share is summed over them."""
-    sums: list[Tensor | None] = [
-        torch.zeros_like(weight) if need else None
-        for weight, need in zip(problem.weights, needed, strict=True)
-    ]
+    sums: dict[int, Tensor] = {}
+    sought = {place for place, need in enumerate(needed) if need}
 
     def add(place: int, left: Tensor, right: Tensor) -> None:
-        if place >= 0 and (total := sums[place]) is not None:
-            total.addmm_(left.T, right)
+        if place in sums:
+            sums[place].addmm_(left.T, right)
+        elif place in sought:
+            sums[place] = left.T @ right
 
     def add_vector(place: int, factors: Tensor, rows: Tensor) -> None:
-        if place >= 0 and (total := sums[place]) is not None:
-            total.addmv_(rows.T, factors)
+        if place in sums:
+            sums[place].addmv_(rows.T, factors)
+        elif place in sought:
+            sums[place] = rows.T @ factors
 
     def add_temporal(place: int, by_age: Tensor | None, rows: Tensor) -> None:
-        if place >= 0 and by_age is not None and (total := sums[place]) is not None:
-            older = total.shape[0] - 1
-            used = min(older, by_age.shape[1])
-            total[:used].addmm_(by_age[:, :used].T, rows)
-            total[older:].addmm_(by_age[:, older:].sum(1, keepdim=True).T, rows)
+        if place not in sought or by_age is None:
+            return
+        last = problem.weights[place].shape[0] - 1
+        if last + 1 < by_age.shape[1]:  # another table is longer: this one's last row is for more
+            by_age = torch.cat([by_age[:, :last], by_age[:, last:].sum(1, keepdim=True)], 1)
+        add(place, by_age, rows)
 
     for k, step in enumerate(problem.steps):
         query, by_read_out = trace.queries[:, k], found.by_read_out[:, k]
@@ -256,7 +259,10 @@ def weight_gradients(
             add_vector(step.a_bias, found.by_mass[:, k], query)
         add_temporal(step.a_temporal, _of_hop(found.by_aged, k), query)
         add_temporal(step.c_temporal, _of_hop(trace.aged, k), by_read_out)
-    return sums
+    return [
+        sums[place] if place in sums else torch.zeros_like(weight) if need else None
+        for place, (weight, need) in enumerate(zip(problem.weights, needed, strict=True))
+    ]
 
 
 def _of_hop(sums: Tensor | None, hop: int) -> Tensor | None:

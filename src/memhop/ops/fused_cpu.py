@@ -11,13 +11,15 @@ Which thread does what follows from sizes and thread count alone: the same bits 
 that are not to be read are not read: what they hold, NaN too, does not matter.
 """
 
+from array import array
+from itertools import accumulate, chain
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from memhop.ops import threads
+from memhop.ops import pages, threads
 from memhop.ops.compiled import AS_COMPUTED, BFLOAT16, FLOAT16, INT8
 from memhop.ops.fused_cpu_forward import ATTEND, BEGIN, FINISH, SETTLE
 from memhop.ops.fused_cpu_jobs import JOB, compiled_job
@@ -25,7 +27,6 @@ from memhop.ops.fused_cpu_rows import (
     FIELDS,
     STEP_FIELDS,
     TARGET,
-    WORK,
     Plan,
     sizes_of_block,
 )
@@ -36,6 +37,9 @@ CACHE = 2**20  # bytes of the second cache for the memories of a group of rows
 PARTS_A_THREAD = 4
 
 SERIAL = 1_000_000  # numbers read; for fewer, waking a thread costs more than its help
+
+NOTHING = dict.fromkeys(FIELDS, 0)
+NO_JOB = dict.fromkeys(JOB.names or (), 0)
 
 KINDS = {torch.bfloat16: BFLOAT16, torch.float16: FLOAT16, torch.int8: INT8}
 
@@ -50,64 +54,66 @@ class Call:
         """``sums`` is how many columns the parts of rows sum up; arrays go by their field."""
         self.problem = problem
         self.parts, self.workers = number_of_parts(problem), threads.count()
+        self.groups = -(-problem.query.shape[0] // rows_in_group(problem))
         self._kept = [None if array is None else array.contiguous() for array in arrays.values()]
         addresses = [0 if array is None else array.data_ptr() for array in self._kept]
         fields = sizes_and_slots(problem, self.parts)
         fields.update(zip(arrays, addresses, strict=True))
         fields["query"] = problem.query.data_ptr()
-        self._set_room(fields, sums)
+        blocks = self._set_room(fields, sums)
         is_bank, weights = problem.slots is not None, problem.weights
-        numbers = [
-            *rows_of(problem.keys, problem.key_scale, is_bank),
-            *rows_of(*values_of(problem), is_bank),
-            *(fields.get(field, 0) for field in FIELDS),
+        lists = [
+            *chain.from_iterable(problem.steps),
+            *(weight.data_ptr() for weight in weights),
+            *(weight.shape[0] for weight in weights),
+            *blocks,
         ]
-        size = len(numbers)
-        for step in problem.steps:
-            numbers += step
-        numbers += [weight.data_ptr() for weight in weights]
-        numbers += [weight.shape[0] for weight in weights]
-        self._numbers = np.array(numbers, dtype=np.int64)
-        self.work = self._numbers[:size].view(WORK)
-        begin = self._numbers.ctypes.data + 8 * size
-        after_steps = begin + 8 * len(problem.steps) * STEP_FIELDS
-        self.work["steps"], self.work["weights"] = begin, after_steps
-        self.work["weight_rows"] = after_steps + 8 * len(weights)
+        self._lists = array("q", lists)
+        fields["steps"] = address_of(self._lists)
+        fields["weights"] = fields["steps"] + 8 * len(problem.steps) * STEP_FIELDS
+        fields["weight_rows"] = fields["weights"] + 8 * len(weights)
+        self._blocks = fields["weight_rows"] + 8 * len(weights)
+        self._work = array("q", rows_of(problem.keys, problem.key_scale, is_bank))
+        self._work.extend(rows_of(*values_of(problem), is_bank))
+        self._work.extend(fields.values())
 
-    def _set_room(self, fields: dict[str, int], sums: int) -> None:
-        """Room for what the parts of rows find, and for a block of each thread; in doubles."""
+    def _set_room(self, fields: dict[str, int], sums: int) -> list[int]:
+        """Room for what the parts of rows find, in doubles; where the blocks of threads lie."""
         problem, rows = self.problem, self.problem.query.shape[0]
-        columns = max(problem.keys.shape[-1], values_of(problem)[0].shape[-1])
+        keys, values = problem.keys, values_of(problem)[0]
+        columns = max(keys.shape[-1], values.shape[-1])
         longest = max([weight.shape[0] for weight in problem.weights], default=0)
-        block = sizes_of_block(columns, longest, problem.keys.element_size() < 4)
-        per_row = {
+        widened = min(keys.element_size(), values.element_size()) < 4
+        block = sizes_of_block(columns, longest, widened)
+        per_part = {
             "part_tops": 1, "part_totals": 1, "part_sums": sums, "part_aged": problem.num_ages,
         }  # fmt: skip
-        found = {name: self.parts * rows * size for name, size in per_row.items()}
+        found = {name: self.parts * rows * size for name, size in per_part.items()}
         found["means"] = rows * len(problem.steps)
-        own = sum(found.values())
-        self._room = torch.empty(own + sum(block) * self.workers, dtype=torch.float64)
-        address = self._room.data_ptr()
-        for name, size in found.items():
-            fields[name] = address
-            address += 8 * size
-        places = np.cumsum([0, *block[:-1]], dtype=np.int64)
-        firsts = np.arange(self.workers, dtype=np.int64) * sum(block)
-        self._blocks = address + 8 * (firsts[:, None] + places)
+        sizes = [*found.values(), *block * self.workers]
+        self._room = torch.empty(sum(sizes), dtype=torch.float64)
+        first = self._room.data_ptr()
+        places = [first + 8 * place for place in accumulate(sizes[:-1], initial=0)]
+        fields.update(zip(found, places, strict=False))
+        return places[len(found) :]
 
     def job(self, name: str, plan: Plan, workers: int, **fields: int) -> None:
         """Have so many threads do something with this call."""
-        given = {"work": self.work.ctypes.data, "blocks": self._blocks.ctypes.data}
-        given |= plan._asdict() | fields
-        record = np.array([given.get(field, 0) for field in JOB.names or ()], dtype=np.int64)
+        given = NO_JOB | {"work": address_of(self._work), "blocks": self._blocks}
+        record = array("q", (given | plan._asdict() | fields).values())
         function = compiled_job(name, self.problem.query.dtype)
-        threads.run(function, record.ctypes.data, workers)
+        threads.run(function, address_of(record), workers)
+
+
+def address_of(integers: "array[int]") -> int:
+    """Where an array of integers lies."""
+    return integers.buffer_info()[0]
 
 
 def sizes_and_slots(problem: Problem, parts: int) -> dict[str, int]:
     """The fields of sizes, and of what there is for each slot."""
     slots, ignored, bias = problem.slots, problem.ignored, problem.score_bias
-    fields = {
+    fields = NOTHING | {
         "rows": problem.query.shape[0], "hops": len(problem.steps),
         "num_slots": problem.num_slots, "memory_dim": problem.query.shape[1],
         "num_ages": problem.num_ages, "group": rows_in_group(problem), "parts": parts,
@@ -220,7 +226,7 @@ def values_of(problem: Problem) -> tuple[Tensor, Tensor | None]:
 
 def new_rows(rows: Tensor, readers: int) -> Tensor:
     """Room for the gradient of rows; zero where nobody reads them."""
-    return (torch.empty if readers else torch.zeros)(rows.shape, dtype=rows.dtype)
+    return pages.empty_like(rows) if readers else torch.zeros(rows.shape, dtype=rows.dtype)
 
 
 def targets_of(problem: Problem, gradients: Gradients) -> np.ndarray[Any, np.dtype[np.void]]:
@@ -253,15 +259,14 @@ def write_gradient_of_bank(call: Call, target: Any, bank_rows: int) -> None:
 
 def run(call: Call, name: str, hops: range, settle: bool, **fields: int) -> None:
     """Have the threads do all hops of their rows, or all rows' hops of their slots."""
-    problem, count, settling = call.problem, len(hops), SETTLE if settle else 0
-    groups = -(-problem.query.shape[0] // rows_in_group(problem))
+    count, settling, groups = len(hops), SETTLE if settle else 0, call.groups
 
     def do(stages: int, first_hop: int, last_hop: int, parts: int = 0, workers: int = 1) -> None:
         plan = Plan(stages, first_hop, last_hop, int(parts == 0), parts or groups)
         call.job(name, plan, workers, **fields)
 
     if call.parts == 1:
-        workers = min(call.workers, groups) if work_of(problem) > SERIAL else 1
+        workers = min(call.workers, groups) if work_of(call.problem) > SERIAL else 1
         do(BEGIN | ATTEND | FINISH | settling, 0, count, workers=workers)
         return
     for hop in hops:

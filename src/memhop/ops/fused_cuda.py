@@ -36,7 +36,6 @@ from memhop.ops.fused_cuda_rows import (
     FIELDS,
     RELU,
     SOFTMAX,
-    STAGES,
     TRANSFORM,
     A,
     C,
@@ -131,14 +130,14 @@ def forward(problem: Problem, keep_weights: bool) -> Trace:
 
 def walk(given: Given, layout: Layout, found: Found, block: Block) -> None:
     """All hops, in one launch or in two a hop."""
-    rows, launch = layout.rows, options(block)
+    programs, launch = triton.cdiv(layout.rows, block.rows), options(block)
     if layout.parts == 1:
-        all_hops[(triton.cdiv(rows, block.rows),)](given, layout, found, block, **launch)
+        all_hops[(programs,)](given, layout, found, block, **launch)
         return
-    turn[(rows,)](given, layout, found, -1, block, **launch)
+    turn[(programs,)](given, layout, found, -1, block, **launch)
     for hop in range(layout.hops):
-        attend_part[(rows, layout.parts)](given, layout, found, hop, block, **launch)
-        turn[(rows,)](given, layout, found, hop, block, **launch)
+        attend_part[(programs, layout.parts)](given, layout, found, hop, block, **launch)
+        turn[(programs,)](given, layout, found, hop, block, **launch)
 
 
 @triton.jit(do_not_specialize=["layout"])
@@ -155,13 +154,13 @@ def all_hops(given, layout, found, block: tl.constexpr):
 
 @triton.jit(do_not_specialize=["layout", "hop"])
 def attend_part(given, layout, found, hop, block: tl.constexpr):
-    """Grid [rows, parts]: one hop's pass over one part of the slots of a row."""
+    """Grid [rows / Block.rows, parts]: one hop's pass over one part of the slots of some rows."""
     attend(given, layout, found, hop, tl.program_id(1), block)
 
 
 @triton.jit(do_not_specialize=["layout", "hop"])
 def turn(given, layout, found, hop, block: tl.constexpr):
-    """Grid [rows]: finishes a hop, but for -1, and begins the next, but for that after the last."""
+    """Grid [rows / Block.rows]: finishes a hop, but for -1, and begins the next."""
     if hop >= 0:
         finish(given, layout, found, hop, block)
     tl.debug_barrier()
@@ -211,7 +210,7 @@ def attend(given, layout, found, hop, part, block: tl.constexpr):
     sums = tl.full([block.rows, block.slots, block.value_width], 0.0, dtype)
     first = part * layout.part_slots
     last = tl.minimum(first + layout.part_slots, layout.slots)
-    for start in tl.range(first, last, block.slots, num_stages=STAGES):
+    for start in tl.range(first, last, block.slots, num_stages=block.stages):
         slot = start + tl.arange(0, block.slots)
         readable, bias = look(given, layout, row, hop, slot, last, block)
         place = places_of(given, layout, row, slot, readable)
@@ -259,8 +258,9 @@ def finish(given, layout, found, hop, block: tl.constexpr):
     step = given.steps + hop * FIELDS
     softmax = tl.load(step + SOFTMAX) != 0
     top, total, older, sums = merged(layout, found, row, block)
-    divisor = tl.where(softmax & (total > 0), total, 1.0)
-    mass = tl.where(softmax, tl.where(total > 0, 1.0, 0.0), total)
+    some = total != 0  # NaN too, which passes into all that the row reads
+    divisor = tl.where(softmax & some, total, 1.0)
+    mass = tl.where(softmax, tl.where(some, 1.0, 0.0), total)
     read = sums / divisor[:, None]
     tl.store(found.tops + here, top, mask=live)
     tl.store(found.totals + here, divisor, mask=live)

@@ -30,7 +30,6 @@ from memhop.ops.fused_cuda_rows import (
     FIELDS,
     RELU,
     SOFTMAX,
-    STAGES,
     TRANSFORM,
     A,
     C,
@@ -163,14 +162,14 @@ def sought_for(
 
 def walk_back(given: Given, layout: Layout, sought: Sought, block: Block) -> None:
     """All hops, in one launch or in two a hop."""
-    rows, launch = layout.rows, options(block)
+    programs, launch = triton.cdiv(layout.rows, block.rows), options(block)
     if layout.parts == 1:
-        all_hops_backward[(triton.cdiv(rows, block.rows),)](given, layout, sought, block, **launch)
+        all_hops_backward[(programs,)](given, layout, sought, block, **launch)
         return
-    turn_back[(rows,)](given, layout, sought, layout.hops, block, **launch)
+    turn_back[(programs,)](given, layout, sought, layout.hops, block, **launch)
     for hop in range(layout.hops - 1, -1, -1):
-        attend_part_backward[(rows, layout.parts)](given, layout, sought, hop, block, **launch)
-        turn_back[(rows,)](given, layout, sought, hop, block, **launch)
+        attend_part_backward[(programs, layout.parts)](given, layout, sought, hop, block, **launch)
+        turn_back[(programs,)](given, layout, sought, hop, block, **launch)
 
 
 @triton.jit(do_not_specialize=["layout"])
@@ -188,13 +187,13 @@ def all_hops_backward(given, layout, sought, block: tl.constexpr):
 
 @triton.jit(do_not_specialize=["layout", "hop"])
 def attend_part_backward(given, layout, sought, hop, block: tl.constexpr):
-    """Grid [rows, parts]: one hop's pass over one part of the slots of a row."""
+    """Grid [rows / Block.rows, parts]: one hop's pass over one part of the slots of some rows."""
     attend(given, layout, sought, hop, tl.program_id(1), block)
 
 
 @triton.jit(do_not_specialize=["layout", "hop"])
 def turn_back(given, layout, sought, hop, block: tl.constexpr):
-    """Grid [rows]: finishes a hop, but for that after the last, and begins the one before it."""
+    """Grid [rows / Block.rows]: finishes a hop, but for the K-th, begins the one before."""
     if hop < layout.hops:
         finish(given, layout, sought, hop, block)
     tl.debug_barrier()
@@ -275,7 +274,7 @@ def attend(given, layout, sought, hop, part, block: tl.constexpr):
     sums = tl.full([block.rows, block.slots, block.key_width], 0.0, dtype)
     first = part * layout.part_slots
     last = tl.minimum(first + layout.part_slots, layout.slots)
-    for start in tl.range(first, last, block.slots, num_stages=STAGES):
+    for start in tl.range(first, last, block.slots, num_stages=block.stages):
         slot = start + tl.arange(0, block.slots)
         readable, _bias = look(given, layout, row, hop, slot, last, block)
         place = places_of(given, layout, row, slot, readable)

@@ -177,7 +177,8 @@ def sum_of_pairs(target, extent, pairs, first, last, block: tl.constexpr, width:
 def sum_of_hops(target, extent, row, slot, there, block: tl.constexpr, width: tl.constexpr):
     """sum_k f_k x_k for slots [slots] of rows [slots] or [1], [slots, width]."""
     column, columns = tl.arange(0, width), extent.columns * block.unit
-    inside = (column < columns)[None, :]
+    # What is no pair has factor 0 and the vector of row 0, in which a NaN may stand.
+    inside = there[:, None] & (column < columns)[None, :]
     total = tl.full([block.slots, width], 0.0, target.factors.dtype.element_ty)
     for hop in range(extent.hops):
         here = row * extent.hops + hop

@@ -21,6 +21,8 @@ SMALL_ROW = 1 << 16  # bytes of a row that cost no more to read than the weights
 LEAST_PART = 1 << 18  # bytes of a row worth a program of their own
 PROGRAMS = 4  # on each multiprocessor: as many have room there, of 4 warps and 128 registers
 MOST_PARTS = 1024  # one program merges them
+MOST_STAGES = 3  # tiles under way at once, of slots or of a weight
+UNDER_WAY = 1 << 16  # bytes of those that wait; the least shared memory of late is 99 KiB
 SETTLED = 1024  # slots of a row that one program turns from scores to weights
 
 
@@ -38,6 +40,7 @@ class Block:
         ages: rows of a temporal table that are multiplied at once.
         parts: parts of a row that are merged at once.
         warps: warps of a program.
+        stages: tiles under way at once; all but one of them wait in shared memory.
     """
 
     unit: int
@@ -50,6 +53,7 @@ class Block:
     ages: int
     parts: int
     warps: int
+    stages: int
 
 
 class Plan(NamedTuple):
@@ -115,6 +119,7 @@ def plan_for(sizes: Sizes) -> Plan:
         ages=16,
         parts=max(1, min(padded(parts), tile // (rows * widest))),
         warps=min(MOST_WARPS, max(4, rows * slots * widest // 1024, memory // 1024)),
+        stages=1,
     )
     return Plan(block, parts, part_slots)
 
@@ -142,7 +147,22 @@ def plan_of(problem: Problem) -> Plan:
     plan = plan_for(sizes)
     starts = [memory_dim, *(size for rows in (problem.keys, values) for size in starts_of(rows))]
     unit = math.gcd(16, *starts)
-    return plan._replace(block=replace(plan.block, unit=unit))
+    stages = stages_of(plan.block, problem)
+    return plan._replace(block=replace(plan.block, unit=unit, stages=stages))
+
+
+def stages_of(block: Block, problem: Problem) -> int:
+    """As many tiles under way as have room, or a launch that asks for more is refused.
+
+    A tile of slots holds keys and values as they are stored, one of a product its factors too.
+    """
+    slot_bytes = block.key_width * problem.keys.element_size()
+    if problem.values is not None:
+        slot_bytes += block.value_width * problem.values.element_size()
+    widest = max(block.key_width, block.value_width, block.query_width, block.ages)
+    term_bytes = (widest + block.rows) * problem.query.element_size()
+    tile_bytes = max(block.rows * block.slots * slot_bytes, block.terms * term_bytes)
+    return min(MOST_STAGES, 1 + UNDER_WAY // tile_bytes)
 
 
 def starts_of(rows: Tensor) -> list[int]:

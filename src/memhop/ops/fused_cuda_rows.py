@@ -25,7 +25,6 @@ from memhop.ops.problem import Problem, Step
 from memhop.ops.reference import slot_ages
 
 DOT_ROWS = tl.constexpr(TOGETHER)
-STAGES = tl.constexpr(3)  # tiles under way at once, of slots or of a weight
 FIELDS = tl.constexpr(len(Step._fields))  # of a step, in the order of ``Step``
 A, A_BIAS, A_TEMPORAL = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
 C, C_BIAS, C_TEMPORAL = tl.constexpr(3), tl.constexpr(4), tl.constexpr(5)
@@ -231,7 +230,7 @@ def product(
         total = tl.full([block.rows, width], 0.0, dtype)
     else:  # the terms of a tile are added up apart until the end, which keeps threads apart
         total = tl.full([block.rows, terms, width], 0.0, dtype)
-    for start in tl.range(0, count, terms, num_stages=STAGES):
+    for start in tl.range(0, count, terms, num_stages=block.stages):
         term = start + tl.arange(0, terms)
         factor = tl.load(factors[:, None] + term[None, :], mask=(term < count)[None, :], other=0.0)
         at = (term * of_term)[:, None] + (column * of_column)[None, :]
@@ -269,7 +268,8 @@ def look(given, layout, row, hop, slot, last, block: tl.constexpr):
         at = (row * layout.ignored_of_row)[:, None] + slot[None, :]
         readable = readable & (tl.load(given.ignored + at, mask=readable, other=1) == 0)
     if given.bias is not None:
-        at = (row * layout.bias_of_row + hop * layout.bias_of_hop)[:, None] + slot[None, :]
+        of_hop = tl.cast(hop, tl.int64) * layout.bias_of_hop
+        at = (row * layout.bias_of_row + of_hop)[:, None] + slot[None, :]
         bias = tl.load(given.bias + at, mask=readable, other=float("-inf"))
         readable = readable & (bias != float("-inf"))
         bias = tl.where(readable, bias, 0.0)
@@ -279,7 +279,8 @@ def look(given, layout, row, hop, slot, last, block: tl.constexpr):
 @triton.jit
 def ages_at(given, layout, row, hop, slot, readable):
     """The places of slots in the temporal tables."""
-    at = (row * layout.ages_of_row + hop * layout.ages_of_hop)[:, None] + slot[None, :]
+    of_hop = tl.cast(hop, tl.int64) * layout.ages_of_hop
+    at = (row * layout.ages_of_row + of_hop)[:, None] + slot[None, :]
     return tl.load(given.ages + at, mask=readable, other=0)
 
 

@@ -24,6 +24,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from memhop.ops import pages
 from memhop.ops.problem import Gradients, Problem, Trace, Wanted
 from memhop.ops.shared_blocks import (
     Block,
@@ -375,6 +376,6 @@ def empty_gradients(problem: Problem, trace: Trace, by_result: Tensor, wanted: W
         by_mass=torch.empty_like(trace.mass),
         by_aged=None if trace.aged is None else torch.empty_like(trace.aged),
         by_scores=query.new_empty(rows, hops, problem.num_slots) if wanted.scores else None,
-        by_keys=problem.keys.new_zeros(problem.keys.shape) if wanted.keys else None,
-        by_values=values.new_zeros(values.shape) if wanted.values else None,
+        by_keys=pages.empty_like(problem.keys).zero_() if wanted.keys else None,
+        by_values=pages.empty_like(values).zero_() if wanted.values else None,
     )
