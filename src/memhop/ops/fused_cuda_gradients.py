@@ -101,6 +101,9 @@ def pairs_of(problem: Problem) -> Pairs:
     if problem.lengths is not None:
         place = torch.arange(problem.num_slots, device=named.device)
         named = named.masked_fill(place >= problem.lengths.unsqueeze(1), bank_rows)
+    if problem.score_bias is not None:
+        excluded = (problem.score_bias == -torch.inf).all(1)  # in every hop
+        named = named.masked_fill(excluded, bank_rows)
     named, order = named.reshape(-1).sort(stable=True)
     ends = torch.arange(bank_rows + 1, device=named.device, dtype=named.dtype)
     return Pairs(named, order, torch.searchsorted(named, ends))
