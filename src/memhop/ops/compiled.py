@@ -20,7 +20,7 @@ AS_COMPUTED, BFLOAT16, FLOAT16, INT8 = range(4)
 def _sources() -> str:
     """A word for the source of all compiled code: numba looks only at the file of the entry."""
     here = Path(__file__)
-    files = [here, *sorted(here.parent.glob("fused_cpu_*.py"))]
+    files = [here, here.with_name("vectors.py"), *sorted(here.parent.glob("fused_cpu_*.py"))]
     return blake2b(b"".join(file.read_bytes() for file in files), digest_size=6).hexdigest()
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from memhop.ops.compiled import AS_COMPUTED, compiled, narrow, numbers_at, take_turn
+from memhop.ops.compiled import AS_COMPUTED, bytes_of, compiled, narrow, numbers_at, take_turn
 from memhop.ops.fused_cpu_forward import (
     ATTEND,
     BEGIN,
@@ -29,13 +29,13 @@ from memhop.ops.fused_cpu_rows import (
     add,
     add_rows,
     at,
+    combine_rows,
     copy,
     dot_rows,
     end_of,
     fill,
     integers_at,
     next_block,
-    padded,
     piece_of,
     place_of,
     readable_from,
@@ -164,8 +164,6 @@ def _attend(work, piece, row, hop, block, like):  # type: ignore[no-untyped-def]
             scales = numbers_at(block.key_scales, BLOCK, np.float32(0))
             for j in range(count):
                 slopes[j] *= scales[j]
-        for j in range(count, padded(count)):
-            slopes[j] = 0
         add_rows(slopes, keys, count, near)
         blocks += 1
         if blocks % BLOCKS_IN_FLOAT == 0:
@@ -268,29 +266,38 @@ def _merge(work, row):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _terms(work, target, row, slot, factors, rows):  # type: ignore[no-untyped-def]
-    """The factors and rows of sum_k p_k w_k + d_k u_k for one slot, and how many they are."""
-    count, row_bytes, like = 0, target.columns * factors.itemsize, factors.dtype.type(0)
+def _rows_of_terms(work, target, row, rows, like):  # type: ignore[no-untyped-def]
+    """The addresses of the w_k and u_k that sum_k p_k w_k + d_k u_k is made of; how many."""
+    count, row_bytes = 0, target.columns * bytes_of(like)
+    for hop in range(work.hops):
+        place = row * work.hops + hop
+        if target.of_values:
+            rows[count] = work.by_read + place * row_bytes
+            count += 1
+        if target.of_keys:
+            rows[count] = work.keyed + place * row_bytes
+            count += 1
+    return count
+
+
+@compiled
+def _set_factors(work, target, row, slot, factors):  # type: ignore[no-untyped-def]
+    """The p_k and d_k of one slot."""
+    count, like = 0, factors.dtype.type(0)
     for hop in range(work.hops):
         place = row * work.hops + hop
         if target.of_values:
             factors[count] = at(work.kept, place, work.num_slots, like)[slot]
-            rows[count] = work.by_read + place * row_bytes
             count += 1
         if target.of_keys:
             factors[count] = at(work.by_scores, place, work.num_slots, like)[slot]
-            rows[count] = work.keyed + place * row_bytes
             count += 1
-    for spare in range(count, padded(count)):
-        factors[spare] = 0
-        rows[spare] = rows[0]
-    return count
 
 
 @compiled
 def _room_for_terms(work, target, like):  # type: ignore[no-untyped-def]
     """Factors, rows, and a row to sum them up in; bytes of a row of the target."""
-    room = padded(2 * work.hops)
+    room = 2 * work.hops
     factors, total = np.empty(room, like.dtype), np.empty(target.columns, like.dtype)
     row_bytes = target.columns * (like.itemsize if target.kind == AS_COMPUTED else 2)
     return factors, np.empty(room, dtype=np.int64), total, row_bytes
@@ -303,16 +310,14 @@ def _write_rows(work, target, row, first, last, like):  # type: ignore[no-untype
         return
     some = at(work.queries, 0, 0, like)
     factors, rows, total, row_bytes = _room_for_terms(work, target, some)
+    count = _rows_of_terms(work, target, row, rows, like)
     for slot in range(first, last):
         address = target.address + (row * work.num_slots + slot) * row_bytes
-        count = _terms(work, target, row, slot, factors, rows)
+        _set_factors(work, target, row, slot, factors)
         if target.kind == AS_COMPUTED:
-            sums = numbers_at(address, target.columns, like)
-            fill(sums, 0)
-            add_rows(factors, rows, count, sums)
+            combine_rows(factors, rows, count, numbers_at(address, target.columns, like))
         else:
-            fill(total, 0)
-            add_rows(factors, rows, count, total)
+            combine_rows(factors, rows, count, total)
             narrow(target.kind, total, address)
 
 
@@ -355,7 +360,8 @@ def write_bank(work, target, starts, order, turns, like):  # type: ignore[no-unt
                 fill(far, 0)
             for entry in range(begin, end):
                 row, slot = order[entry] // work.num_slots, order[entry] % work.num_slots
-                count = _terms(work, target, row, slot, factors, rows)
+                count = _rows_of_terms(work, target, row, rows, like)
+                _set_factors(work, target, row, slot, factors)
                 add_rows(factors, rows, count, total)
                 if many and (entry - begin) % MANY == MANY - 1:
                     add(total, 1, far)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from memhop.ops import vectors
 from memhop.ops.compiled import compiled, exponential, numbers_at, take_turn
 from memhop.ops.fused_cpu_rows import (
     A_BIAS,
@@ -25,9 +26,7 @@ from memhop.ops.fused_cpu_rows import (
     fill,
     integers_at,
     is_readable,
-    largest_of,
     next_block,
-    padded,
     piece_of,
     readable_from,
     scale,
@@ -134,18 +133,23 @@ def _attend(work, piece, row, hop, block, like):  # type: ignore[no-untyped-def]
             for j in range(count):
                 kept[slots[j]] = scores[j]
         if softmax:
-            largest = largest_of(scores, count)
-            if largest > top:
-                less = exponential(top - largest)
-                top = largest
+            for j in range(count, BLOCK):
+                scores[j] = -np.inf
+            highest = vectors.largest(block.scores, BLOCK * scores.itemsize, like)
+            if highest > top:
+                less = exponential(top - highest)
+                top = highest
                 total *= less
                 _scale_sums(near, far, aged, less)
-            for j in range(count):
+            for j in range(BLOCK):
                 shares[j] = exponential(scores[j] - top)
         else:
             copy(scores, shares)
-        for j in range(count):
-            total += shares[j]
+            fill(shares[count:], 0)
+        share = scores.dtype.type(0)
+        for j in range(BLOCK):
+            share += shares[j]
+        total += share
         for j in range(count if work.num_ages else 0):
             aged[min(age - j, work.num_ages - 1)] += shares[j]
         age -= count
@@ -153,8 +157,6 @@ def _attend(work, piece, row, hop, block, like):  # type: ignore[no-untyped-def]
             scales = numbers_at(scales_at, BLOCK, np.float32(0))
             for j in range(count):
                 shares[j] *= scales[j]
-        for j in range(count, padded(count)):
-            shares[j] = 0
         add_rows(shares, values, count, near)
         blocks += 1
         if blocks % BLOCKS_IN_FLOAT == 0:

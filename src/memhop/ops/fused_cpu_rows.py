@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from memhop.ops import vectors
 from memhop.ops.compiled import AS_COMPUTED, bytes_of, compiled, numbers_at, widen
 from memhop.ops.problem import Step
 
@@ -102,51 +103,54 @@ def sizes_of_block(columns: int, longest: int, widened: bool) -> list[int]:
 
 @compiled
 def dot_rows(vector, rows, count, out):  # type: ignore[no-untyped-def]
-    """out[j] = vector . row j."""
-    columns = vector.shape[0]
-    for j in range(0, count, 4):
-        row_0 = numbers_at(rows[j], columns, vector)
-        row_1 = numbers_at(rows[j + 1], columns, vector)
-        row_2 = numbers_at(rows[j + 2], columns, vector)
-        row_3 = numbers_at(rows[j + 3], columns, vector)
-        dot_0 = dot_1 = dot_2 = dot_3 = vector.dtype.type(0)
-        for k in range(columns):
-            dot_0 += vector[k] * row_0[k]
-            dot_1 += vector[k] * row_1[k]
-            dot_2 += vector[k] * row_2[k]
-            dot_3 += vector[k] * row_3[k]
-        out[j] = dot_0
-        out[j + 1] = dot_1
-        out[j + 2] = dot_2
-        out[j + 3] = dot_3
+    """out[j] = vector . row j, of a step of four in any case."""
+    columns, zero = vector.shape[0], vector.dtype.type(0)
+    whole = in_vectors(columns, vector)
+    size = whole * vector.itemsize
+    vectors.dot(vector.ctypes.data, rows.ctypes.data, count, out.ctypes.data, size, zero)
+    for j in range(count if whole < columns else 0):
+        row = numbers_at(rows[j], columns, vector)
+        for k in range(whole, columns):
+            out[j] += vector[k] * row[k]
 
 
 @compiled
 def add_rows(factors, rows, count, total):  # type: ignore[no-untyped-def]
-    """total += sum_j factors[j] row j; the factors that fill up a step of four are zero."""
-    columns = total.shape[0]
-    for j in range(0, count, 4):
-        row_0 = numbers_at(rows[j], columns, total)
-        row_1 = numbers_at(rows[j + 1], columns, total)
-        row_2 = numbers_at(rows[j + 2], columns, total)
-        row_3 = numbers_at(rows[j + 3], columns, total)
-        by_0, by_1, by_2, by_3 = factors[j], factors[j + 1], factors[j + 2], factors[j + 3]
-        for k in range(columns):
-            total[k] += by_0 * row_0[k] + by_1 * row_1[k] + by_2 * row_2[k] + by_3 * row_3[k]
+    """total += sum_j factors[j] row j."""
+    columns, zero = total.shape[0], total.dtype.type(0)
+    whole = in_vectors(columns, total)
+    size = whole * total.itemsize
+    vectors.add(factors.ctypes.data, rows.ctypes.data, count, total.ctypes.data, size, zero)
+    if whole < columns:
+        _add_columns(factors, rows, count, total, whole)
 
 
 @compiled
-def largest_of(numbers, count):  # type: ignore[no-untyped-def]
-    """The largest number, out of four at a time: one after the other, each waits for the last."""
-    top_0 = top_1 = top_2 = top_3 = numbers[0]
-    for j in range(0, count - 3, 4):
-        top_0 = max(top_0, numbers[j])
-        top_1 = max(top_1, numbers[j + 1])
-        top_2 = max(top_2, numbers[j + 2])
-        top_3 = max(top_3, numbers[j + 3])
-    for j in range(count // 4 * 4, count):
-        top_0 = max(top_0, numbers[j])
-    return max(max(top_0, top_1), max(top_2, top_3))
+def combine_rows(factors, rows, count, out):  # type: ignore[no-untyped-def]
+    """out = sum_j factors[j] row j."""
+    columns, zero = out.shape[0], out.dtype.type(0)
+    whole = in_vectors(columns, out)
+    size = whole * out.itemsize
+    vectors.combine(factors.ctypes.data, rows.ctypes.data, count, out.ctypes.data, size, zero)
+    if whole < columns:
+        fill(out[whole:], 0)
+        _add_columns(factors, rows, count, out, whole)
+
+
+@compiled
+def _add_columns(factors, rows, count, total, first):  # type: ignore[no-untyped-def]
+    """The same from a column on."""
+    for j in range(count):
+        row, factor = numbers_at(rows[j], total.shape[0], total), factors[j]
+        for k in range(first, total.shape[0]):
+            total[k] += factor * row[k]
+
+
+@compiled
+def in_vectors(columns, like):  # type: ignore[no-untyped-def]
+    """How many of the columns fill whole vectors."""
+    lanes = vectors.VECTOR // like.itemsize
+    return columns // lanes * lanes
 
 
 @compiled

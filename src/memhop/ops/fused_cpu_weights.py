@@ -55,8 +55,6 @@ def add_transposed_products(work, place, vectors, outs, group, block, like):  # 
             vector = line_at(vectors, row, like)
             for j in range(size):
                 factors[j] = vector[begin + j]
-            for j in range(size, padded(size)):
-                factors[j] = 0
             add_rows(factors, rows[begin:], size, line_at(outs, row, like))
 
 
@@ -75,8 +73,6 @@ def add_weight_transposed(work, place, vector, block, total):  # type: ignore[no
     count = vector.shape[0]
     for j in range(count):
         factors[j] = vector[j]
-    for j in range(count, padded(count)):
-        factors[j] = 0
     add_rows(factors, rows, count, total)
 
 

@@ -1,0 +1,192 @@
+"""Rows by whole vectors of numbers, in the instructions of LLVM, for code compiled by numba.
+
+From a plain loop the compiler makes vectors of half the width that the processor has, and reads and
+writes a sum once for every four rows; these are all that a hop spends its time on. A vector
+has 64 bytes, whatever the processor: LLVM makes several of one that is too wide. Sums are taken in
+an order that follows from the sizes alone.
+
+Each takes rows by their addresses and ``size``, the bytes of them that are whole vectors; ``like``
+is a number of their dtype. The few columns that are left over are for the caller.
+"""
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+
+from memhop.ops.compiled import instructions
+
+VECTOR = 64  # bytes
+
+CONTRACT = ("contract",)  # a product and a sum may become one operation
+
+
+def _vector_type(context: Any, like: Any) -> Any:
+    return ir.VectorType(context.get_value_type(like), VECTOR * 8 // like.bitwidth)
+
+
+def _place(builder: Any, kind: Any, address: Any, offset: Any) -> Any:
+    return builder.inttoptr(builder.add(address, offset), ir.PointerType(kind))
+
+
+def _load(builder: Any, kind: Any, address: Any, offset: Any) -> Any:
+    """A vector, or a number; it need not be aligned."""
+    return builder.load(_place(builder, kind, address, offset), align=1)
+
+
+def _store(builder: Any, value: Any, address: Any, offset: Any) -> None:
+    builder.store(value, _place(builder, value.type, address, offset), align=1)
+
+
+def _repeated(builder: Any, kind: Any, number: Any) -> Any:
+    """A vector of one number."""
+    one = builder.insert_element(ir.Constant(kind, ir.Undefined), number, _integer(0, 32))
+    places = ir.Constant(ir.VectorType(ir.IntType(32), kind.count), [0] * kind.count)
+    return builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), places)
+
+
+def _integer(number: int, bits: int = 64) -> Any:
+    return ir.Constant(ir.IntType(bits), number)
+
+
+def _multiplied_and_added(builder: Any, left: Any, right: Any, total: Any) -> Any:
+    return builder.fadd(total, builder.fmul(left, right, flags=CONTRACT), flags=CONTRACT)
+
+
+def _range(builder: Any, first: Any, last: Any, step: int) -> Any:
+    """A loop; its body is given the number."""
+    return cgutils.for_range_slice(builder, first, last, _integer(step))
+
+
+def _halved(builder: Any, left: Any, right: Any, piece: int) -> Any:
+    """Of each piece of so many numbers, first half plus second half; left's, then right's."""
+    count = left.type.count * (1 if right is left else 2)
+    first = [i for i in range(count) if i % piece < piece // 2]
+    kind = ir.VectorType(ir.IntType(32), len(first))
+    parts = [
+        builder.shuffle_vector(left, right, ir.Constant(kind, [i + shift for i in first]))
+        for shift in (0, piece // 2)
+    ]
+    return builder.fadd(*parts)
+
+
+def _sums(builder: Any, vectors: list[Any]) -> Any:
+    """Four numbers, the sum of each of four vectors: all four in one, halved again and again."""
+    piece = vectors[0].type.count
+    pairs = [_halved(builder, *pair, piece) for pair in (vectors[:2], vectors[2:])]
+    total = _halved(builder, *pairs, piece // 2)
+    while total.type.count > 4:
+        piece = total.type.count // 4
+        total = _halved(builder, total, total, piece)
+    return total
+
+
+@instructions
+def dot(typing, vector, rows, count, out, size, like):  # type: ignore[no-untyped-def]
+    """out j = vector . row j, for rows in steps of four."""
+
+    def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        vector, rows, count, out, size, _ = given
+        kind = _vector_type(context, like)
+
+        def four(addresses: list[Any]) -> Any:
+            totals = [cgutils.alloca_once(builder, kind) for _ in addresses]
+            for total in totals:
+                builder.store(ir.Constant(kind, None), total)
+            with _range(builder, _integer(0), size, VECTOR) as (offset, _):
+                left = _load(builder, kind, vector, offset)
+                for address, total in zip(addresses, totals, strict=True):
+                    right = _load(builder, kind, address, offset)
+                    sum_ = _multiplied_and_added(builder, left, right, builder.load(total))
+                    builder.store(sum_, total)
+            return _sums(builder, [builder.load(total) for total in totals])
+
+        with _range(builder, _integer(0), count, 4) as (j, _):
+            at = builder.mul(j, _integer(8))
+            addresses = [
+                _load(builder, ir.IntType(64), rows, builder.add(at, _integer(8 * i)))
+                for i in range(4)
+            ]
+            _store(builder, four(addresses), out, builder.mul(j, _integer(like.bitwidth // 8)))
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 5, like), generate
+
+
+def _sum_of_rows(begins_with_out: bool, context: Any, builder: Any, like: Any, given: Any) -> Any:
+    """Rows times factors, added up in registers, for as many columns at once as there are some."""
+    factors, rows, count, out, size, _ = given
+    kind = _vector_type(context, like)
+
+    def columns(first: Any, last: Any, vectors: int) -> None:
+        """Columns of so many vectors at once."""
+        with _range(builder, first, last, vectors * VECTOR) as (begin, _):
+            places = [builder.add(begin, _integer(i * VECTOR)) for i in range(vectors)]
+            totals = [cgutils.alloca_once(builder, kind) for _ in places]
+            for place, total in zip(places, totals, strict=True):
+                zero = ir.Constant(kind, None)
+                there = _load(builder, kind, out, place) if begins_with_out else zero
+                builder.store(there, total)
+            with _range(builder, _integer(0), count, 1) as (j, _):
+                at = builder.mul(j, _integer(like.bitwidth // 8))
+                factor = _repeated(builder, kind, _load(builder, kind.element, factors, at))
+                row = _load(builder, ir.IntType(64), rows, builder.mul(j, _integer(8)))
+                for place, total in zip(places, totals, strict=True):
+                    right = _load(builder, kind, row, place)
+                    sum_ = _multiplied_and_added(builder, factor, right, builder.load(total))
+                    builder.store(sum_, total)
+            for place, total in zip(places, totals, strict=True):
+                _store(builder, builder.load(total), out, place)
+
+    first = _integer(0)
+    for vectors in (8, 4, 1):
+        last = builder.and_(size, _integer(-vectors * VECTOR))
+        columns(first, last, vectors)
+        first = last
+    return context.get_dummy_value()
+
+
+@instructions
+def add(typing, factors, rows, count, total, size, like):  # type: ignore[no-untyped-def]
+    """total += sum_j factor j row j."""
+
+    def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        return _sum_of_rows(True, context, builder, like, given)
+
+    return types.void(*[types.int64] * 5, like), generate
+
+
+@instructions
+def combine(typing, factors, rows, count, out, size, like):  # type: ignore[no-untyped-def]
+    """out = sum_j factor j row j."""
+
+    def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        return _sum_of_rows(False, context, builder, like, given)
+
+    return types.void(*[types.int64] * 5, like), generate
+
+
+@instructions
+def largest(typing, numbers, size, like):  # type: ignore[no-untyped-def]
+    """The largest of the numbers at an address, which fill whole vectors, at least one."""
+
+    def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        numbers, size, _ = given
+        kind = _vector_type(context, like)
+        top = cgutils.alloca_once_value(builder, _load(builder, kind, numbers, _integer(0)))
+
+        def larger(left: Any, right: Any) -> Any:
+            return builder.select(builder.fcmp_ordered(">", left, right), left, right)
+
+        with _range(builder, _integer(VECTOR), size, VECTOR) as (offset, _):
+            other = _load(builder, kind, numbers, offset)
+            builder.store(larger(other, builder.load(top)), top)
+        numbers = [
+            builder.extract_element(builder.load(top), _integer(i, 32)) for i in range(kind.count)
+        ]
+        while len(numbers) > 1:
+            numbers = [larger(*pair) for pair in zip(numbers[::2], numbers[1::2], strict=True)]
+        return numbers[0]
+
+    return like(types.int64, types.int64, like), generate
