@@ -32,7 +32,7 @@ from memhop.ops.fused_cpu_rows import (
 )
 from memhop.ops.problem import Gradients, Problem, Trace, Wanted
 
-CACHE = 2**20  # bytes of the second cache for the memories of a group of rows
+CACHE = 2**19  # bytes of the second cache for the memories of a group of rows
 
 PARTS_A_THREAD = 4
 
@@ -84,7 +84,7 @@ class Call:
         columns = max(keys.shape[-1], values.shape[-1])
         longest = max([weight.shape[0] for weight in problem.weights], default=0)
         widened = min(keys.element_size(), values.element_size()) < 4
-        block = sizes_of_block(columns, longest, widened)
+        block = sizes_of_block(columns, longest, len(problem.steps), widened)
         per_part = {
             "part_tops": 1, "part_totals": 1, "part_sums": sums, "part_aged": problem.num_ages,
         }  # fmt: skip

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from memhop.ops import vectors
 from memhop.ops.compiled import AS_COMPUTED, bytes_of, compiled, narrow, numbers_at, take_turn
 from memhop.ops.fused_cpu_forward import (
     ATTEND,
@@ -29,11 +30,11 @@ from memhop.ops.fused_cpu_rows import (
     add,
     add_rows,
     at,
-    combine_rows,
     copy,
     dot_rows,
     end_of,
     fill,
+    in_vectors,
     integers_at,
     next_block,
     piece_of,
@@ -78,7 +79,9 @@ def backward(work, targets, turns, plan, block, like):  # type: ignore[no-untype
         if plan.stages & SETTLE:
             for row in range(group[0], group[1]):
                 for number in range(targets.shape[0]):
-                    _write_rows(work, targets[number], row, piece.first_slot, piece.last_slot, like)
+                    _write_rows(
+                        work, targets[number], row, piece.first_slot, piece.last_slot, block, like
+                    )
 
 
 @compiled
@@ -266,59 +269,58 @@ def _merge(work, row):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _rows_of_terms(work, target, row, rows, like):  # type: ignore[no-untyped-def]
-    """The addresses of the w_k and u_k that sum_k p_k w_k + d_k u_k is made of; how many."""
+def _set_terms(work, target, row, block, like):  # type: ignore[no-untyped-def]
+    """What sum_k p_k w_k + d_k u_k is made of, for the slots of a row: rows, and their factors.
+
+    Gives how many they are. The factors' addresses are those of the first slot.
+    """
     count, row_bytes = 0, target.columns * bytes_of(like)
+    slot_bytes = work.num_slots * bytes_of(like)
+    rows = integers_at(block.term_rows, 2 * work.hops)
+    factors = integers_at(block.term_factors, 2 * work.hops)
     for hop in range(work.hops):
         place = row * work.hops + hop
         if target.of_values:
             rows[count] = work.by_read + place * row_bytes
+            factors[count] = work.kept + place * slot_bytes
             count += 1
         if target.of_keys:
             rows[count] = work.keyed + place * row_bytes
+            factors[count] = work.by_scores + place * slot_bytes
             count += 1
     return count
 
 
 @compiled
-def _set_factors(work, target, row, slot, factors):  # type: ignore[no-untyped-def]
-    """The p_k and d_k of one slot."""
-    count, like = 0, factors.dtype.type(0)
-    for hop in range(work.hops):
-        place = row * work.hops + hop
-        if target.of_values:
-            factors[count] = at(work.kept, place, work.num_slots, like)[slot]
-            count += 1
-        if target.of_keys:
-            factors[count] = at(work.by_scores, place, work.num_slots, like)[slot]
-            count += 1
+def _add_columns_of_terms(block, count, shift, out, first, columns, like):  # type: ignore[no-untyped-def]
+    """out += the terms of a slot, from a column on."""
+    rows = integers_at(block.term_rows, count)
+    factors, total = integers_at(block.term_factors, count), numbers_at(out, columns, like)
+    for j in range(count):
+        factor, row = numbers_at(factors[j] + shift, 1, like)[0], numbers_at(rows[j], columns, like)
+        for k in range(first, columns):
+            total[k] += factor * row[k]
 
 
 @compiled
-def _room_for_terms(work, target, like):  # type: ignore[no-untyped-def]
-    """Factors, rows, and a row to sum them up in; bytes of a row of the target."""
-    room = 2 * work.hops
-    factors, total = np.empty(room, like.dtype), np.empty(target.columns, like.dtype)
-    row_bytes = target.columns * (like.itemsize if target.kind == AS_COMPUTED else 2)
-    return factors, np.empty(room, dtype=np.int64), total, row_bytes
-
-
-@compiled
-def _write_rows(work, target, row, first, last, like):  # type: ignore[no-untyped-def]
+def _write_rows(work, target, row, first, last, block, like):  # type: ignore[no-untyped-def]
     """The gradient of what a range of slots holds, written once for all hops."""
     if target.address == 0:
         return
-    some = at(work.queries, 0, 0, like)
-    factors, rows, total, row_bytes = _room_for_terms(work, target, some)
-    count = _rows_of_terms(work, target, row, rows, like)
+    columns, number = target.columns, bytes_of(like)
+    whole, count = in_vectors(columns, like), _set_terms(work, target, row, block, like)
+    row_bytes = columns * (number if target.kind == AS_COMPUTED else 2)
     for slot in range(first, last):
         address = target.address + (row * work.num_slots + slot) * row_bytes
-        _set_factors(work, target, row, slot, factors)
-        if target.kind == AS_COMPUTED:
-            combine_rows(factors, rows, count, numbers_at(address, target.columns, like))
-        else:
-            combine_rows(factors, rows, count, total)
-            narrow(target.kind, total, address)
+        out = address if target.kind == AS_COMPUTED else block.near
+        vectors.combine_terms(
+            block.term_factors, slot * number, block.term_rows, count, out, whole * number, like
+        )
+        if whole < columns:
+            fill(numbers_at(out + whole * number, columns - whole, like), 0)
+            _add_columns_of_terms(block, count, slot * number, out, whole, columns, like)
+        if target.kind != AS_COMPUTED:
+            narrow(target.kind, numbers_at(out, columns, like), address)
 
 
 @compiled
@@ -343,11 +345,11 @@ def order_by_place(work, starts, order):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def write_bank(work, target, starts, order, turns, like):  # type: ignore[no-untyped-def]
+def write_bank(work, target, starts, order, turns, block, like):  # type: ignore[no-untyped-def]
     """The gradient of a bank, some rows a turn: for each, the sum over the slots that name it."""
-    some = at(work.queries, 0, 0, like)
-    factors, rows, total, row_bytes = _room_for_terms(work, target, some)
-    far = np.empty(target.columns)
+    columns, number = target.columns, bytes_of(like)
+    total, far = numbers_at(block.near, columns, like), np.empty(columns)
+    row_bytes = columns * (number if target.kind == AS_COMPUTED else 2)
     while True:
         first = take_turn(turns) * ROWS_A_TURN
         if first >= starts.shape[0] - 1:
@@ -360,9 +362,7 @@ def write_bank(work, target, starts, order, turns, like):  # type: ignore[no-unt
                 fill(far, 0)
             for entry in range(begin, end):
                 row, slot = order[entry] // work.num_slots, order[entry] % work.num_slots
-                count = _rows_of_terms(work, target, row, rows, like)
-                _set_factors(work, target, row, slot, factors)
-                add_rows(factors, rows, count, total)
+                _add_slot(work, target, row, slot, block, like)
                 if many and (entry - begin) % MANY == MANY - 1:
                     add(total, 1, far)
                     fill(total, 0)
@@ -370,3 +370,15 @@ def write_bank(work, target, starts, order, turns, like):  # type: ignore[no-unt
                 add(total, 1, far)
                 copy(far, total)
             narrow(target.kind, total, target.address + place * row_bytes)
+
+
+@compiled
+def _add_slot(work, target, row, slot, block, like):  # type: ignore[no-untyped-def]
+    """The gradient of what one slot holds, added to the running sum of the block."""
+    columns, number = target.columns, bytes_of(like)
+    whole, count = in_vectors(columns, like), _set_terms(work, target, row, block, like)
+    vectors.add_terms(
+        block.term_factors, slot * number, block.term_rows, count, block.near, whole * number, like
+    )
+    if whole < columns:
+        _add_columns_of_terms(block, count, slot * number, block.near, whole, columns, like)

@@ -28,8 +28,9 @@ def _block_of(address):  # type: ignore[no-untyped-def]
     worker = take_turn(address + 8)
     at = integers_at(job.blocks + 8 * NUM_BLOCK_FIELDS * worker, NUM_BLOCK_FIELDS)
     return Block(
-        at[0], at[1], at[2], at[3], at[4], at[5], at[6], at[7], at[8], at[9], at[10], at[11]
-    )
+        at[0], at[1], at[2], at[3], at[4], at[5], at[6], at[7], at[8], at[9], at[10], at[11], at[12],
+        at[13],
+    )  # fmt: skip
 
 
 @compiled
@@ -58,7 +59,8 @@ def _write_bank(address, like):  # type: ignore[no-untyped-def]
     work = records_at(job.work, 1, WORK)[0]
     starts = integers_at(job.starts, job.bank_rows + 1)
     order = integers_at(job.order, work.rows * work.num_slots)
-    write_bank(work, records_at(job.targets, 1, TARGET)[0], starts, order, address, like)
+    target, block = records_at(job.targets, 1, TARGET)[0], _block_of(address)
+    write_bank(work, target, starts, order, address, block, like)
 
 
 def forward_float32(address):  # type: ignore[no-untyped-def]

@@ -78,7 +78,8 @@ class Block(NamedTuple):
     """Addresses of room for some readable slots, and to work in.
 
     Their numbers, where their keys and values are, the scales of those, scores, shares, a running
-    sum; keys and values widened; the addresses of a weight's rows, and a factor for each.
+    sum; keys and values widened; the addresses of a weight's rows, and a factor for each; those of
+    what the gradient of a slot is a sum of, and of their factors.
     """
 
     slots: int
@@ -93,19 +94,21 @@ class Block(NamedTuple):
     wide_values: int
     weight_rows: int
     factors: int
+    term_rows: int
+    term_factors: int
 
 
-def sizes_of_block(columns: int, longest: int, widened: bool) -> list[int]:
+def sizes_of_block(columns: int, longest: int, hops: int, widened: bool) -> list[int]:
     """The room in doubles of each part, for rows of so many numbers, weights of so many rows."""
     wide = BLOCK * columns // 2 if widened else 0
-    return [*[BLOCK] * 7, columns, wide, wide, *[longest + 3] * 2]
+    return [*[BLOCK] * 7, columns, wide, wide, *[longest + 3] * 2, *[2 * hops] * 2]
 
 
 @compiled
 def dot_rows(vector, rows, count, out):  # type: ignore[no-untyped-def]
     """out[j] = vector . row j, of a step of four in any case."""
     columns, zero = vector.shape[0], vector.dtype.type(0)
-    whole = in_vectors(columns, vector)
+    whole = in_vectors(columns, zero)
     size = whole * vector.itemsize
     vectors.dot(vector.ctypes.data, rows.ctypes.data, count, out.ctypes.data, size, zero)
     for j in range(count if whole < columns else 0):
@@ -118,23 +121,11 @@ def dot_rows(vector, rows, count, out):  # type: ignore[no-untyped-def]
 def add_rows(factors, rows, count, total):  # type: ignore[no-untyped-def]
     """total += sum_j factors[j] row j."""
     columns, zero = total.shape[0], total.dtype.type(0)
-    whole = in_vectors(columns, total)
+    whole = in_vectors(columns, zero)
     size = whole * total.itemsize
     vectors.add(factors.ctypes.data, rows.ctypes.data, count, total.ctypes.data, size, zero)
     if whole < columns:
         _add_columns(factors, rows, count, total, whole)
-
-
-@compiled
-def combine_rows(factors, rows, count, out):  # type: ignore[no-untyped-def]
-    """out = sum_j factors[j] row j."""
-    columns, zero = out.shape[0], out.dtype.type(0)
-    whole = in_vectors(columns, out)
-    size = whole * out.itemsize
-    vectors.combine(factors.ctypes.data, rows.ctypes.data, count, out.ctypes.data, size, zero)
-    if whole < columns:
-        fill(out[whole:], 0)
-        _add_columns(factors, rows, count, out, whole)
 
 
 @compiled
@@ -149,7 +140,7 @@ def _add_columns(factors, rows, count, total, first):  # type: ignore[no-untyped
 @compiled
 def in_vectors(columns, like):  # type: ignore[no-untyped-def]
     """How many of the columns fill whole vectors."""
-    lanes = vectors.VECTOR // like.itemsize
+    lanes = vectors.VECTOR // bytes_of(like)
     return columns // lanes * lanes
 
 

@@ -46,6 +46,11 @@ def _repeated(builder: Any, kind: Any, number: Any) -> Any:
     return builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), places)
 
 
+def _number(like: Any) -> Any:
+    """The bytes of a number."""
+    return _integer(like.bitwidth // 8)
+
+
 def _integer(number: int, bits: int = 64) -> Any:
     return ir.Constant(ir.IntType(bits), number)
 
@@ -108,16 +113,17 @@ def dot(typing, vector, rows, count, out, size, like):  # type: ignore[no-untype
                 _load(builder, ir.IntType(64), rows, builder.add(at, _integer(8 * i)))
                 for i in range(4)
             ]
-            _store(builder, four(addresses), out, builder.mul(j, _integer(like.bitwidth // 8)))
+            _store(builder, four(addresses), out, builder.mul(j, _number(like)))
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 5, like), generate
 
 
-def _sum_of_rows(begins_with_out: bool, context: Any, builder: Any, like: Any, given: Any) -> Any:
+def _sum_of_rows(
+    builder: Any, kind: Any, rows: tuple[Any, Any], out: tuple[Any, Any], factor_at: Any, anew: bool
+) -> Any:
     """Rows times factors, added up in registers, for as many columns at once as there are some."""
-    factors, rows, count, out, size, _ = given
-    kind = _vector_type(context, like)
+    (addresses, count), (out, size) = rows, out
 
     def columns(first: Any, last: Any, vectors: int) -> None:
         """Columns of so many vectors at once."""
@@ -125,13 +131,11 @@ def _sum_of_rows(begins_with_out: bool, context: Any, builder: Any, like: Any, g
             places = [builder.add(begin, _integer(i * VECTOR)) for i in range(vectors)]
             totals = [cgutils.alloca_once(builder, kind) for _ in places]
             for place, total in zip(places, totals, strict=True):
-                zero = ir.Constant(kind, None)
-                there = _load(builder, kind, out, place) if begins_with_out else zero
+                there = ir.Constant(kind, None) if anew else _load(builder, kind, out, place)
                 builder.store(there, total)
             with _range(builder, _integer(0), count, 1) as (j, _):
-                at = builder.mul(j, _integer(like.bitwidth // 8))
-                factor = _repeated(builder, kind, _load(builder, kind.element, factors, at))
-                row = _load(builder, ir.IntType(64), rows, builder.mul(j, _integer(8)))
+                factor = _repeated(builder, kind, factor_at(j))
+                row = _load(builder, ir.IntType(64), addresses, builder.mul(j, _integer(8)))
                 for place, total in zip(places, totals, strict=True):
                     right = _load(builder, kind, row, place)
                     sum_ = _multiplied_and_added(builder, factor, right, builder.load(total))
@@ -144,7 +148,6 @@ def _sum_of_rows(begins_with_out: bool, context: Any, builder: Any, like: Any, g
         last = builder.and_(size, _integer(-vectors * VECTOR))
         columns(first, last, vectors)
         first = last
-    return context.get_dummy_value()
 
 
 @instructions
@@ -152,19 +155,42 @@ def add(typing, factors, rows, count, total, size, like):  # type: ignore[no-unt
     """total += sum_j factor j row j."""
 
     def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
-        return _sum_of_rows(True, context, builder, like, given)
+        factors, rows, count, total, size, _ = given
+        kind = _vector_type(context, like)
+
+        def factor_at(j: Any) -> Any:
+            return _load(builder, kind.element, factors, builder.mul(j, _number(like)))
+
+        _sum_of_rows(builder, kind, (rows, count), (total, size), factor_at, anew=False)
+        return context.get_dummy_value()
 
     return types.void(*[types.int64] * 5, like), generate
 
 
-@instructions
-def combine(typing, factors, rows, count, out, size, like):  # type: ignore[no-untyped-def]
-    """out = sum_j factor j row j."""
+def _sum_of_terms(anew: bool) -> Any:
+    """Rows times factors that lie ``shift`` bytes behind the addresses given for them."""
 
-    def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
-        return _sum_of_rows(False, context, builder, like, given)
+    def signature_and_code(  # type: ignore[no-untyped-def]
+        typing, factors, shift, rows, count, total, size, like
+    ):
+        def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+            factors, shift, rows, count, total, size, _ = given
+            kind = _vector_type(context, like)
 
-    return types.void(*[types.int64] * 5, like), generate
+            def factor_at(j: Any) -> Any:
+                at = builder.mul(j, _integer(8))
+                address = _load(builder, ir.IntType(64), factors, at)
+                return _load(builder, kind.element, address, shift)
+
+            _sum_of_rows(builder, kind, (rows, count), (total, size), factor_at, anew)
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 6, like), generate
+
+    return instructions(signature_and_code)
+
+
+combine_terms, add_terms = _sum_of_terms(anew=True), _sum_of_terms(anew=False)
 
 
 @instructions
