@@ -3,7 +3,7 @@
 import numpy as np
 
 from memhop.ops import vectors
-from memhop.ops.compiled import compiled, exponential, numbers_at, take_turn
+from memhop.ops.compiled import bytes_of, compiled, exponential, numbers_at, take_turn
 from memhop.ops.fused_cpu_rows import (
     A_BIAS,
     A_TEMPORAL,
@@ -133,9 +133,8 @@ def _attend(work, piece, row, hop, block, like):  # type: ignore[no-untyped-def]
             for j in range(count):
                 kept[slots[j]] = scores[j]
         if softmax:
-            for j in range(count, BLOCK):
-                scores[j] = -np.inf
-            highest = vectors.largest(block.scores, BLOCK * scores.itemsize, like)
+            fill(scores[count:], -np.inf)
+            highest = vectors.largest(block.scores, BLOCK * bytes_of(like), like)
             if highest > top:
                 less = exponential(top - highest)
                 top = highest
@@ -146,10 +145,7 @@ def _attend(work, piece, row, hop, block, like):  # type: ignore[no-untyped-def]
         else:
             copy(scores, shares)
             fill(shares[count:], 0)
-        share = scores.dtype.type(0)
-        for j in range(BLOCK):
-            share += shares[j]
-        total += share
+        total += _sum_of_block(shares, like)
         for j in range(count if work.num_ages else 0):
             aged[min(age - j, work.num_ages - 1)] += shares[j]
         age -= count
@@ -165,6 +161,15 @@ def _attend(work, piece, row, hop, block, like):  # type: ignore[no-untyped-def]
     add(near, 1, far)
     at(work.part_tops, part, 1, DOUBLE)[0] = top
     at(work.part_totals, part, 1, DOUBLE)[0] = total
+
+
+@compiled
+def _sum_of_block(numbers, like):  # type: ignore[no-untyped-def]
+    """The sum of a block's numbers, in their own dtype: blocks are summed in double precision."""
+    total = like
+    for j in range(BLOCK):
+        total += numbers[j]
+    return total
 
 
 @compiled

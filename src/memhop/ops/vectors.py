@@ -13,9 +13,11 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
+from numba.core import cgutils as _cgutils
 
 from memhop.ops.compiled import instructions
+
+cgutils: Any = _cgutils  # its types know less than it takes
 
 VECTOR = 64  # bytes
 
@@ -79,8 +81,9 @@ def _halved(builder: Any, left: Any, right: Any, piece: int) -> Any:
 def _sums(builder: Any, vectors: list[Any]) -> Any:
     """Four numbers, the sum of each of four vectors: all four in one, halved again and again."""
     piece = vectors[0].type.count
-    pairs = [_halved(builder, *pair, piece) for pair in (vectors[:2], vectors[2:])]
-    total = _halved(builder, *pairs, piece // 2)
+    first, second, third, fourth = vectors
+    left, right = _halved(builder, first, second, piece), _halved(builder, third, fourth, piece)
+    total = _halved(builder, left, right, piece // 2)
     while total.type.count > 4:
         piece = total.type.count // 4
         total = _halved(builder, total, total, piece)
