@@ -33,5 +33,6 @@ def empty_like(rows: Tensor) -> Tensor:
     if advise is not None:
         begin = -(-room.data_ptr() // PAGE) * PAGE  # whole pages within the tensor, nothing beside
         end = (room.data_ptr() + room.nbytes) // PAGE * PAGE
-        advise(begin, end - begin, mmap.MADV_HUGEPAGE)  # where it is refused, small pages do
+        if begin < end:
+            advise(begin, end - begin, mmap.MADV_HUGEPAGE)  # where it is refused, small pages do
     return room
