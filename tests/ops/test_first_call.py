@@ -49,6 +49,21 @@ LARGE = """
 """
 
 
+# One function of the kernel, the quickest to compile: all are kept in the same way
+ONE = """
+    import sys, time
+    import memhop
+    import torch
+    from memhop.ops.fused_cpu_jobs import compiled_job
+
+    assert memhop.__file__.startswith(sys.argv[1])
+    start = time.process_time()
+    function = compiled_job("order_slots", torch.float32)
+    print(time.process_time() - start)
+    assert function.address
+"""
+
+
 def fastest(script: Callable[[], str], limit: float = LIMIT) -> float:
     """The seconds that a script prints; at most three tries, as others use the machine too."""
     seconds = [float("inf")]
@@ -87,10 +102,10 @@ def test_a_read_only_install_keeps_what_it_compiled_for_the_next_process(
     kept: dict[str, str | None] = {
         "HOME": str(home), "XDG_CACHE_HOME": str(home / "cache"), "NUMBA_CACHE_DIR": None
     }  # fmt: skip
-    run_script(LARGE, "there", str(read_only), path=(read_only,), **kept)
+    first = float(run_script(ONE, str(read_only), path=(read_only,), **kept))
     assert list(home.rglob("*.nbc")) != []
-    again = partial(run_script, LARGE, "there", str(read_only), path=(read_only,), **kept)
-    assert fastest(again) < LIMIT
+    again = partial(run_script, ONE, str(read_only), path=(read_only,), **kept)
+    assert fastest(again, first / 3) < first / 3
 
 
 def test_where_nothing_can_be_kept_it_is_compiled_anew(read_only: Path, tmp_path: Path) -> None:
@@ -99,7 +114,7 @@ def test_where_nothing_can_be_kept_it_is_compiled_anew(read_only: Path, tmp_path
     kept: dict[str, str | None] = {
         "HOME": str(nowhere), "XDG_CACHE_HOME": str(nowhere / "cache"), "NUMBA_CACHE_DIR": None
     }  # fmt: skip
-    run_script(LARGE, "there", str(read_only), path=(read_only,), **kept)
+    run_script(ONE, str(read_only), path=(read_only,), **kept)
 
 
 WITHOUT_A_KERNEL = """
