@@ -145,21 +145,16 @@ def records_at(address, count, layout):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def widen(kind, address, row):  # type: ignore[no-untyped-def]
-    """Fill a row with the numbers at an address, whose format is another one."""
-    count = row.shape[0]
+def number_at(kind, address, place, like):  # type: ignore[no-untyped-def]
+    """One of the numbers at an address, whatever their format."""
+    if kind == AS_COMPUTED:
+        return numbers_at(address, place + 1, like)[place]
+    if kind == INT8:
+        return like + numbers_at(address, place + 1, np.int8(0))[place]
+    half = numbers_at(address, place + 1, np.uint16(0))[place]
     if kind == BFLOAT16:
-        halves = numbers_at(address, count, np.uint16(0))
-        for k in range(count):
-            row[k] = _float_of_bits(np.uint32(halves[k]) << np.uint32(16))
-    elif kind == FLOAT16:
-        halves = numbers_at(address, count, np.uint16(0))
-        for k in range(count):
-            row[k] = _float_of_half(halves[k])
-    elif kind == INT8:
-        whole = numbers_at(address, count, np.int8(0))
-        for k in range(count):
-            row[k] = whole[k]
+        return like + _float_of_bits(np.uint32(half) << np.uint32(16))
+    return like + _float_of_half(half)
 
 
 @compiled

@@ -83,8 +83,7 @@ class Call:
         keys, values = problem.keys, values_of(problem)[0]
         columns = max(keys.shape[-1], values.shape[-1])
         longest = max([weight.shape[0] for weight in problem.weights], default=0)
-        widened = min(keys.element_size(), values.element_size()) < 4
-        block = sizes_of_block(columns, longest, len(problem.steps), widened)
+        block = sizes_of_block(columns, longest, len(problem.steps))
         per_part = {
             "part_tops": 1, "part_totals": 1, "part_sums": sums, "part_aged": problem.num_ages,
         }  # fmt: skip

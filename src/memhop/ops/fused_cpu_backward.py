@@ -153,7 +153,7 @@ def _attend(work, piece, row, hop, block, like):  # type: ignore[no-untyped-def]
         count, slot = next_block(work, row, hop, slot, last, block, like)
         if count == 0:
             continue
-        dot_rows(by_read, values, count, slopes)
+        dot_rows(by_read, values, count, slopes, work.values.kind)
         _complete(work, row, hop, age, block, count, from_ages, constant)
         for j in range(count):
             mass += slopes[j]
@@ -167,7 +167,7 @@ def _attend(work, piece, row, hop, block, like):  # type: ignore[no-untyped-def]
             scales = numbers_at(block.key_scales, BLOCK, np.float32(0))
             for j in range(count):
                 slopes[j] *= scales[j]
-        add_rows(slopes, keys, count, near)
+        add_rows(slopes, keys, count, near, work.keys.kind)
         blocks += 1
         if blocks % BLOCKS_IN_FLOAT == 0:
             add(near, 1, far)

@@ -127,7 +127,7 @@ def _attend(work, piece, row, hop, block, like):  # type: ignore[no-untyped-def]
         count, slot = next_block(work, row, hop, slot, last, block, like)
         if count == 0:
             continue
-        dot_rows(keyed, keys, count, scores)
+        dot_rows(keyed, keys, count, scores, work.keys.kind)
         _complete(work, row, hop, age, block, count, from_ages, constant)
         if work.kept:
             for j in range(count):
@@ -153,7 +153,7 @@ def _attend(work, piece, row, hop, block, like):  # type: ignore[no-untyped-def]
             scales = numbers_at(scales_at, BLOCK, np.float32(0))
             for j in range(count):
                 shares[j] *= scales[j]
-        add_rows(shares, values, count, near)
+        add_rows(shares, values, count, near, work.values.kind)
         blocks += 1
         if blocks % BLOCKS_IN_FLOAT == 0:
             add(near, 1, far)

@@ -29,7 +29,6 @@ def _block_of(address):  # type: ignore[no-untyped-def]
     at = integers_at(job.blocks + 8 * NUM_BLOCK_FIELDS * worker, NUM_BLOCK_FIELDS)
     return Block(
         at[0], at[1], at[2], at[3], at[4], at[5], at[6], at[7], at[8], at[9], at[10], at[11],
-        at[12], at[13],
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from memhop.ops import vectors
-from memhop.ops.compiled import AS_COMPUTED, bytes_of, compiled, numbers_at, widen
+from memhop.ops.compiled import AS_COMPUTED, bytes_of, compiled, number_at, numbers_at
 from memhop.ops.problem import Step
 
 BLOCK = 64  # slots; 64 rows of 128 floats are two thirds of a first cache
@@ -78,7 +78,7 @@ class Block(NamedTuple):
     """Addresses of room for some readable slots, and to work in.
 
     Their numbers, where their keys and values are, the scales of those, scores, shares, a running
-    sum; keys and values widened; the addresses of a weight's rows, and a factor for each; those of
+    sum; the addresses of a weight's rows, and a factor for each; those of
     what the gradient of a slot is a sum of, and of their factors.
     """
 
@@ -90,51 +90,39 @@ class Block(NamedTuple):
     scores: int
     shares: int
     near: int
-    wide_keys: int
-    wide_values: int
     weight_rows: int
     factors: int
     term_rows: int
     term_factors: int
 
 
-def sizes_of_block(columns: int, longest: int, hops: int, widened: bool) -> list[int]:
+def sizes_of_block(columns: int, longest: int, hops: int) -> list[int]:
     """The room in doubles of each part, for rows of so many numbers, weights of so many rows."""
-    wide = BLOCK * columns // 2 if widened else 0
-    return [*[BLOCK] * 7, columns, wide, wide, *[longest + 3] * 2, *[2 * hops] * 2]
+    return [*[BLOCK] * 7, columns, *[longest + 3] * 2, *[2 * hops] * 2]
 
 
 @compiled
-def dot_rows(vector, rows, count, out):  # type: ignore[no-untyped-def]
+def dot_rows(vector, rows, count, out, stored=AS_COMPUTED):  # type: ignore[no-untyped-def]
     """out[j] = vector . row j, of a step of four in any case."""
     columns, zero = vector.shape[0], vector.dtype.type(0)
     whole = in_vectors(columns, zero)
     size = whole * vector.itemsize
-    vectors.dot(vector.ctypes.data, rows.ctypes.data, count, out.ctypes.data, size, zero)
+    vectors.dot(vector.ctypes.data, rows.ctypes.data, stored, count, out.ctypes.data, size, zero)
     for j in range(count if whole < columns else 0):
-        row = numbers_at(rows[j], columns, vector)
         for k in range(whole, columns):
-            out[j] += vector[k] * row[k]
+            out[j] += vector[k] * number_at(stored, rows[j], k, zero)
 
 
 @compiled
-def add_rows(factors, rows, count, total):  # type: ignore[no-untyped-def]
+def add_rows(factors, rows, count, total, stored=AS_COMPUTED):  # type: ignore[no-untyped-def]
     """total += sum_j factors[j] row j."""
     columns, zero = total.shape[0], total.dtype.type(0)
     whole = in_vectors(columns, zero)
-    size = whole * total.itemsize
-    vectors.add(factors.ctypes.data, rows.ctypes.data, count, total.ctypes.data, size, zero)
-    if whole < columns:
-        _add_columns(factors, rows, count, total, whole)
-
-
-@compiled
-def _add_columns(factors, rows, count, total, first):  # type: ignore[no-untyped-def]
-    """The same from a column on."""
-    for j in range(count):
-        row, factor = numbers_at(rows[j], total.shape[0], total), factors[j]
-        for k in range(first, total.shape[0]):
-            total[k] += factor * row[k]
+    size, out = whole * total.itemsize, total.ctypes.data
+    vectors.add(factors.ctypes.data, rows.ctypes.data, stored, count, out, size, zero)
+    for j in range(count if whole < columns else 0):
+        for k in range(whole, columns):
+            total[k] += factors[j] * number_at(stored, rows[j], k, zero)
 
 
 @compiled
@@ -259,10 +247,8 @@ def next_block(work, row, hop, slot, last, block, like):  # type: ignore[no-unty
         slot += count
     if count:
         _locate(work, work.keys, row, count, slots, block.keys, block.key_scales)
-        _widen(work.keys, count, block.keys, block.wide_keys, like)
         if work.apart:
             _locate(work, work.values, row, count, slots, block.values, block.value_scales)
-            _widen(work.values, count, block.values, block.wide_values, like)
     return count, slot
 
 
@@ -294,19 +280,5 @@ def _locate(work, rows, row, count, slots, addresses_at, scales_at):  # type: ig
         for j in range(count):
             address = begin + place_of(work, row, slots[j]) * rows.scale_of_slot
             scales[j] = numbers_at(address, 1, np.float32(0))[0]
-    for j in range(count, padded(count)):
-        addresses[j] = addresses[count - 1]
-
-
-@compiled
-def _widen(rows, count, addresses_at, wide, like):  # type: ignore[no-untyped-def]
-    """Numbers in another format are widened into the block, and read from there."""
-    if rows.kind == AS_COMPUTED:
-        return
-    addresses, columns = integers_at(addresses_at, BLOCK), rows.columns
-    for j in range(count):
-        row = at(wide, j, columns, like)
-        widen(rows.kind, addresses[j], row)
-        addresses[j] = wide + j * columns * bytes_of(like)
     for j in range(count, padded(count)):
         addresses[j] = addresses[count - 1]

@@ -5,17 +5,19 @@ writes a sum once for every four rows; these are all that a hop spends its time 
 has 64 bytes, whatever the processor: LLVM makes several of one that is too wide. Sums are taken in
 an order that follows from the sizes alone.
 
-Each takes rows by their addresses and ``size``, the bytes of them that are whole vectors; ``like``
-is a number of their dtype. The few columns that are left over are for the caller.
+Each takes rows by their addresses and ``size``, the bytes that are whole vectors in the dtype of
+``like``, which is computed in; rows of a memory may be ``stored`` in another format and are
+converted in registers. The few columns that are left over are for the caller.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils as _cgutils
 
-from memhop.ops.compiled import instructions
+from memhop.ops.compiled import AS_COMPUTED, BFLOAT16, FLOAT16, INT8, instructions
 
 cgutils: Any = _cgutils  # its types know less than it takes
 
@@ -35,6 +37,33 @@ def _place(builder: Any, kind: Any, address: Any, offset: Any) -> Any:
 def _load(builder: Any, kind: Any, address: Any, offset: Any) -> Any:
     """A vector, or a number; it need not be aligned."""
     return builder.load(_place(builder, kind, address, offset), align=1)
+
+
+def _load_stored(builder: Any, kind: Any, stored: int, address: Any, offset: Any) -> Any:
+    """A vector of numbers that are stored in another format; ``offset`` is for their own."""
+    if stored == AS_COMPUTED:
+        return _load(builder, kind, address, offset)
+    bits = 8 if stored == INT8 else 16
+    offset = builder.lshr(offset, _integer((32 // bits).bit_length() - 1))
+    numbers = _load(builder, ir.VectorType(ir.IntType(bits), kind.count), address, offset)
+    if stored == FLOAT16:
+        halves = builder.bitcast(numbers, ir.VectorType(ir.HalfType(), kind.count))
+        return builder.fpext(halves, kind)
+    wide = ir.VectorType(ir.IntType(32), kind.count)
+    if stored == INT8:
+        return builder.sitofp(builder.sext(numbers, wide), kind)
+    high = ir.Constant(wide, [16] * kind.count)
+    return builder.bitcast(builder.shl(builder.zext(numbers, wide), high), kind)
+
+
+def _for_each_format(builder: Any, like: Any, stored: Any, write: Callable[[int], None]) -> None:
+    """Write code for every format that rows may be stored in; float64 is stored as such only."""
+    if like.bitwidth > 32:
+        write(AS_COMPUTED)
+        return
+    for each in (AS_COMPUTED, BFLOAT16, FLOAT16, INT8):
+        with builder.if_then(builder.icmp_signed("==", stored, _integer(each))):
+            write(each)
 
 
 def _store(builder: Any, value: Any, address: Any, offset: Any) -> None:
@@ -91,42 +120,51 @@ def _sums(builder: Any, vectors: list[Any]) -> Any:
 
 
 @instructions
-def dot(typing, vector, rows, count, out, size, like):  # type: ignore[no-untyped-def]
+def dot(typing, vector, rows, stored, count, out, size, like):  # type: ignore[no-untyped-def]
     """out j = vector . row j, for rows in steps of four."""
 
     def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
-        vector, rows, count, out, size, _ = given
+        vector, rows, stored, count, out, size, _ = given
         kind = _vector_type(context, like)
 
-        def four(addresses: list[Any]) -> Any:
+        def four(each: int, addresses: list[Any]) -> Any:
             totals = [cgutils.alloca_once(builder, kind) for _ in addresses]
             for total in totals:
                 builder.store(ir.Constant(kind, None), total)
             with _range(builder, _integer(0), size, VECTOR) as (offset, _):
                 left = _load(builder, kind, vector, offset)
                 for address, total in zip(addresses, totals, strict=True):
-                    right = _load(builder, kind, address, offset)
+                    right = _load_stored(builder, kind, each, address, offset)
                     sum_ = _multiplied_and_added(builder, left, right, builder.load(total))
                     builder.store(sum_, total)
             return _sums(builder, [builder.load(total) for total in totals])
 
-        with _range(builder, _integer(0), count, 4) as (j, _):
-            at = builder.mul(j, _integer(8))
-            addresses = [
-                _load(builder, ir.IntType(64), rows, builder.add(at, _integer(8 * i)))
-                for i in range(4)
-            ]
-            _store(builder, four(addresses), out, builder.mul(j, _number(like)))
+        def all_rows(each: int) -> None:
+            with _range(builder, _integer(0), count, 4) as (j, _):
+                at = builder.mul(j, _integer(8))
+                addresses = [
+                    _load(builder, ir.IntType(64), rows, builder.add(at, _integer(8 * i)))
+                    for i in range(4)
+                ]
+                sums = four(each, addresses)
+                _store(builder, sums, out, builder.mul(j, _number(like)))
+
+        _for_each_format(builder, like, stored, all_rows)
         return context.get_dummy_value()
 
-    return types.void(*[types.int64] * 5, like), generate
+    return types.void(*[types.int64] * 6, like), generate
 
 
 def _sum_of_rows(
-    builder: Any, kind: Any, rows: tuple[Any, Any], out: tuple[Any, Any], factor_at: Any, anew: bool
-) -> Any:
+    builder: Any,
+    kind: Any,
+    rows: tuple[Any, int, Any],
+    out: tuple[Any, Any],
+    factor_at: Any,
+    anew: bool = False,
+) -> None:
     """Rows times factors, added up in registers, for as many columns at once as there are some."""
-    (addresses, count), (out, size) = rows, out
+    (addresses, stored, count), (out, size) = rows, out
 
     def columns(first: Any, last: Any, vectors: int) -> None:
         """Columns of so many vectors at once."""
@@ -140,7 +178,7 @@ def _sum_of_rows(
                 factor = _repeated(builder, kind, factor_at(j))
                 row = _load(builder, ir.IntType(64), addresses, builder.mul(j, _integer(8)))
                 for place, total in zip(places, totals, strict=True):
-                    right = _load(builder, kind, row, place)
+                    right = _load_stored(builder, kind, stored, row, place)
                     sum_ = _multiplied_and_added(builder, factor, right, builder.load(total))
                     builder.store(sum_, total)
             for place, total in zip(places, totals, strict=True):
@@ -154,20 +192,23 @@ def _sum_of_rows(
 
 
 @instructions
-def add(typing, factors, rows, count, total, size, like):  # type: ignore[no-untyped-def]
+def add(typing, factors, rows, stored, count, total, size, like):  # type: ignore[no-untyped-def]
     """total += sum_j factor j row j."""
 
     def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
-        factors, rows, count, total, size, _ = given
+        factors, rows, stored, count, total, size, _ = given
         kind = _vector_type(context, like)
 
         def factor_at(j: Any) -> Any:
             return _load(builder, kind.element, factors, builder.mul(j, _number(like)))
 
-        _sum_of_rows(builder, kind, (rows, count), (total, size), factor_at, anew=False)
+        def all_rows(each: int) -> None:
+            _sum_of_rows(builder, kind, (rows, each, count), (total, size), factor_at)
+
+        _for_each_format(builder, like, stored, all_rows)
         return context.get_dummy_value()
 
-    return types.void(*[types.int64] * 5, like), generate
+    return types.void(*[types.int64] * 6, like), generate
 
 
 def _sum_of_terms(anew: bool) -> Any:
@@ -185,7 +226,8 @@ def _sum_of_terms(anew: bool) -> Any:
                 address = _load(builder, ir.IntType(64), factors, at)
                 return _load(builder, kind.element, address, shift)
 
-            _sum_of_rows(builder, kind, (rows, count), (total, size), factor_at, anew)
+            computed = rows, AS_COMPUTED, count
+            _sum_of_rows(builder, kind, computed, (total, size), factor_at, anew)
             return context.get_dummy_value()
 
         return types.void(*[types.int64] * 6, like), generate
