@@ -81,10 +81,26 @@ def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
 def test_the_commit_is_that_of_the_code_that_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def describe(*_: object, **__: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.CompletedProcess([], 0, stdout="abc\n")
+    here = tmp_path / "src/memhop/bench/record.py"
+    here.parent.mkdir(parents=True)
+    here.write_text("")
 
-    monkeypatch.setattr("subprocess.run", describe)
-    for folder, commit in (("src", "abc"), (".venv/lib/site-packages", "")):
-        monkeypatch.setattr(record, "__file__", str(tmp_path / folder / "memhop/bench/record.py"))
-        assert record.surroundings()["commit"] == commit
+    def git(*arguments: str) -> str:
+        who = ("-c", "user.name=A", "-c", "user.email=a@b.c")
+        done = subprocess.run(
+            ["git", *who, *arguments], cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    git("init", "--quiet")
+    git("add", ".")
+    git("commit", "--quiet", "--message", "All")
+    monkeypatch.setattr(record, "__file__", str(here))
+    commit = git("rev-parse", "--short=12", "HEAD")
+    (tmp_path / "rows.csv").write_text("a\n1\n")
+    assert record.surroundings()["commit"] == commit
+    here.with_name("new.py").write_text("")
+    assert record.surroundings()["commit"] == f"{commit}-dirty"
+    installed = tmp_path / ".venv/lib/site-packages/memhop/bench/record.py"
+    monkeypatch.setattr(record, "__file__", str(installed))
+    assert record.surroundings()["commit"] == ""
