@@ -144,7 +144,8 @@ def test_what_is_not_finite_is_left_alone_and_its_neighbours_are_not() -> None:
 def test_gradients_are_clipped_in_training() -> None:
     free, bound = (train(TRAIN, recipe=small(clip_norm=norm), restarts=1) for norm in (0, 0.01))
     assert not same_weights(free, bound)
-    start = _Trainer(TRAIN, small(), 1, 0, torch.device("cpu")).model.state_dict()["tables"][0]
+    trainer = _Trainer(TRAIN, small(), range(1), 0, torch.device("cpu"))
+    start = trainer.model.state_dict()["tables"][0]
     moved = (bound.model.state_dict()["tables"] - start).norm().item()
     steps = 3 * (135 // 32)
     assert 0 < moved <= steps * 0.005 * 0.01 * math.sqrt(4 * 6) + 1e-6
@@ -156,7 +157,7 @@ def test_gradients_are_clipped_in_training() -> None:
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_a_step_goes_down_the_gradient_of_the_summed_loss(form: dict[str, Any]) -> None:
     """Each restart moves by rate x its own gradient, and nil and unknown rows not at all."""
-    trainer = _Trainer(TRAIN, small(**{**form, "clip_norm": 0}), 2, 3, torch.device("cpu"))
+    trainer = _Trainer(TRAIN, small(**{**form, "clip_norm": 0}), range(2), 3, torch.device("cpu"))
     model = trainer.model
     draws = training._Draws(*(tensor[0] for tensor in trainer._draw_epoch(5)))
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
@@ -178,7 +179,7 @@ def test_a_step_goes_down_the_gradient_of_the_summed_loss(form: dict[str, Any]) 
 
 
 def test_batches_are_drawn_with_replacement_from_the_training_part() -> None:
-    trainer = _Trainer(TRAIN, small(), 3, 0, torch.device("cpu"))
+    trainer = _Trainer(TRAIN, small(), range(3), 0, torch.device("cpu"))
     assert trainer.steps == 135 // 32
     assert (len(trainer.training.answers), len(trainer.held_out.answers)) == (135, 15)
     draws = trainer._draw_epoch(0)
@@ -191,7 +192,7 @@ def test_batches_are_drawn_with_replacement_from_the_training_part() -> None:
 
 @pytest.mark.parametrize("noise", ["none", "time", "empty"])
 def test_what_is_drawn_has_its_noise(noise: str) -> None:
-    trainer = _Trainer(TRAIN, small(noise=noise, noise_share=1.0), 2, 0, torch.device("cpu"))
+    trainer = _Trainer(TRAIN, small(noise=noise, noise_share=1.0), range(2), 0, torch.device("cpu"))
     draws = trainer._draw_epoch(0)
     most = trainer.model.sizes.memory_slots
     used = (draws.slots > 0).sum(-1)
@@ -203,7 +204,7 @@ def test_what_is_drawn_has_its_noise(noise: str) -> None:
 
 def test_the_held_out_part_is_the_last_or_a_random_one() -> None:
     def parts(**changes: Any) -> tuple[list[Example], list[Example]]:
-        return _Trainer(TRAIN, small(**changes), 1, 5, torch.device("cpu"))._split(TRAIN)
+        return _Trainer(TRAIN, small(**changes), range(1), 5, torch.device("cpu"))._split(TRAIN)
 
     assert parts() == (TRAIN[:135], TRAIN[135:])
     assert parts(validation_share=0) == (TRAIN, [])
@@ -230,7 +231,9 @@ def test_a_restart_is_the_same_whatever_their_number(form: dict[str, Any]) -> No
 
 
 def test_the_weights_of_a_restart_are_the_same_whatever_their_number() -> None:
-    trainers = [_Trainer(TRAIN, small(), count, 0, torch.device("cpu")) for count in (1, 2, 4)]
+    trainers = [
+        _Trainer(TRAIN, small(), range(count), 0, torch.device("cpu")) for count in (1, 2, 4)
+    ]
     first, second, *_ = trainers[2].model.state_dict()["tables"]
     assert not torch.equal(first, second)
     assert first.std().item() == pytest.approx(0.1, rel=0.3)
@@ -438,7 +441,7 @@ def test_no_example_is_an_error(nothing: Sequence[Example]) -> None:
 
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_nil_and_unknown_rows_stay_zero(form: dict[str, Any]) -> None:
-    trainer = _Trainer(TRAIN, small(**form), 2, 0, torch.device("cpu"))
+    trainer = _Trainer(TRAIN, small(**form), range(2), 0, torch.device("cpu"))
     start = trainer.model.tables.detach().clone()
     for _ in range(3):
         trainer.run_epoch()

@@ -96,6 +96,6 @@ def _asked(model: MemN2N, encoded: Encoded) -> Iterator[tuple[Tensor, Tensor, Te
     for start in range(0, len(encoded.answers), chunk):
         rows = slice(start, start + chunk)
         batch = model.batch_of(encoded, rows)
-        lead = [tensor.expand(*axes, *tensor.shape) for tensor in batch[1:]]
+        lead = [tensor.expand(*axes, *tensor.shape) for tensor in batch[1:5]]
         scores, attention = model(Batch(batch.sentences, *lead), need_weights=True)
         yield scores, attention, encoded.answers[rows].expand(*axes, -1)

@@ -6,7 +6,6 @@ generators of their own, named by (seed, restart, epoch): restart r is the same 
 a training that goes on from a checkpoint is the one that never stopped.
 """
 
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -23,9 +22,9 @@ from memhop.evaluation import score
 from memhop.example import Example
 from memhop.recipe import Recipe
 from memhop.text.encoding import Encoded, Sizes, training_vocabulary
-from memhop.text.memn2n import Batch, MemN2N, ages
+from memhop.text.memn2n import Batch, MemN2N, ages, chosen_rows
 from memhop.text.noise import draw_ages, with_empty_memories, with_time_noise
-from memhop.training_run import Metric, RestartScore, State, TrainingRun
+from memhop.training_run import Metric, RestartScore, State, TrainingRun, fingerprint
 
 _WEIGHTS, _EPOCHS, _SPLIT = 0, 1, 2  # which of a restart's generators
 _EVERY_EPOCHS, _EVERY_SECONDS = 10, 30.0  # a checkpoint at the latest after
@@ -56,12 +55,14 @@ class TrainingResult:
         restarts: how every restart ended, in order.
         kept: index of the one that was kept.
         seconds: time of all epochs, those before a resume too.
+        all_restarts: every restart, side by side; None where a finished run was only read.
     """
 
     model: MemN2N
     restarts: tuple[RestartScore, ...]
     kept: int
     seconds: float
+    all_restarts: MemN2N | None = None
 
     @property
     def best(self) -> RestartScore:
@@ -74,7 +75,7 @@ def train(
     test_examples: Sequence[Example] = (),
     *,
     recipe: Recipe | None = None,
-    restarts: int = 10,
+    restarts: int | range = 10,
     seed: int = 0,
     run: str | Path | None = None,
     resume: bool = False,
@@ -91,7 +92,8 @@ def train(
         train_examples: at least one. Vocabulary, longest sentence and answers come from here.
         test_examples: scored for every restart; may be empty.
         recipe: settings; None is ``Recipe.paper()``.
-        restarts: R, at least 1.
+        restarts: R, at least 1; or a range of numbers, for those restarts of a larger training
+            alone: each ends as it does there.
         seed: from 0 on. Same seed, same number of threads, same machine: same bits (on the CPU).
         run: folder for checkpoints; None keeps nothing on disk.
         resume: go on from the newest checkpoint in ``run``, or start where there is none.
@@ -103,17 +105,18 @@ def train(
         KeyboardInterrupt: passed on after a last checkpoint of the epochs that are done.
     """
     recipe = recipe or Recipe.paper()
-    for name, value, least in (("restarts", restarts, 1), ("seed", seed, 0)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise MemhopError(f"{name} must be a whole number from {least}, not {value!r}")
+    numbered = restarts if isinstance(restarts, range) else range(_whole("restarts", restarts, 1))
+    _whole("seed", seed, 0)
+    _whole("restarts", len(numbered), 1)
     if not train_examples:
         raise MemhopError("training needs at least 1 example, got none")
-    question = _fingerprint(train_examples, test_examples, recipe, restarts, seed)
+    question = fingerprint(train_examples, test_examples, recipe, len(numbered), seed)
+    question |= {"first_restart": numbered.start} if numbered.start else {}
     folder = TrainingRun.open(run, question, resume=resume)
     if folder is not None and (ended := folder.finished()):
         model, state, scores = ended
         return TrainingResult(model.to(device), scores, _kept(scores), state.seconds)
-    trainer = _Trainer(train_examples, recipe, restarts, seed, torch.device(device))
+    trainer = _Trainer(train_examples, recipe, numbered, seed, torch.device(device))
     if folder is not None:
         folder.restore(trainer.model, trainer.state)
     _run_epochs(trainer, folder, on_progress)
@@ -123,7 +126,13 @@ def train(
     model = trainer.model.pick(kept)
     if folder is not None:
         folder.finish(model, trainer.state, scores)
-    return TrainingResult(model, scores, kept, trainer.state.seconds)
+    return TrainingResult(model, scores, kept, trainer.state.seconds, trainer.model)
+
+
+def _whole(name: str, value: int, least: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise MemhopError(f"{name} must be a whole number from {least}, not {value!r}")
+    return value
 
 
 def learning_rate(recipe: Recipe, epoch: int) -> float:
@@ -160,12 +169,17 @@ def clip_spectral_(gradient: Tensor, limit: float) -> None:
 
 
 class _Draws(NamedTuple):
-    """What an epoch is trained on: each tensor starts with the axes [steps, R, batch]."""
+    """What an epoch is trained on: each tensor starts with the axes [steps, R].
+
+    Slots and questions name sentences by their place in ``chosen``, the rows of the bank that
+    the step needs; see `Batch`.
+    """
 
     slots: Tensor
     ages: Tensor
     lengths: Tensor
     question: Tensor
+    chosen: Tensor
     answers: Tensor
 
 
@@ -176,16 +190,17 @@ class _Trainer:
         self,
         examples: Sequence[Example],
         recipe: Recipe,
-        restarts: int,
+        numbered: range,
         seed: int,
         device: torch.device,
     ) -> None:
         self.recipe, self.seed, self.device = recipe, seed, device
+        self.numbered, restarts = numbered, len(numbered)  # what their generators are named by
         sizes = Sizes.of(examples, recipe)
         vocabulary = training_vocabulary(examples)
         self.model = MemN2N(vocabulary, recipe, sizes, restarts=restarts, device=device)
         self.state = State(epoch=0, seconds=0.0, diverged={}, metrics=[])
-        self._draw_weights(restarts)
+        self._draw_weights()
         training, held_out = self._split(examples)
         self.training, self.held_out = self._encoded(training), self._encoded(held_out)
         self.steps = max(1, len(training) // recipe.batch_size)
@@ -200,8 +215,8 @@ class _Trainer:
         )
 
     @torch.no_grad()
-    def _draw_weights(self, restarts: int) -> None:
-        generators = [self._random(_WEIGHTS, restart) for restart in range(restarts)]
+    def _draw_weights(self) -> None:
+        generators = [self._random(_WEIGHTS, restart) for restart in self.numbered]
         for weight in self.model.parameters():
             for one, random in zip(weight, generators, strict=True):
                 drawn = random.standard_normal(one.shape, dtype=np.float32)
@@ -261,12 +276,15 @@ class _Trainer:
             return losses.detach().sum(-1), (guesses != draws.answers).sum(-1)
 
     def _draw_epoch(self, epoch: int) -> _Draws:
-        drawn = [self._draw_restart(self._random(_EPOCHS, r, epoch)) for r in self.restarts]
-        return _Draws(
-            *(torch.stack(part, dim=1).to(self.device) for part in zip(*drawn, strict=True))
+        drawn = [self._draw_restart(self._random(_EPOCHS, r, epoch)) for r in self.numbered]
+        slots, ages, lengths, question, answers = (
+            torch.stack(part, dim=1) for part in zip(*drawn, strict=True)
         )
+        chosen, slots, question = chosen_rows(self.training.sentences, slots, question)
+        draws = _Draws(slots, ages, lengths, question, chosen, answers)
+        return _Draws(*(part.to(self.device) for part in draws))
 
-    def _draw_restart(self, random: np.random.Generator) -> _Draws:
+    def _draw_restart(self, random: np.random.Generator) -> tuple[Tensor, ...]:
         count, size = len(self.training.answers), self.recipe.batch_size
         rows = torch.from_numpy(random.integers(0, count, self.steps * size)).to(self.device)
         slots, lengths = self.training.slots[rows], self.training.lengths[rows]
@@ -280,7 +298,7 @@ class _Trainer:
             else:
                 slots, age, lengths = with_empty_memories(slots.cpu(), drawn, reach, most)
         parts = (slots, age, lengths, self.training.question[rows], self.training.answers[rows])
-        return _Draws(*(part.view(self.steps, size, *part.shape[1:]) for part in parts))
+        return tuple(part.view(self.steps, size, *part.shape[1:]) for part in parts)
 
     @torch.no_grad()
     def _set_aside_diverged(self, losses: Tensor, epoch: int) -> None:
@@ -366,20 +384,3 @@ def _kept(scores: Sequence[RestartScore]) -> int:
             "try a lower learning_rate"
         )
     return min(ranked)[2]
-
-
-def _fingerprint(
-    train_examples: Sequence[Example],
-    test_examples: Sequence[Example],
-    recipe: Recipe,
-    restarts: int,
-    seed: int,
-) -> dict[str, object]:
-    """What a training is the answer to: a resumed one must have the same."""
-    digest = hashlib.sha256()
-    for part in (train_examples, test_examples):
-        for example in part:
-            digest.update(repr(tuple(example)).encode())
-        digest.update(b"\n")
-    data = digest.hexdigest()
-    return {"data": data, "recipe": recipe.to_json(), "restarts": restarts, "seed": seed}

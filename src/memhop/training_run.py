@@ -1,7 +1,9 @@
 """A training on disk: its checkpoints, and going on from them."""
 
 import csv
+import hashlib
 import io
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -18,6 +20,8 @@ from memhop.checkpoint import (
     write_checkpoint,
 )
 from memhop.errors import MemhopError
+from memhop.example import Example
+from memhop.recipe import Recipe
 from memhop.runs import checkpoint_folder, drop_older_checkpoints, newest_checkpoint
 from memhop.text.memn2n import MemN2N
 
@@ -79,6 +83,23 @@ class State:
     seconds: float
     diverged: dict[int, int]
     metrics: list[Metric]
+
+
+def fingerprint(
+    train_examples: Sequence[Example],
+    test_examples: Sequence[Example],
+    recipe: Recipe,
+    restarts: int,
+    seed: int,
+) -> dict[str, object]:
+    """What a training is the answer to: a resumed one must have the same."""
+    digest = hashlib.sha256()
+    for examples in (train_examples, test_examples):
+        for example in examples:
+            digest.update(repr(tuple(example)).encode())
+        digest.update(b"\n")
+    data = digest.hexdigest()
+    return {"data": data, "recipe": recipe.to_json(), "restarts": restarts, "seed": seed}
 
 
 class TrainingRun:

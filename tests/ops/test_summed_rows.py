@@ -372,6 +372,6 @@ def test_without_a_folder_for_what_was_compiled_it_is_compiled_anew(
         return compile_it(**options)
 
     monkeypatch.setattr(summed_rows_cpu, "njit", njit)
-    twice = summed_rows_cpu._compiled(lambda x: 2 * x)
+    twice = summed_rows_cpu.compiled(lambda x: 2 * x)
     assert twice(3) == 6
     assert asked == [True, False]

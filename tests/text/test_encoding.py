@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from memhop.example import Example
+from memhop.ops import bags
 from memhop.recipe import Position, Recipe
-from memhop.text import encoding
 from memhop.text.encoding import (
     NO_ANSWER,
     Encoder,
@@ -50,54 +50,72 @@ def word_by_word(bank: list[list[int]], table: Tensor, position: str, longest: i
     return total
 
 
-@pytest.mark.parametrize("large", [False, True], ids=["dense", "gathered"])
+@pytest.fixture(params=["compiled", "torch"])
+def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways to sum bags of words, whatever their number."""
+    monkeypatch.setattr(bags, "_WORTH_COMPILING", 0 if request.param == "compiled" else 10**9)
+    return str(request.param)
+
+
+@pytest.mark.usefixtures("form")
+@pytest.mark.parametrize("num_ages", [0, 3])
 @pytest.mark.parametrize("bank", BANKS, ids=str)
 @pytest.mark.parametrize("position", POSITIONS)
 def test_a_bank_is_sums_of_weighted_words(
-    position: Position, bank: list[list[int]], large: bool, monkeypatch: pytest.MonkeyPatch
+    position: Position, bank: list[list[int]], num_ages: int
 ) -> None:
-    if large:
-        monkeypatch.setattr(encoding, "_LARGEST_DENSE", 0)
     torch.manual_seed(0)
-    for axes in ((), (3,)):
-        table = torch.randn(*axes, 5, 4, dtype=torch.float64, requires_grad=True)
-        sentences = Sentences(bank, Weights(position, 4, 5), 5)
-        got, wanted = sentences.embed(table), word_by_word(bank, table, position, 5)
+    weights = Weights(position, 4, 5)
+    sentences = Sentences(bank, weights, num_ages)
+    for axes in ((2,), (3, 2)):
+        tables = torch.randn(*axes, 1 + num_ages + 5, 4, dtype=torch.float64, requires_grad=True)
+        words = word_by_word(bank, tables[..., num_ages + 1 :, :], position, 5)
+        ages = tables[..., 1 : num_ages + 1, :] * of_age(weights)
+        nothing = torch.zeros_like(tables[..., :1, :])
+        wanted = torch.cat([words, nothing, ages], dim=-2).movedim(-3, 0)
+        got = sentences.embed(tables)
         torch.testing.assert_close(got, wanted, rtol=1e-12, atol=1e-12)
         upstream = torch.randn_like(got)
-        grads = [torch.autograd.grad(t, table, upstream)[0] for t in (got, wanted)]
+        grads = [torch.autograd.grad(t, tables, upstream)[0] for t in (got, wanted)]
         torch.testing.assert_close(*grads, rtol=1e-12, atol=1e-12)
 
 
-def test_large_banks_are_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
-    bank, table = [[1, 2], [3]], torch.randn(5, 4)
-    for most, laid_out in ((2 * 5 * 2, True), (2 * 5 * 2 - 1, False)):
-        monkeypatch.setattr(encoding, "_LARGEST_DENSE", most)
-        sentences = Sentences(bank, Weights("code", 4, 2), 5)
-        sentences.embed(table)
-        assert (sentences._bags is not None) == laid_out
+@pytest.mark.usefixtures("form")
+def test_rows_may_be_chosen_for_each_restart() -> None:
+    sentences = Sentences([[], [1, 2], [3, 3, 1]], Weights("code", 4, 5), num_ages=2)
+    tables = torch.randn(2, 3, 6, 4, dtype=torch.float64, requires_grad=True)
+    chosen = torch.tensor([[2, 0, 5, 2], [1, 1, 4, 3]])
+    got, whole = sentences.embed(tables, chosen), sentences.embed(tables)
+    wanted = torch.stack([whole[:, r, rows] for r, rows in enumerate(chosen)], dim=1)
+    torch.testing.assert_close(got, wanted, rtol=1e-12, atol=1e-12)
+    upstream = torch.randn_like(got)
+    grads = [torch.autograd.grad(t, tables, upstream)[0] for t in (got, wanted)]
+    torch.testing.assert_close(*grads, rtol=1e-12, atol=1e-12)
 
 
 def test_a_bank_follows_the_dtype_of_the_table() -> None:
-    sentences, table = Sentences([[1, 2, 3]], Weights("code", 4, 5), 5), torch.randn(5, 4)
-    single = sentences.embed(table)
-    double = sentences.embed(table.double())
+    sentences, tables = Sentences([[1, 2, 3]], Weights("code", 4, 5)), torch.randn(1, 4, 4)
+    single = sentences.embed(tables)
+    double = sentences.embed(tables.double())
     assert (single.dtype, double.dtype) == (torch.float32, torch.float64)
-    torch.testing.assert_close(sentences.embed(table), single, rtol=0, atol=0)
-    wanted = word_by_word([[1, 2, 3]], table.double(), "code", 5)
-    torch.testing.assert_close(double, wanted, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(sentences.embed(tables), single, rtol=0, atol=0)
+    wanted = word_by_word([[1, 2, 3]], tables.double()[..., 1:, :], "code", 5)
+    torch.testing.assert_close(double[:, :1], wanted, rtol=1e-6, atol=1e-6)
+
+
+def of_age(weights: Weights) -> Tensor:
+    plain, steep = weights.of_age()
+    return plain + steep * (torch.zeros(1) if weights.slope is None else weights.slope)
 
 
 @pytest.mark.parametrize("d", [1, 2, 7])
 def test_the_weight_of_an_age(d: int) -> None:
-    age = Weights("code", d, 6).of_age()
-    assert isinstance(age, Tensor)
     size = 7
     wanted = [
         1 + 4 * (k - (d + 1) / 2) * (size - (size + 1) / 2) / (d * size) for k in range(1, d + 1)
     ]
-    np.testing.assert_allclose(age, wanted, rtol=1e-12)
-    assert Weights("bag", d, 6).of_age() == Weights("paper", d, 6).of_age() == 1
+    np.testing.assert_allclose(of_age(Weights("code", d, 6)), wanted, rtol=1e-12)
+    assert Weights("bag", d, 6).of_age() == Weights("paper", d, 6).of_age() == (1, 0)
 
 
 TEXT = [
@@ -148,7 +166,8 @@ def encoder(**changes: Any) -> Encoder:
 
 def test_a_statement_stands_once_in_the_bank() -> None:
     encoded = encoder().encode(TEXT)
-    assert len(encoded.sentences) == 1 + 3 + 3  # the empty one, three statements, three questions
+    assert encoded.sentences.num_sentences == 1 + 3 + 3  # empty, three statements, three questions
+    assert len(encoded.sentences) == 7 + 1 + 3  # and no age, and those of three slots
     assert encoded.slots.tolist() == [[1, 2, 0], [4, 4, 4], [0, 0, 0]]
     assert encoded.lengths.tolist() == [2, 3, 0]
     assert encoded.question.tolist() == [3, 5, 6]
@@ -159,7 +178,8 @@ def test_empty_slots_have_a_place_only_where_they_are_read() -> None:
     assert encoder(mask_empty_slots=False).encode(TEXT[:1]).slots.shape == (1, 3)
     for mask in (True, False):
         empty = encoder(mask_empty_slots=mask).encode([])
-        assert (len(empty.answers), len(empty.slots), len(empty.sentences)) == (0, 0, 1)
+        assert (len(empty.answers), len(empty.slots)) == (0, 0)
+        assert empty.sentences.num_sentences == 1
 
 
 def test_answers_are_words_of_training_or_none() -> None:
@@ -174,9 +194,9 @@ def test_an_unknown_word_is_one_id_and_keeps_its_place() -> None:
     bank = Encoder(Vocabulary(["a", "b"]), Recipe(), Sizes(4, 3))
     encoded = bank.encode([Example(("a x b", "a y b", "a b"), "x?", "a")])
     assert encoded.slots.tolist() == [[1, 1, 2]]  # a x b and a y b are one
-    table = torch.randn(3, 20)  # unknown, a, b
-    table[UNKNOWN - 1] = 0
-    rows = encoded.sentences.embed(table)
+    tables = torch.randn(1, 1 + 3 + 3, 20)  # nil, three ages, unknown, a, b
+    tables[:, 3 + UNKNOWN] = 0
+    rows = encoded.sentences.embed(tables)[0]
     assert rows[0].abs().max() == 0
     assert not torch.allclose(rows[1], rows[2])  # b is third in one and second in the other
 

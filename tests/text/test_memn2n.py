@@ -17,7 +17,7 @@ from torch import Tensor
 from memhop.example import Example
 from memhop.recipe import Recipe
 from memhop.text.encoding import Sizes
-from memhop.text.memn2n import Answer, Batch, MemN2N
+from memhop.text.memn2n import Answer, Batch, MemN2N, chosen_rows
 from memhop.vocabulary import UNKNOWN, Vocabulary
 
 WORDS = ["mary", "john", "went", "to", "the", "garden", "kitchen", "where", "is", "ball"]
@@ -145,12 +145,12 @@ def test_restarts_are_models_side_by_side(form: dict[str, Any]) -> None:
     batch = many.batch_of(encoded)
     # Each restart sees its own questions.
     orders = torch.stack([torch.randperm(len(EXAMPLES)) for _ in range(3)])
-    mixed = Batch(batch.sentences, *(tensor[orders] for tensor in batch[1:]))
+    mixed = Batch(batch.sentences, *(tensor[orders] for tensor in batch[1:5]))
     scores, attention = many(mixed, need_weights=True)
     for restart, order in enumerate(orders):
         single = many.pick(restart).double()
         single.load_state_dict({name: w[restart] for name, w in many.state_dict().items()})
-        asked = Batch(batch.sentences, *(tensor[order] for tensor in batch[1:]))
+        asked = Batch(batch.sentences, *(tensor[order] for tensor in batch[1:5]))
         one, read = single(asked, need_weights=True)
         torch.testing.assert_close(scores[restart], one, rtol=1e-12, atol=1e-12)
         torch.testing.assert_close(attention[restart], read, rtol=1e-12, atol=1e-12)
@@ -337,3 +337,17 @@ def test_few_words_mean_few_runners_up(width: int) -> None:
     words = WORDS[:width]
     model = MemN2N(Vocabulary(words), Recipe(memory_dim=2), Sizes(1, 1))
     assert len(model.answer("", "mary").runners_up) == width - 1
+
+
+def test_a_batch_may_name_the_sentences_that_it_needs() -> None:
+    many = make(2, restarts=3).double()
+    batch = many.batch_of(many.encoder.encode(EXAMPLES))
+    orders = torch.stack([torch.randperm(len(EXAMPLES))[:4] for _ in range(3)])
+    whole = Batch(batch.sentences, *(tensor[orders] for tensor in batch[1:5]))
+    chosen, slots, question = chosen_rows(batch.sentences, whole.slots, whole.question)
+    assert chosen.shape[-1] < len(batch.sentences)
+    fewer = whole._replace(slots=slots, question=question, chosen=chosen)
+    for one, other in zip(
+        many(fewer, need_weights=True), many(whole, need_weights=True), strict=True
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)

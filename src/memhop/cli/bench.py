@@ -12,10 +12,12 @@ from rich.text import Text
 
 from memhop.bench import babi as babi_bench
 from memhop.bench import hop as hop_bench
-from memhop.bench import hop_tables
+from memhop.bench import hop_tables, table1_summary
 from memhop.bench import importing as importing_bench
+from memhop.bench import paper as paper_tables
+from memhop.bench import table1 as table1_bench
 from memhop.bench import tables as tables_bench
-from memhop.bench.record import write_rows
+from memhop.bench.record import read_rows, write_rows
 from memhop.cli.screen import (
     duration,
     percent,
@@ -66,6 +68,48 @@ def babi(
     errors = ("test_error", "mean_test_error", "lowest_test_error", "highest_test_error")
     say_table(columns, [[str(row["task"]), *(percent(row[error]) for error in errors),
                          f"{row['seconds']:.1f}"] for row in rows])  # fmt: skip
+
+
+@app.command()
+def table1(
+    data: DataFolder = None,
+    columns: Annotated[
+        str, typer.Option(metavar="LIST", help="Columns; without, all nine.")
+    ] = ",".join(table1_bench.COLUMNS),
+    tasks: Annotated[str, typer.Option(metavar="LIST", help="Tasks.")] = "1-20",
+    restarts: Annotated[int, typer.Option(min=1, help="Random starts of each training.")] = 10,
+    seed: Annotated[int, typer.Option(min=0, help="Fixed beforehand.")] = 0,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Processes, of one thread each; all cores.")
+    ] = None,
+    ten_k: Annotated[
+        bool, typer.Option("--ten-k", help="Table 3: 10,000 training questions a task.")
+    ] = False,
+    tiny: Tiny = False,
+    to: Annotated[Path | None, typer.Option(help="CSV file to write, and to go on from.")] = None,
+) -> None:
+    """Train the paper's Table 1 anew: nine columns, 20 tasks, 10 restarts each."""
+    if data is None and not tiny:
+        raise MemhopError("bench table1 needs --data DIR, or --tiny for generated stories")
+    names = table1_bench.named(columns)
+    numbers = tuple([1, 2] if data is None else table1_bench.there(data, parse_tasks(tasks)))
+    for task in sorted(set(parse_tasks(tasks)) - set(numbers)) if data else ():
+        say(f"task {task}: no files in {data}; left out on both sides")
+    table = table1_bench.Table(data, numbers, restarts, seed, ten_k, tiny)
+    rows: list[dict[str, Any]] = [*read_rows(to)] if to is not None and to.exists() else []
+    left = table1_bench.missing(table, names, rows)
+    paper = paper_tables.LARGE if ten_k else paper_tables.SMALL
+    for unit, found in table1_bench.run(table, left, jobs or os.cpu_count() or 1):
+        rows = sorted([*rows, *found], key=table1_bench.sort_key)
+        if to is not None:
+            write_rows(to, rows)
+        left.remove(unit)
+        say_progress(f"{len(left)} trainings to come")
+        for line in table1_summary.cells_done(rows, unit, table, paper):
+            say(line)
+    for column in table1_summary.columns_of(rows, paper):
+        if column.name in names:
+            say(table1_summary.line_of(column))
 
 
 @app.command("import")

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 
-def _compiled(function: Any) -> Any:
+def compiled(function: Any) -> Any:
     """Compiled once for each dtype, in about two seconds, and kept on disk.
 
     Sums may be reordered, so that they are vectorized; infinities and NaN keep their meaning.
@@ -64,7 +64,7 @@ class _Read(torch.autograd.Function):
             torch.zeros_like(tensors[0]),
             query.new_empty(*rows.shape[:2], rows.shape[3]),
         )
-        _forward(_arrays(*tensors), mask_rest, softmax, *_arrays(read_out, weights))
+        _forward(arrays(*tensors), mask_rest, softmax, *arrays(read_out, weights))
         ctx.save_for_backward(*tensors, weights)
         ctx.options = mask_rest, softmax
         return read_out, weights
@@ -74,16 +74,17 @@ class _Read(torch.autograd.Function):
     def backward(ctx: Any, *by_results: Tensor) -> tuple[Tensor | None, ...]:
         *tensors, weights = ctx.saved_tensors
         gradients = [torch.zeros_like(part) for part in tensors[:3]]
-        found = _arrays(weights, *(part.contiguous() for part in by_results))
-        _backward(_arrays(*tensors), *ctx.options, found, _arrays(*gradients))
+        found = arrays(weights, *(part.contiguous() for part in by_results))
+        _backward(arrays(*tensors), *ctx.options, found, arrays(*gradients))
         return (*gradients, None, None, None, None)
 
 
-def _arrays(*tensors: Tensor) -> tuple[np.ndarray[Any, Any], ...]:
+def arrays(*tensors: Tensor) -> tuple[np.ndarray[Any, Any], ...]:
+    """The tensors as arrays, nothing copied."""
     return tuple(tensor.detach().numpy() for tensor in tensors)
 
 
-@_compiled
+@compiled
 def _forward(given, mask_rest, softmax, read, weights):  # type: ignore[no-untyped-def]
     query, keys, values, rows, lengths = given
     batches, questions, terms, slots = rows.shape
@@ -121,7 +122,7 @@ def _forward(given, mask_rest, softmax, read, weights):  # type: ignore[no-untyp
                 weights[r, b, i] = weights[r, b, used]
 
 
-@_compiled
+@compiled
 def _backward(given, mask_rest, softmax, found, gradients):  # type: ignore[no-untyped-def]
     query, keys, values, rows, lengths = given
     weights, by_read, by_weights = found

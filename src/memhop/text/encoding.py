@@ -3,24 +3,23 @@
 A sentence embeds as sum_j w_j * E[word_j] with a weight vector w_j over the d columns of the
 table E (* is element-wise). All three forms of the weights are of rank two over the position,
 w_kj = plain_j + slope_k steep_j, so a sentence is two weighted bags of words,
-sum_j plain_j E[word_j] + slope * sum_j steep_j E[word_j], and the bags of a whole bank of
-sentences times the table are one matrix product.
+sum_j plain_j E[word_j] + slope * sum_j steep_j E[word_j].
 """
 
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from memhop.errors import MemhopError
 from memhop.example import Example
+from memhop.ops.bags import Bags, sum_bags
 from memhop.recipe import Position, Recipe
 from memhop.vocabulary import Vocabulary, split_words
 
 NO_ANSWER = -1  # the class of an answer that training never showed: always wrong
-_LARGEST_DENSE = 2**18  # entries of a dense matrix of bags; beyond it the words are gathered
 
 
 class Sizes(NamedTuple):
@@ -74,95 +73,70 @@ class Weights:
             return [(1.0, self._steep(min(j, last))) for j in range(1, length + 1)]
         return [(1.0, 0.0)] * length
 
-    def of_age(self) -> Tensor | float:
-        """The weight [d] of a sentence's age: the last word of all in the authors' code."""
-        if self.position == "code" and self.slope is not None:
-            return 1 + self.slope * self._steep(self._longest)
-        return 1.0
+    def of_age(self) -> tuple[float, float]:
+        """The pair of a sentence's age: the last word of all in the authors' code."""
+        return 1.0, self._steep(self._longest) if self.position == "code" else 0.0
 
     def _steep(self, j: int) -> float:
         return (j - (self._longest + 1) / 2) / self._longest
 
 
 class Sentences:
-    """A bank of sentences, ready to be embedded by any table of word vectors.
+    """A bank of sentences, and of ages, ready to be embedded by any table.
+
+    The rows of a table are nil, the ages from 1 on, the words from id 1 on. The rows of the bank
+    are the sentences and then the ages from 0 on: an age is a word of its own weight, 0 is none.
 
     Args:
         sentences: word ids of each sentence, all from 1 on; an empty one embeds as zero.
         weights: the form of position encoding.
-        num_words: rows of the tables of word vectors; their first row is that of word id 1.
+        num_ages: ages from 1 on.
     """
 
     def __init__(
-        self, sentences: Sequence[Sequence[int]], weights: Weights, num_words: int
+        self, sentences: Sequence[Sequence[int]], weights: Weights, num_ages: int = 0
     ) -> None:
-        self._slope = weights.slope
-        self._size = (len(sentences), num_words)
-        rows = [row for row, ids in enumerate(sentences) for _ in ids]
-        words = [word - 1 for ids in sentences for word in ids]
-        pairs = [pair for ids in sentences for pair in weights.of_words(len(ids))]
-        self._rows, self._words = torch.tensor(rows).long(), torch.tensor(words).long()
-        self._pairs = torch.tensor(pairs, dtype=torch.float64).view(-1, 2)
-        self._bags: Tensor | None = None
-        self._lists: tuple[Tensor, Tensor, Tensor] | None = None
+        self.num_sentences, self.num_ages = len(sentences), num_ages
+        rows = [num_ages + word for words in sentences for word in words]
+        pairs = [pair for words in sentences for pair in weights.of_words(len(words))]
+        rows += range(1, num_ages + 1)
+        pairs += [weights.of_age()] * num_ages
+        sizes = [*map(len, sentences), 0, *[1] * num_ages]
+        plain, steep = torch.tensor(pairs, dtype=torch.float64).view(-1, 2).T.contiguous()
+        starts = torch.tensor([0, *itertools.accumulate(sizes)])
+        self._bags = Bags(starts, torch.tensor(rows).long(), plain, steep, weights.slope)
 
     def __len__(self) -> int:
-        return self._size[0]
+        """Rows of the bank."""
+        return len(self._bags)
 
     @torch.inference_mode(False)  # what is kept here may later be asked with a gradient
     def to(self, like: Tensor) -> "Sentences":
-        """Move to the device and dtype of a table, in place; both forms are laid out once."""
-        if self._pairs.device == like.device and self._pairs.dtype == like.dtype:
-            return self
-        self._rows, self._words = self._rows.to(like.device), self._words.to(like.device)
-        self._pairs = self._pairs.to(like)
-        self._slope = None if self._slope is None else self._slope.to(like)
-        self._bags = self._lists = None
+        """Move to the device and dtype of a table, in place."""
+        starts, rows, plain, steep, slope = self._bags
+        if plain.device != like.device or plain.dtype != like.dtype:
+            slope = None if slope is None else slope.to(like)
+            places = starts.to(like.device), rows.to(like.device)
+            self._bags = Bags(*places, plain.to(like), steep.to(like), slope)
         return self
 
-    def embed(self, table: Tensor) -> Tensor:
-        """Embed every sentence: table [..., words, d] -> [..., sentences, d].
+    def embed(self, tables: Tensor, chosen: Tensor | None = None) -> Tensor:
+        """Embed rows of the bank.
 
-        Hops and restarts are leading axes of the table; one product serves them all.
+        Args:
+            tables: [(R,) T, rows, d].
+            chosen: int64 [(R,) U], rows of the bank for each of R; None is all rows.
+
+        Returns:
+            [T, (R,) U, d]
         """
-        self.to(table)
-        if self._slope is not None:
-            table = torch.cat([table, table * self._slope], dim=-2)
-        sentences, words = self._size
-        halves = 1 if self._slope is None else 2
-        if sentences * words * halves > _LARGEST_DENSE:
-            return self._embed_by_words(table, halves)
-        if self._bags is None:
-            self._bags = self._lay_out_bags(halves)
-        return self._bags @ table
-
-    def _embed_by_words(self, table: Tensor, halves: int) -> Tensor:
-        """The same where the matrix of bags would be too large: the words are gathered."""
-        if self._lists is None:
-            self._lists = self._lay_out_lists(halves)
-        ids, starts, pairs = self._lists
-        columns = table.movedim(-2, 0)
-        embedded = functional.embedding_bag(
-            ids, columns.flatten(1), starts, mode="sum", per_sample_weights=pairs
-        )
-        return embedded.view(len(self), *columns.shape[1:]).movedim(0, -2)
-
-    @torch.inference_mode(False)
-    def _lay_out_lists(self, halves: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The words of all sentences, sentence after sentence: rows, where each begins, weights."""
-        ids = torch.cat([self._words + half * self._size[1] for half in range(halves)])
-        row_of_id, order = self._rows.repeat(halves).sort(stable=True)
-        starts = torch.searchsorted(row_of_id, torch.arange(len(self), device=ids.device))
-        return ids[order], starts, self._pairs[:, :halves].T.reshape(-1)[order]
-
-    @torch.inference_mode(False)
-    def _lay_out_bags(self, halves: int) -> Tensor:
-        sentences, words = self._size
-        bags = self._pairs.new_zeros(sentences, halves, words)
-        for half in range(halves):
-            place = (self._rows, torch.full_like(self._rows, half), self._words)
-            bags.index_put_(place, self._pairs[:, half], accumulate=True)
-        return bags.view(sentences, halves * words)
+        self.to(tables)
+        if chosen is None:
+            axes = tables.shape[:-3]
+            chosen = torch.arange(len(self), device=tables.device).expand(*axes, -1)
+        if tables.dim() == 3:
+            return sum_bags(tables.unsqueeze(0), self._bags, chosen.unsqueeze(0)).squeeze(1)
+        return sum_bags(tables, self._bags, chosen)
 
 
 class Encoded(NamedTuple):
@@ -192,7 +166,8 @@ class Encoder:
 
     Args:
         vocabulary: the words that training showed.
-        recipe: its ``position``, ``memory_dim``, ``memory_slots`` and ``mask_empty_slots`` count.
+        recipe: its ``position``, ``memory_dim``, ``memory_slots``, ``temporal`` and
+            ``mask_empty_slots`` count.
         sizes: what was measured on the training text.
     """
 
@@ -201,6 +176,7 @@ class Encoder:
         self.sizes = sizes
         self.weights = Weights(recipe.position, recipe.memory_dim, sizes.sentence_words)
         self._full_width = not recipe.mask_empty_slots
+        self._num_ages = sizes.memory_slots if recipe.temporal else 0
 
     def encode(self, examples: Sequence[Example]) -> Encoded:
         """Number the statements, questions and answers; of a long story the last slots count."""
@@ -223,7 +199,7 @@ class Encoder:
             lengths.append(len(rows))
             question.append(row(example.question))
             answers.append(self._answer(example.answer))
-        sentences = Sentences(list(bank), self.weights, len(self.vocabulary) - 1)
+        sentences = Sentences(list(bank), self.weights, self._num_ages)
         numbers = (torch.tensor(column).long() for column in (lengths, question, answers))
         return Encoded(sentences, slots, *numbers)
 

@@ -41,6 +41,8 @@ class Batch(NamedTuple):
         ages: [..., B, N] age of each slot, 1 the newest, 0 for none.
         lengths: [..., B] slots in use; those beyond are padding.
         question: [..., B] rows of the bank.
+        chosen: [..., U] rows of the bank that slots and questions name by their place here, the
+            last of them all ages in order; None for a whole bank.
     """
 
     sentences: Sentences
@@ -48,6 +50,7 @@ class Batch(NamedTuple):
     ages: Tensor
     lengths: Tensor
     question: Tensor
+    chosen: Tensor | None = None
 
 
 def ages(lengths: Tensor, width: int) -> Tensor:
@@ -59,6 +62,39 @@ def ages(lengths: Tensor, width: int) -> Tensor:
     """
     slot = torch.arange(width, device=lengths.device)
     return (lengths.unsqueeze(-1) - slot).clamp_(min=0)
+
+
+def chosen_rows(
+    sentences: Sentences, slots: Tensor, question: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The distinct sentences of batches, so that a step embeds no others.
+
+    Args:
+        sentences: the bank.
+        slots: [..., B, N] rows of the bank.
+        question: [..., B] rows of the bank.
+
+    Returns:
+        ``chosen`` [..., U], and slots and question as places in it; U is that of the batch with
+        the most, others are filled up with row 0. The ages stand at the end.
+    """
+    axes, count = question.shape[:-1], sentences.num_sentences
+    sizes = slots.shape[-2:].numel(), question.shape[-1]
+    named = torch.cat([slots.flatten(-2), question], dim=-1).view(-1, sum(sizes))
+    used = torch.zeros(len(named), count, dtype=torch.bool, device=named.device)
+    used.scatter_(1, named, True)
+    used[:, 0] = True  # the empty sentence keeps its place
+    places = used.cumsum(1, dtype=torch.int32) - 1
+    batch, row = used.nonzero(as_tuple=True)
+    chosen = named.new_zeros(len(named), int(places[:, -1].max()) + 1 if len(named) else 0)
+    chosen[batch, places[batch, row]] = row
+    every_age = torch.arange(count, len(sentences), device=named.device).expand(len(named), -1)
+    found = torch.split(places.gather(1, named).long(), list(sizes), dim=1)
+    return (
+        torch.cat([chosen, every_age], dim=1).view(*axes, -1),
+        found[0].reshape(slots.shape),
+        found[1].reshape(question.shape),
+    )
 
 
 @dataclass(frozen=True)
@@ -170,9 +206,10 @@ class MemN2N(nn.Module):
         that of its id after the ages: `word_scores` takes the rows of words out.
         """
         query_place, a_places, c_places, answer_place = self._places
-        banks = self._banks(batch.sentences).unbind(0)
+        embedded = batch.sentences.embed(self.tables, batch.chosen)
+        banks, num_sentences = embedded.unbind(0), embedded.shape[-2] - self._num_ages - 1
         # a slot holds the sum of two rows of a bank: its statement's, and its age's
-        age_rows = batch.ages.clamp(max=self._num_ages) + len(batch.sentences)
+        age_rows = batch.ages.clamp(max=self._num_ages) + num_sentences
         rows = torch.stack([batch.slots, age_rows], dim=-2)
         query = _rows(banks[query_place], batch.question)
         attentions = []
@@ -202,19 +239,6 @@ class MemN2N(nn.Module):
     def answer_rows(self, answers: Tensor) -> Tensor:
         """Rows of the tables for word ids of answers; negative ids stay as they are."""
         return torch.where(answers < 0, answers, answers + self._num_ages)
-
-    def _banks(self, sentences: Sentences) -> Tensor:
-        """What the rows of slots name, by each table: the sentences, then the ages from 0 on.
-
-        [tables, (R,) U + T + 1, memory_dim]; the last part's first row is nil, for no age.
-        """
-        tables = self.tables.movedim(-3, 0)
-        by_age = tables[..., : self._num_ages + 1, :]
-        weight = self.encoder.weights.of_age()
-        if isinstance(weight, Tensor):
-            weight = weight.to(by_age)
-        embedded = sentences.embed(tables[..., self._num_ages + 1 :, :])
-        return torch.cat([embedded, by_age * weight], dim=-2)
 
     def batch_of(self, encoded: Encoded, rows: slice | Tensor = slice(None)) -> Batch:
         """Encoded examples as they are asked in use: no noise."""

@@ -21,15 +21,16 @@ def draw_ages(
     Of the ages 1..n + b each choice of n is equally likely.
     """
     free = random.integers(0, np.ceil(lengths * share).astype(np.int64), endpoint=True)
-    reach = int((lengths + free).max(initial=0))
-    order = random.random((len(lengths), reach))
-    order[np.arange(reach) >= (lengths + free)[:, None]] = 2  # an age beyond n + b: never taken
-    taken = order.argsort(axis=1).argsort(axis=1) < lengths[:, None]
-    example, age = np.nonzero(taken)  # ascending in age within each example
-    newer = np.arange(len(age)) - (np.cumsum(lengths) - lengths)[example]
+    reach, example = lengths + free, np.arange(len(lengths))
+    chance = random.random((int(reach.max(initial=0)), len(lengths)))
     drawn = np.zeros((len(lengths), width), dtype=np.int64)
-    drawn[example, lengths[example] - 1 - newer] = age + 1
-    return drawn, lengths + free
+    left = lengths.copy()  # sentences that have no age yet, the newest of them next
+    for age, chances in enumerate(chance, start=1):
+        # of the ages from this one on, each that is left is as likely as the others
+        taken = (left > 0) & (chances * (reach - age + 1) < left)
+        drawn[example[taken], left[taken] - 1] = age
+        left -= taken
+    return drawn, reach
 
 
 def with_time_noise(drawn: Integers, largest: int) -> Tensor:

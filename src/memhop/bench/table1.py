@@ -1,0 +1,219 @@
+"""The columns of the paper's Tables 1 and 3 that are its own model's, trained anew.
+
+A cell is a training of R restarts: one model a task, or one for all tasks jointly. The work is cut
+into units, which processes of one thread each take, the longest first. A restart is the same
+whatever unit it is in, so the rows do not depend on how many processes there are.
+"""
+
+import multiprocessing
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from memhop.bench.babi import Splits, generated, released
+from memhop.bench.record import surroundings
+from memhop.data import find_tasks
+from memhop.errors import MemhopError
+from memhop.evaluation import score
+from memhop.recipe import Recipe
+from memhop.training import train
+
+JOINT = 0  # the task of a model for all tasks
+IN_A_UNIT = 5  # restarts of a joint training
+
+
+class Column(NamedTuple):
+    """A column of the table: its title, and how it differs from the recipe ``paper``."""
+
+    title: str
+    joint: bool
+    changes: dict[str, Any]
+
+
+NO_START = {"linear_start_epochs": 0, "learning_rate": 0.01}
+NO_NOISE = {"noise": "none"}
+
+COLUMNS = {
+    "bow": Column("BoW", False, {"position": "bag", **NO_START, **NO_NOISE}),
+    "pe": Column("PE", False, {**NO_START, **NO_NOISE}),
+    "pe-ls": Column("PE LS", False, NO_NOISE),
+    "pe-ls-rn": Column("PE LS RN", False, {}),
+    "joint-1-hop": Column("1 hop, joint", True, {"num_hops": 1, **NO_NOISE}),
+    "joint-2-hops": Column("2 hops, joint", True, {"num_hops": 2, **NO_NOISE}),
+    "joint-3-hops": Column("3 hops, joint", True, NO_NOISE),
+    "joint-rn": Column("RN, joint", True, {}),
+    "joint-layerwise": Column("LW, joint", True, {"tying": "layerwise", **NO_NOISE}),
+}
+TINY_START = {"linear_start_epochs": 1}
+LARGE_JOINT = {"epochs": 20, "halve_every": 5}  # ten times the questions, a third of the epochs
+
+
+class Table(NamedTuple):
+    """What a table is made of, as processes are told it.
+
+    Attributes:
+        data: folder of the files; None is a few generated stories of tasks 1 and 2.
+        tasks: in ascending order.
+        restarts, seed: of each training.
+        large: whether the data has 10,000 questions a task.
+        tiny: two epochs each.
+    """
+
+    data: Path | None
+    tasks: tuple[int, ...]
+    restarts: int
+    seed: int
+    large: bool = False
+    tiny: bool = False
+
+    def recipe(self, column: str) -> Recipe:
+        """The recipe of a column."""
+        _, joint, changes = COLUMNS[column]
+        changes = dict(changes)
+        if joint and self.large:
+            changes = LARGE_JOINT | changes
+        if self.tiny:
+            changes |= {"epochs": 2} | ({} if "linear_start_epochs" in changes else TINY_START)
+        return Recipe.paper(joint=joint, **changes)
+
+    def splits(self, task: int) -> Splits:
+        """Training and test examples of a task."""
+        return released(self.data)(task) if self.data else generated(task)
+
+
+def named(columns: str) -> list[str]:
+    """The columns of a list such as ``pe,joint-rn``, in the order of the paper."""
+    wanted = [name.strip() for name in columns.split(",")]
+    if unknown := [name for name in wanted if name not in COLUMNS]:
+        raise MemhopError(f"--columns needs names of {', '.join(COLUMNS)}; not {unknown[0]!r}")
+    return [name for name in COLUMNS if name in wanted]
+
+
+def there(data: Path, tasks: Iterable[int]) -> list[int]:
+    """Those of the tasks that a folder has a training and a test file of."""
+    found = find_tasks(data)
+    whole = [task for task in tasks if {"train", "test"} <= found.get(task, {}).keys()]
+    if not whole:
+        raise MemhopError(f"{data}: has no training and test file of any of the tasks")
+    return sorted(whole)
+
+
+class Unit(NamedTuple):
+    """Some restarts of a column, for a task or for ``JOINT``."""
+
+    column: str
+    task: int
+    first: int
+    restarts: int
+
+
+def units(table: Table, columns: Iterable[str]) -> list[Unit]:
+    """All units of a table, those that take longest first.
+
+    >>> len(units(Table(None, (1, 2), restarts=10, seed=0), ["pe", "joint-rn"]))
+    4
+    """
+    jointly, alone = [], []
+    for column in columns:
+        if COLUMNS[column].joint:
+            firsts = range(0, table.restarts, IN_A_UNIT)
+            jointly += [
+                Unit(column, JOINT, first, min(IN_A_UNIT, table.restarts - first))
+                for first in firsts
+            ]
+        else:
+            alone += [Unit(column, task, 0, table.restarts) for task in table.tasks]
+    statements = {3: 50, 2: 15, 5: 19, 7: 9, 8: 9, 16: 9}  # before a question, in the mean
+    alone.sort(key=lambda unit: statements.get(unit.task, 6), reverse=True)
+    jointly.sort(key=lambda unit: table.recipe(unit.column).num_hops, reverse=True)
+    return jointly + alone
+
+
+def run(
+    table: Table, left: Sequence[Unit], jobs: int
+) -> Iterator[tuple[Unit, list[dict[str, Any]]]]:
+    """Train all units in so many processes; rows of each as it ends."""
+    context = multiprocessing.get_context("spawn")
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = "1"  # read by a process when it starts
+    try:
+        with ProcessPoolExecutor(jobs, context, initializer=_one_thread) as pool:
+            running = {pool.submit(rows_of, table, unit): unit for unit in left}
+            try:
+                yield from _as_they_end(running)
+            finally:  # where nobody waits for the rest any more
+                pool.shutdown(wait=False, cancel_futures=True)
+                for process in (getattr(pool, "_processes", None) or {}).values():
+                    process.terminate()
+    finally:
+        if before is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = before
+
+
+def _as_they_end(
+    running: dict[Future[list[dict[str, Any]]], Unit],
+) -> Iterator[tuple[Unit, list[dict[str, Any]]]]:
+    waiting = set(running)
+    while waiting:
+        ended, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+        for future in ended:
+            yield running[future], future.result()
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def rows_of(table: Table, unit: Unit) -> list[dict[str, Any]]:
+    """Train a unit: a row for each restart and task."""
+    tasks = table.tasks if unit.task == JOINT else (unit.task,)
+    splits = {task: table.splits(task) for task in tasks}
+    result = train(
+        [example for training, _ in splits.values() for example in training],
+        recipe=table.recipe(unit.column),
+        restarts=range(unit.first, unit.first + unit.restarts),
+        seed=table.seed,
+    )
+    model, rows = result.all_restarts, []
+    assert model is not None  # nothing was read from disk
+    for task, (_, test) in splits.items():
+        errors, _ = score(model, model.encoder.encode(test))
+        for one, error in zip(result.restarts, errors.tolist(), strict=True):
+            rows.append({
+                "column": unit.column, "task": task, "restart": unit.first + one.restart,
+                "seed": table.seed, "train_error": one.train_error, "train_loss": one.train_loss,
+                "validation_error": one.validation_error,
+                "test_error": None if one.diverged is not None else error,
+                "test_questions": len(test),
+                "seconds": round(result.seconds / unit.restarts / len(tasks), 3), **surroundings(),
+            })  # fmt: skip
+    return rows
+
+
+def sort_key(row: dict[str, Any]) -> tuple[int, int, int]:
+    """The order of rows in the file: by column as in the paper, task, restart."""
+    return list(COLUMNS).index(str(row["column"])), int(row["task"]), int(row["restart"])
+
+
+def missing(table: Table, columns: Iterable[str], rows: Iterable[dict[str, Any]]) -> list[Unit]:
+    """The units of which rows are missing."""
+    there = {
+        (row["column"], int(row["task"]), int(row["restart"]))
+        for row in rows
+        if int(row["seed"]) == table.seed
+    }
+    return [
+        unit
+        for unit in units(table, columns)
+        if not there.issuperset(
+            (unit.column, task, restart)
+            for task in (table.tasks if unit.task == JOINT else (unit.task,))
+            for restart in range(unit.first, unit.first + unit.restarts)
+        )
+    ]

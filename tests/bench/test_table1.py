@@ -1,0 +1,148 @@
+"""The paper's table: which trainings it is made of, that they do not depend on who trains them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from memhop.bench import paper, table1
+from memhop.bench.record import read_rows, write_rows
+from memhop.bench.table1 import COLUMNS, JOINT, Table, Unit
+from memhop.bench.table1_summary import Cell, columns_of, markdown
+from memhop.cli import app
+from memhop.errors import MemhopError
+
+TINY = Table(None, (1, 2), restarts=2, seed=0, tiny=True)
+
+
+def measured(row: dict[str, Any]) -> dict[str, Any]:
+    """A row without what differs from run to run."""
+    return {name: value for name, value in row.items() if name not in ("seconds", "date", "commit")}
+
+
+def in_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [measured(row) for row in sorted(rows, key=table1.sort_key)]
+
+
+def test_the_columns_are_the_papers() -> None:
+    table = Table(None, (1,), 10, 0)
+    bow, layerwise = table.recipe("bow"), table.recipe("joint-layerwise")
+    assert (bow.position, bow.noise, bow.linear_start_epochs, bow.learning_rate) == (
+        "bag", "none", 0, 0.01
+    )  # fmt: skip
+    assert (layerwise.tying, layerwise.memory_dim, layerwise.epochs) == ("layerwise", 50, 60)
+    assert [table.recipe(f"joint-{hops}").num_hops for hops in ("1-hop", "2-hops", "3-hops")] == [
+        1, 2, 3
+    ]  # fmt: skip
+    large = table._replace(large=True)
+    assert (large.recipe("joint-rn").epochs, large.recipe("joint-rn").halve_every) == (20, 5)
+    assert large.recipe("pe-ls-rn") == table.recipe("pe-ls-rn")
+    assert list(COLUMNS) == list(paper.SMALL) == list(paper.LARGE)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "means"),
+    [
+        (paper.SMALL, (25.1, 20.3, 16.3, 13.9, 25.8, 15.6, 13.3, 12.4, 15.2)),
+        (paper.LARGE, (15.4, 9.4, 7.2, 6.6, 24.5, 10.9, 7.9, 7.5, 11.0)),
+    ],
+)
+def test_the_papers_cells_have_the_papers_means(
+    numbers: dict[str, tuple[float, ...]], means: tuple[float, ...]
+) -> None:
+    assert all(len(cells) == len(paper.TASKS) for cells in numbers.values())
+    for cells, mean in zip(numbers.values(), means, strict=True):
+        assert abs(sum(cells) / 20 - mean) <= 0.0501
+
+
+@pytest.mark.parametrize("restarts", [1, 5, 7, 10])
+def test_units_hold_every_restart_of_every_cell_once(restarts: int) -> None:
+    table = Table(None, tuple(range(1, 21)), restarts, 0)
+    held = [
+        (unit.column, unit.task, unit.first + i)
+        for unit in table1.units(table, COLUMNS)
+        for i in range(unit.restarts)
+    ]
+    assert len(held) == len(set(held)) == restarts * (4 * 20 + 5)
+
+
+def test_a_restart_is_the_same_in_any_unit() -> None:
+    together = table1.rows_of(TINY, Unit("joint-rn", JOINT, 0, 2))
+    apart = [row for first in (1, 0) for row in table1.rows_of(TINY, Unit("joint-rn", 0, first, 1))]
+    assert in_order(together) == in_order(apart)
+    assert [(row["task"], row["restart"]) for row in together] == [(1, 0), (1, 1), (2, 0), (2, 1)]
+    assert len({row["train_loss"] for row in together}) == 2
+
+
+def test_rows_do_not_depend_on_the_number_of_processes() -> None:
+    left = table1.units(TINY, ["pe-ls-rn", "joint-1-hop"])
+    one, two = (
+        [row for _, rows in table1.run(TINY, left, jobs) for row in rows] for jobs in (1, 2)
+    )
+    assert in_order(one) == in_order(two)
+    assert {row["threads"] for row in one} == {1}
+
+
+def test_only_what_is_missing_is_trained() -> None:
+    rows: list[dict[str, Any]] = [
+        {"column": "pe", "task": task, "restart": restart, "seed": 0}
+        for task in (1, 2)
+        for restart in range(2)
+    ]
+    assert table1.missing(TINY, ["pe"], rows) == []
+    assert table1.missing(TINY, ["pe"], rows[1:]) == [Unit("pe", 1, 0, 2)]
+    assert len(table1.missing(TINY._replace(seed=1), ["pe"], rows)) == 2
+    assert len(table1.missing(TINY, ["pe", "bow"], rows)) == 2
+
+
+def row_of(restart: int, train: float, loss: float, test: float | None) -> dict[str, Any]:
+    return {
+        "column": "pe", "task": 3, "restart": restart, "train_error": train, "train_loss": loss,
+        "test_error": test,
+    }  # fmt: skip
+
+
+def test_the_kept_restart_has_the_lowest_training_error_and_then_loss() -> None:
+    rows = [row_of(0, 2.0, 0.1, 9.0), row_of(1, 1.0, 0.4, 7.0), row_of(2, 1.0, 0.3, 8.0)]
+    diverged = row_of(3, 0.0, 0.0, None)
+    (column,) = columns_of([*rows, diverged], paper.SMALL)
+    assert list(column.cells) == [3]
+    spread = (2 / 3) ** 0.5
+    assert column.cells[3] == pytest.approx(Cell(8.0, 8.0, spread, 4, 64.2))
+    assert column.failed == (1, 1)
+    text = markdown([column])
+    assert "| 3 | 8.0 (64.2), 8.0 ± 0.8 |" in text
+    assert "| failed | 1 (1) |" in text
+    assert columns_of([diverged], paper.SMALL) == []
+
+
+def test_unknown_columns_and_folders_without_tasks_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(MemhopError, match=r"--columns needs names of bow, pe,.*; not 'pels'"):
+        table1.named("pe, pels")
+    with pytest.raises(MemhopError, match="has no training and test file of any of the tasks"):
+        table1.there(tmp_path, [1, 2])
+
+
+def test_the_command_goes_on_where_it_was(tmp_path: Path) -> None:
+    file = tmp_path / "table1.csv"
+    command = [
+        "bench", "table1", "--tiny", "--restarts", "1", "--columns", "pe,joint-1-hop",
+        "--jobs", "1", "--to", str(file),
+    ]  # fmt: skip
+    first = CliRunner().invoke(app, command)
+    assert first.exit_code == 0, first.output
+    rows = read_rows(file)
+    assert [(row["column"], row["task"]) for row in rows] == [
+        ("pe", "1"), ("pe", "2"), ("joint-1-hop", "1"), ("joint-1-hop", "2")
+    ]  # fmt: skip
+    assert "PE, task 1: " in first.output
+    assert "1 hop, joint, 2 tasks: " in first.output
+    write_rows(file, rows[1:])
+    again = CliRunner().invoke(app, command)
+    assert again.exit_code == 0, again.output
+    assert [measured(row) for row in read_rows(file)] == [measured(row) for row in rows]
+    assert "PE, task 1: " in again.output
+    assert "PE, task 2: " not in again.output
+    third = CliRunner().invoke(app, command)
+    assert "task 1: " not in third.output
