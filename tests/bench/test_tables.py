@@ -52,13 +52,6 @@ def test_a_row_a_task_beside_the_numbers_of_the_paper(tmp_path: Path) -> None:
     assert "\n| 2 | 0.0 | 8.3 | 1.3 | 30 |\n\nIn %, of all 1,000 " in tables.fill(text, tmp_path)
 
 
-def test_the_numbers_of_the_paper_have_its_mean() -> None:
-    numbers = tables.PAPER_PE_LS_RN
-    assert list(numbers) == list(range(1, 21))
-    assert round(sum(numbers.values()) / 20, 1) == 13.9
-    assert sum(error > 5 for error in numbers.values()) == 11
-
-
 def test_an_unknown_table_and_missing_rows_are_errors(tmp_path: Path) -> None:
     with pytest.raises(MemhopError, match="no table 'none'; known: babi, import"):
         tables.fill(DOCUMENT.replace("import", "none"), tmp_path)

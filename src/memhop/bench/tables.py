@@ -10,17 +10,14 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from memhop.bench import hop_tables
+from memhop.bench import hop_tables, table1_summary
 from memhop.bench.hop import PARTS
+from memhop.bench.paper import SMALL
 from memhop.bench.record import read_rows
 from memhop.errors import MemhopError
 
-# Table 1 of arXiv 1503.08895 (v5), column "PE LS RN", 3 hops, one model a task: test error in %
-PAPER_PE_LS_RN = dict(zip(range(1, 21), (
-    0.0, 8.3, 40.3, 2.8, 13.1, 7.6, 17.3, 10.0, 13.2, 15.1,
-    0.9, 0.2, 0.4, 1.7, 0.0, 1.3, 51.0, 11.1, 82.8, 0.0), strict=True))  # fmt: skip
 _PLACE = re.compile(
-    r"(?P<begin><!-- table: (?P<name>[a-z_]+) -->\n)(?P<body>.*?)(?P<end><!-- end of table -->)",
+    r"(?P<begin><!-- table: (?P<name>[a-z0-9_]+) -->\n)(?P<body>.*?)(?P<end><!-- end of table -->)",
     re.DOTALL,
 )
 NOT_MEASURED = "Not measured yet.\n"
@@ -54,7 +51,7 @@ def _babi(rows: list[dict[str, str]]) -> str:
         "|---|---:|---:|---:|---:|",
     ]
     for row in rows:
-        paper = PAPER_PE_LS_RN[int(row["task"])]
+        paper = SMALL["pe-ls-rn"][int(row["task"]) - 1]
         errors = (float(row["test_error"]), paper, float(row["mean_test_error"]))
         cells = [row["task"], *(f"{error:.1f}" for error in errors), f"{float(row['seconds']):.0f}"]
         lines.append(f"| {' | '.join(cells)} |")
@@ -65,6 +62,17 @@ def _babi(rows: list[dict[str, str]]) -> str:
         f"The paper's: Table 1, PE LS RN. {_measured(first)}"
     )
     return "\n".join([*lines, "", note, ""])
+
+
+def _table1(rows: list[dict[str, str]]) -> str:
+    columns, first = table1_summary.columns_of(rows, SMALL), rows[0]
+    restarts = max(column.mean.restarts for column in columns)
+    note = (
+        f"Test error in % of the restart with the lowest training error, the paper's in brackets; "
+        f"then mean and standard deviation over all {restarts} restarts, seed {first['seed']}. "
+        f"{_measured(first)}"
+    )
+    return f"{table1_summary.markdown(columns)}\n\n{note}\n"
 
 
 def _importing(rows: list[dict[str, str]]) -> str:
@@ -99,6 +107,7 @@ def _measured(row: dict[str, str]) -> str:
 TABLES = {
     "babi": Table("babi", _babi),
     "import": Table("import", _importing),
+    "table1": Table("table1", _table1),
     **{f"hop_{part}": Table(PARTS[part].file, partial(_hop, part)) for part in PARTS},
     "plot_floor": Table("hop_speed", partial(_picture, "hop_floor.svg", "Time over the floor")),
     "plot_scaling": Table(

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from memhop.checkpoint import (
     SCHEMA,
@@ -30,6 +31,7 @@ from memhop.vocabulary import NIL, UNKNOWN, Vocabulary, split_sentences, split_w
 
 _WEIGHTS, _RECIPE, _VOCABULARY = "model.safetensors", "recipe.json", "vocabulary.json"
 _RUNNERS_UP = 3
+_MARKS = 2**24  # of sentences in batches at once, to find the distinct ones
 
 
 class Batch(NamedTuple):
@@ -79,22 +81,37 @@ def chosen_rows(
         the most, others are filled up with row 0. The ages stand at the end.
     """
     axes, count = question.shape[:-1], sentences.num_sentences
-    sizes = slots.shape[-2:].numel(), question.shape[-1]
+    sizes = [slots.shape[-2:].numel(), question.shape[-1]]
     named = torch.cat([slots.flatten(-2), question], dim=-1).view(-1, sum(sizes))
-    used = torch.zeros(len(named), count, dtype=torch.bool, device=named.device)
-    used.scatter_(1, named, True)
-    used[:, 0] = True  # the empty sentence keeps its place
-    places = used.cumsum(1, dtype=torch.int32) - 1
-    batch, row = used.nonzero(as_tuple=True)
-    chosen = named.new_zeros(len(named), int(places[:, -1].max()) + 1 if len(named) else 0)
-    chosen[batch, places[batch, row]] = row
+    parts = [_distinct(part, count) for part in torch.split(named, max(1, _MARKS // count))]
+    width = max((rows.shape[1] for rows, _ in parts), default=0)
+    chosen = torch.cat([functional.pad(rows, (0, width - rows.shape[1])) for rows, _ in parts])
+    places = torch.cat([part for _, part in parts])
     every_age = torch.arange(count, len(sentences), device=named.device).expand(len(named), -1)
-    found = torch.split(places.gather(1, named).long(), list(sizes), dim=1)
+    found = torch.split(places, sizes, dim=1)
     return (
         torch.cat([chosen, every_age], dim=1).view(*axes, -1),
         found[0].reshape(slots.shape),
         found[1].reshape(question.shape),
     )
+
+
+def _distinct(named: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The distinct numbers below ``count`` in each row, 0 among them, ascending; and their places.
+
+    >>> _distinct(torch.tensor([[4, 2, 4], [3, 0, 0]]), 5)
+    (tensor([[0, 2, 4],
+            [0, 3, 0]]), tensor([[2, 1, 2],
+            [1, 0, 0]]))
+    """
+    used = torch.zeros(len(named), count, dtype=torch.bool, device=named.device)
+    used.scatter_(1, named, True)
+    used[:, 0] = True  # the empty sentence keeps its place
+    places = used.cumsum(1, dtype=torch.int32) - 1
+    row, number = used.nonzero(as_tuple=True)
+    chosen = named.new_zeros(len(named), int(places[:, -1].max()) + 1 if len(named) else 0)
+    chosen[row, places[row, number]] = number
+    return chosen, places.gather(1, named).long()
 
 
 @dataclass(frozen=True)
