@@ -146,3 +146,13 @@ def test_the_command_goes_on_where_it_was(tmp_path: Path) -> None:
     assert "PE, task 2: " not in again.output
     third = CliRunner().invoke(app, command)
     assert "task 1: " not in third.output
+
+
+def test_the_picture_shows_our_cells_the_papers_and_how_they_differ() -> None:
+    plot = pytest.importorskip("memhop.bench.table1_plot", exc_type=ImportError)
+    rows = [row_of(0, 2.0, 0.1, 70.2), row_of(0, 2.0, 0.1, 4.0) | {"task": 4}]
+    panels = plot.grid(rows).axes
+    shown = [[text.get_text() for text in panel.texts] for panel in panels]
+    assert shown == [["70.2", "4.0", "37.1"], ["64.2", "3.8", "34.0"], ["6.0", "0.2", "3.1"]]
+    strengths = [[patch.get_facecolor()[3] for patch in panel.patches] for panel in panels]
+    assert strengths[0][0] == max(strengths[0]) > strengths[0][2] > strengths[0][1]

@@ -1,56 +1,14 @@
 """The plots of ``memhop bench hop``, made from its CSV files; needs ``memhop[plot]``."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
-
-import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from memhop.bench.hop_cases import Case
 from memhop.bench.hop_summary import BASELINES, Rows, by_case, floor, median, of_form, seconds
-from memhop.bench.record import read_rows
-from memhop.errors import MemhopError
+from memhop.bench.plot_style import GREY, OURS, THEIRS
 
 MEBIBYTE, PAGE = 2**20, 4096
-GREY, THEIRS, OURS = "#808890", "#c97b1f", "#2f81d7"  # seen on white and on black
 SIZES = {"slots": "slots a row, N", "batch": "rows, B", "hops": "hops, K"}
-STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",  # text stays text
-    "svg.hashsalt": "memhop",  # the same rows make the same file
-    "font.size": 9,
-    "font.family": "sans-serif",
-    "text.color": GREY,
-    "axes.labelcolor": GREY,
-    "axes.edgecolor": GREY,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.color": GREY,
-    "ytick.color": GREY,
-    "grid.color": GREY,
-    "grid.alpha": 0.25,
-}
-
-
-def draw(results: Path, folder: Path) -> Iterator[Path]:
-    """Draw what there are rows for; the paths of what was drawn."""
-    drawings: dict[str, tuple[str, Callable[[Rows], Figure]]] = {
-        "hop_floor.svg": ("hop_speed.csv", over_floor),
-        "hop_scaling.svg": ("hop_scaling.csv", growth),
-    }
-    for name, (file, drawing) in drawings.items():
-        if not (results / file).exists():
-            continue
-        with matplotlib.rc_context(STYLE):
-            figure = drawing(read_rows(results / file))
-            path = folder / name
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-                figure.savefig(path, transparent=True, metadata={"Date": None})
-            except OSError as error:
-                raise MemhopError(f"{path}: cannot be written: {error.strerror}") from error
-        yield path
 
 
 def over_floor(rows: Rows) -> Figure:

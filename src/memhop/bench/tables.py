@@ -109,6 +109,7 @@ TABLES = {
     "import": Table("import", _importing),
     "table1": Table("table1", _table1),
     **{f"hop_{part}": Table(PARTS[part].file, partial(_hop, part)) for part in PARTS},
+    "plot_table1": Table("table1", partial(_picture, "table1.svg", "Errors, ours and the paper's")),
     "plot_floor": Table("hop_speed", partial(_picture, "hop_floor.svg", "Time over the floor")),
     "plot_scaling": Table(
         "hop_scaling", partial(_picture, "hop_scaling.svg", "Time and memory as sizes grow")

@@ -192,7 +192,7 @@ def draw(
     folder: Annotated[Path, typer.Argument(help="Folder to put them into.")],
     results: Annotated[Path, typer.Option(help="Folder with the CSV files.")] = Path("results"),
 ) -> None:
-    """Draw the plots of 'bench hop' from its CSV rows."""
+    """Draw the plots of the documents from the CSV rows."""
     drawn = 0
     try:
         for path in _drawing()(results, folder):
@@ -203,15 +203,15 @@ def draw(
     except (LookupError, TypeError, ValueError) as error:
         raise MemhopError(f"{results}: a CSV file without the rows of its benchmark") from error
     if not drawn:
-        raise MemhopError(f"{results}: no rows of bench hop to draw; see: memhop bench hop --help")
+        raise MemhopError(f"{results}: no rows of bench hop or table1 to draw")
 
 
 def _drawing() -> Callable[[Path, Path], Iterator[Path]]:
     try:
-        from memhop.bench import hop_plots
+        from memhop.bench import plots
     except ModuleNotFoundError as error:
         raise MemhopError("plots need matplotlib: pip install 'memhop[plot]'") from error
-    return hop_plots.draw
+    return plots.draw
 
 
 @app.command()
