@@ -78,7 +78,7 @@ def true_of(problem: Problem) -> list[Tensor]:
 
 
 @pytest.mark.usefixtures("cut")
-@pytest.mark.parametrize("seed", range(80))
+@pytest.mark.parametrize("seed", range(50))
 def test_all_in_float64(seed: int) -> None:
     assert_kernel_agrees(
         fused_cpu.forward, fused_cpu.backward, draw_problem(seed),
@@ -88,7 +88,7 @@ def test_all_in_float64(seed: int) -> None:
 
 @pytest.mark.usefixtures("cut")
 @pytest.mark.parametrize("storage", STORED)
-@pytest.mark.parametrize("seed", range(100, 120))
+@pytest.mark.parametrize("seed", range(100, 110))
 def test_all_storages(seed: int, storage: torch.dtype) -> None:
     problem = draw_problem(seed, dtype=torch.float32, storage=storage)
     assert_kernel_agrees(

@@ -27,7 +27,7 @@ def run(case: oracle.Case, impl: str) -> tuple[Tensor, Tensor]:
 
 
 @every_form
-@pytest.mark.parametrize("seed", range(150))
+@pytest.mark.parametrize("seed", range(100))
 def test_every_form_equals_the_formulas(seed: int, impl: str) -> None:
     case = oracle.draw_case(seed)
     query, attention = oracle.multi_hop(case.query, case.memories, case.hops, **case.options)

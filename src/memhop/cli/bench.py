@@ -104,7 +104,7 @@ def table1(
         if to is not None:
             write_rows(to, rows)
         left.remove(unit)
-        say_progress(f"{len(left)} trainings to come")
+        say_progress(f"trainings to come: {len(left)}")
         for line in table1_summary.cells_done(rows, unit, table, paper):
             say(line)
     for column in table1_summary.columns_of(rows, paper):
