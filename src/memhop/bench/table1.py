@@ -110,6 +110,10 @@ class Unit(NamedTuple):
     first: int
     restarts: int
 
+    def tasks(self, table: Table) -> tuple[int, ...]:
+        """The tasks that it gives rows for."""
+        return table.tasks if self.task == JOINT else (self.task,)
+
 
 def units(table: Table, columns: Iterable[str]) -> list[Unit]:
     """All units of a table, those that take longest first.
@@ -172,7 +176,7 @@ def _one_thread() -> None:
 
 def rows_of(table: Table, unit: Unit) -> list[dict[str, Any]]:
     """Train a unit: a row for each restart and task."""
-    tasks = table.tasks if unit.task == JOINT else (unit.task,)
+    tasks = unit.tasks(table)
     splits = {task: table.splits(task) for task in tasks}
     result = train(
         [example for training, _ in splits.values() for example in training],
@@ -203,7 +207,7 @@ def sort_key(row: dict[str, Any]) -> tuple[int, int, int]:
 
 def missing(table: Table, columns: Iterable[str], rows: Iterable[dict[str, Any]]) -> list[Unit]:
     """The units of which rows are missing."""
-    there = {
+    trained = {
         (row["column"], int(row["task"]), int(row["restart"]))
         for row in rows
         if int(row["seed"]) == table.seed
@@ -211,9 +215,9 @@ def missing(table: Table, columns: Iterable[str], rows: Iterable[dict[str, Any]]
     return [
         unit
         for unit in units(table, columns)
-        if not there.issuperset(
+        if not trained.issuperset(
             (unit.column, task, restart)
-            for task in (table.tasks if unit.task == JOINT else (unit.task,))
+            for task in unit.tasks(table)
             for restart in range(unit.first, unit.first + unit.restarts)
         )
     ]

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, pstdev
 from typing import Any, NamedTuple
 
-from memhop.bench.table1 import COLUMNS, JOINT, Table, Unit
+from memhop.bench.table1 import COLUMNS, Table, Unit
 
 FAILED = 5.0  # percent of errors, above which the paper counts a task as failed
 
@@ -116,7 +116,7 @@ def cells_done(
     """A line for each cell of a unit whose restarts are all there."""
     column = next((each for each in columns_of(rows, paper) if each.name == unit.column), None)
     lines = []
-    for task in table.tasks if unit.task == JOINT else (unit.task,):
+    for task in unit.tasks(table):
         cell = column.cells.get(task) if column else None
         name = f"{COLUMNS[unit.column].title}, task {task}"
         if cell is None:

@@ -92,8 +92,9 @@ def table1(
     if data is None and not tiny:
         raise MemhopError("bench table1 needs --data DIR, or --tiny for generated stories")
     names = table1_bench.named(columns)
-    numbers = tuple([1, 2] if data is None else table1_bench.there(data, parse_tasks(tasks)))
-    for task in sorted(set(parse_tasks(tasks)) - set(numbers)) if data else ():
+    wanted = [1, 2] if data is None else parse_tasks(tasks)
+    numbers = tuple(wanted if data is None else table1_bench.there(data, wanted))
+    for task in sorted(set(wanted) - set(numbers)):
         say(f"task {task}: no files in {data}; left out on both sides")
     table = table1_bench.Table(data, numbers, restarts, seed, ten_k, tiny)
     rows: list[dict[str, Any]] = [*read_rows(to)] if to is not None and to.exists() else []
