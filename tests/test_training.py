@@ -18,7 +18,7 @@ from memhop.recipe import Recipe
 from memhop.text.memn2n import Batch, ages
 from memhop.training import Progress, TrainingResult, _Trainer, clip_spectral_, learning_rate, train
 from memhop.training_run import RestartScore
-from memhop.vocabulary import UNKNOWN
+from memhop.vocabulary import UNKNOWN, split_words
 
 
 @pytest.fixture(autouse=True)
@@ -64,6 +64,37 @@ class Watched:
 def same_weights(first: TrainingResult, second: TrainingResult) -> bool:
     ours, theirs = first.model.state_dict(), second.model.state_dict()
     return all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+# Words are only symbols.
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_another_word_for_every_word_changes_no_bit(joint: bool) -> None:
+    """Ids follow the order of appearance, so what the words are called makes no difference."""
+    random = np.random.default_rng(3)
+    names: dict[str, str] = {}
+
+    def name_of(word: str) -> str:
+        letters = "".join(random.choice(list("abcdefghijklmnopqrstuvwxyz"), 9))
+        return names.setdefault(word, letters)
+
+    def renamed(example: Example) -> Example:
+        texts = (*example.story, example.question)
+        *story, question = (" ".join(map(name_of, split_words(text))) for text in texts)
+        answer = ",".join(map(name_of, example.answer.split(",")))
+        return Example(tuple(story), question, answer)
+
+    training, test = [*TRAIN, *stories(50, task=2)], [*TEST, *stories(20, seed=2, task=2)]
+    recipe = Recipe.paper(joint=joint, epochs=3, linear_start_epochs=1)
+    plain = train(training, test, recipe=recipe, restarts=2, seed=5)
+    other = train(list(map(renamed, training)), list(map(renamed, test)), recipe=recipe,
+                  restarts=2, seed=5)  # fmt: skip
+    assert list(other.model.vocabulary) == [name_of(word) for word in plain.model.vocabulary]
+    assert same_weights(plain, other)
+    assert plain.restarts == other.restarts
+    assert plain.best.test_error is not None
+    assert 0 < plain.best.test_error < 100
 
 
 # The rate.
