@@ -27,7 +27,7 @@ ROWS = [
     ["checkpoint"],
     ["runs"],
     ["text", "data"],
-    ["evaluation", "training_run"],
+    ["evaluation", "training_run", "training_draws"],
     ["training"],
     ["bench"],
     ["memhop"],

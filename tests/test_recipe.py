@@ -23,7 +23,7 @@ MAY_BE_ZERO = [
     "linear_start_epochs", "halve_every", "clip_norm", "noise_share", "validation_share",
 ]  # fmt: skip
 WORDS = ["tying", "position", "noise", "held_out"]
-SWITCHES = ["temporal", "relu", "mask_empty_slots"]
+SWITCHES = ["exchange", "temporal", "relu", "mask_empty_slots"]
 
 ODD: list[Any] = [
     None, "", "ten", "1", b"1", [], [1], {}, (), math.nan, math.inf, -math.inf, -1, -0.5,

@@ -17,6 +17,7 @@ from memhop.example import Example
 from memhop.recipe import Recipe
 from memhop.text.memn2n import Batch, ages
 from memhop.training import Progress, TrainingResult, _Trainer, clip_spectral_, learning_rate, train
+from memhop.training_draws import Draws
 from memhop.training_run import RestartScore
 from memhop.vocabulary import UNKNOWN, split_words
 
@@ -42,6 +43,7 @@ def small(**changes: Any) -> Recipe:
 TRAIN, TEST = stories(150), stories(40, seed=2)
 FORMS: list[dict[str, Any]] = [
     {},
+    {"exchange": True},
     {"mask_empty_slots": True, "noise": "empty", "noise_share": 0.5},
     {"tying": "layerwise", "position": "paper", "held_out": "random", "relu": True},
     {"temporal": False, "position": "bag", "clip_norm": 1.0, "learning_rate": 0.1},
@@ -59,6 +61,13 @@ class Watched:
 
     def metrics(self, restart: int) -> list[Any]:
         return [progress.metrics[restart] for progress in self.said]
+
+
+def epoch(trainer: _Trainer, number: int) -> Draws:
+    """What an epoch is trained on."""
+    return trainer.deck.draw(
+        [trainer._random(training._EPOCHS, r, number) for r in trainer.numbered]
+    )
 
 
 def same_weights(first: TrainingResult, second: TrainingResult) -> bool:
@@ -175,7 +184,7 @@ def test_what_is_not_finite_is_left_alone_and_its_neighbours_are_not() -> None:
 def test_gradients_are_clipped_in_training() -> None:
     free, bound = (train(TRAIN, recipe=small(clip_norm=norm), restarts=1) for norm in (0, 0.01))
     assert not same_weights(free, bound)
-    trainer = _Trainer(TRAIN, small(), range(1), 0, torch.device("cpu"))
+    trainer = _Trainer([TRAIN], small(), range(1), 0, torch.device("cpu"))
     start = trainer.model.state_dict()["tables"][0]
     moved = (bound.model.state_dict()["tables"] - start).norm().item()
     steps = 3 * (135 // 32)
@@ -188,11 +197,11 @@ def test_gradients_are_clipped_in_training() -> None:
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_a_step_goes_down_the_gradient_of_the_summed_loss(form: dict[str, Any]) -> None:
     """Each restart moves by rate x its own gradient, and nil and unknown rows not at all."""
-    trainer = _Trainer(TRAIN, small(**{**form, "clip_norm": 0}), range(2), 3, torch.device("cpu"))
+    trainer = _Trainer([TRAIN], small(**{**form, "clip_norm": 0}), range(2), 3, torch.device("cpu"))
     model = trainer.model
-    draws = training._Draws(*(tensor[0] for tensor in trainer._draw_epoch(5)))
+    draws = Draws(*(tensor[0] for tensor in epoch(trainer, 5)))
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
-    batch = Batch(trainer.training.sentences, *draws[:-1])
+    batch = Batch(trainer.deck.encoded.sentences, *draws[:-1])
     scores, _ = model(batch)
     logs = scores.log_softmax(-1)
     rows = draws.answers + model._num_ages
@@ -210,12 +219,12 @@ def test_a_step_goes_down_the_gradient_of_the_summed_loss(form: dict[str, Any]) 
 
 
 def test_batches_are_drawn_with_replacement_from_the_training_part() -> None:
-    trainer = _Trainer(TRAIN, small(), range(3), 0, torch.device("cpu"))
-    assert trainer.steps == 135 // 32
-    assert (len(trainer.training.answers), len(trainer.held_out.answers)) == (135, 15)
-    draws = trainer._draw_epoch(0)
+    trainer = _Trainer([TRAIN], small(), range(3), 0, torch.device("cpu"))
+    assert trainer.deck.steps == 135 // 32
+    assert (len(trainer.deck.encoded.answers), len(trainer.held_out.answers)) == (135, 15)
+    draws = epoch(trainer, 0)
     assert draws.answers.shape == (4, 3, 32)
-    again, later = trainer._draw_epoch(0), trainer._draw_epoch(1)
+    again, later = epoch(trainer, 0), epoch(trainer, 1)
     assert all(torch.equal(a, b) for a, b in zip(draws, again, strict=True))
     assert not torch.equal(draws.slots, later.slots)
     assert not torch.equal(draws.slots[:, 0], draws.slots[:, 1])
@@ -223,8 +232,10 @@ def test_batches_are_drawn_with_replacement_from_the_training_part() -> None:
 
 @pytest.mark.parametrize("noise", ["none", "time", "empty"])
 def test_what_is_drawn_has_its_noise(noise: str) -> None:
-    trainer = _Trainer(TRAIN, small(noise=noise, noise_share=1.0), range(2), 0, torch.device("cpu"))
-    draws = trainer._draw_epoch(0)
+    trainer = _Trainer(
+        [TRAIN], small(noise=noise, noise_share=1.0), range(2), 0, torch.device("cpu")
+    )
+    draws = epoch(trainer, 0)
     most = trainer.model.sizes.memory_slots
     used = (draws.slots > 0).sum(-1)
     in_order = ages(draws.lengths, draws.slots.shape[-1])
@@ -234,15 +245,45 @@ def test_what_is_drawn_has_its_noise(noise: str) -> None:
 
 
 def test_the_held_out_part_is_the_last_or_a_random_one() -> None:
-    def parts(**changes: Any) -> tuple[list[Example], list[Example]]:
-        return _Trainer(TRAIN, small(**changes), range(1), 5, torch.device("cpu"))._split(TRAIN)
+    def parts(**changes: Any) -> tuple[list[int], list[int]]:
+        return _Trainer([TRAIN], small(**changes), range(1), 5, torch.device("cpu"))._split(150)
 
-    assert parts() == (TRAIN[:135], TRAIN[135:])
-    assert parts(validation_share=0) == (TRAIN, [])
+    every = list(range(150))
+    assert parts() == (every[:135], every[135:])
+    assert parts(validation_share=0) == (every, [])
     training_part, held_out = parts(held_out="random")
-    assert held_out != TRAIN[135:]
-    assert sorted(training_part + held_out) == sorted(TRAIN)
+    assert held_out != every[135:]
+    assert sorted(training_part + held_out) == every
     assert parts(held_out="random") == (training_part, held_out)
+
+
+def test_phrases_are_exchanged_within_a_text() -> None:
+    """Asked of one text, the other's names never come; the parts are the same with both."""
+    other = [
+        Example(tuple(s.replace("Mary", "Zoe") for s in story), question.replace("Mary", "Zoe"), a)
+        for story, question, a, _ in stories(300, seed=4)
+    ]
+    both = [stories(300, seed=3), other]
+    trainer = _Trainer(both, small(exchange=True), range(1), 0, torch.device("cpu"))
+    told = trainer.deck.encoded
+    assert trainer.deck.exchange is not None
+    drawn = epoch(trainer, 0)
+    assert not torch.equal(drawn.answers, epoch(trainer, 1).answers)
+    sentences = trainer.deck.exchange._variants.sentences
+    steps = len(drawn.chosen)
+    for step in range(steps):
+        chosen = drawn.chosen[step, 0]
+        for slots in chosen[drawn.slots[step, 0]].tolist():
+            names = {sentences[row][0] for row in slots if row}
+            assert not {("mary",), ("zoe",)} <= names
+    assert len(told.sentences) > len(trainer._encoded([e for text in both for e in text]).sentences)
+
+
+def test_texts_apart_are_one_text_where_nothing_is_exchanged() -> None:
+    together = train(TRAIN, recipe=small(), restarts=1)
+    assert same_weights(together, train([TRAIN[:70], TRAIN[70:]], recipe=small(), restarts=1))
+    recipe = small(exchange=True)
+    assert not same_weights(train(TRAIN, recipe=recipe, restarts=1), together)
 
 
 # Restarts.
@@ -263,7 +304,7 @@ def test_a_restart_is_the_same_whatever_their_number(form: dict[str, Any]) -> No
 
 def test_the_weights_of_a_restart_are_the_same_whatever_their_number() -> None:
     trainers = [
-        _Trainer(TRAIN, small(), range(count), 0, torch.device("cpu")) for count in (1, 2, 4)
+        _Trainer([TRAIN], small(), range(count), 0, torch.device("cpu")) for count in (1, 2, 4)
     ]
     first, second, *_ = trainers[2].model.state_dict()["tables"]
     assert not torch.equal(first, second)
@@ -472,7 +513,7 @@ def test_no_example_is_an_error(nothing: Sequence[Example]) -> None:
 
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_nil_and_unknown_rows_stay_zero(form: dict[str, Any]) -> None:
-    trainer = _Trainer(TRAIN, small(**form), range(2), 0, torch.device("cpu"))
+    trainer = _Trainer([TRAIN], small(**form), range(2), 0, torch.device("cpu"))
     start = trainer.model.tables.detach().clone()
     for _ in range(3):
         trainer.run_epoch()

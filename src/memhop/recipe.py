@@ -54,6 +54,8 @@ class Recipe:
             b uniform in 0..ceil(noise_share n), as the authors' code does; ``empty``: the ages left
             free become empty slots, as the paper says; ``none``.
         noise_share: that share.
+        exchange: while training, tell every example anew with phrases exchanged that its text
+            lets stand for each other (`memhop.text.interchangeable`), answers too.
         validation_share: share of the training questions held out and never trained on.
         held_out: ``last`` in the order given (the authors, one task) or ``random`` (joint).
 
@@ -83,6 +85,7 @@ class Recipe:
     init_std: float = 0.1
     noise: Noise = "time"
     noise_share: float = 0.1
+    exchange: bool = False
     validation_share: float = 0.1
     held_out: HeldOut = "last"
 

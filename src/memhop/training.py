@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,8 +21,9 @@ from memhop.evaluation import score
 from memhop.example import Example
 from memhop.recipe import Recipe
 from memhop.text.encoding import Encoded, Sizes, training_vocabulary
-from memhop.text.memn2n import Batch, MemN2N, ages, chosen_rows
-from memhop.text.noise import draw_ages, with_empty_memories, with_time_noise
+from memhop.text.exchange import Exchange
+from memhop.text.memn2n import Batch, MemN2N
+from memhop.training_draws import Deck, Draws
 from memhop.training_run import Metric, RestartScore, State, TrainingRun, fingerprint
 
 _WEIGHTS, _EPOCHS, _SPLIT = 0, 1, 2  # which of a restart's generators
@@ -71,7 +71,7 @@ class TrainingResult:
 
 
 def train(
-    train_examples: Sequence[Example],
+    train_examples: Sequence[Example] | Sequence[Sequence[Example]],
     test_examples: Sequence[Example] = (),
     *,
     recipe: Recipe | None = None,
@@ -89,7 +89,9 @@ def train(
     scored, once, at the end.
 
     Args:
-        train_examples: at least one. Vocabulary, longest sentence and answers come from here.
+        train_examples: at least one; or several texts, each a sequence of examples
+            (``Recipe.exchange`` exchanges phrases within a text). Vocabulary, longest sentence
+            and answers come from here.
         test_examples: scored for every restart; may be empty.
         recipe: settings; None is ``Recipe.paper()``.
         restarts: R, at least 1; or a range of numbers, for those restarts of a larger training
@@ -108,15 +110,18 @@ def train(
     numbered = restarts if isinstance(restarts, range) else range(_whole("restarts", restarts, 1))
     _whole("seed", seed, 0)
     _whole("restarts", len(numbered), 1)
-    if not train_examples:
+    texts = _texts(train_examples)
+    examples = [example for text in texts for example in text]
+    if not examples:
         raise MemhopError("training needs at least 1 example, got none")
-    question = fingerprint(train_examples, test_examples, recipe, len(numbered), seed)
+    question = fingerprint(examples, test_examples, recipe, len(numbered), seed)
+    question |= {"texts": list(map(len, texts))} if recipe.exchange and len(texts) > 1 else {}
     question |= {"first_restart": numbered.start} if numbered.start else {}
     folder = TrainingRun.open(run, question, resume=resume)
     if folder is not None and (ended := folder.finished()):
         model, state, scores = ended
         return TrainingResult(model.to(device), scores, _kept(scores), state.seconds)
-    trainer = _Trainer(train_examples, recipe, numbered, seed, torch.device(device))
+    trainer = _Trainer(texts, recipe, numbered, seed, torch.device(device))
     if folder is not None:
         folder.restore(trainer.model, trainer.state)
     _run_epochs(trainer, folder, on_progress)
@@ -127,6 +132,14 @@ def train(
     if folder is not None:
         folder.finish(model, trainer.state, scores)
     return TrainingResult(model, scores, kept, trainer.state.seconds, trainer.model)
+
+
+def _texts(
+    examples: Sequence[Example] | Sequence[Sequence[Example]],
+) -> Sequence[Sequence[Example]]:
+    """What was given as texts: one, or several."""
+    several = [part for part in examples if not isinstance(part, Example)]
+    return several or [[part for part in examples if isinstance(part, Example)]]
 
 
 def _whole(name: str, value: int, least: int) -> int:
@@ -168,27 +181,12 @@ def clip_spectral_(gradient: Tensor, limit: float) -> None:
     matrices[suspects[over]] *= (limit / spectral).clamp_(max=1).to(gradient.dtype)[:, None, None]
 
 
-class _Draws(NamedTuple):
-    """What an epoch is trained on: each tensor starts with the axes [steps, R].
-
-    Slots and questions name sentences by their place in ``chosen``, the rows of the bank that
-    the step needs; see `Batch`.
-    """
-
-    slots: Tensor
-    ages: Tensor
-    lengths: Tensor
-    question: Tensor
-    chosen: Tensor
-    answers: Tensor
-
-
 class _Trainer:
     """R restarts and the examples they learn from."""
 
     def __init__(
         self,
-        examples: Sequence[Example],
+        texts: Sequence[Sequence[Example]],
         recipe: Recipe,
         numbered: range,
         seed: int,
@@ -196,14 +194,16 @@ class _Trainer:
     ) -> None:
         self.recipe, self.seed, self.device = recipe, seed, device
         self.numbered, restarts = numbered, len(numbered)  # what their generators are named by
+        examples = [example for text in texts for example in text]
+        sources = [number for number, text in enumerate(texts) for _ in text]
         sizes = Sizes.of(examples, recipe)
         vocabulary = training_vocabulary(examples)
         self.model = MemN2N(vocabulary, recipe, sizes, restarts=restarts, device=device)
         self.state = State(epoch=0, seconds=0.0, diverged={}, metrics=[])
         self._draw_weights()
-        training, held_out = self._split(examples)
-        self.training, self.held_out = self._encoded(training), self._encoded(held_out)
-        self.steps = max(1, len(training) // recipe.batch_size)
+        numbers, held_out = self._split(len(examples))
+        self.held_out = self._encoded([examples[number] for number in held_out])
+        self.deck = self._deck([examples[n] for n in numbers], [sources[n] for n in numbers])
 
     @property
     def restarts(self) -> range:
@@ -223,13 +223,20 @@ class _Trainer:
                 one.copy_(torch.from_numpy(drawn * np.float32(self.recipe.init_std)))
         self.model.hold_zero_rows()
 
-    def _split(self, examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
-        order = np.arange(len(examples))
+    def _split(self, count: int) -> tuple[list[int], list[int]]:
+        """The numbers of the examples to train on, and of those held out."""
+        order = np.arange(count)
         if self.recipe.held_out == "random":
             order = self._random(_SPLIT).permutation(order)
-        cut = len(examples) - int(len(examples) * self.recipe.validation_share)
-        chosen = [examples[index] for index in order.tolist()]
-        return chosen[:cut], chosen[cut:]
+        cut = count - int(count * self.recipe.validation_share)
+        return order[:cut].tolist(), order[cut:].tolist()
+
+    def _deck(self, examples: Sequence[Example], sources: Sequence[int]) -> Deck:
+        most = self.model.sizes.memory_slots
+        if not self.recipe.exchange:
+            return Deck(self._encoded(examples), self.recipe, most)
+        exchange = Exchange(examples, sources, self.model.encoder)
+        return Deck(exchange.encoded.at(self.device), self.recipe, most, exchange)
 
     def _encoded(self, examples: Sequence[Example]) -> Encoded:
         return self.model.encoder.encode(examples).at(self.device)
@@ -238,16 +245,16 @@ class _Trainer:
         """Train one epoch; the metrics of the restarts in it."""
         epoch = self.state.epoch
         rate, softmax = learning_rate(self.recipe, epoch), epoch >= self.recipe.linear_start_epochs
-        draws = self._draw_epoch(epoch)
+        draws = self.deck.draw([self._random(_EPOCHS, r, epoch) for r in self.numbered])
         wrong = torch.zeros(len(self.restarts), device=self.device)
         losses = torch.zeros(len(self.restarts), device=self.device)
-        for step in range(self.steps):
-            loss, missed = self._step(_Draws(*(tensor[step] for tensor in draws)), rate, softmax)
+        for step in range(self.deck.steps):
+            loss, missed = self._step(Draws(*(tensor[step] for tensor in draws)), rate, softmax)
             losses += loss
             wrong += missed
         self._set_aside_diverged(losses, epoch)
         held_out, _ = score(self.model, self.held_out)
-        asked = self.steps * self.recipe.batch_size
+        asked = self.deck.steps * self.recipe.batch_size
         rows = zip((losses / asked).tolist(), (wrong * 100 / asked).tolist(), held_out.tolist(),
                    strict=True)  # fmt: skip
         has_held_out = len(self.held_out.answers) > 0
@@ -256,9 +263,9 @@ class _Trainer:
             for restart, row in enumerate(rows)
         )
 
-    def _step(self, draws: _Draws, rate: float, softmax: bool) -> tuple[Tensor, Tensor]:
+    def _step(self, draws: Draws, rate: float, softmax: bool) -> tuple[Tensor, Tensor]:
         """One step of descent on the loss summed over the batch; loss and mistakes [R]."""
-        batch = Batch(self.training.sentences, *draws[:-1])
+        batch = Batch(self.deck.encoded.sentences, *draws[:-1])
         scores, _ = self.model(batch, softmax=softmax)
         rows = self.model.answer_rows(draws.answers)
         losses = functional.cross_entropy(
@@ -275,31 +282,6 @@ class _Trainer:
             guesses = self.model.guesses(scores)
             return losses.detach().sum(-1), (guesses != draws.answers).sum(-1)
 
-    def _draw_epoch(self, epoch: int) -> _Draws:
-        drawn = [self._draw_restart(self._random(_EPOCHS, r, epoch)) for r in self.numbered]
-        slots, ages, lengths, question, answers = (
-            torch.stack(part, dim=1) for part in zip(*drawn, strict=True)
-        )
-        chosen, slots, question = chosen_rows(self.training.sentences, slots, question)
-        draws = _Draws(slots, ages, lengths, question, chosen, answers)
-        return _Draws(*(part.to(self.device) for part in draws))
-
-    def _draw_restart(self, random: np.random.Generator) -> tuple[Tensor, ...]:
-        count, size = len(self.training.answers), self.recipe.batch_size
-        rows = torch.from_numpy(random.integers(0, count, self.steps * size)).to(self.device)
-        slots, lengths = self.training.slots[rows], self.training.lengths[rows]
-        if self.recipe.noise == "none":
-            age = ages(lengths, slots.shape[-1])
-        else:
-            known, most = lengths.cpu().numpy(), self.model.sizes.memory_slots
-            drawn, reach = draw_ages(known, slots.shape[-1], self.recipe.noise_share, random)
-            if self.recipe.noise == "time":
-                age = with_time_noise(drawn, most)
-            else:
-                slots, age, lengths = with_empty_memories(slots.cpu(), drawn, reach, most)
-        parts = (slots, age, lengths, self.training.question[rows], self.training.answers[rows])
-        return tuple(part.view(self.steps, size, *part.shape[1:]) for part in parts)
-
     @torch.no_grad()
     def _set_aside_diverged(self, losses: Tensor, epoch: int) -> None:
         """Note the restarts that are not finite any more, and rest them at zero."""
@@ -315,7 +297,7 @@ class _Trainer:
 
     def scores(self, test_examples: Sequence[Example]) -> tuple[RestartScore, ...]:
         """How each restart does on the three parts, without noise."""
-        error, loss = score(self.model, self.training)
+        error, loss = score(self.model, self.deck.encoded)
         parts = [self.held_out, self._encoded(test_examples)]
         held_out, test = (
             score(self.model, part)[0].tolist() if len(part.answers) else [None] * len(error)

@@ -48,7 +48,7 @@ class Lesson(NamedTuple):
 
     name: str
     folder: Path
-    train: list[Example]
+    train: list[list[Example]]  # from each file
     test: list[Example]
 
 
@@ -150,7 +150,7 @@ def _check_source(
 
 
 def _own(folder: Path, train: Path, test: Path | None) -> list[Lesson]:
-    return [Lesson(train.name, folder, read_babi(train), read_babi(test) if test else [])]
+    return [Lesson(train.name, folder, [read_babi(train)], read_babi(test) if test else [])]
 
 
 def _tasks(folder: Path, data: Path, task: str | None, joint: bool) -> list[Lesson]:
@@ -158,9 +158,9 @@ def _tasks(folder: Path, data: Path, task: str | None, joint: bool) -> list[Less
     for number, splits in tasks_in(data, task, needed="train").items():
         test = read_babi(splits["test"]) if "test" in splits else []
         examples = read_babi(splits["train"])
-        lessons.append(Lesson(f"task {number}", folder / f"qa{number}", examples, test))
+        lessons.append(Lesson(f"task {number}", folder / f"qa{number}", [examples], test))
     if joint:
-        train_all = [example for lesson in lessons for example in lesson.train]
+        train_all = [text for lesson in lessons for text in lesson.train]
         test_all = [example for lesson in lessons for example in lesson.test]
         return [Lesson(f"{len(lessons)} tasks", folder, train_all, test_all)]
     return lessons

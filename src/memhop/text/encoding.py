@@ -181,8 +181,8 @@ class Encoder:
     def encode(self, examples: Sequence[Example]) -> Encoded:
         """Number the statements, questions and answers; of a long story the last slots count."""
         most = self.sizes.memory_slots
-        width = max((min(len(example.story), most) for example in examples), default=0)
-        slots = torch.zeros(len(examples), most if self._full_width else width).long()
+        width = self.width(min(len(example.story), most) for example in examples)
+        slots = torch.zeros(len(examples), width).long()
         bank: dict[tuple[int, ...], int] = {(): 0}
         seen: dict[str, int] = {}  # a sentence recurs in many stories: split it once
 
@@ -198,12 +198,22 @@ class Encoder:
             slots[index, : len(rows)] = torch.tensor(rows).long()
             lengths.append(len(rows))
             question.append(row(example.question))
-            answers.append(self._answer(example.answer))
+            answers.append(self.answer(example.answer))
         sentences = Sentences(list(bank), self.weights, self._num_ages)
         numbers = (torch.tensor(column).long() for column in (lengths, question, answers))
         return Encoded(sentences, slots, *numbers)
 
-    def _answer(self, answer: str) -> int:
+    def width(self, lengths: Iterable[int]) -> int:
+        """Slots to lay stories of so many statements out in."""
+        return self.sizes.memory_slots if self._full_width else max(lengths, default=0)
+
+    def bank(self, sentences: Iterable[Sequence[str]]) -> Sentences:
+        """A bank of sentences that are split into words, and of all ages."""
+        ids = [self.vocabulary.ids(words) for words in sentences]
+        return Sentences(ids, self.weights, self._num_ages)
+
+    def answer(self, answer: str) -> int:
+        """The word id of an answer, ``NO_ANSWER`` where training never showed it."""
         word = answer_word(answer)
         return self.vocabulary.ids([word])[0] if word in self.vocabulary else NO_ANSWER
 
