@@ -27,7 +27,7 @@ ROWS = [
     ["checkpoint"],
     ["runs"],
     ["text", "data"],
-    ["evaluation", "training_run", "training_draws"],
+    ["evaluation", "training_run", "training_draws", "training_steps"],
     ["training"],
     ["bench"],
     ["memhop"],

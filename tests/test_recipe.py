@@ -16,13 +16,14 @@ from memhop.recipe import Recipe
 NAMES = [field.name for field in dataclasses.fields(Recipe)]
 WHOLE = [
     "memory_dim", "num_hops", "memory_slots", "epochs", "linear_start_epochs", "halve_every",
-    "batch_size",
+    "batch_size", "heads", "hop_units",
 ]  # fmt: skip
 NUMBERS = ["learning_rate", "clip_norm", "init_std", "noise_share", "validation_share"]
 MAY_BE_ZERO = [
     "linear_start_epochs", "halve_every", "clip_norm", "noise_share", "validation_share",
+    "hop_units",
 ]  # fmt: skip
-WORDS = ["tying", "position", "noise", "held_out"]
+WORDS = ["tying", "position", "noise", "held_out", "optimizer", "schedule", "keep"]
 SWITCHES = ["exchange", "temporal", "relu", "mask_empty_slots"]
 
 ODD: list[Any] = [
@@ -33,6 +34,8 @@ ODD: list[Any] = [
 
 def one(name: str, value: Any) -> Recipe:
     settings: dict[str, Any] = {name: value}
+    if name == "heads" and type(value) is int and value > 0:
+        settings["memory_dim"] = min(value, 1_000_000)  # which heads must divide
     return Recipe(**settings)
 
 
@@ -145,3 +148,20 @@ def test_a_recipe_does_not_change() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         Recipe().epochs = 3  # type: ignore[misc]
     assert hash(Recipe()) == hash(Recipe())
+
+
+def test_heads_divide_the_width() -> None:
+    assert Recipe(memory_dim=20, heads=5).heads == 5
+    with pytest.raises(MemhopError, match=r"heads must divide memory_dim 20, not 3"):
+        Recipe(memory_dim=20, heads=3)
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_best_differs_from_paper_in_how_it_learns_and_in_its_hops(joint: bool) -> None:
+    best, paper = Recipe.best(joint=joint), Recipe.paper(joint=joint)
+    assert best.held_out == paper.held_out == ("random" if joint else "last")
+    assert (best.exchange, best.optimizer, best.keep) == (True, "adam", "validation")
+    assert best.memory_dim % best.heads == 0
+    same = ("num_hops", "tying", "position", "temporal", "memory_slots", "noise", "noise_share")
+    assert all(getattr(best, name) == getattr(paper, name) for name in same)
+    assert Recipe.best(joint=joint, heads=8).heads == 8

@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from memhop import training
 from memhop.data import generate, to_examples
@@ -15,8 +15,8 @@ from memhop.errors import MemhopError
 from memhop.evaluation import evaluate, score
 from memhop.example import Example
 from memhop.recipe import Recipe
-from memhop.text.memn2n import Batch, ages
-from memhop.training import Progress, TrainingResult, _Trainer, clip_spectral_, learning_rate, train
+from memhop.text.batch import Batch, ages
+from memhop.training import Progress, TrainingResult, _Trainer, train
 from memhop.training_draws import Draws
 from memhop.training_run import RestartScore
 from memhop.vocabulary import UNKNOWN, split_words
@@ -49,6 +49,7 @@ FORMS: list[dict[str, Any]] = [
     {"temporal": False, "position": "bag", "clip_norm": 1.0, "learning_rate": 0.1},
     {"temporal": False, "noise": "empty", "memory_slots": 4},
     {"noise": "none", "clip_norm": 0, "validation_share": 0},
+    {"heads": 2, "hop_units": 4, "optimizer": "adam", "schedule": "linear", "keep": "validation"},
 ]
 
 
@@ -106,79 +107,7 @@ def test_another_word_for_every_word_changes_no_bit(joint: bool) -> None:
     assert 0 < plain.best.test_error < 100
 
 
-# The rate.
-
-
-def test_the_rate_of_one_task_is_the_authors() -> None:
-    """20 epochs of linear start, then 100, halved at the start of epochs 25, 50, 75 and 100."""
-    rates = [learning_rate(Recipe.paper(), epoch) for epoch in range(120)]
-    wanted = [0.005] * 20
-    for epoch in range(1, 101):
-        wanted.append(0.005 / 2 ** sum(epoch >= start for start in (25, 50, 75, 100)))
-    assert rates == wanted
-
-
-def test_the_rate_of_joint_training_is_the_authors() -> None:
-    rates = [learning_rate(Recipe.paper(joint=True), epoch) for epoch in range(90)]
-    wanted = [0.005] * 30
-    for epoch in range(1, 61):
-        wanted.append(0.005 / 2 ** sum(epoch >= start for start in (15, 30, 45, 60)))
-    assert rates == wanted
-
-
-def test_the_rate_can_be_constant() -> None:
-    recipe = Recipe(halve_every=0, learning_rate=0.3, linear_start_epochs=0)
-    assert {learning_rate(recipe, epoch) for epoch in range(100)} == {0.3}
-
-
 # Clipping.
-
-
-def clipped(matrices: Tensor, limit: float) -> Tensor:
-    result = matrices.clone()
-    clip_spectral_(result, limit)
-    return result
-
-
-@pytest.mark.parametrize("axes", [(), (5,), (3, 2)])
-@pytest.mark.parametrize("shape", [(30, 4), (4, 4), (2, 7), (1, 1), (60, 20)])
-def test_no_spectral_norm_is_above_the_limit(axes: tuple[int, ...], shape: tuple[int, int]) -> None:
-    torch.manual_seed(len(axes))
-    for scale in (0.01, 0.5, 1, 3, 1e6):
-        matrices = torch.randn(*axes, *shape) * scale
-        got = clipped(matrices, 5.0).view(-1, *shape).double().numpy()
-        for before, after in zip(matrices.view(-1, *shape).double().numpy(), got, strict=True):
-            norm = np.linalg.norm(before, 2)
-            wanted = before * min(1, 5.0 / norm)
-            np.testing.assert_allclose(after, wanted, rtol=1e-6)
-            if norm <= 5.0:
-                np.testing.assert_array_equal(after, before)
-
-
-def test_close_to_the_limit() -> None:
-    """Frobenius and spectral norm on either side of the limit."""
-    rank_one = torch.outer(torch.ones(9), torch.ones(4)) / 6  # both norms are 1
-    for factor in (0.999, 0.9999, 1.0001, 1.001, 40):
-        matrix = rank_one * factor * 40
-        norm = np.linalg.norm(clipped(matrix, 40.0).double().numpy(), 2)
-        assert norm == pytest.approx(min(40.0, 40.0 * factor), rel=1e-6)
-        assert torch.equal(clipped(matrix, 40.0), matrix) == (factor < 1)
-    even = torch.eye(4) * 39.9  # spectral 39.9, Frobenius 79.8
-    assert torch.equal(clipped(even, 40.0), even)
-
-
-def test_what_is_not_finite_is_left_alone_and_its_neighbours_are_not() -> None:
-    matrices = torch.randn(5, 6, 4) * 100
-    matrices[1, 2, 3] = torch.nan
-    matrices[2, 0, 0] = torch.inf
-    matrices[3] = 0
-    matrices[4] = 1e30  # its norm is more than float32 holds
-    got = clipped(matrices, 40.0)
-    torch.testing.assert_close(got[1:4], matrices[1:4], rtol=0, atol=0, equal_nan=True)
-    for index in (0, 4):
-        assert np.linalg.norm(got[index].double().numpy(), 2) == pytest.approx(40, rel=1e-6)
-    alone = torch.full((2, 2), torch.nan)
-    assert clipped(alone, 1.0).isnan().all()
 
 
 def test_gradients_are_clipped_in_training() -> None:
@@ -197,7 +126,8 @@ def test_gradients_are_clipped_in_training() -> None:
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_a_step_goes_down_the_gradient_of_the_summed_loss(form: dict[str, Any]) -> None:
     """Each restart moves by rate x its own gradient, and nil and unknown rows not at all."""
-    trainer = _Trainer([TRAIN], small(**{**form, "clip_norm": 0}), range(2), 3, torch.device("cpu"))
+    plain = {**form, "clip_norm": 0, "optimizer": "sgd"}
+    trainer = _Trainer([TRAIN], small(**plain), range(2), 3, torch.device("cpu"))
     model = trainer.model
     draws = Draws(*(tensor[0] for tensor in epoch(trainer, 5)))
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
@@ -207,7 +137,7 @@ def test_a_step_goes_down_the_gradient_of_the_summed_loss(form: dict[str, Any]) 
     rows = draws.answers + model._num_ages
     loss = -logs.gather(-1, rows.unsqueeze(-1)).sum((-1, -2))
     gradients = torch.autograd.grad(loss.sum(), list(model.parameters()))
-    got, missed = trainer._step(draws, 0.1, True)
+    got, missed = trainer._step(draws, 0.1, True, 1)
     torch.testing.assert_close(got, loss.detach(), rtol=1e-5, atol=1e-4)
     words = scores[..., model._num_ages + UNKNOWN + 1 :].argmax(-1) + UNKNOWN + 1
     assert missed.tolist() == (words != draws.answers).sum(-1).tolist()
@@ -365,7 +295,20 @@ def ended(*scores: tuple[float | None, float | None]) -> list[RestartScore]:
     ],
 )
 def test_kept_is_the_lowest_training_error_then_loss(scores: Any, kept: int) -> None:
-    assert training._kept(ended(*scores)) == kept
+    assert training._kept(ended(*scores), Recipe()) == kept
+
+
+def test_kept_by_validation_is_the_lowest_error_of_what_was_held_out() -> None:
+    scores = [
+        RestartScore(0, 0.0, 0.1, validation_error=7.0),
+        RestartScore(1, 2.0, 0.9, validation_error=5.0),
+        RestartScore(2, 3.0, 0.3, validation_error=5.0),
+        RestartScore(3, diverged=4),
+    ]
+    assert training._kept(scores, Recipe(keep="validation")) == 2
+    assert training._kept(scores, Recipe()) == 0
+    nothing_held_out = [replace(one, validation_error=None) for one in scores]
+    assert training._kept(nothing_held_out, Recipe(keep="validation")) == 0
 
 
 # Divergence.
@@ -529,9 +472,9 @@ def test_the_linear_start_is_without_the_softmax(monkeypatch: pytest.MonkeyPatch
     used = []
     real = _Trainer._step
 
-    def step(self: _Trainer, draws: Any, rate: float, softmax: bool) -> tuple[Tensor, Tensor]:
+    def step(self: _Trainer, draws: Any, rate: float, softmax: bool, number: int) -> Any:
         used.append((self.state.epoch, rate, softmax))
-        return real(self, draws, rate, softmax)
+        return real(self, draws, rate, softmax, number)
 
     monkeypatch.setattr(_Trainer, "_step", step)
     recipe = small(linear_start_epochs=2, epochs=3, halve_every=2, learning_rate=0.01)

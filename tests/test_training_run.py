@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from memhop.runs import newest_checkpoint
 from memhop.text.memn2n import MemN2N
 from memhop.training import Progress, TrainingResult, train
 from memhop.training_run import Metric, TrainingRun
+from memhop.training_steps import learning_rate
 
 EPOCHS = 7
 
@@ -94,7 +96,7 @@ def test_a_finished_run_holds_what_the_docs_say(whole: Path) -> None:
     wanted = [(str(epoch), str(r)) for epoch in range(1, EPOCHS + 1) for r in range(3)]
     assert [(row["epoch"], row["restart"]) for row in rows] == wanted
     assert [float(row["learning_rate"]) for row in rows[::3]] == [
-        training.learning_rate(RECIPE, epoch) for epoch in range(EPOCHS)
+        learning_rate(RECIPE, epoch) for epoch in range(EPOCHS)
     ]
     assert all(0 < float(row["loss"]) < 9 for row in rows)
 
@@ -112,6 +114,20 @@ def test_the_run_and_the_result_are_one(whole: Path) -> None:
     result, loaded = trained(None), MemN2N.load(whole)
     ours, theirs = result.model.state_dict(), loaded.state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.parametrize("steps", [5, 8, 11])
+def test_what_adam_remembers_is_kept_too(
+    steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = replace(RECIPE, optimizer="adam", exchange=True, hop_units=3)
+    trained(tmp_path / "whole", recipe=recipe)
+    with monkeypatch.context() as patched:
+        interrupt_at(patched, steps)
+        with pytest.raises(KeyboardInterrupt):
+            trained(tmp_path / "run", recipe=recipe)
+    trained(tmp_path / "run", recipe=recipe, resume=True)
+    assert bits(tmp_path / "run") == bits(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 8, 13, 14])

@@ -8,8 +8,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from memhop.example import Example
+from memhop.text.batch import Batch
 from memhop.text.encoding import NO_ANSWER, Encoded
-from memhop.text.memn2n import Batch, MemN2N
+from memhop.text.memn2n import MemN2N
 
 _CHUNK = 2**18  # slots at once, over all restarts: few and large operations in bounded memory
 

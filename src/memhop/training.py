@@ -20,11 +20,13 @@ from memhop.errors import MemhopError
 from memhop.evaluation import score
 from memhop.example import Example
 from memhop.recipe import Recipe
+from memhop.text.batch import Batch
 from memhop.text.encoding import Encoded, Sizes, training_vocabulary
 from memhop.text.exchange import Exchange
-from memhop.text.memn2n import Batch, MemN2N
+from memhop.text.memn2n import MemN2N
 from memhop.training_draws import Deck, Draws
 from memhop.training_run import Metric, RestartScore, State, TrainingRun, fingerprint
+from memhop.training_steps import Descent, learning_rate
 
 _WEIGHTS, _EPOCHS, _SPLIT = 0, 1, 2  # which of a restart's generators
 _EVERY_EPOCHS, _EVERY_SECONDS = 10, 30.0  # a checkpoint at the latest after
@@ -120,13 +122,13 @@ def train(
     folder = TrainingRun.open(run, question, resume=resume)
     if folder is not None and (ended := folder.finished()):
         model, state, scores = ended
-        return TrainingResult(model.to(device), scores, _kept(scores), state.seconds)
+        return TrainingResult(model.to(device), scores, _kept(scores, recipe), state.seconds)
     trainer = _Trainer(texts, recipe, numbered, seed, torch.device(device))
     if folder is not None:
-        folder.restore(trainer.model, trainer.state)
+        folder.restore(trainer.tensors(), trainer.state)
     _run_epochs(trainer, folder, on_progress)
     scores = trainer.scores(test_examples)
-    kept = _kept(scores)
+    kept = _kept(scores, recipe)
     scores = tuple(replace(one, kept=one.restart == kept) for one in scores)
     model = trainer.model.pick(kept)
     if folder is not None:
@@ -146,39 +148,6 @@ def _whole(name: str, value: int, least: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise MemhopError(f"{name} must be a whole number from {least}, not {value!r}")
     return value
-
-
-def learning_rate(recipe: Recipe, epoch: int) -> float:
-    """The rate of an epoch, from 0 on: constant in the linear start, then halved.
-
-    >>> [learning_rate(Recipe.paper(), epoch) for epoch in (0, 19, 20, 43, 44, 119)]
-    [0.005, 0.005, 0.005, 0.005, 0.0025, 0.0003125]
-    """
-    after_start = epoch - recipe.linear_start_epochs + 1
-    if after_start <= 0 or not recipe.halve_every:
-        return recipe.learning_rate
-    return recipe.learning_rate * 0.5 ** (after_start // recipe.halve_every)
-
-
-@torch.no_grad()
-def clip_spectral_(gradient: Tensor, limit: float) -> None:
-    """Scale each matrix [..., rows, d] whose spectral norm is above ``limit`` down to it, in place.
-
-    Singular values cost most, so two bounds come first: the norm is at most the Frobenius norm
-    of G, and its square at most that of G^T G. Matrices that are not finite are left alone.
-    """
-    matrices = gradient.view(-1, *gradient.shape[-2:])
-    frobenius = torch.linalg.vector_norm(matrices, dim=(-2, -1))
-    suspects = (frobenius > limit).nonzero().flatten()
-    if not len(suspects):
-        return
-    large = matrices[suspects].double()
-    finite = large.isfinite().all(dim=-1).all(dim=-1)  # the norm in float32 may overflow before
-    suspects, large = suspects[finite], large[finite]
-    squared = large.mT @ large
-    over = torch.linalg.vector_norm(squared, dim=(-2, -1)) > limit**2
-    spectral = torch.linalg.eigvalsh(squared[over])[:, -1].sqrt()
-    matrices[suspects[over]] *= (limit / spectral).clamp_(max=1).to(gradient.dtype)[:, None, None]
 
 
 class _Trainer:
@@ -201,6 +170,7 @@ class _Trainer:
         self.model = MemN2N(vocabulary, recipe, sizes, restarts=restarts, device=device)
         self.state = State(epoch=0, seconds=0.0, diverged={}, metrics=[])
         self._draw_weights()
+        self.descent = Descent(dict(self.model.named_parameters()), recipe)
         numbers, held_out = self._split(len(examples))
         self.held_out = self._encoded([examples[number] for number in held_out])
         self.deck = self._deck([examples[n] for n in numbers], [sources[n] for n in numbers])
@@ -208,6 +178,10 @@ class _Trainer:
     @property
     def restarts(self) -> range:
         return range(self.model.restarts or 1)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that an epoch moves: to go on from a copy of these is never to have stopped."""
+        return self.model.state_dict() | self.descent.moments
 
     def _random(self, use: int, *path: int) -> np.random.Generator:
         return np.random.Generator(
@@ -217,10 +191,11 @@ class _Trainer:
     @torch.no_grad()
     def _draw_weights(self) -> None:
         generators = [self._random(_WEIGHTS, restart) for restart in self.numbered]
-        for weight in self.model.parameters():
+        for name, weight in self.model.named_parameters():
+            spread = np.float32(self.model.spread(name))
             for one, random in zip(weight, generators, strict=True):
                 drawn = random.standard_normal(one.shape, dtype=np.float32)
-                one.copy_(torch.from_numpy(drawn * np.float32(self.recipe.init_std)))
+                one.copy_(torch.from_numpy(drawn * spread))
         self.model.hold_zero_rows()
 
     def _split(self, count: int) -> tuple[list[int], list[int]]:
@@ -249,7 +224,9 @@ class _Trainer:
         wrong = torch.zeros(len(self.restarts), device=self.device)
         losses = torch.zeros(len(self.restarts), device=self.device)
         for step in range(self.deck.steps):
-            loss, missed = self._step(Draws(*(tensor[step] for tensor in draws)), rate, softmax)
+            number = epoch * self.deck.steps + step + 1
+            batch = Draws(*(tensor[step] for tensor in draws))
+            loss, missed = self._step(batch, rate, softmax, number)
             losses += loss
             wrong += missed
         self._set_aside_diverged(losses, epoch)
@@ -263,7 +240,7 @@ class _Trainer:
             for restart, row in enumerate(rows)
         )
 
-    def _step(self, draws: Draws, rate: float, softmax: bool) -> tuple[Tensor, Tensor]:
+    def _step(self, draws: Draws, rate: float, softmax: bool, number: int) -> tuple[Tensor, Tensor]:
         """One step of descent on the loss summed over the batch; loss and mistakes [R]."""
         batch = Batch(self.deck.encoded.sentences, *draws[:-1])
         scores, _ = self.model(batch, softmax=softmax)
@@ -271,14 +248,9 @@ class _Trainer:
         losses = functional.cross_entropy(
             scores.flatten(0, -2), rows.flatten(), reduction="none"
         ).view(rows.shape)
-        weights = list(self.model.parameters())
-        gradients = torch.autograd.grad(losses.sum(), weights)
+        self.descent.step(losses.sum(), rate, number)
+        self.model.hold_zero_rows()
         with torch.no_grad():
-            for weight, gradient in zip(weights, gradients, strict=True):
-                if self.recipe.clip_norm:
-                    clip_spectral_(gradient, self.recipe.clip_norm)
-                weight.sub_(gradient, alpha=rate)
-            self.model.hold_zero_rows()
             guesses = self.model.guesses(scores)
             return losses.detach().sum(-1), (guesses != draws.answers).sum(-1)
 
@@ -327,10 +299,11 @@ def _run_epochs(
 
     def checkpoint() -> None:
         if folder is not None:
-            folder.write(model, state, _kept(trainer.scores(())))
+            kept = _kept(trainer.scores(()), recipe)
+            folder.write(model.pick(kept), state, trainer.tensors())
 
     while state.epoch < epochs:
-        before = {name: weight.clone() for name, weight in model.state_dict().items()}
+        before = {name: tensor.clone() for name, tensor in trainer.tensors().items()}
         started, begun, diverged = time.perf_counter(), state.epoch, dict(state.diverged)
         try:
             metrics = trainer.run_epoch()
@@ -345,20 +318,22 @@ def _run_epochs(
                 last = time.perf_counter()
         except KeyboardInterrupt:
             if state.epoch in (begun, epochs):  # in an epoch, or where only the end is written
-                model.load_state_dict(before)
+                for name, tensor in trainer.tensors().items():
+                    tensor.copy_(before[name])
                 state.epoch, state.diverged = begun, diverged
                 del state.metrics[begun * len(trainer.restarts) :]
             checkpoint()
             raise
 
 
-def _kept(scores: Sequence[RestartScore]) -> int:
-    """The restart to keep: lowest training error, ties by loss, never one that diverged."""
-    ranked = [
-        (one.train_error, one.train_loss, one.restart)
-        for one in scores
-        if one.train_error is not None and one.train_loss is not None
-    ]
+def _kept(scores: Sequence[RestartScore], recipe: Recipe) -> int:
+    """The restart to keep: lowest error, ties by training loss, never one that diverged."""
+
+    def error(one: RestartScore) -> float | None:
+        by_held_out = recipe.keep == "validation" and one.validation_error is not None
+        return one.validation_error if by_held_out else one.train_error
+
+    ranked = [(error(one), one.train_loss, one.restart) for one in scores if one.diverged is None]
     if not ranked:
         first = min(one.diverged or 0 for one in scores)
         raise MemhopError(

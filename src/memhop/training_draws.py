@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from memhop.recipe import Recipe
+from memhop.text.batch import ages, chosen_rows
 from memhop.text.encoding import Encoded
 from memhop.text.exchange import Exchange
-from memhop.text.memn2n import ages, chosen_rows
 from memhop.text.noise import draw_ages, with_empty_memories, with_time_noise
 
 
@@ -18,7 +18,7 @@ class Draws(NamedTuple):
     """The batches of an epoch: each tensor starts with the axes [steps, R].
 
     Slots and questions name sentences by their place in ``chosen``, the rows of the bank that
-    the step needs; see `memhop.text.memn2n.Batch`.
+    the step needs; see `memhop.text.batch.Batch`.
     """
 
     slots: Tensor

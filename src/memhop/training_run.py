@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from torch import Tensor
+
 from memhop.checkpoint import (
     SCHEMA,
     check_schema,
@@ -158,15 +160,16 @@ class TrainingRun:
             raise MemhopError(f"{checkpoint / _TRAINING}: not as it was written") from error
         return MemN2N.from_files(files, checkpoint), state, scores
 
-    def restore(self, model: MemN2N, state: State) -> None:
-        """Put all restarts and the state back to where the newest checkpoint left them."""
+    def restore(self, tensors: dict[str, Tensor], state: State) -> None:
+        """Put all restarts' tensors and the state back to where the newest checkpoint left them."""
         checkpoint = newest_checkpoint(self.folder)
         if checkpoint is None:
             return
         files, training = self._read(checkpoint)
-        shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+        shapes = {name: tensor.shape for name, tensor in tensors.items()}
         content = part(files, _RESTARTS, checkpoint)
-        model.load_state_dict(from_tensors(content, shapes, checkpoint / _RESTARTS))
+        for name, tensor in from_tensors(content, shapes, checkpoint / _RESTARTS).items():
+            tensors[name].copy_(tensor)
         rows = part(files, _METRICS, checkpoint)
         try:
             restored = _state(training, _metrics(rows.decode()))
@@ -175,11 +178,9 @@ class TrainingRun:
         for field in fields(State):
             setattr(state, field.name, getattr(restored, field.name))
 
-    def write(self, model: MemN2N, state: State, kept: int) -> None:
-        """A checkpoint of a training that goes on."""
-        self._write(model.pick(kept), state, {"finished": False}, {
-            _RESTARTS: to_tensors(model.state_dict())
-        })  # fmt: skip
+    def write(self, best: MemN2N, state: State, tensors: dict[str, Tensor]) -> None:
+        """A checkpoint of a training that goes on: the best restart, and all that moves."""
+        self._write(best, state, {"finished": False}, {_RESTARTS: to_tensors(tensors)})
 
     def finish(self, model: MemN2N, state: State, scores: tuple[RestartScore, ...]) -> None:
         """The last checkpoint: the model that was kept, and how all restarts ended."""

@@ -28,6 +28,8 @@ class Settings:
     mask_empty_slots: bool
     longest: int  # words of the longest training sentence
     slots: int  # size of the memory
+    heads: int = 1
+    hop_units: int = 0
 
     @property
     def ages(self) -> int:
@@ -117,27 +119,34 @@ def forward(
     u = embed(b, question, s)
     attention = []
     for hop in range(s.num_hops):
-        scores, values = [], []
+        keys, values = [], []
         for text, age in slots:
             m, o = age_vector(a[hop], age, s), age_vector(c[hop], age, s)
             if text is not None:
                 m, o = m + embed(a[hop], text, s), o + embed(c[hop], text, s)
-            scores.append(sum(u[k] * m[k] for k in range(s.memory_dim)))
+            keys.append(m)
             values.append(o)
-        scores += [0.0] * empty
-        values += [np.zeros(s.memory_dim)] * empty
-        p = list(scores)
-        if softmax and scores:
-            top = max(scores)
-            shares = [math.exp(score - top) for score in scores]
-            p = [share / sum(shares) for share in shares]
-        o_sum = np.zeros(s.memory_dim)
-        for share, value in zip(p, values, strict=True):
-            o_sum += share * value
+        o_sum, p = np.zeros(s.memory_dim), [0.0] * (len(keys) + empty)
+        width = s.memory_dim // s.heads
+        for head in range(s.heads):  # columns of its own, and weights of its own
+            columns = range(head * width, (head + 1) * width)
+            scores = [sum(u[k] * m[k] for k in columns) for m in keys] + [0.0] * empty
+            own = list(scores)
+            if softmax and scores:
+                top = max(scores)
+                shares = [math.exp(score - top) for score in scores]
+                own = [share / sum(shares) for share in shares]
+            for slot, value in enumerate(values):
+                for k in columns:
+                    o_sum[k] += own[slot] * value[k]
+            p = [mean + share / s.heads for mean, share in zip(p, own, strict=True)]
         carried = u if s.tying == "adjacent" else weights["hop_map"] @ u
         u = carried + o_sum
         if s.relu:
             u = np.maximum(u, 0)
+        if s.hop_units:
+            inner, bias, outer = (weights[f"network.{n}"][hop] for n in ("inner", "bias", "outer"))
+            u = u + np.maximum(u @ inner + bias[0], 0) @ outer
         attention.append(p)
     scores_of_rows = np.array([sum(u[k] * row[k] for k in range(s.memory_dim)) for row in w])
     return scores_of_rows, np.array(attention).reshape(s.num_hops, -1)

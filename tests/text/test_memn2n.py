@@ -16,8 +16,9 @@ from torch import Tensor
 
 from memhop.example import Example
 from memhop.recipe import Recipe
+from memhop.text.batch import Batch, chosen_rows
 from memhop.text.encoding import Sizes
-from memhop.text.memn2n import Answer, Batch, MemN2N, chosen_rows
+from memhop.text.memn2n import Answer, MemN2N
 from memhop.vocabulary import UNKNOWN, Vocabulary
 
 WORDS = ["mary", "john", "went", "to", "the", "garden", "kitchen", "where", "is", "ball"]
@@ -49,6 +50,12 @@ FORMS: list[dict[str, Any]] = [
         ((False, 3), (True, 2), (False, 1)),
     )
 ]
+FORMS += [
+    {"memory_dim": 8, "heads": 2},
+    {"memory_dim": 6, "heads": 3, "hop_units": 5, "tying": "layerwise", "relu": True},
+    {"memory_dim": 4, "heads": 4, "position": "bag", "num_hops": 2},
+    {"hop_units": 3, "temporal": False},
+]
 
 
 def make(seed: int = 0, *, restarts: int | None = None, **changes: Any) -> MemN2N:
@@ -63,7 +70,7 @@ def oracle_settings(model: MemN2N) -> oracle.Settings:
     return oracle.Settings(
         list(WORDS), recipe.memory_dim, recipe.num_hops, recipe.tying, recipe.position,
         recipe.temporal, recipe.relu, recipe.mask_empty_slots, SIZES.sentence_words,
-        SIZES.memory_slots,
+        SIZES.memory_slots, recipe.heads, recipe.hop_units,
     )  # fmt: skip
 
 
@@ -203,7 +210,19 @@ def test_the_state_dict_is_as_documented() -> None:
         n: tuple(w.shape) for n, w in make(tying="layerwise", restarts=2).state_dict().items()
     }
     assert shapes == {"tables": (2, 4, rows, 7), "hop_map": (2, 7, 7)}
+    shapes = {n: tuple(w.shape) for n, w in make(hop_units=4, restarts=2).state_dict().items()}
+    assert {name: shape for name, shape in shapes.items() if name != "tables"} == {
+        "network.inner": (2, 3, 7, 4), "network.bias": (2, 3, 1, 4), "network.outer": (2, 3, 4, 7)
+    }  # fmt: skip
     assert make(temporal=False).num_rows == 2 + len(WORDS)
+
+
+def test_the_network_starts_at_the_scale_of_its_input() -> None:
+    network = make(memory_dim=64, hop_units=256).network
+    assert network is not None
+    assert network["inner"].std().item() == pytest.approx(1 / 8, rel=0.05)
+    assert network["outer"].std().item() == pytest.approx(1 / 32, rel=0.05)
+    assert (network["bias"] == 0).all()
 
 
 # What a user sees.

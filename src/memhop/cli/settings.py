@@ -82,14 +82,17 @@ def tasks_in(folder: Path, task: str | None, *, needed: str) -> dict[int, dict[s
     return {number: found[number] for number in sorted(wanted)}
 
 
+_RECIPES = {"paper": Recipe.paper, "best": Recipe.best}
+
+
 def read_recipe(recipe: str, changes: list[str], *, joint: bool) -> Recipe:
     """A recipe by its name or from a JSON file, with single settings changed."""
     changed = dict(_change(text) for text in changes)
-    if recipe == "paper":
-        return Recipe.paper(joint=joint, **_known(changed))
+    if recipe in _RECIPES:
+        return Recipe.from_json(_RECIPES[recipe](joint=joint).to_json() | changed)
     path = Path(recipe)
     if path.suffix != ".json":
-        raise MemhopError(f"--recipe needs 'paper' or a .json file, not {recipe!r}")
+        raise MemhopError(f"--recipe needs 'paper', 'best' or a .json file, not {recipe!r}")
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -98,11 +101,6 @@ def read_recipe(recipe: str, changes: list[str], *, joint: bool) -> Recipe:
         reason = str(error).splitlines()[0]
         raise MemhopError(f"{path}: cannot be read as JSON: {reason:.120}") from error
     return Recipe.from_json(settings | changed if isinstance(settings, dict) else settings)
-
-
-def _known(changes: dict[str, Any]) -> dict[str, Any]:
-    Recipe.from_json(changes)  # an unknown name or value is told before it becomes an argument
-    return changes
 
 
 def _change(text: str) -> tuple[str, Any]:

@@ -64,7 +64,7 @@ def train(
     ] = None,
     test: Annotated[Path | None, typer.Option(help="Your own test file.")] = None,
     recipe: Annotated[
-        str, typer.Option(help="'paper', or a JSON file of settings (left out: defaults).")
+        str, typer.Option(help="'paper', 'best', or a JSON file of settings (left out: defaults).")
     ] = "paper",
     setting: Annotated[
         list[str] | None,

@@ -21,6 +21,7 @@ def read_summed_rows(
     *,
     mask_rest: bool,
     softmax: bool = True,
+    heads: int = 1,
 ) -> tuple[Tensor, Tensor]:
     """Read slots that are sums of rows; what stands on the leading axes has a bank each.
 
@@ -32,15 +33,32 @@ def read_summed_rows(
         lengths: int64 [..., B], slots in use.
         mask_rest: whether the slots from ``lengths`` on take no attention.
         softmax: without it the scores are the weights.
+        heads: reads beside each other, each of d / ``heads`` columns with weights of its own.
 
     Returns:
-        o [..., B, d] and p [..., B, N]; where no slot is left, both are zero.
+        o [..., B, d] and p [..., B, N], the mean of all heads; where no slot is left, both are
+        zero.
     """
+    if heads > 1:
+        query, keys, values = (
+            part.view(*part.shape[:-1], heads, -1).movedim(-2, -3) for part in (query, keys, values)
+        )
+        rows, lengths = _repeated(rows, -4, heads), _repeated(lengths, -2, heads)
+        read, weights = read_summed_rows(
+            query, keys, values, rows, lengths, mask_rest=mask_rest, softmax=softmax
+        )
+        return read.movedim(-3, -2).flatten(-2), weights.mean(-3)
     if _compiled_form_fits(query, rows):
         from memhop.ops import summed_rows_cpu  # numba takes half a second to import
 
         return summed_rows_cpu.read(query, keys, values, rows, lengths, mask_rest, softmax)
     return _in_torch(query, keys, values, rows, lengths, mask_rest, softmax)
+
+
+def _repeated(tensor: Tensor, axis: int, times: int) -> Tensor:
+    """A new axis, the same all along; no copy."""
+    wide = tensor.unsqueeze(axis)
+    return wide.expand(*(times if place == axis else -1 for place in range(-wide.dim(), 0)))
 
 
 def _compiled_form_fits(query: Tensor, rows: Tensor) -> bool:

@@ -3,11 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from memhop.checkpoint import (
     SCHEMA,
@@ -26,92 +24,12 @@ from memhop.ops.summed_rows import read_summed_rows
 from memhop.picture import Picture, picture
 from memhop.recipe import Recipe
 from memhop.runs import find_checkpoint
-from memhop.text.encoding import Encoded, Encoder, Sentences, Sizes
+from memhop.text.batch import Batch, ages
+from memhop.text.encoding import Encoded, Encoder, Sizes
 from memhop.vocabulary import NIL, UNKNOWN, Vocabulary, split_sentences, split_words
 
 _WEIGHTS, _RECIPE, _VOCABULARY = "model.safetensors", "recipe.json", "vocabulary.json"
 _RUNNERS_UP = 3
-_MARKS = 2**24  # of sentences in batches at once, to find the distinct ones
-
-
-class Batch(NamedTuple):
-    """Questions for the model; the leading axes may hold restarts.
-
-    Attributes:
-        sentences: the bank that the rows below name.
-        slots: [..., B, N] rows of the bank, 0 the empty sentence.
-        ages: [..., B, N] age of each slot, 1 the newest, 0 for none.
-        lengths: [..., B] slots in use; those beyond are padding.
-        question: [..., B] rows of the bank.
-        chosen: [..., U] rows of the bank that slots and questions name by their place here, the
-            last of them all ages in order; None for a whole bank.
-    """
-
-    sentences: Sentences
-    slots: Tensor
-    ages: Tensor
-    lengths: Tensor
-    question: Tensor
-    chosen: Tensor | None = None
-
-
-def ages(lengths: Tensor, width: int) -> Tensor:
-    """Ages [..., N] of slots that hold ``lengths`` [...] sentences, oldest first.
-
-    >>> ages(torch.tensor([3, 1]), 4)
-    tensor([[3, 2, 1, 0],
-            [1, 0, 0, 0]])
-    """
-    slot = torch.arange(width, device=lengths.device)
-    return (lengths.unsqueeze(-1) - slot).clamp_(min=0)
-
-
-def chosen_rows(
-    sentences: Sentences, slots: Tensor, question: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The distinct sentences of batches, so that a step embeds no others.
-
-    Args:
-        sentences: the bank.
-        slots: [..., B, N] rows of the bank.
-        question: [..., B] rows of the bank.
-
-    Returns:
-        ``chosen`` [..., U], and slots and question as places in it; U is that of the batch with
-        the most, others are filled up with row 0. The ages stand at the end.
-    """
-    axes, count = question.shape[:-1], sentences.num_sentences
-    sizes = [slots.shape[-2:].numel(), question.shape[-1]]
-    named = torch.cat([slots.flatten(-2), question], dim=-1).view(-1, sum(sizes))
-    parts = [_distinct(part, count) for part in torch.split(named, max(1, _MARKS // count))]
-    width = max((rows.shape[1] for rows, _ in parts), default=0)
-    chosen = torch.cat([functional.pad(rows, (0, width - rows.shape[1])) for rows, _ in parts])
-    places = torch.cat([part for _, part in parts])
-    every_age = torch.arange(count, len(sentences), device=named.device).expand(len(named), -1)
-    found = torch.split(places, sizes, dim=1)
-    return (
-        torch.cat([chosen, every_age], dim=1).view(*axes, -1),
-        found[0].reshape(slots.shape),
-        found[1].reshape(question.shape),
-    )
-
-
-def _distinct(named: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The distinct numbers below ``count`` in each row, 0 among them, ascending; and their places.
-
-    >>> _distinct(torch.tensor([[4, 2, 4], [3, 0, 0]]), 5)
-    (tensor([[0, 2, 4],
-            [0, 3, 0]]), tensor([[2, 1, 2],
-            [1, 0, 0]]))
-    """
-    used = torch.zeros(len(named), count, dtype=torch.bool, device=named.device)
-    used.scatter_(1, named, True)
-    used[:, 0] = True  # the empty sentence keeps its place
-    places = used.cumsum(1, dtype=torch.int32) - 1
-    row, number = used.nonzero(as_tuple=True)
-    chosen = named.new_zeros(len(named), int(places[:, -1].max()) + 1 if len(named) else 0)
-    chosen[row, places[row, number]] = number
-    return chosen, places.gather(1, named).long()
 
 
 @dataclass(frozen=True)
@@ -163,9 +81,13 @@ class MemN2N(nn.Module):
         sizes: longest sentence and memory of the training text.
         restarts: None, or R models side by side on a leading axis of every weight.
 
+    With ``Recipe.heads`` the columns are split into heads that attend each for itself, and with
+    ``Recipe.hop_units`` a hop ends with u <- u + V ReLU(W u + b); the paper has neither.
+
     State dict: ``tables`` [(R,) K + 1, rows, memory_dim], E_0 .. E_K, with adjacent tying; with
     layer-wise tying [(R,) 4, rows, memory_dim], B, A, C, W, and ``hop_map`` [(R,) memory_dim,
-    memory_dim], the H of it.
+    memory_dim], the H of it; ``network.inner`` [(R,) K, memory_dim, hop_units], ``network.bias``
+    [(R,) K, 1, hop_units] and ``network.outer`` [(R,) K, hop_units, memory_dim].
     """
 
     def __init__(
@@ -194,6 +116,7 @@ class MemN2N(nn.Module):
         if layerwise:
             square = (*axes, recipe.memory_dim, recipe.memory_dim)
             self.hop_map = nn.Parameter(torch.empty(square, device=device))
+        self.network = _network(recipe, axes, device) if recipe.hop_units else None
         self.reset_parameters()
 
     @property
@@ -202,11 +125,20 @@ class MemN2N(nn.Module):
         return self._num_ages + len(self.vocabulary)
 
     def reset_parameters(self) -> None:
-        """Draw every weight from N(0, ``init_std``); the rows held at zero are zero."""
+        """Draw every weight from N(0, `spread`); the rows held at zero are zero."""
         if not any(parameter.is_meta for parameter in self.parameters()):
-            for parameter in self.parameters():
-                nn.init.normal_(parameter, std=self.recipe.init_std)
+            for name, parameter in self.named_parameters():
+                nn.init.normal_(parameter, std=self.spread(name))
             self.hold_zero_rows()
+
+    def spread(self, weight: str) -> float:
+        """The standard deviation that a weight is drawn with, by its name."""
+        width, units = self.recipe.memory_dim, self.recipe.hop_units
+        if weight == "network.inner":
+            return float(width**-0.5)
+        if weight == "network.outer":
+            return float(0.5 * units**-0.5)
+        return 0.0 if weight == "network.bias" else self.recipe.init_std
 
     @torch.no_grad()
     def hold_zero_rows(self) -> None:
@@ -230,13 +162,17 @@ class MemN2N(nn.Module):
         rows = torch.stack([batch.slots, age_rows], dim=-2)
         query = _rows(banks[query_place], batch.question)
         attentions = []
-        for a_place, c_place in zip(a_places, c_places, strict=True):
+        for hop, (a_place, c_place) in enumerate(zip(a_places, c_places, strict=True)):
             read, weights = read_summed_rows(
                 query, banks[a_place], banks[c_place], rows, batch.lengths,
-                mask_rest=self.recipe.mask_empty_slots, softmax=softmax,
+                mask_rest=self.recipe.mask_empty_slots, softmax=softmax, heads=self.recipe.heads,
             )  # fmt: skip
             query = read + (query if self.hop_map is None else query @ self.hop_map.mT)
             query = query.relu() if self.recipe.relu else query
+            if self.network is not None:
+                names = ("inner", "bias", "outer")
+                inner, bias, outer = (self.network[name].select(-3, hop) for name in names)
+                query = query + (query @ inner + bias).relu() @ outer
             attentions.append(weights)
         scores = query @ self.tables.select(-3, answer_place).mT
         return scores, torch.stack(attentions, dim=-2) if need_weights else None
@@ -379,6 +315,20 @@ def _count(content: dict[str, object], name: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 1_000_000:
         raise MemhopError(f"{name} must be a whole number from 1 to 1000000, not {value!r:.60}")
     return value
+
+
+def _network(
+    recipe: Recipe, axes: tuple[int, ...], device: torch.device | str | None
+) -> nn.ParameterDict:
+    """W, b and V of the network after each hop."""
+    width, units, lead = recipe.memory_dim, recipe.hop_units, (*axes, recipe.num_hops)
+    shapes = {"inner": (width, units), "bias": (1, units), "outer": (units, width)}
+    return nn.ParameterDict(
+        {
+            name: nn.Parameter(torch.empty(*lead, *shape, device=device))
+            for name, shape in shapes.items()
+        }
+    )
 
 
 def _rows(bank: Tensor, rows: Tensor) -> Tensor:
