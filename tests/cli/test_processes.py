@@ -20,6 +20,11 @@ LINE = ["train", "--data", "stories", "--task", "1", *LONG, "--threads", "1"]
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 
 
+def _hear_ctrl_c() -> None:
+    """A shell starts what runs in the background deaf to it, and children stay so."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
@@ -28,6 +33,7 @@ def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
         stderr=subprocess.PIPE,
         text=True,
         env=ENVIRONMENT,
+        preexec_fn=_hear_ctrl_c,
     )
     with process:
         try:
