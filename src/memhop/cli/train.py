@@ -71,10 +71,7 @@ def train(
         typer.Option("--set", metavar="NAME=VALUE", help="Change one setting of the recipe."),
     ] = None,
     restarts: Annotated[
-        int,
-        typer.Option(
-            min=1, help="Models from random starts; the one with the lowest error is kept."
-        ),
+        int, typer.Option(min=1, help="Models from random starts; the best one is kept.")
     ] = 10,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same threads: same model.")] = 0,
     device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1.")] = "cpu",
