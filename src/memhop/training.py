@@ -86,8 +86,9 @@ def train(
 ) -> TrainingResult:
     """Train a `MemN2N` on examples.
 
-    Kept is the restart with the lowest error on the part that was trained on, without noise,
-    after the last epoch; ties go to the lower loss (section 4.2). Test questions are only
+    Kept is the restart with the lowest error on the part that was trained on (section 4.2), or
+    on the part held out (`Recipe.keep`), without noise, after the last epoch; ties go to the
+    lower training loss. Test questions are only
     scored, once, at the end.
 
     Args:

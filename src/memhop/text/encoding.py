@@ -224,7 +224,21 @@ def answer_word(answer: str) -> str:
     >>> answer_word("Apple, milk")
     'apple,milk'
     """
-    return ",".join(" ".join(split_words(part)) for part in answer.split(","))
+    return listed(answer_parts(answer))
+
+
+def answer_parts(answer: str) -> tuple[tuple[str, ...], ...]:
+    """The parts of a list of answers, each in words.
+
+    >>> answer_parts("Apple, milk")
+    (('apple',), ('milk',))
+    """
+    return tuple(tuple(split_words(part)) for part in answer.split(","))
+
+
+def listed(parts: Iterable[Iterable[str]]) -> str:
+    """The class of an answer from its parts."""
+    return ",".join(" ".join(part) for part in parts)
 
 
 def training_vocabulary(examples: Iterable[Example]) -> Vocabulary:

@@ -17,21 +17,11 @@ import torch
 from torch import Tensor
 
 from memhop.example import Example
-from memhop.text.encoding import NO_ANSWER, Encoded, Encoder
+from memhop.text.encoding import NO_ANSWER, Encoded, Encoder, answer_parts, listed
 from memhop.text.interchangeable import Class, Integers, Told, interchangeable
 from memhop.text.phrases import Phrase, Spoken, split_phrases
-from memhop.vocabulary import split_words
 
 _MOST_ADDED = 100_000  # variants that a text does not have itself
-
-
-def answer_parts(answer: str) -> Spoken:
-    """The parts of a list of answers, each in words.
-
-    >>> answer_parts("Apple, milk")
-    (('apple',), ('milk',))
-    """
-    return tuple(tuple(split_words(part)) for part in answer.split(","))
 
 
 class Text:
@@ -40,6 +30,7 @@ class Text:
     Attributes:
         examples: statements, question and answer of each, in phrases.
         classes: the phrases that may stand for each other.
+        places: of these phrases, numbered class by class.
     """
 
     def __init__(self, examples: Sequence[Example]) -> None:
@@ -51,6 +42,9 @@ class Text:
             for example, parts in zip(examples, answers, strict=True)
         ]
         self.classes = _few_enough(interchangeable(self.examples), list(split.values()))
+        self.places = {
+            phrase: place for place, phrase in enumerate(p for group in self.classes for p in group)
+        }
         self._class_of = {phrase: c for c, group in enumerate(self.classes) for phrase in group}
 
     def form(self, spoken: Spoken) -> tuple[Phrase | int, ...]:
@@ -104,11 +98,7 @@ class Variants(NamedTuple):
 
 def all_variants(texts: Sequence[Text], spoken: Iterable[tuple[int, Spoken]]) -> Variants:
     """The variants of sentences, each given with the number of its text."""
-    width = max(sum(map(len, text.classes)) for text in texts)
-    place_of = [
-        {phrase: place for place, phrase in enumerate(p for group in text.classes for p in group)}
-        for text in texts
-    ]
+    width = max(len(text.places) for text in texts)
     sentences: list[Spoken] = [()]
     numbers: dict[tuple[int, Spoken], int] = {}
     first: list[int] = [0]
@@ -117,16 +107,16 @@ def all_variants(texts: Sequence[Text], spoken: Iterable[tuple[int, Spoken]]) ->
     for number, sentence in spoken:
         if (number, sentence) in numbers:
             continue
-        form = texts[number].form(sentence)
-        sizes = [len(texts[number].classes[part]) for part in form if isinstance(part, int)]
+        text = texts[number]
+        form = text.form(sentence)
+        sizes = [len(text.classes[part]) for part in form if isinstance(part, int)]
         strides = tuple(prod(sizes[place + 1 :]) for place in range(len(sizes)))
         start = len(sentences)
-        for variant in texts[number].variants(form):
+        for variant in text.variants(form):
             numbers[number, variant] = len(sentences)
             sentences.append(variant)
             first.append(start)
-            places = place_of[number]
-            held.append(tuple(places[phrase] for phrase in variant if phrase in places))
+            held.append([text.places[phrase] for phrase in variant if phrase in text.places])
             steps.append(strides)
     return Variants(sentences, numbers, np.array(first), _table(held, width), _table(steps, 0))
 
@@ -163,7 +153,7 @@ class Exchange:
         )
         self._answers = all_variants(texts, ((n, answer) for n, _, _, answer in phrased))
         self._answer_rows = np.array([self._answers.numbers[n, a] for n, _, _, a in phrased])
-        self._answer_ids = np.array([encoder.answer(_listed(a)) for a in self._answers.sentences])
+        self._answer_ids = np.array([encoder.answer(listed(a)) for a in self._answers.sentences])
         self._class_start = _places(texts)
         self.encoded = self._encode(phrased, encoder)
 
@@ -184,16 +174,17 @@ class Exchange:
         An example whose answer would be one that training never showed is told as it was.
         """
         permutations = self._permutations(rows, random)
-        answers = self._answer_after(rows, permutations)
-        untold = answers == NO_ANSWER
-        permutations[untold] = self._unchanged(rows[untold])
-        slots, question = (
-            part.numpy()[rows] for part in (self.encoded.slots, self.encoded.question)
+        slots, question, answers = (
+            part.numpy()[rows]
+            for part in (self.encoded.slots, self.encoded.question, self.encoded.answers)
         )
+        after = self._answer_ids[self._answers.exchanged(self._answer_rows[rows], permutations)]
+        untold = after == NO_ANSWER
+        permutations[untold] = self._unchanged(rows[untold])
         return (
             torch.from_numpy(self._variants.exchanged(slots, permutations)),
             torch.from_numpy(self._variants.exchanged(question, permutations)),
-            torch.from_numpy(self._answer_after(rows, permutations)),
+            torch.from_numpy(np.where(untold, answers, after)),
         )
 
     def _permutations(self, rows: Integers, random: np.random.Generator) -> Integers:
@@ -206,21 +197,13 @@ class Exchange:
         starts: Integers = self._class_start[self._text_of[rows]]
         return np.arange(starts.shape[1]) - starts
 
-    def _answer_after(self, rows: Integers, permutations: Integers) -> Integers:
-        after = self._answers.exchanged(self._answer_rows[rows], permutations)
-        return np.asarray(self._answer_ids[after])
-
-
-def _listed(answer: Spoken) -> str:
-    return ",".join(" ".join(part) for part in answer)
-
 
 def _places(texts: Sequence[Text]) -> Integers:
     """The first place of the class that each place belongs to: [T, W + 1].
 
     A place that a text does not need, and the last of all, is a class of its own.
     """
-    width = 1 + max(sum(map(len, text.classes)) for text in texts)
+    width = 1 + max(len(text.places) for text in texts)
     starts = np.tile(np.arange(width), (len(texts), 1))
     for row, text in zip(starts, texts, strict=True):
         place = 0

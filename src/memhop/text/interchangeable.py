@@ -114,6 +114,7 @@ class _Counts:
         self.shown = np.zeros((len(examples), len(self.features) + 1), dtype=np.float32)
         for row, features in enumerate(shown):
             self.shown[row, [self.index[f] for f in features if f in self.index]] = 1
+        self.beside = list(product(self._columns("answer"), self._columns("question", "asked")))
         self.story = np.cumsum(_begins_story(examples)) - 1
         self.phrases = sorted(
             part
@@ -152,7 +153,7 @@ class _Counts:
         for column in about.tolist():
             if self.features[column][0] != "order":
                 yield self._z_beside([column], moved)
-        for beside in product(self._columns("answer"), self._columns("question", "asked")):
+        for beside in self.beside:
             stay = (moved[list(beside)] == beside).all()
             yield self._z_beside(list(beside), moved, about if stay else slice(None))
 
