@@ -13,10 +13,10 @@ from memhop import training
 from memhop.data import generate, to_examples
 from memhop.errors import MemhopError
 from memhop.evaluation import evaluate, score
-from memhop.example import Example
+from memhop.example import Example, story_numbers
 from memhop.recipe import Recipe
 from memhop.text.batch import Batch, ages
-from memhop.training import Progress, TrainingResult, _Trainer, train
+from memhop.training import Progress, Trainer, TrainingResult, train
 from memhop.training_draws import Draws
 from memhop.training_run import RestartScore
 from memhop.vocabulary import UNKNOWN, split_words
@@ -64,7 +64,7 @@ class Watched:
         return [progress.metrics[restart] for progress in self.said]
 
 
-def epoch(trainer: _Trainer, number: int) -> Draws:
+def epoch(trainer: Trainer, number: int) -> Draws:
     """What an epoch is trained on."""
     return trainer.deck.draw(
         [trainer._random(training._EPOCHS, r, number) for r in trainer.numbered]
@@ -113,7 +113,7 @@ def test_another_word_for_every_word_changes_no_bit(joint: bool) -> None:
 def test_gradients_are_clipped_in_training() -> None:
     free, bound = (train(TRAIN, recipe=small(clip_norm=norm), restarts=1) for norm in (0, 0.01))
     assert not same_weights(free, bound)
-    trainer = _Trainer([TRAIN], small(), range(1), 0, torch.device("cpu"))
+    trainer = Trainer([TRAIN], small(), range(1), 0, torch.device("cpu"))
     start = trainer.model.state_dict()["tables"][0]
     moved = (bound.model.state_dict()["tables"] - start).norm().item()
     steps = 3 * (135 // 32)
@@ -127,7 +127,7 @@ def test_gradients_are_clipped_in_training() -> None:
 def test_a_step_goes_down_the_gradient_of_the_summed_loss(form: dict[str, Any]) -> None:
     """Each restart moves by rate x its own gradient, and nil and unknown rows not at all."""
     plain = {**form, "clip_norm": 0, "optimizer": "sgd"}
-    trainer = _Trainer([TRAIN], small(**plain), range(2), 3, torch.device("cpu"))
+    trainer = Trainer([TRAIN], small(**plain), range(2), 3, torch.device("cpu"))
     model = trainer.model
     draws = Draws(*(tensor[0] for tensor in epoch(trainer, 5)))
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
@@ -137,7 +137,7 @@ def test_a_step_goes_down_the_gradient_of_the_summed_loss(form: dict[str, Any]) 
     rows = draws.answers + model._num_ages
     loss = -logs.gather(-1, rows.unsqueeze(-1)).sum((-1, -2))
     gradients = torch.autograd.grad(loss.sum(), list(model.parameters()))
-    got, missed = trainer._step(draws, 0.1, True, 1)
+    got, missed = trainer.step(draws, 0.1, True, 1)
     torch.testing.assert_close(got, loss.detach(), rtol=1e-5, atol=1e-4)
     words = scores[..., model._num_ages + UNKNOWN + 1 :].argmax(-1) + UNKNOWN + 1
     assert missed.tolist() == (words != draws.answers).sum(-1).tolist()
@@ -149,7 +149,7 @@ def test_a_step_goes_down_the_gradient_of_the_summed_loss(form: dict[str, Any]) 
 
 
 def test_batches_are_drawn_with_replacement_from_the_training_part() -> None:
-    trainer = _Trainer([TRAIN], small(), range(3), 0, torch.device("cpu"))
+    trainer = Trainer([TRAIN], small(), range(3), 0, torch.device("cpu"))
     assert trainer.deck.steps == 135 // 32
     assert (len(trainer.deck.encoded.answers), len(trainer.held_out.answers)) == (135, 15)
     draws = epoch(trainer, 0)
@@ -162,7 +162,7 @@ def test_batches_are_drawn_with_replacement_from_the_training_part() -> None:
 
 @pytest.mark.parametrize("noise", ["none", "time", "empty"])
 def test_what_is_drawn_has_its_noise(noise: str) -> None:
-    trainer = _Trainer(
+    trainer = Trainer(
         [TRAIN], small(noise=noise, noise_share=1.0), range(2), 0, torch.device("cpu")
     )
     draws = epoch(trainer, 0)
@@ -176,7 +176,7 @@ def test_what_is_drawn_has_its_noise(noise: str) -> None:
 
 def test_the_held_out_part_is_the_last_or_a_random_one() -> None:
     def parts(**changes: Any) -> tuple[list[int], list[int]]:
-        return _Trainer([TRAIN], small(**changes), range(1), 5, torch.device("cpu"))._split(150)
+        return Trainer([TRAIN], small(**changes), range(1), 5, torch.device("cpu"))._split(TRAIN)
 
     every = list(range(150))
     assert parts() == (every[:135], every[135:])
@@ -187,6 +187,31 @@ def test_the_held_out_part_is_the_last_or_a_random_one() -> None:
     assert parts(held_out="random") == (training_part, held_out)
 
 
+def test_held_out_stories_are_whole() -> None:
+    told = [story.story for story in TRAIN]
+    numbers = story_numbers(told)
+    assert len(set(numbers)) < len(TRAIN)  # several questions a story
+    changes = small(held_out="stories", validation_share=0.31)
+    one, other = (
+        Trainer([TRAIN], changes, range(1), seed, torch.device("cpu"))._split(TRAIN)
+        for seed in (5, 6)
+    )
+    for kept, held_out in (one, other):
+        assert sorted(kept + held_out) == list(range(150))
+        assert not {numbers[i] for i in kept} & {numbers[i] for i in held_out}
+        largest = max(map(numbers.count, numbers))
+        assert 46 - largest < len(held_out) <= 46
+        assert story_numbers(told[i] for i in kept)[-1] + 1 == len({numbers[i] for i in kept})
+    assert one != other
+    single = TRAIN[: numbers.count(0)]
+    assert Trainer([single], changes, range(1), 5, torch.device("cpu"))._split(single)[1] == []
+
+
+def test_examples_and_texts_side_by_side_are_an_error() -> None:
+    with pytest.raises(MemhopError, match="examples, or texts of examples, not both"):
+        train([TRAIN[0], TRAIN[1:]])  # type: ignore[arg-type]
+
+
 def test_phrases_are_exchanged_within_a_text() -> None:
     """Asked of one text, the other's names never come; the parts are the same with both."""
     other = [
@@ -194,7 +219,7 @@ def test_phrases_are_exchanged_within_a_text() -> None:
         for story, question, a, _ in stories(300, seed=4)
     ]
     both = [stories(300, seed=3), other]
-    trainer = _Trainer(both, small(exchange=True), range(1), 0, torch.device("cpu"))
+    trainer = Trainer(both, small(exchange=True), range(1), 0, torch.device("cpu"))
     told = trainer.deck.encoded
     assert trainer.deck.exchange is not None
     drawn = epoch(trainer, 0)
@@ -234,7 +259,7 @@ def test_a_restart_is_the_same_whatever_their_number(form: dict[str, Any]) -> No
 
 def test_the_weights_of_a_restart_are_the_same_whatever_their_number() -> None:
     trainers = [
-        _Trainer([TRAIN], small(), range(count), 0, torch.device("cpu")) for count in (1, 2, 4)
+        Trainer([TRAIN], small(), range(count), 0, torch.device("cpu")) for count in (1, 2, 4)
     ]
     first, second, *_ = trainers[2].model.state_dict()["tables"]
     assert not torch.equal(first, second)
@@ -316,16 +341,16 @@ def test_kept_by_validation_is_the_lowest_error_of_what_was_held_out() -> None:
 
 def poison(monkeypatch: pytest.MonkeyPatch, at: dict[int, int], value: float) -> None:
     """Put ``value`` into a weight of some restarts at the start of an epoch."""
-    real = _Trainer.run_epoch
+    real = Trainer.run_epoch
 
-    def run_epoch(self: _Trainer) -> Any:
+    def run_epoch(self: Trainer) -> Any:
         for restart, epoch in at.items():
             if self.state.epoch == epoch - 1 and restart in self.restarts:
                 with torch.no_grad():
                     self.model.tables[restart, 1, 4, 2] = value
         return real(self)
 
-    monkeypatch.setattr(_Trainer, "run_epoch", run_epoch)
+    monkeypatch.setattr(Trainer, "run_epoch", run_epoch)
 
 
 @pytest.mark.parametrize(
@@ -456,7 +481,7 @@ def test_no_example_is_an_error(nothing: Sequence[Example]) -> None:
 
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_nil_and_unknown_rows_stay_zero(form: dict[str, Any]) -> None:
-    trainer = _Trainer([TRAIN], small(**form), range(2), 0, torch.device("cpu"))
+    trainer = Trainer([TRAIN], small(**form), range(2), 0, torch.device("cpu"))
     start = trainer.model.tables.detach().clone()
     for _ in range(3):
         trainer.run_epoch()
@@ -470,13 +495,13 @@ def test_nil_and_unknown_rows_stay_zero(form: dict[str, Any]) -> None:
 
 def test_the_linear_start_is_without_the_softmax(monkeypatch: pytest.MonkeyPatch) -> None:
     used = []
-    real = _Trainer._step
+    real = Trainer.step
 
-    def step(self: _Trainer, draws: Any, rate: float, softmax: bool, number: int) -> Any:
+    def step(self: Trainer, draws: Any, rate: float, softmax: bool, number: int) -> Any:
         used.append((self.state.epoch, rate, softmax))
         return real(self, draws, rate, softmax, number)
 
-    monkeypatch.setattr(_Trainer, "_step", step)
+    monkeypatch.setattr(Trainer, "step", step)
     recipe = small(linear_start_epochs=2, epochs=3, halve_every=2, learning_rate=0.01)
     seen = Watched(TRAIN, recipe=recipe, restarts=1)
     wanted = [

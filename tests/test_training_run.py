@@ -72,7 +72,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def interrupt_at(monkeypatch: pytest.MonkeyPatch, calls: int, name: str = "_step") -> None:
     """Raise KeyboardInterrupt in the middle of an epoch: after so many steps."""
-    real, left = getattr(training._Trainer, name), [calls]
+    real, left = getattr(training.Trainer, name), [calls]
 
     def step(*args: Any) -> Any:
         left[0] -= 1
@@ -80,7 +80,7 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, calls: int, name: str = "_step
             raise KeyboardInterrupt
         return real(*args)
 
-    monkeypatch.setattr(training._Trainer, name, step)
+    monkeypatch.setattr(training.Trainer, name, step)
 
 
 def test_a_finished_run_holds_what_the_docs_say(whole: Path) -> None:
@@ -191,15 +191,15 @@ def test_an_interrupt_while_the_end_is_scored_loses_little(
 
 
 def test_a_diverged_restart_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = training._Trainer.run_epoch
+    real = training.Trainer.run_epoch
 
-    def run_epoch(self: training._Trainer) -> Any:
+    def run_epoch(self: training.Trainer) -> Any:
         if self.state.epoch == 1:
             with torch.no_grad():
                 self.model.tables[1] = torch.nan
         return real(self)
 
-    monkeypatch.setattr(training._Trainer, "run_epoch", run_epoch)
+    monkeypatch.setattr(training.Trainer, "run_epoch", run_epoch)
     trained(tmp_path / "whole")
     with monkeypatch.context() as patched:
         interrupt_at(patched, 8)
@@ -290,7 +290,7 @@ def test_a_run_that_is_there_is_not_touched(whole: Path) -> None:
 
 def test_a_finished_run_resumed_is_its_result(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fresh = trained(None)
-    monkeypatch.delattr(training, "_Trainer")  # nothing is trained
+    monkeypatch.delattr(training, "Trainer")  # nothing is trained
     again = trained(whole, resume=True)
     assert (again.restarts, again.kept, again.best) == (fresh.restarts, fresh.kept, fresh.best)
     ours, theirs = again.model.state_dict(), fresh.model.state_dict()
@@ -335,7 +335,7 @@ def test_resume_starts_where_there_is_nothing(tmp_path: Path, whole: Path) -> No
 def test_a_place_that_can_hold_no_run_is_said_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(training, "_Trainer")
+    monkeypatch.delattr(training, "Trainer")
     (tmp_path / "file").touch()
     with pytest.raises(MemhopError, match=r"a file is there; a run needs a folder"):
         trained(tmp_path / "file")

@@ -1,5 +1,6 @@
 """A story, a question and its answer: what data yields and the text model reads."""
 
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 
@@ -18,3 +19,18 @@ class Example(NamedTuple):
     question: str
     answer: str
     supporting_facts: tuple[int, ...] = ()
+
+
+def story_numbers(stories: Iterable[Sequence[object]]) -> list[int]:
+    """The number of the story that the statements before each question belong to.
+
+    >>> story_numbers([("a", "b"), ("a", "b", "c"), ("d",)])
+    [0, 0, 1]
+    """
+    numbers: list[int] = []
+    before: Sequence[object] = ()
+    for story in stories:
+        told_on = bool(numbers) and story[: len(before)] == before
+        numbers.append((numbers[-1] + (not told_on)) if numbers else 0)
+        before = story
+    return numbers

@@ -9,7 +9,7 @@ from memhop.errors import MemhopError
 Tying = Literal["adjacent", "layerwise"]
 Position = Literal["bag", "paper", "code"]
 Noise = Literal["none", "time", "empty"]
-HeldOut = Literal["last", "random"]
+HeldOut = Literal["last", "random", "stories"]
 Optimizer = Literal["sgd", "adam"]
 Schedule = Literal["halving", "linear"]
 Keep = Literal["training", "validation"]
@@ -65,7 +65,8 @@ class Recipe:
         exchange: while training, tell every example anew with phrases exchanged that its text
             lets stand for each other (`memhop.text.interchangeable`), answers too.
         validation_share: share of the training questions held out and never trained on.
-        held_out: ``last`` in the order given (the authors, one task) or ``random`` (joint).
+        held_out: ``last`` in the order given (the authors, one task), ``random`` (the authors,
+            joint) or whole ``stories`` at random, of which no question is trained on.
         keep: of several restarts the one with the lowest error in ``training`` (the paper) or
             ``validation`` (in training where nothing is held out).
 
@@ -138,10 +139,11 @@ class Recipe:
         settings: dict[str, Any] = {
             "mask_empty_slots": False, "memory_dim": 64, "heads": 4, "hop_units": 128,
             "exchange": True, "optimizer": "adam", "learning_rate": 0.002, "schedule": "linear",
-            "clip_norm": 0, "epochs": 270, "linear_start_epochs": 30, "keep": "validation",
+            "clip_norm": 0, "epochs": 270, "linear_start_epochs": 30, "held_out": "stories",
+            "keep": "validation",
         }  # fmt: skip
         if joint:
-            settings |= {"epochs": 54, "linear_start_epochs": 6, "held_out": "random"}
+            settings |= {"epochs": 54, "linear_start_epochs": 6}
         return cls.from_json(settings | changes)
 
     def to_json(self) -> dict[str, Any]:

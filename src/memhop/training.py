@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from memhop.errors import MemhopError
 from memhop.evaluation import score
-from memhop.example import Example
+from memhop.example import Example, story_numbers
 from memhop.recipe import Recipe
 from memhop.text.batch import Batch
 from memhop.text.encoding import Encoded, Sizes, training_vocabulary
@@ -124,7 +124,7 @@ def train(
     if folder is not None and (ended := folder.finished()):
         model, state, scores = ended
         return TrainingResult(model.to(device), scores, _kept(scores, recipe), state.seconds)
-    trainer = _Trainer(texts, recipe, numbered, seed, torch.device(device))
+    trainer = Trainer(texts, recipe, numbered, seed, torch.device(device))
     if folder is not None:
         folder.restore(trainer.tensors(), trainer.state)
     _run_epochs(trainer, folder, on_progress)
@@ -141,8 +141,11 @@ def _texts(
     examples: Sequence[Example] | Sequence[Sequence[Example]],
 ) -> Sequence[Sequence[Example]]:
     """What was given as texts: one, or several."""
+    one = [part for part in examples if isinstance(part, Example)]
     several = [part for part in examples if not isinstance(part, Example)]
-    return several or [[part for part in examples if isinstance(part, Example)]]
+    if one and several:
+        raise MemhopError("training needs examples, or texts of examples, not both side by side")
+    return several or [one]
 
 
 def _whole(name: str, value: int, least: int) -> int:
@@ -151,7 +154,7 @@ def _whole(name: str, value: int, least: int) -> int:
     return value
 
 
-class _Trainer:
+class Trainer:
     """R restarts and the examples they learn from."""
 
     def __init__(
@@ -172,7 +175,7 @@ class _Trainer:
         self.state = State(epoch=0, seconds=0.0, diverged={}, metrics=[])
         self._draw_weights()
         self.descent = Descent(dict(self.model.named_parameters()), recipe)
-        numbers, held_out = self._split(len(examples))
+        numbers, held_out = self._split(examples)
         self.held_out = self._encoded([examples[number] for number in held_out])
         self.deck = self._deck([examples[n] for n in numbers], [sources[n] for n in numbers])
 
@@ -199,12 +202,19 @@ class _Trainer:
                 one.copy_(torch.from_numpy(drawn * spread))
         self.model.hold_zero_rows()
 
-    def _split(self, count: int) -> tuple[list[int], list[int]]:
+    def _split(self, examples: Sequence[Example]) -> tuple[list[int], list[int]]:
         """The numbers of the examples to train on, and of those held out."""
-        order = np.arange(count)
+        count = len(examples)
+        order = story = np.arange(count)
         if self.recipe.held_out == "random":
             order = self._random(_SPLIT).permutation(order)
+        elif self.recipe.held_out == "stories":
+            story = np.array(story_numbers(example.story for example in examples))
+            place = self._random(_SPLIT).permutation(story[-1] + 1)
+            order = place[story].argsort(kind="stable")
         cut = count - int(count * self.recipe.validation_share)
+        while 0 < cut < count and story[order[cut - 1]] == story[order[cut]]:
+            cut += 1  # a story that is begun is trained on to its end
         return order[:cut].tolist(), order[cut:].tolist()
 
     def _deck(self, examples: Sequence[Example], sources: Sequence[int]) -> Deck:
@@ -221,13 +231,13 @@ class _Trainer:
         """Train one epoch; the metrics of the restarts in it."""
         epoch = self.state.epoch
         rate, softmax = learning_rate(self.recipe, epoch), epoch >= self.recipe.linear_start_epochs
-        draws = self.deck.draw([self._random(_EPOCHS, r, epoch) for r in self.numbered])
+        draws = self.draw_epoch()
         wrong = torch.zeros(len(self.restarts), device=self.device)
         losses = torch.zeros(len(self.restarts), device=self.device)
         for step in range(self.deck.steps):
             number = epoch * self.deck.steps + step + 1
             batch = Draws(*(tensor[step] for tensor in draws))
-            loss, missed = self._step(batch, rate, softmax, number)
+            loss, missed = self.step(batch, rate, softmax, number)
             losses += loss
             wrong += missed
         self._set_aside_diverged(losses, epoch)
@@ -241,15 +251,24 @@ class _Trainer:
             for restart, row in enumerate(rows)
         )
 
-    def _step(self, draws: Draws, rate: float, softmax: bool, number: int) -> tuple[Tensor, Tensor]:
-        """One step of descent on the loss summed over the batch; loss and mistakes [R]."""
-        batch = Batch(self.deck.encoded.sentences, *draws[:-1])
-        scores, _ = self.model(batch, softmax=softmax)
+    def draw_epoch(self) -> Draws:
+        """The batches of the epoch that comes next."""
+        return self.deck.draw([self._random(_EPOCHS, r, self.state.epoch) for r in self.numbered])
+
+    def forward(self, draws: Draws, softmax: bool) -> tuple[Tensor, Tensor]:
+        """Scores [R, B, rows] of one batch and losses [R, B]."""
+        scores, _ = self.model(Batch(self.deck.encoded.sentences, *draws[:-1]), softmax=softmax)
         rows = self.model.answer_rows(draws.answers)
         losses = functional.cross_entropy(
             scores.flatten(0, -2), rows.flatten(), reduction="none"
         ).view(rows.shape)
-        self.descent.step(losses.sum(), rate, number)
+        return scores, losses
+
+    def step(self, draws: Draws, rate: float, softmax: bool, number: int) -> tuple[Tensor, Tensor]:
+        """One step of descent on the loss summed over the batch; loss and mistakes [R]."""
+        scores, losses = self.forward(draws, softmax)
+        gradients = torch.autograd.grad(losses.sum(), list(self.model.parameters()))
+        self.descent.step(gradients, rate, number)
         self.model.hold_zero_rows()
         with torch.no_grad():
             guesses = self.model.guesses(scores)
@@ -291,7 +310,7 @@ class _Trainer:
 
 
 def _run_epochs(
-    trainer: _Trainer, folder: TrainingRun | None, on_progress: Callable[[Progress], None] | None
+    trainer: Trainer, folder: TrainingRun | None, on_progress: Callable[[Progress], None] | None
 ) -> None:
     """All epochs that are left, with checkpoints; one more checkpoint when interrupted."""
     model, state, recipe = trainer.model, trainer.state, trainer.recipe

@@ -3,7 +3,7 @@
 Weights and gradients start with the axis of the restarts, which never mix.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -79,9 +79,8 @@ class Descent:
         )
 
     @torch.no_grad()
-    def step(self, loss: Tensor, rate: float, number: int) -> None:
-        """Take step ``number``, from 1 on, down the gradient of a loss."""
-        gradients = torch.autograd.grad(loss, list(self._weights.values()))
+    def step(self, gradients: Sequence[Tensor], rate: float, number: int) -> None:
+        """Take step ``number``, from 1 on, down a loss; its gradients are clipped in place."""
         for (name, weight), gradient in zip(self._weights.items(), gradients, strict=True):
             if self._clip_norm:
                 clip_spectral_(gradient, self._clip_norm)

@@ -8,10 +8,11 @@ from typer.testing import CliRunner
 
 from memhop.bench import paper, table1
 from memhop.bench.record import read_rows, write_rows
-from memhop.bench.table1 import COLUMNS, JOINT, Table, Unit
+from memhop.bench.table1 import BEST, COLUMNS, JOINT, PAPERS, Table, Unit
 from memhop.bench.table1_summary import Cell, columns_of, markdown
 from memhop.cli import app
 from memhop.errors import MemhopError
+from memhop.recipe import Recipe
 
 STORED = Path(__file__).parents[1] / "golden" / "table1.csv"
 NAMES = ("column", "task", "restart", "seed", "test_questions")
@@ -47,7 +48,19 @@ def test_the_columns_are_the_papers() -> None:
     large = table._replace(large=True)
     assert (large.recipe("joint-rn").epochs, large.recipe("joint-rn").halve_every) == (20, 5)
     assert large.recipe("pe-ls-rn") == table.recipe("pe-ls-rn")
-    assert list(COLUMNS) == list(paper.SMALL) == list(paper.LARGE)
+    assert list(PAPERS) == list(paper.SMALL) == list(paper.LARGE)
+
+
+def test_the_columns_past_it_are_of_the_recipe_best() -> None:
+    table = Table(None, (1,), 10, 0)
+    assert table.recipe("best") == Recipe.best()
+    assert table.recipe("best-joint") == Recipe.best(joint=True)
+    assert table._replace(large=True).recipe("best") == Recipe.best(
+        epochs=27, linear_start_epochs=3
+    )
+    assert {COLUMNS[name].keep for name in PAPERS} == {"training"}
+    assert {COLUMNS[name].keep for name in BEST} == {"validation"}
+    assert {COLUMNS[name].beside for name in BEST} <= paper.SMALL.keys()
 
 
 @pytest.mark.parametrize(
@@ -73,7 +86,7 @@ def test_units_hold_every_restart_of_every_cell_once(restarts: int) -> None:
         for unit in table1.units(table, COLUMNS)
         for i in range(unit.restarts)
     ]
-    assert len(held) == len(set(held)) == restarts * (4 * 20 + 5)
+    assert len(held) == len(set(held)) == restarts * (5 * 20 + 6)
 
 
 def test_a_restart_is_the_same_in_any_unit() -> None:
@@ -139,6 +152,15 @@ def test_the_kept_restart_has_the_lowest_training_error_and_then_loss() -> None:
     assert "| 3 | 8.0 (64.2), 8.0 ± 0.8 |" in text
     assert "| failed | 1 (1) |" in text
     assert columns_of([diverged], paper.SMALL) == []
+
+
+def test_best_keeps_the_restart_with_the_lowest_error_of_what_was_held_out() -> None:
+    rows = [
+        row_of(restart, train, 0.1, test) | {"column": "best-joint", "validation_error": held_out}
+        for restart, train, held_out, test in [(0, 0.0, 9.0, 5.0), (1, 1.0, 8.0, 6.0)]
+    ]
+    (column,) = columns_of(rows, paper.SMALL)
+    assert column.cells[3] == pytest.approx(Cell(6.0, 5.5, 0.5, 2, 21.9))
 
 
 def test_unknown_columns_and_folders_without_tasks_are_errors(tmp_path: Path) -> None:

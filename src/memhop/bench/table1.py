@@ -1,4 +1,4 @@
-"""The columns of the paper's Tables 1 and 3 that are its own model's, trained anew.
+"""The columns of the paper's Tables 1 and 3 that are its own model's, trained anew, and past them.
 
 A cell is a training of R restarts: one model a task, or one for all tasks jointly. The work is cut
 into units, which processes of one thread each take, the longest first. A restart is the same
@@ -7,7 +7,7 @@ whatever unit it is in, so the rows do not depend on how many processes there ar
 
 import multiprocessing
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ from memhop.bench.record import surroundings
 from memhop.data import find_tasks
 from memhop.errors import MemhopError
 from memhop.evaluation import score
-from memhop.recipe import Recipe
+from memhop.recipe import Keep, Recipe
 from memhop.training import train
 
 JOINT = 0  # the task of a model for all tasks
@@ -27,29 +27,52 @@ IN_A_UNIT = 5  # restarts of a joint training
 
 
 class Column(NamedTuple):
-    """A column of the table: its title, and how it differs from the recipe ``paper``."""
+    """A column of the table.
+
+    Attributes:
+        title: what stands above it.
+        joint: whether one model is trained for all tasks.
+        changes: how it differs from its recipe.
+        large: how else with 10,000 questions a task.
+        recipe: ``paper`` or ``best``.
+        beside: the column of the paper that it stands beside; without, its own.
+    """
 
     title: str
     joint: bool
     changes: dict[str, Any]
+    large: dict[str, Any]
+    recipe: Callable[..., Recipe] = Recipe.paper
+    beside: str | None = None
+
+    @property
+    def keep(self) -> Keep:
+        """By which error a restart is kept."""
+        return self.recipe(joint=self.joint, **self.changes).keep
 
 
 NO_START = {"linear_start_epochs": 0, "learning_rate": 0.01}
 NO_NOISE = {"noise": "none"}
+THIRD = {"epochs": 20, "halve_every": 5}  # of the epochs for ten times the questions
+TENTH = {"epochs": 27, "linear_start_epochs": 3}
 
-COLUMNS = {
-    "bow": Column("BoW", False, {"position": "bag", **NO_START, **NO_NOISE}),
-    "pe": Column("PE", False, {**NO_START, **NO_NOISE}),
-    "pe-ls": Column("PE LS", False, NO_NOISE),
-    "pe-ls-rn": Column("PE LS RN", False, {}),
-    "joint-1-hop": Column("1 hop, joint", True, {"num_hops": 1, **NO_NOISE}),
-    "joint-2-hops": Column("2 hops, joint", True, {"num_hops": 2, **NO_NOISE}),
-    "joint-3-hops": Column("3 hops, joint", True, NO_NOISE),
-    "joint-rn": Column("RN, joint", True, {}),
-    "joint-layerwise": Column("LW, joint", True, {"tying": "layerwise", **NO_NOISE}),
+PAPERS = {
+    "bow": Column("BoW", False, {"position": "bag", **NO_START, **NO_NOISE}, {}),
+    "pe": Column("PE", False, {**NO_START, **NO_NOISE}, {}),
+    "pe-ls": Column("PE LS", False, NO_NOISE, {}),
+    "pe-ls-rn": Column("PE LS RN", False, {}, {}),
+    "joint-1-hop": Column("1 hop, joint", True, {"num_hops": 1, **NO_NOISE}, THIRD),
+    "joint-2-hops": Column("2 hops, joint", True, {"num_hops": 2, **NO_NOISE}, THIRD),
+    "joint-3-hops": Column("3 hops, joint", True, NO_NOISE, THIRD),
+    "joint-rn": Column("RN, joint", True, {}, THIRD),
+    "joint-layerwise": Column("LW, joint", True, {"tying": "layerwise", **NO_NOISE}, THIRD),
 }
+BEST = {
+    "best": Column("best", False, {}, TENTH, Recipe.best, "pe-ls-rn"),
+    "best-joint": Column("best, joint", True, {}, {"epochs": 18}, Recipe.best, "joint-rn"),
+}
+COLUMNS = PAPERS | BEST
 TINY_START = {"linear_start_epochs": 1}
-LARGE_JOINT = {"epochs": 20, "halve_every": 5}  # ten times the questions, a third of the epochs
 
 
 class Table(NamedTuple):
@@ -72,13 +95,11 @@ class Table(NamedTuple):
 
     def recipe(self, column: str) -> Recipe:
         """The recipe of a column."""
-        _, joint, changes = COLUMNS[column]
-        changes = dict(changes)
-        if joint and self.large:
-            changes = LARGE_JOINT | changes
+        made = COLUMNS[column]
+        changes = made.changes | (made.large if self.large else {})
         if self.tiny:
-            changes |= {"epochs": 2} | ({} if "linear_start_epochs" in changes else TINY_START)
-        return Recipe.paper(joint=joint, **changes)
+            changes = TINY_START | changes | {"epochs": 2}
+        return made.recipe(joint=made.joint, **changes)
 
     def splits(self, task: int) -> Splits:
         """Training and test examples of a task."""
@@ -86,7 +107,7 @@ class Table(NamedTuple):
 
 
 def named(columns: str) -> list[str]:
-    """The columns of a list such as ``pe,joint-rn``, in the order of the paper."""
+    """The columns of a list such as ``pe,joint-rn``, in the order of the table."""
     wanted = [name.strip() for name in columns.split(",")]
     if unknown := [name for name in wanted if name not in COLUMNS]:
         raise MemhopError(f"--columns needs names of {', '.join(COLUMNS)}; not {unknown[0]!r}")
@@ -179,7 +200,7 @@ def rows_of(table: Table, unit: Unit) -> list[dict[str, Any]]:
     tasks = unit.tasks(table)
     splits = {task: table.splits(task) for task in tasks}
     result = train(
-        [example for training, _ in splits.values() for example in training],
+        [training for training, _ in splits.values()],
         recipe=table.recipe(unit.column),
         restarts=range(unit.first, unit.first + unit.restarts),
         seed=table.seed,
@@ -201,7 +222,7 @@ def rows_of(table: Table, unit: Unit) -> list[dict[str, Any]]:
 
 
 def sort_key(row: dict[str, Any]) -> tuple[int, int, int]:
-    """The order of rows in the file: by column as in the paper, task, restart."""
+    """The order of rows in the file: by column as in the table, task, restart."""
     return list(COLUMNS).index(str(row["column"])), int(row["task"]), int(row["restart"])
 
 

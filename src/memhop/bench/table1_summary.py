@@ -5,6 +5,7 @@ from statistics import fmean, pstdev
 from typing import Any, NamedTuple
 
 from memhop.bench.table1 import COLUMNS, Table, Unit
+from memhop.recipe import Keep
 
 FAILED = 5.0  # percent of errors, above which the paper counts a task as failed
 
@@ -13,7 +14,7 @@ class Cell(NamedTuple):
     """One cell, in percent of test questions.
 
     Attributes:
-        kept: test error of the restart with the lowest training error, ties by loss.
+        kept: test error of the restart with the lowest error in `Recipe.keep`, ties by loss.
         mean, spread: of the test errors of all restarts that did not diverge.
         restarts: how many there were.
         paper: the paper's number.
@@ -53,31 +54,31 @@ class Column(NamedTuple):
 def columns_of(
     rows: Sequence[Mapping[str, Any]], paper: Mapping[str, Sequence[float]]
 ) -> list[Column]:
-    """The columns that there are rows for, in the order of the paper."""
+    """The columns that there are rows for, in the order of the table."""
     found = []
-    for name in COLUMNS:
+    for name, column in COLUMNS.items():
         own = [row for row in rows if row["column"] == name]
+        beside = paper[column.beside or name]
         cells = {}
         for task in sorted({int(row["task"]) for row in own}):
             of_task = [row for row in own if int(row["task"]) == task]
-            if cell := cell_of(of_task, paper[name][task - 1]):
+            if cell := cell_of(of_task, beside[task - 1], column.keep):
                 cells[task] = cell
         if cells:
             found.append(Column(name, cells))
     return found
 
 
-def cell_of(rows: Sequence[Mapping[str, Any]], paper: float) -> Cell | None:
+def cell_of(rows: Sequence[Mapping[str, Any]], paper: float, keep: Keep) -> Cell | None:
     """One cell from the rows of its restarts; None where all of them diverged."""
     ended = [row for row in rows if row["test_error"] not in (None, "")]
     if not ended:
         return None
+    error = "validation_error" if keep == "validation" else "train_error"
     kept = min(
         ended,
-        key=lambda row: (
-            float(row["train_error"]), float(row["train_loss"]), int(row["restart"])
-        ),
-    )  # fmt: skip
+        key=lambda row: (float(row[error]), float(row["train_loss"]), int(row["restart"])),
+    )
     errors = [float(row["test_error"]) for row in ended]
     return Cell(float(kept["test_error"]), fmean(errors), pstdev(errors), len(rows), paper)
 

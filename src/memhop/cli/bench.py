@@ -15,6 +15,7 @@ from memhop.bench import hop as hop_bench
 from memhop.bench import hop_tables, table1_summary
 from memhop.bench import importing as importing_bench
 from memhop.bench import paper as paper_tables
+from memhop.bench import step as step_bench
 from memhop.bench import table1 as table1_bench
 from memhop.bench import tables as tables_bench
 from memhop.bench.record import read_rows, write_rows
@@ -74,8 +75,8 @@ def babi(
 def table1(
     data: DataFolder = None,
     columns: Annotated[
-        str, typer.Option(metavar="LIST", help="Columns; without, all nine.")
-    ] = ",".join(table1_bench.COLUMNS),
+        str, typer.Option(metavar="LIST", help="Columns: these nine, best, best-joint.")
+    ] = ",".join(table1_bench.PAPERS),
     tasks: Annotated[str, typer.Option(metavar="LIST", help="Tasks.")] = "1-20",
     restarts: Annotated[int, typer.Option(min=1, help="Random starts of each training.")] = 10,
     seed: Annotated[int, typer.Option(min=0, help="Fixed beforehand.")] = 0,
@@ -111,6 +112,23 @@ def table1(
     for column in table1_summary.columns_of(rows, paper):
         if column.name in names:
             say(table1_summary.line_of(column))
+
+
+@app.command()
+def step(data: DataFolder = None, tiny: Tiny = False, to: To = None) -> None:
+    """Time of a step of training, part by part, and what its operations alone would take."""
+    if data is None and not tiny:
+        raise MemhopError("bench step needs --data DIR, or --tiny for generated stories")
+    rows = []
+    for row in step_bench.measure(None if tiny else data):
+        rows.append({name: str(value) for name, value in row.items()})
+        say(f"{row['column']}, task {row['task'] or 'all'}: {row['step_ms']:.2f} ms a step")
+    found = step_bench.sheet(rows)
+    say_table(found.columns, found.lines)
+    for line in textwrap.wrap(found.note, 80):
+        say(line)
+    if to is not None:
+        write_rows(to, rows)
 
 
 @app.command("import")

@@ -110,6 +110,11 @@ class Sentences:
         """Rows of the bank."""
         return len(self._bags)
 
+    @property
+    def sizes(self) -> Tensor:
+        """int64 [rows]: the words of each row of the bank; an age is one, but for the age 0."""
+        return self._bags.starts.diff()
+
     @torch.inference_mode(False)  # what is kept here may later be asked with a gradient
     def to(self, like: Tensor) -> "Sentences":
         """Move to the device and dtype of a table, in place."""

@@ -17,11 +17,12 @@ phrases, and, of what is asked or stands beside it, an answer, and the two phras
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import combinations, pairwise, product
+from itertools import combinations, product
 
 import numpy as np
 from numpy.typing import NDArray
 
+from memhop.example import story_numbers
 from memhop.text.phrases import Phrase, Spoken
 
 Told = tuple[tuple[Spoken, ...], Spoken, Spoken]  # statements, question, parts of the answer
@@ -115,7 +116,7 @@ class _Counts:
         for row, features in enumerate(shown):
             self.shown[row, [self.index[f] for f in features if f in self.index]] = 1
         self.beside = list(product(self._columns("answer"), self._columns("question", "asked")))
-        self.story = np.cumsum(_begins_story(examples)) - 1
+        self.story = np.array(story_numbers(told for told, *_ in examples))
         self.phrases = sorted(
             part
             for feature, count in often.items()
@@ -179,11 +180,3 @@ class _Counts:
         by_story = np.add.reduceat(differences, starts, axis=0)
         total, size = np.abs(by_story.sum(axis=0)), np.sqrt((by_story * by_story).sum(axis=0))
         return float((total / np.maximum(size, 1)).max(initial=0))
-
-
-def _begins_story(examples: Sequence[Told]) -> NDArray[np.bool_]:
-    """Whether an example is the first of a story: what was told before is not told on."""
-    begins = np.ones(len(examples), dtype=bool)
-    for row, (before, after) in enumerate(pairwise(examples), start=1):
-        begins[row] = after[0][: len(before[0])] != before[0]
-    return begins
