@@ -34,3 +34,26 @@ def test_training_and_test_files_differ_and_are_not_written_over(memhop: Program
 def test_the_next_command_is_quoted(memhop: Program) -> None:
     said = memhop("generate", "--questions", "9", "--to", "my data").fits()
     assert said.out.splitlines()[-1] == "try: memhop train --data 'my data' --task 1"
+
+
+def test_split_makes_a_file_for_each_count(memhop: Program) -> None:
+    said = memhop("generate", "--task", "19", "--split", "30", "0", "20", "--to", "paths").fits()
+    assert "30 questions" in said.out
+    folder = Path("paths")
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "qa19_path-finding_test.txt", "qa19_path-finding_train.txt"
+    ]  # fmt: skip
+    assert len(package.read_babi(folder / "qa19_path-finding_test.txt")) == 20
+    assert "--to FOLDER" in memhop("generate", "--split", "3", "0", "2").complaint()
+    assert "above 0" in memhop("generate", "--split", "0", "0", "0", "--to", "none").complaint()
+
+
+def test_the_dials_reach_the_stories(memhop: Program) -> None:
+    said = memhop(
+        "generate", "--task", "19", "--places", "12", "--hops", "4", "--statements", "11", "11",
+        "--questions", "1",
+    ).fits()  # fmt: skip
+    story, asked = said.out.splitlines()[:-1], said.out.splitlines()[-1]
+    assert len(story) == 11
+    assert len(asked.split("\t")[1].split(",")) == 4
+    assert "hops: 9; needed 1 to 5" in memhop("generate", "--task", "19", "--hops", "9").complaint()

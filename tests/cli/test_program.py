@@ -25,7 +25,7 @@ def test_alone_it_prints_the_help(memhop: Program) -> None:
         ("gen", "No such command 'gen' (see memhop --help)"),
         ("generate --no", "(see memhop generate --help)"),
         ("generate --questions 0", "'--questions'"),
-        ("generate --task 9", "task 9"),
+        ("generate --task 21", "task 21"),
         ("generate --statements 3 2", "statements"),
         ("generate --to file", "file"),
         ("generate --to file/below", "file/below"),

@@ -11,7 +11,7 @@ from memhop.data.babi import (
     read_stories,
     write_babi,
 )
-from memhop.data.stories import generate
+from memhop.data.stories import generate, generate_splits
 from memhop.data.story import Question, Story, to_examples
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Story",
     "find_tasks",
     "generate",
+    "generate_splits",
     "read_babi",
     "read_stories",
     "to_examples",

@@ -1,21 +1,30 @@
 """Our own generator of stories: a simulated world, and questions about what was told of it.
 
 Written from the descriptions of the tasks in arXiv 1502.05698; the wording and the shape of the
-stories follow the released files. From the bottom up: ``chance`` (the seeded draws), ``words``,
+stories follow the released files. ``chance`` holds the seeded draws, ``kind`` what every kind of
+story is made by, ``lengths`` how long one is, ``tasks`` all 20 kinds. Where people move: ``words``,
 ``world`` (what is and what can happen), ``reader`` (what can be known from the statements),
-``tasks`` (a declaration for each kind of story), ``telling`` (one story).
+``questions`` asked of that, ``moving`` (a declaration for each kind), ``telling`` (one story). The
+others have a world of their own each: ``directions`` and ``shapes`` on a ``plane``, ``times``,
+``animals``, ``sizes``, ``motives``.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from hashlib import blake2b
+from typing import Any
 
 from memhop.data.stories.chance import Chance
-from memhop.data.stories.tasks import TASKS, Task
-from memhop.data.stories.telling import Cast, tell_at_length, tell_freely
+from memhop.data.stories.kind import Dials, Kind, check_range
+from memhop.data.stories.tasks import TASKS
 from memhop.data.stories.words import PEOPLE, PLACES, THINGS
 from memhop.data.story import Story
 from memhop.errors import MemhopError
 
-__all__ = ["TASKS", "generate"]
+__all__ = ["ENDLESS", "TASKS", "generate", "generate_splits"]
+
+ENDLESS = 2**62  # questions
+_FRESH = 2**32  # between the seeds of two files
+_IN_VAIN = 10_000  # stories told in a row that were all told in another file
 
 
 def generate(
@@ -28,12 +37,17 @@ def generate(
     places: int = 6,
     objects: int = 3,
     reach: int | None = 5,
+    hops: int = 2,
 ) -> Iterator[Story]:
-    """Generates stories of a task, one at a time, until ``questions`` were asked.
+    """Generates stories of a task, 1 to 20, one at a time, until ``questions`` were asked.
 
     ``statements=(min, max)`` keeps the number of statements before each question in that range and
-    draws the length of a story evenly from it; None gives the shape of the released files. Up to 5
-    questions a story; the last story is cut where the questions end.
+    draws the length of a story evenly from it; None gives the shape of the released files, which
+    differs from task to task. The last story is cut where the questions end.
+
+    ``people``, ``places`` and ``objects`` are how many there are where people move (tasks 1 to 3
+    and 5 to 14; places in 4 and 19 too), ``hops`` the links from what is asked to the answer in
+    tasks 17 (shapes), 18 (sizes) and 19 (a path).
 
     ``reach`` is how far back, counted in statements, the last word about the person or thing asked
     for may lie: 5 as in the released files, None for the whole story. (Tasks 2 and 3 need older
@@ -53,39 +67,76 @@ def generate(
         known = ", ".join(map(str, TASKS))
         raise MemhopError(f"task {task!r} cannot be generated; needed one of {known}")
     kind = TASKS[task]
-    _check("questions", questions, 1)
-    _check("seed", seed, 0)
-    _check("people", people, 1, len(PEOPLE))
-    _check("places", places, 2, len(PLACES))
-    _check("objects", objects, 1, len(THINGS))
-    if statements is not None:
-        fewest, most = statements
-        _check("statements, at the least", fewest, 1)
-        _check("statements, at the most", most, max(fewest, kind.fewest))
-        statements = max(fewest, kind.fewest), most
+    check_range("questions", questions, 1)
+    check_range("seed", seed, 0)
+    check_range("people", people, 1, len(PEOPLE))
+    check_range("places", places, 2, len(PLACES))
+    check_range("objects", objects, 1, len(THINGS))
+    check_range("hops", hops, 1)
     if reach is not None:
-        _check("reach", reach, kind.fewest + 1 if kind.lead else 1)
-    cast = Cast(PEOPLE[:people], PLACES[:places], THINGS[:objects], reach)
+        check_range("reach", reach, 1)
+    dials = Dials(
+        _first(kind.people, PEOPLE)[:people], _first(kind.places, PLACES)[:places],
+        THINGS[:objects], statements, reach, hops,
+    )  # fmt: skip
+    kind.check(dials)
     # Each task draws from a sequence of its own.
-    return _stories(kind, cast, Chance(1000 * seed + task), statements, questions)
+    return _stories(kind, dials, Chance(1000 * seed + task), questions)
 
 
-def _stories(
-    task: Task, cast: Cast, chance: Chance, statements: tuple[int, int] | None, questions: int
-) -> Iterator[Story]:
+def generate_splits(
+    task: int, counts: Mapping[str, int], *, seed: int = 0, **dials: Any
+) -> dict[str, Iterator[Story]]:
+    """Stories for training and test files: no story of one is in another.
+
+    ``counts`` says how many questions each has, ``dials`` are those of `generate`. The files must
+    be made in their order: whether a story was told before is known when it is told.
+
+    Raises MemhopError for settings that cannot be met, before the first story; and later, where
+    there are not so many different stories.
+
+    >>> splits = generate_splits(4, {"train": 2, "test": 1})
+    >>> [len(list(stories)) for stories in splits.values()]
+    [2, 1]
+    """
+    owners: dict[bytes, str] = {}  # by a checksum: all stories together may be too large to keep
+
+    def own(split: str, stories: Iterator[Story], count: int) -> Iterator[Story]:
+        in_vain = 0
+        while count > 0:
+            story = next(stories)
+            in_vain += 1
+            text = "\n".join(story.lines()).encode()
+            if owners.setdefault(blake2b(text, digest_size=16).digest(), split) == split:
+                yield _cut(story, count)
+                count -= len(story.questions)
+                in_vain = 0
+            elif in_vain > _IN_VAIN:
+                raise MemhopError(f"task {task}: no more stories that are in no other file; "
+                                  f"{count} questions of {split} are missing")  # fmt: skip
+
+    found = {}
+    for number, (split, count) in enumerate(counts.items()):
+        check_range(f"questions of {split}", count, 1)
+        endless = generate(task, questions=ENDLESS, seed=seed + number * _FRESH, **dials)
+        found[split] = own(split, endless, count)
+    return found
+
+
+def _stories(kind: Kind, dials: Dials, chance: Chance, questions: int) -> Iterator[Story]:
     while questions > 0:
-        if statements is None:
-            story = tell_freely(task, cast, chance)
-        else:
-            story = tell_at_length(task, cast, chance, *statements)
-        if len(story.questions) > questions:
-            asked = story.questions[:questions]
-            story = Story(story.statements[: asked[-1].after], asked)
+        story = _cut(kind.tell(chance, dials), questions)
         questions -= len(story.questions)
         yield story
 
 
-def _check(name: str, came: int, fewest: int, most: int | None = None) -> None:
-    if came < fewest or (most is not None and came > most):
-        needed = f"at least {fewest}" if most is None else f"{fewest} to {most}"
-        raise MemhopError(f"{name}: {came}; needed {needed}")
+def _cut(story: Story, questions: int) -> Story:
+    """A story with no more questions than that, and nothing told after the last."""
+    if len(story.questions) <= questions:
+        return story
+    asked = story.questions[:questions]
+    return Story(story.statements[: asked[-1].after], asked)
+
+
+def _first(words: tuple[str, ...], every: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*words, *every)))

@@ -31,3 +31,16 @@ class Chance:
     def happens(self, probability: float) -> bool:
         """True with the given probability."""
         return self._draw() < probability
+
+    def sample(self, choices: Sequence[T], count: int) -> list[T]:
+        """``count`` different ones of ``choices``; each choice in each order is as likely."""
+        left = list(choices)
+        return [left.pop(self.below(len(left))) for _ in range(count)]
+
+    def choose(self, total: int, count: int) -> list[int]:
+        """``count`` of the numbers below ``total``, ascending; each choice is as likely."""
+        chosen: list[int] = []
+        for number in range(total):
+            if self.below(total - number) < count - len(chosen):
+                chosen.append(number)
+        return chosen

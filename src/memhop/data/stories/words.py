@@ -5,6 +5,7 @@ PEOPLE = (
     *("Fred", "Bill", "Jeff", "Julie", "Emma", "Oscar", "Laura", "Peter"),
     *("Nina", "Hugo", "Clara", "Simon", "Vera", "Paul", "Ida", "Tom"),
 )
+WOMEN = ("Mary", "Sandra", "Julie", "Emma", "Laura", "Nina", "Clara", "Vera", "Ida")
 PLACES = (
     *("garden", "bathroom", "kitchen", "office", "bedroom", "hallway"),
     *("park", "school", "cinema", "cellar", "attic", "garage", "library", "balcony"),
@@ -19,3 +20,5 @@ THINGS = (
 GOING = ("went to", "went back to", "moved to", "journeyed to", "travelled to")
 TAKING = ("took", "got", "grabbed", "picked up")
 PUTTING = ("dropped", "discarded", "left", "put down")
+GIVING = ("gave", "handed", "passed")
+LATER = ("After that", "Afterwards", "Following that", "Then")

@@ -1,0 +1,345 @@
+"""Tasks 15, 16, 18 and 20 of the generator, answered anew from the text of the statements alone."""
+
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import cache
+from itertools import islice
+
+import pytest
+
+from memhop.data import Question, Story
+from memhop.data.stories.animals import DEDUCTION, INDUCTION
+from memhop.data.stories.chance import Chance
+from memhop.data.stories.kind import Dials, Kind
+from memhop.data.stories.motives import MOTIVES
+from memhop.data.stories.sizes import SIZES
+from memhop.errors import MemhopError
+
+KINDS = {15: DEDUCTION, 16: INDUCTION, 18: SIZES, 20: MOTIVES}
+PLURALS = {"mice": "mouse", "cats": "cat", "wolves": "wolf", "sheep": "sheep"}
+PLACES = {"hungry": "kitchen", "thirsty": "kitchen", "bored": "garden", "tired": "bedroom"}
+WENT = r"(?:went to|went back to|moved to|journeyed to|travelled to)"
+GOT = r"(?:took|got|grabbed|picked up)"
+
+
+def dials(statements: tuple[int, int] | None = None, hops: int = 2) -> Dials:
+    return Dials((), (), (), statements, hops=hops)
+
+
+def stories(kind: Kind, seed: int, settings: Dials) -> Iterator[Story]:
+    chance = Chance(seed)
+    while True:
+        yield kind.tell(chance, settings)
+
+
+def match(pattern: str, text: str) -> tuple[str, ...]:
+    """The groups of a pattern that a text must have."""
+    found = re.fullmatch(pattern, text)
+    assert found, text
+    return found.groups()
+
+
+def fear(told: Sequence[str], question: str) -> str:
+    """Task 15."""
+    fears: dict[str, str] = {}
+    kinds: dict[str, str] = {}
+    for text in told:
+        if " are afraid of " in text:
+            kind, feared = match(r"(\w+) are afraid of (\w+)\.", text)
+            assert fears.setdefault(PLURALS[kind.lower()], PLURALS[feared]) == PLURALS[feared]
+        else:
+            name, kind = match(r"(\w+) is a (\w+)\.", text)
+            assert kinds.setdefault(name, kind) == kind
+    (name,) = match(r"What is (\w+) afraid of\?", question)
+    return fears[kinds[name.capitalize()]]
+
+
+def witnesses(told: Sequence[str], question: str) -> list[str]:
+    """Task 16: the colours of the others of the kind asked for, as they were first told of."""
+    kinds: dict[str, str] = {}
+    colours: dict[str, str] = {}
+    for text in told:
+        name, article, word = match(r"(\w+) is (a )?(\w+)\.", text)
+        assert (kinds if article else colours).setdefault(name, word) == word
+    (asked,) = match(r"What color is (\w+)\?", question)
+    assert asked not in colours
+    others = [name for name, kind in kinds.items() if kind == kinds[asked] and name != asked]
+    return [colours[name] for name in others if name in colours]
+
+
+def colour(told: Sequence[str], question: str) -> str:
+    return witnesses(told, question)[-1]
+
+
+def steps(told: Sequence[str], smaller: str, bigger: str) -> int | None:
+    """Task 18: the least number of statements that lead from one thing to a bigger one."""
+    pairs = set()
+    for text in told:
+        if " fits inside " in text:
+            pairs.add(match(r"The (.+) fits inside the (.+)\.", text))
+        else:
+            pairs.add(match(r"The (.+) is bigger than the (.+)\.", text)[::-1])
+    reached = {smaller}
+    for count in range(7):
+        if bigger in reached:
+            return count
+        reached |= {big for small, big in pairs if small in reached}
+    return None
+
+
+def claim(question: str) -> tuple[str, str]:
+    """What is asked to be smaller, and what bigger."""
+    if question.startswith("Does"):
+        smaller, bigger = match(r"Does the (.+) fit in the (.+)\?", question)
+    else:
+        bigger, smaller = match(r"Is the (.+) bigger than the (.+)\?", question)
+    return smaller, bigger
+
+
+def ordered(question: Question) -> tuple[str, str]:
+    """What is smaller, and what bigger, by the answer."""
+    smaller, bigger = claim(question.text)
+    return (smaller, bigger) if question.answer == "yes" else (bigger, smaller)
+
+
+def fits(told: Sequence[str], question: str) -> str:
+    smaller, bigger = claim(question)
+    yes, no = steps(told, smaller, bigger), steps(told, bigger, smaller)
+    assert (yes is None) != (no is None), "not known, or contradictory"
+    return "yes" if yes else "no"
+
+
+def motive(told: Sequence[str], question: str) -> str:
+    """Task 20; every reason for the same deed of the same person must be the same."""
+    name, rest = match(r"(?:Where will|Why did) (\w+) (.+)\?", question)
+    name = name.capitalize()
+    deed = rest.replace("go to", WENT).replace("get", GOT).replace("apple", "apple there")
+    deed = re.sub("(milk|football|pajamas)$", r"\1 there", deed)
+    feeling, reasons = "", set()
+    for text in told:
+        if felt := re.fullmatch(rf"{name} is (\w+)\.", text):
+            feeling = felt[1]
+        elif re.fullmatch(rf"{name} {deed}\.", text):
+            reasons.add(feeling)
+    assert len(reasons) <= 1, "two reasons"
+    reason = reasons.pop() if reasons else feeling
+    return PLACES[reason] if question.startswith("Where") else reason
+
+
+ANSWER = {15: fear, 16: colour, 18: fits, 20: motive}
+FACTS = {15: 2, 16: 3, 18: 2, 20: 1}
+
+
+def check(task: int, story: Story, facts: int | None = None) -> None:
+    assert story.questions
+    assert story.questions[-1].after == len(story.statements)
+    for question in story.questions:
+        told = story.statements[: question.after]
+        assert ANSWER[task](told, question.text) == question.answer
+        assert len(set(question.supporting_facts)) == (facts or FACTS[task])
+        alone = [told[fact] for fact in sorted(question.supporting_facts)]
+        assert ANSWER[task](alone, question.text) == question.answer
+
+
+@pytest.mark.parametrize("task", KINDS)
+@pytest.mark.parametrize("statements", [None, (1, 5), (7, 15), (40, 60)])
+def test_answers_and_facts_follow_from_the_text(
+    task: int, statements: tuple[int, int] | None
+) -> None:
+    for story in islice(stories(KINDS[task], 1, dials(statements)), 100):
+        check(task, story)
+        for question in story.questions:
+            assert not statements or statements[0] <= question.after <= statements[1]
+
+
+@pytest.mark.parametrize("task", KINDS)
+def test_lengths_are_drawn_evenly_and_raised_to_what_is_needed(task: int) -> None:
+    least = {15: 2, 16: 3, 18: 2, 20: 1}[task]
+    made = islice(stories(KINDS[task], 2, dials((1, 20))), 2000)
+    lengths = Counter(len(story.statements) for story in made)
+    assert set(lengths) == set(range(least, 21))
+    mean = 2000 / (21 - least)
+    assert all(0.6 * mean < count < 1.5 * mean for count in lengths.values())
+
+
+@pytest.mark.parametrize("task", KINDS)
+def test_long_stories(task: int) -> None:
+    start = time.process_time()
+    story = KINDS[task].tell(Chance(3), dials((10_000, 10_000)))
+    assert time.process_time() - start < 1
+    assert len(story.statements) == 10_000
+    check(task, story._replace(questions=story.questions[-1:]))
+
+
+def test_a_long_chain_in_a_long_story() -> None:
+    story = SIZES.tell(Chance(3), dials((10_000, 10_000), hops=5))
+    check(18, story._replace(questions=story.questions[-1:]), facts=5)
+
+
+@pytest.mark.parametrize("hops", range(1, 6))
+@pytest.mark.parametrize("statements", [None, (1, 8), (30, 30)])
+def test_chains_of_sizes(hops: int, statements: tuple[int, int] | None) -> None:
+    for story in islice(stories(SIZES, 4, dials(statements, hops)), 80):
+        check(18, story, facts=hops)
+        for question in story.questions:
+            needed = steps(story.statements, *ordered(question))
+            assert needed == hops or (hops == 2 and needed == 1)
+
+
+def test_animals_of_a_kind_agree_where_statements_are_told_again() -> None:
+    for story in islice(stories(INDUCTION, 5, dials((10, 30))), 500):
+        assert len(set(witnesses(story.statements, story.questions[0].text))) == 1
+
+
+@pytest.mark.parametrize(
+    ("task", "settings", "message"),
+    [
+        (15, dials((1, 1)), "statements, at the most: 1; needed at least 2"),
+        (16, dials((1, 2)), "statements, at the most: 2; needed at least 3"),
+        (18, dials((1, 3), hops=4), "statements, at the most: 3; needed at least 4"),
+        (18, dials(hops=0), "hops: 0; needed 1 to 5"),
+        (18, dials(hops=6), "hops: 6; needed 1 to 5"),
+        (20, dials((5, 4)), "statements, at the most: 4; needed at least 5"),
+        (20, dials((0, 4)), "statements, at the least: 0; needed at least 1"),
+    ],
+)
+def test_impossible_dials_are_refused(task: int, settings: Dials, message: str) -> None:
+    with pytest.raises(MemhopError) as caught:
+        KINDS[task].check(settings)
+    assert str(caught.value) == message
+
+
+def test_possible_dials_are_not_refused() -> None:
+    for task, fewest in ((15, 2), (16, 3), (18, 2), (20, 1)):
+        KINDS[task].check(dials())
+        KINDS[task].check(dials((1, fewest)))
+    SIZES.check(dials((5, 5), hops=5))
+
+
+# The released files (10,000 training questions of each task), measured. For each task: statements
+# before a question (mean), different statements, different questions, the shares of the answers.
+RELEASED: dict[int, tuple[float, int, int, dict[str, float]]] = {
+    15: (8.0, 28, 4, {"cat": 0.262, "mouse": 0.254, "sheep": 0.246, "wolf": 0.238}),
+    16: (9.0, 40, 5, {"yellow": 0.253, "green": 0.252, "gray": 0.249, "white": 0.246}),
+    18: (6.32, 42, 56, {"no": 0.503, "yes": 0.497}),
+    20: (
+        *(5.88, 140, 32),
+        {
+            **{"kitchen": 0.187, "garden": 0.094, "bedroom": 0.092},
+            **{"hungry": 0.158, "thirsty": 0.158, "bored": 0.156, "tired": 0.155},
+        },
+    ),
+}
+# All their words, in training and test files.
+WORDS = {
+    15: "a afraid are cat cats emily gertrude is jessica mice mouse of sheep what winona wolf "
+    "wolves",
+    16: "a bernhard brian color frog gray green greg is julius lily lion rhino swan what white "
+    "yellow",
+    18: "bigger box chest chocolate chocolates container does fit fits in inside is no of suitcase "
+    "than the yes",
+    20: "antoine apple back bedroom bored did football garden get go got grabbed hungry is jason "
+    "journeyed kitchen milk moved pajamas picked sumit the there thirsty tired to took travelled "
+    "up went where why will yann",
+}
+
+
+@cache
+def sample(task: int) -> list[Story]:
+    """Stories in the released shape, with about 5,000 questions."""
+    size = {15: 1250, 16: 5000, 18: 1000, 20: 466}[task]
+    return list(islice(stories(KINDS[task], 0, dials()), size))
+
+
+def distance(came: Counter[str], shares: dict[str, float]) -> float:
+    """Total variation between counts and shares."""
+    total = came.total()
+    return sum(abs(came[key] / total - shares.get(key, 0)) for key in {*came, *shares}) / 2
+
+
+@pytest.mark.parametrize("task", KINDS)
+def test_the_shape_is_that_of_the_released_files(task: int) -> None:
+    mean, statements, texts, answers = RELEASED[task]
+    questions = [question for story in sample(task) for question in story.questions]
+    after = sum(question.after for question in questions) / len(questions)
+    assert after == pytest.approx(mean, rel=0.04)
+    told = {text for story in sample(task) for text in story.statements}
+    asked = {question.text for question in questions}
+    assert (len(told), len(asked)) == (statements, texts)
+    words = " ".join([*told, *asked, *answers]).lower()
+    assert set(re.findall(r"\w+", words)) == set(WORDS[task].split())
+    assert distance(Counter(question.answer for question in questions), answers) < 0.05
+
+
+def test_deduction_is_told_as_in_the_released_files() -> None:
+    orders: Counter[str] = Counter()
+    kinds: Counter[str] = Counter()
+    for story in sample(15):
+        assert (len(story.statements), len(story.questions)) == (8, 4)
+        orders["".join("F" if " are " in text else "K" for text in story.statements)] += 1
+        met = [text for text in story.statements if " is a " in text]
+        kinds[str(len({text.split()[-1] for text in met}))] += 1
+        # The animal, then what its kind fears, which was told before.
+        assert all(met > fear for q in story.questions for met, fear in [q.supporting_facts])
+    assert orders["FFFFKKKK"] / 1250 == pytest.approx(0.093, abs=0.025)
+    assert orders["FKFFFKKK"] / 1250 == pytest.approx(0.05, abs=0.02)
+    assert distance(kinds, {"1": 0.032, "2": 0.417, "3": 0.497, "4": 0.054}) < 0.05
+
+
+def test_induction_is_told_as_in_the_released_files() -> None:
+    others: Counter[str] = Counter()
+    disagree = last = 0
+    for story in sample(16):
+        (question,) = story.questions
+        seen = witnesses(story.statements, question.text)
+        others[str(len(seen))] += 1
+        disagree += len(set(seen)) > 1
+        asked, met, coloured = question.supporting_facts
+        assert met < coloured
+        last += asked == 8
+    assert distance(others, {"1": 0.890, "3": 0.102, "4": 0.008}) < 0.02
+    assert disagree / 5000 == pytest.approx(0.075, abs=0.015)
+    assert last / 5000 == pytest.approx(0.311, abs=0.025)
+
+
+def test_sizes_are_told_as_in_the_released_files() -> None:
+    lengths: Counter[str] = Counter()
+    direct = later = chocolate = does = 0
+    for story in sample(18):
+        lengths[str(len(story.statements))] += 1
+        assert len(story.questions) == 5
+        for question in story.questions:
+            smaller, bigger = ordered(question)
+            first, second = question.supporting_facts
+            # A "no" starts with the smaller thing, a "yes" with the bigger one.
+            assert (smaller if question.answer == "no" else bigger) in story.statements[first]
+            direct += steps(story.statements, smaller, bigger) == 1
+            later += first > second
+            chocolate += smaller == "chocolate"
+            does += question.text.startswith("Does")
+    assert distance(lengths, {"5": 0.767, "10": 0.208, "15": 0.024, "20": 0.001}) < 0.05
+    assert direct / 5000 == pytest.approx(0.310, abs=0.04)
+    assert later / 5000 == pytest.approx(0.691, abs=0.04)
+    assert chocolate / 5000 == pytest.approx(0.523, abs=0.05)
+    assert does / 5000 == pytest.approx(0.500, abs=0.03)
+
+
+def test_motives_are_told_as_in_the_released_files() -> None:
+    lengths: Counter[str] = Counter()
+    asked: Counter[str] = Counter()
+    for story in sample(20):
+        lengths[str(len(story.statements))] += 1
+        assert [q.after for q in story.questions] == list(range(1, len(story.statements) + 1))
+        asked.update(" ".join(q.text.split()[::3][:2]) for q in story.questions)
+    assert distance(lengths, {"9": 0.012, "10": 0.337, "11": 0.565, "12": 0.086}) < 0.08
+    assert distance(asked, {"Where go?": 0.373, "Why go": 0.373, "Why get": 0.254}) < 0.02
+
+
+@pytest.mark.parametrize("task", KINDS)
+def test_making_stories_is_fast(task: int) -> None:
+    start = time.process_time()
+    made = sum(len(story.questions) for story in islice(stories(KINDS[task], 0, dials()), 1000))
+    # Far below what it is (10,000 and more on a slow machine).
+    assert made / (time.process_time() - start) > 3000

@@ -1,0 +1,358 @@
+"""Tasks 4, 17 and 19, checked by a reader of plain text that knows nothing of their plane."""
+
+import re
+import time
+from collections import Counter, deque
+from collections.abc import Iterator
+from itertools import pairwise
+
+import pytest
+
+from memhop.data import Story
+from memhop.data.stories.chance import Chance
+from memhop.data.stories.directions import PATHS, RELATIONS
+from memhop.data.stories.kind import Dials, Kind
+from memhop.data.stories.shapes import POSITIONS
+from memhop.data.stories.words import PLACES
+from memhop.data.story import Question
+from memhop.errors import MemhopError
+
+KINDS: dict[int, Kind] = {4: RELATIONS, 17: POSITIONS, 19: PATHS}
+Spot = tuple[int, int]
+Triple = tuple[str, str, str]
+
+# Written out again, so that a change of the generator's words is seen here.
+STEP: dict[str, Spot] = {
+    **{"north": (0, 1), "south": (0, -1), "east": (1, 0), "west": (-1, 0)},
+    **{"above": (0, 1), "below": (0, -1), "to the right of": (1, 0), "to the left of": (-1, 0)},
+}
+DIRECTION = "north|south|east|west"
+RELATION = "above|below|to the right of|to the left of"
+SENTENCE = re.compile(
+    rf"The (?P<a>\w+) is (?P<step>{DIRECTION}) of the (?P<b>\w+)\."
+    rf"|The (?P<a2>\w+|\w+ \w+) is (?P<step2>{RELATION}) the (?P<b2>\w+|\w+ \w+)\."
+)
+
+
+def dials(places: int = 6, statements: tuple[int, int] | None = None, hops: int = 2) -> Dials:
+    return Dials((), PLACES[:places], (), statements, hops=hops)
+
+
+def stories(task: int, count: int, settings: Dials, seed: int = 1) -> list[Story]:
+    KINDS[task].check(settings)
+    chance = Chance(seed)
+    return [KINDS[task].tell(chance, settings) for _ in range(count)]
+
+
+def parsed(text: str) -> Triple:
+    match = SENTENCE.fullmatch(text)
+    assert match, text
+    a, step, b = (group for group in match.groups() if group)
+    return a, step, b
+
+
+class Map:
+    """What the statements tell: who is beside whom, by which statements, and where all stand."""
+
+    def __init__(self, facts: dict[int, Triple]) -> None:
+        self.beside: dict[str, dict[str, Spot]] = {}
+        self.told: dict[frozenset[str], int] = {}
+        for fact, (a, word, b) in facts.items():
+            right, up = STEP[word]
+            for here, there, way in ((b, a, (right, up)), (a, b, (-right, -up))):
+                assert self.beside.setdefault(here, {}).setdefault(there, way) == way
+            self.told[frozenset((a, b))] = fact
+        first = next(iter(self.beside))
+        self.spot = {first: (0, 0)}
+        left = deque([first])
+        while left:
+            here = left.popleft()
+            x, y = self.spot[here]
+            for there, (right, up) in self.beside[here].items():
+                spot = x + right, y + up
+                if there not in self.spot:
+                    left.append(there)
+                assert self.spot.setdefault(there, spot) == spot
+
+    def on_the_grid(self) -> dict[str, dict[str, Spot]]:
+        """Who is one step from whom, whether or not a statement says so."""
+        at = {spot: name for name, spot in self.spot.items()}
+        return {
+            name: {at[x + r, y + u]: (r, u) for r, u in STEP.values() if (x + r, y + u) in at}
+            for name, (x, y) in self.spot.items()
+        }
+
+
+def shortest(beside: dict[str, dict[str, Spot]], start: str, goal: str) -> list[str]:
+    """The only shortest path; fails if there are more."""
+    steps, ways, before = {start: 0}, Counter({start: 1}), {start: start}
+    left = deque([start])
+    while left:
+        here = left.popleft()
+        for there in beside[here]:
+            if there not in steps:
+                steps[there], before[there] = steps[here] + 1, here
+                left.append(there)
+            if steps[there] == steps[here] + 1:
+                ways[there] += ways[here]
+    assert ways[goal] == 1, f"{ways[goal]} shortest paths"
+    path = [goal]
+    while path[-1] != start:
+        path.append(before[path[-1]])
+    return path[::-1]
+
+
+def relation(told: Map, question: str) -> tuple[str, list[str]]:
+    if match := re.fullmatch(rf"What is ({DIRECTION}) of the (\w+)\?", question):
+        want, other = STEP[match[1]], match[2]
+    else:
+        match = re.fullmatch(rf"What is the (\w+) ({DIRECTION}) of\?", question)
+        assert match, question
+        other, (right, up) = match[1], STEP[match[2]]
+        want = -right, -up
+    (answer,) = (place for place, step in told.on_the_grid()[other].items() if step == want)
+    assert answer in told.beside[other]
+    return answer, [answer, other]
+
+
+def position(told: Map, question: str) -> tuple[str, list[str]]:
+    match = re.fullmatch(rf"Is the ([\w ]+?) ({RELATION}) the ([\w ]+)\?", question)
+    assert match, question
+    (x, y), (right, up), (x2, y2) = told.spot[match[1]], STEP[match[2]], told.spot[match[3]]
+    true = (x - x2) * right + (y - y2) * up > 0
+    return "yes" if true else "no", shortest(told.beside, match[1], match[3])
+
+
+def path(told: Map, question: str) -> tuple[str, list[str]]:
+    match = re.fullmatch(r"How do you go from the (\w+) to the (\w+)\?", question)
+    assert match, question
+    places = shortest(told.beside, match[1], match[2])
+    assert shortest(told.on_the_grid(), match[1], match[2]) == places
+    letter = {STEP[word]: word[0] for word in ("north", "south", "east", "west")}
+    steps = [told.beside[a][b] for a, b in pairwise(places)]
+    return ",".join(letter[step] for step in steps), places
+
+
+ANSWER = {4: relation, 17: position, 19: path}
+
+
+def check(task: int, story: Story, hops: int = 2) -> None:
+    """Each answer follows from the statements, and from those alone that are named."""
+    facts = {i: parsed(text) for i, text in enumerate(story.statements)}
+    told = Map(facts)
+    assert len(set(told.spot.values())) == len(told.spot) == len(told.beside)
+    for question in story.questions:
+        assert question.after == len(story.statements)
+        answer, chain = ANSWER[task](told, question.text)
+        assert answer == question.answer
+        named = tuple(told.told[frozenset(pair)] for pair in pairwise(chain))
+        assert question.supporting_facts == named
+        assert len(named) == (1 if task == 4 else hops)
+        alone = Map({fact: facts[fact] for fact in named})
+        assert ANSWER[task](alone, question.text)[0] == answer
+
+
+@pytest.mark.parametrize("task", KINDS)
+@pytest.mark.parametrize("statements", [None, (1, 4), (2, 12), (40, 60)])
+def test_answers_and_facts_follow_from_the_text(
+    task: int, statements: tuple[int, int] | None
+) -> None:
+    told = stories(task, 200, dials(statements=statements))
+    for story in told:
+        check(task, story)
+    lengths = {len(story.statements) for story in told}
+    usual = 5 if task == 19 else 2
+    fewest, most = statements or (usual, usual)
+    fewest = max(fewest, 1 if task == 4 else 2)
+    assert lengths == set(range(fewest, most + 1))
+
+
+@pytest.mark.parametrize("task", [17, 19])
+@pytest.mark.parametrize("hops", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize(("places", "statements"), [(6, None), (6, (3, 9)), (20, (5, 25))])
+def test_hops(task: int, hops: int, places: int, statements: tuple[int, int] | None) -> None:
+    for story in stories(task, 60, dials(places, statements, hops)):
+        check(task, story, hops)
+        if statements is None:
+            assert len(story.statements) == (max(hops, 5) if task == 19 else hops)
+        else:
+            assert max(hops, statements[0]) <= len(story.statements) <= statements[1]
+
+
+@pytest.mark.parametrize("task", [4, 19])
+@pytest.mark.parametrize("places", [2, 3, 4, 20])
+def test_places_are_those_given(task: int, places: int) -> None:
+    hops = min(2, places - 1)
+    told = stories(task, 100, dials(places, hops=hops)) + stories(
+        task, 100, dials(places, (30, 30), hops)
+    )
+    seen = set()
+    for story in told:
+        check(task, story, hops)
+        seen |= {place for text in story.statements for place in parsed(text)[::2]}
+    assert seen == set(PLACES[:places])
+
+
+def test_the_longest_path() -> None:
+    for story in stories(19, 20, dials(20, (19, 40), hops=19)):
+        check(19, story, 19)
+
+
+@pytest.mark.parametrize("task", KINDS)
+@pytest.mark.parametrize(("places", "hops"), [(6, 2), (6, 5), (20, 4)])
+def test_long_stories(task: int, places: int, hops: int) -> None:
+    start = time.process_time()
+    (story,) = stories(task, 1, dials(places, (10_000, 10_000), hops))
+    assert time.process_time() - start < 1
+    assert len(story.statements) == 10_000
+    check(task, story, hops)
+    most = {4: places, 17: 6, 19: places}[task]
+    assert len({name for text in story.statements for name in parsed(text)[::2]}) == most
+
+
+@pytest.mark.parametrize(
+    ("task", "settings", "message"),
+    [
+        (4, dials(places=1), "places: 1; needed at least 2"),
+        (19, dials(places=1), "places: 1; needed at least 2"),
+        (19, dials(hops=6), "hops: 6; needed 1 to 5"),
+        (19, dials(hops=0), "hops: 0; needed 1 to 5"),
+        (17, dials(hops=6, places=20), "hops: 6; needed 1 to 5"),
+        (17, dials(hops=0), "hops: 0; needed 1 to 5"),
+        (4, dials(statements=(6, 5)), "statements, at the most: 5; needed at least 6"),
+        (17, dials(statements=(1, 3), hops=4), "statements, at the most: 3; needed at least 4"),
+        (19, dials(statements=(1, 1)), "statements, at the most: 1; needed at least 2"),
+    ],
+)
+def test_impossible_dials_are_refused(task: int, settings: Dials, message: str) -> None:
+    with pytest.raises(MemhopError) as caught:
+        KINDS[task].check(settings)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(("task", "questions"), [(4, 1), (17, 8), (19, 1)])
+def test_they_are_fast(task: int, questions: int) -> None:
+    start = time.process_time()
+    stories(task, 1000, dials())
+    assert 1000 * questions / (time.process_time() - start) > 2000
+
+
+# The released files, measured: 11,000 questions of train and test (en-10k).
+STATEMENTS = {4: 2, 17: 2, 19: 5}  # before every question
+WORDS = {4: 14, 17: 18, 19: 23}  # in lower case, those of the answers too
+ANSWERS = {
+    4: dict(zip(PLACES, (0.160, 0.169, 0.171, 0.169, 0.164, 0.167), strict=False)),
+    17: {"yes": 0.499, "no": 0.501},
+    19: dict.fromkeys(
+        re.findall(r"\w,\w", "n,n n,e n,w e,n e,e e,s s,e s,s s,w w,n w,s w,w"), 1 / 12
+    ),
+}
+SHARES = {
+    4: {
+        "one row": 1.0,
+        "middle is no subject": 0.437,
+        "middle is both subjects": 0.108,
+        "answer is the subject": 1.0,
+        "asks beside the middle": 0.662,
+        "What is the": 0.497,
+        "fact is the first": 0.499,
+    },
+    17: {
+        "one row": 0.343,
+        "middle is no subject": 0.097,
+        "middle is both subjects": 0.436,
+        "asks of an untold pair": 1.0,
+        "asks across a row": 0.114,
+        "first fact is told first": 0.494,
+        "comes again": 0.365,
+    },
+    19: {
+        "straight": 0.335,
+        "middle has 2 neighbours": 0.361,
+        "middle has 4 neighbours": 0.104,
+        "start has 1 neighbour": 0.174,
+        "goal has 3 neighbours": 0.273,
+        "last statement is on the path": 0.572,
+        "first statement is on the path": 0.306,
+        "start is a subject": 0.567,
+    },
+}
+
+
+def features(task: int, story: Story) -> Iterator[str]:
+    """What of ``SHARES`` is true of each question of a story."""
+    facts = [parsed(text) for text in story.statements]
+    told = Map(dict(enumerate(facts)))
+    for i, question in enumerate(story.questions):
+        if task == 19:
+            yield from of_path(facts, told, question)
+            continue
+        (middle,) = {*facts[0][::2]} & {*facts[1][::2]}
+        ends = [name for name in told.spot if name != middle]
+        (x, y), (x2, y2) = (told.beside[middle][end] for end in ends)
+        row = (x, y) == (-x2, -y2)
+        subjects = sum(fact[0] == middle for fact in facts)
+        if row:
+            yield "one row"
+        yield ("middle is no subject", "", "middle is both subjects")[subjects]
+        if task == 4:
+            yield from of_relation(facts, question, middle)
+        else:
+            yield from of_position(question, row, x, ends)
+            if any(question.text == other.text for other in story.questions[:i]):
+                yield "comes again"
+
+
+def of_relation(facts: list[Triple], question: Question, middle: str) -> Iterator[str]:
+    if facts[question.supporting_facts[0]][0] == question.answer:
+        yield "answer is the subject"
+    if f"the {middle}" in question.text:
+        yield "asks beside the middle"
+    if question.text.startswith("What is the"):
+        yield "What is the"
+    if question.supporting_facts == (0,):
+        yield "fact is the first"
+
+
+def of_position(question: Question, row: bool, x: int, ends: list[str]) -> Iterator[str]:
+    if all(f"the {end}" in question.text for end in ends):
+        yield "asks of an untold pair"
+    level = "above" in question.text or "below" in question.text
+    if row and level == (x != 0):
+        yield "asks across a row"
+    if question.supporting_facts == (0, 1):
+        yield "first fact is told first"
+
+
+def of_path(facts: list[Triple], told: Map, question: Question) -> Iterator[str]:
+    start, middle, goal = path(told, question.text)[1]
+    if len(set(question.answer.split(","))) == 1:
+        yield "straight"
+    yield f"middle has {len(told.beside[middle])} neighbours"
+    yield f"start has {len(told.beside[start])} neighbour"
+    yield f"goal has {len(told.beside[goal])} neighbours"
+    if 4 in question.supporting_facts:
+        yield "last statement is on the path"
+    if 0 in question.supporting_facts:
+        yield "first statement is on the path"
+    if facts[question.supporting_facts[0]][0] == start:
+        yield "start is a subject"
+
+
+@pytest.mark.parametrize("task", KINDS)
+def test_the_shape_is_that_of_the_released_files(task: int) -> None:
+    each = 8 if task == 17 else 1
+    told = stories(task, 10_000 // each, dials())
+    assert {len(story.questions) for story in told} == {each}
+    assert {len(story.statements) for story in told} == {STATEMENTS[task]}
+    questions = [question for story in told for question in story.questions]
+    texts = {text for story in told for text in story.statements}
+    texts |= {text for question in questions for text in (question.text, question.answer)}
+    assert len(set(re.findall(r"\w+", " ".join(texts).lower()))) == WORDS[task]
+    answers = Counter(question.answer for question in questions)
+    assert set(answers) == set(ANSWERS[task])
+    away = sum(abs(answers[a] / 10_000 - share) for a, share in ANSWERS[task].items()) / 2
+    assert away < 0.03
+    found = Counter(feature for story in told for feature in features(task, story))
+    shares = {name: found[name] / 10_000 for name in SHARES[task]}
+    assert shares == pytest.approx(SHARES[task], abs=0.03)
