@@ -53,18 +53,14 @@ def sum_bags(tables: Tensor, bags: Bags, chosen: Tensor) -> Tensor:
 
 
 def _in_torch(tables: Tensor, bags: Bags, chosen: Tensor) -> Tensor:
-    """Every bag is summed, by the product of a matrix of weights with the tables."""
-    count, width = len(bags), tables.shape[-2]
-    sizes = bags.starts[1:] - bags.starts[:-1]
+    """Every bag is summed, and those that are asked for taken out."""
+    count = len(bags)
+    sizes = bags.starts.diff()
     bag = torch.repeat_interleave(torch.arange(count, device=sizes.device), sizes)
-    place = bag * width + bags.rows
-
-    def by(weights: Tensor) -> Tensor:
-        matrix = weights.new_zeros(count * width).index_add(0, place, weights)
-        return matrix.view(count, width) @ tables
-
-    summed = by(bags.plain)
+    weights = bags.plain.unsqueeze(-1)
     if bags.slope is not None:
-        summed = summed + by(bags.steep) * bags.slope
+        weights = weights + bags.steep.unsqueeze(-1) * bags.slope
+    picked = tables.index_select(2, bags.rows) * weights
+    summed = picked.new_zeros(*tables.shape[:2], count, tables.shape[-1]).index_add(2, bag, picked)
     index = chosen[:, None, :, None].expand(-1, tables.shape[1], -1, tables.shape[-1])
     return summed.gather(2, index).transpose(0, 1)

@@ -39,20 +39,18 @@ def read_summed_rows(
         o [..., B, d] and p [..., B, N], the mean of all heads; where no slot is left, both are
         zero.
     """
-    if heads > 1:
-        query, keys, values = (
-            part.view(*part.shape[:-1], heads, -1).movedim(-2, -3) for part in (query, keys, values)
-        )
-        rows, lengths = _repeated(rows, -4, heads), _repeated(lengths, -2, heads)
-        read, weights = read_summed_rows(
-            query, keys, values, rows, lengths, mask_rest=mask_rest, softmax=softmax
-        )
-        return read.movedim(-3, -2).flatten(-2), weights.mean(-3)
-    if _compiled_form_fits(query, rows):
-        from memhop.ops import summed_rows_cpu  # numba takes half a second to import
+    if not _compiled_form_fits(query, rows):
+        return _in_torch(query, keys, values, rows, lengths, mask_rest, softmax, heads)
+    from memhop.ops import summed_rows_cpu  # numba takes half a second to import
 
+    if heads == 1:
         return summed_rows_cpu.read(query, keys, values, rows, lengths, mask_rest, softmax)
-    return _in_torch(query, keys, values, rows, lengths, mask_rest, softmax)
+    query, keys, values = (
+        part.view(*part.shape[:-1], heads, -1).movedim(-2, -3) for part in (query, keys, values)
+    )
+    rows, lengths = _repeated(rows, -4, heads), _repeated(lengths, -2, heads)
+    read, weights = summed_rows_cpu.read(query, keys, values, rows, lengths, mask_rest, softmax)
+    return read.movedim(-3, -2).flatten(-2), weights.mean(-3)
 
 
 def _repeated(tensor: Tensor, axis: int, times: int) -> Tensor:
@@ -74,13 +72,20 @@ def _in_torch(
     lengths: Tensor,
     mask_rest: bool,
     softmax: bool,
+    heads: int = 1,
 ) -> tuple[Tensor, Tensor]:
-    """The whole bank is scored, then the scores of the slots' rows are summed."""
-    flat = rows.flatten(-2)
-    scores = (query @ keys.mT).gather(-1, flat).view(rows.shape).sum(-2)
+    """The memory of each slot is laid out: few operations, where there are few questions."""
     slot = torch.arange(rows.shape[-1], device=rows.device)
-    ignored = slot >= lengths.unsqueeze(-1) if mask_rest else None
+    ignored = (slot >= lengths.unsqueeze(-1)).unsqueeze(-2) if mask_rest else None
+    by_head = query.view(*query.shape[:-1], 1, heads, query.shape[-1] // heads)
+    scores = (_slots(keys, rows, heads) * by_head).sum(-1).mT
     weights = attention(scores, ignored, softmax)
-    on_bank = weights.new_zeros(*weights.shape[:-1], values.shape[-2])
-    on_bank = on_bank.scatter_add(-1, flat, torch.cat([weights] * rows.shape[-2], dim=-1))
-    return on_bank @ values, weights
+    read = (_slots(values, rows, heads) * weights.mT.unsqueeze(-1)).sum(-3)
+    return read.flatten(-2), weights.mean(-2)
+
+
+def _slots(bank: Tensor, rows: Tensor, heads: int) -> Tensor:
+    """The sums of the rows of each slot, [..., B, N, heads, d / heads]."""
+    index = rows.flatten(-3).unsqueeze(-1)
+    picked = bank.gather(-2, index.expand(*index.shape[:-1], bank.shape[-1]))
+    return picked.view(*rows.shape, heads, bank.shape[-1] // heads).sum(-4)
