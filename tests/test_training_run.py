@@ -70,7 +70,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-def interrupt_at(monkeypatch: pytest.MonkeyPatch, calls: int, name: str = "_step") -> None:
+def interrupt_at(monkeypatch: pytest.MonkeyPatch, calls: int, name: str = "step") -> None:
     """Raise KeyboardInterrupt in the middle of an epoch: after so many steps."""
     real, left = getattr(training.Trainer, name), [calls]
 
