@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from memhop.bench.hop_plots import growth, over_floor
 from memhop.bench.hop_summary import Rows
+from memhop.bench.length_plot import curves
 from memhop.bench.plot_style import STYLE
 from memhop.bench.record import read_rows
 from memhop.bench.table1_plot import grid
@@ -20,6 +21,7 @@ def draw(results: Path, folder: Path) -> Iterator[Path]:
         "hop_floor.svg": ("hop_speed.csv", over_floor),
         "hop_scaling.svg": ("hop_scaling.csv", growth),
         "table1.svg": ("table1.csv", grid),
+        "length.svg": ("length.csv", curves),
     }
     for name, (file, drawing) in drawings.items():
         if not (results / file).exists():

@@ -5,16 +5,13 @@ into units, which processes of one thread each take, the longest first. A restar
 whatever unit it is in, so the rows do not depend on how many processes there are.
 """
 
-import multiprocessing
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-
 from memhop.bench.babi import Splits, generated, released
+from memhop.bench.processes import in_processes
 from memhop.bench.record import surroundings
 from memhop.data import find_tasks
 from memhop.errors import MemhopError
@@ -162,37 +159,7 @@ def run(
     table: Table, left: Sequence[Unit], jobs: int
 ) -> Iterator[tuple[Unit, list[dict[str, Any]]]]:
     """Train all units in so many processes; rows of each as it ends."""
-    context = multiprocessing.get_context("spawn")
-    before = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = "1"  # read by a process when it starts
-    try:
-        with ProcessPoolExecutor(jobs, context, initializer=_one_thread) as pool:
-            running = {pool.submit(rows_of, table, unit): unit for unit in left}
-            try:
-                yield from _as_they_end(running)
-            finally:  # where nobody waits for the rest any more
-                pool.shutdown(wait=False, cancel_futures=True)
-                for process in (getattr(pool, "_processes", None) or {}).values():
-                    process.terminate()
-    finally:
-        if before is None:
-            del os.environ["OMP_NUM_THREADS"]
-        else:
-            os.environ["OMP_NUM_THREADS"] = before
-
-
-def _as_they_end(
-    running: dict[Future[list[dict[str, Any]]], Unit],
-) -> Iterator[tuple[Unit, list[dict[str, Any]]]]:
-    waiting = set(running)
-    while waiting:
-        ended, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-        for future in ended:
-            yield running[future], future.result()
-
-
-def _one_thread() -> None:
-    torch.set_num_threads(1)
+    return in_processes(partial(rows_of, table), left, jobs)
 
 
 def rows_of(table: Table, unit: Unit) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, pstdev
 from typing import Any, NamedTuple
 
+from memhop.bench.hop_tables import Sheet
 from memhop.bench.table1 import COLUMNS, Table, Unit
 from memhop.recipe import Keep
 
@@ -95,6 +96,19 @@ def markdown(columns: Sequence[Column]) -> str:
     failed = ("{} ({})".format(*column.failed) for column in columns)
     lines.append(f"| failed | {' | '.join(failed)} |")
     return "\n".join(lines)
+
+
+def minutes(rows: Sequence[Mapping[str, Any]]) -> Sheet:
+    """How long each column takes one core, and two."""
+    lines = []
+    for name, column in COLUMNS.items():
+        taken = [float(row["seconds"]) for row in rows if row["column"] == name]
+        if taken:
+            models = len(taken) if not column.joint else len({r["restart"] for r in rows})
+            cells = (f"{sum(taken) / 60 / cores:.1f}" for cores in (1, 2))
+            lines.append([column.title, str(models), *cells])
+    columns = ("column", "trainings", "minutes of one core", "of two")
+    return Sheet("Time to train the columns of Table 1", columns, lines)
 
 
 def said(cell: Cell | None) -> str:

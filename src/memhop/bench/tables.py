@@ -7,26 +7,29 @@ A table stands between ``<!-- table: NAME -->`` and ``<!-- end of table -->``. O
 import re
 from collections.abc import Callable
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
-from memhop.bench import hop_tables, step, table1_summary
+from memhop.bench import answer, hop_tables, length, step, stories, table1_summary, transfer
 from memhop.bench.hop import PARTS
 from memhop.bench.paper import SMALL
 from memhop.bench.record import read_rows
+from memhop.data import TASK_NAMES, generate
 from memhop.errors import MemhopError
 
 _PLACE = re.compile(
     r"(?P<begin><!-- table: (?P<name>[a-z0-9_]+) -->\n)(?P<body>.*?)(?P<end><!-- end of table -->)",
     re.DOTALL,
 )
+_SHOWN = 12  # statements of a story, at the most
 NOT_MEASURED = "Not measured yet.\n"
 
 
 class Table(NamedTuple):
-    """The name of the CSV file that a table is made from, and how."""
+    """The name of the CSV file that a table is made from, if from any, and how."""
 
-    file: str
+    file: str | None
     made_from: Callable[[list[dict[str, str]]], str]
 
 
@@ -37,10 +40,13 @@ def fill(text: str, results: Path) -> str:
         name = place["name"]
         if name not in TABLES:
             raise MemhopError(f"no table {name!r}; known: {', '.join(TABLES)}")
-        file = results / f"{TABLES[name].file}.csv"
-        if place["body"] == NOT_MEASURED and not file.exists():
-            return place[0]
-        return f"{place['begin']}{TABLES[name].made_from(read_rows(file))}{place['end']}"
+        rows: list[dict[str, str]] = []
+        if TABLES[name].file:
+            file = results / f"{TABLES[name].file}.csv"
+            if place["body"] == NOT_MEASURED and not file.exists():
+                return place[0]
+            rows = read_rows(file)
+        return f"{place['begin']}{TABLES[name].made_from(rows)}{place['end']}"
 
     return _PLACE.sub(made, text)
 
@@ -85,8 +91,10 @@ def _best(rows: list[dict[str, str]]) -> str:
     return f"{table1_summary.markdown(columns)}\n\n{note}\n"
 
 
-def _step(rows: list[dict[str, str]]) -> str:
-    return f"{hop_tables.markdown(step.sheet(rows))}{_measured(rows[0])}\n"
+def _sheet(
+    made_from: Callable[[list[dict[str, str]]], hop_tables.Sheet], rows: list[dict[str, str]]
+) -> str:
+    return f"{hop_tables.markdown(made_from(rows))}\n{_measured(rows[0])}\n"
 
 
 def _importing(rows: list[dict[str, str]]) -> str:
@@ -107,6 +115,17 @@ def _hop(part: str, rows: list[dict[str, str]]) -> str:
     return "\n".join([*map(hop_tables.markdown, sheets), f"{below}\n"])
 
 
+def _stories_shown(_: list[dict[str, str]]) -> str:
+    """One story of each kind, generated now."""
+    parts = []
+    for task, name in sorted(TASK_NAMES.items()):
+        first = (next(generate(task, questions=2, seed=seed)) for seed in count())
+        story = next(story for story in first if len(story.statements) <= _SHOWN)
+        lines = "\n".join(line.replace("\t", "  ") for line in story.lines())
+        parts.append(f"**{task}, {name.replace('-', ' ')}**\n\n```text\n{lines}\n```\n")
+    return "\n".join(parts)
+
+
 def _picture(file: str, title: str, _: list[dict[str, str]]) -> str:
     return f"![{title}]({file})\n"
 
@@ -122,8 +141,15 @@ TABLES = {
     "babi": Table("babi", _babi),
     "import": Table("import", _importing),
     "table1": Table("table1", _table1),
+    "table1_time": Table("table1_time", partial(_sheet, table1_summary.minutes)),
     "best": Table("best", _best),
-    "step": Table("step", _step),
+    "answer": Table("answer", partial(_sheet, answer.sheet)),
+    "step": Table("step", partial(_sheet, step.sheet)),
+    "length": Table("length", partial(_sheet, length.sheet)),
+    "transfer": Table("transfer", partial(_sheet, transfer.sheet)),
+    "stories_shown": Table(None, _stories_shown),
+    "stories": Table("stories", partial(_sheet, stories.sheet)),
+    "plot_length": Table("length", partial(_picture, "length.svg", "Error along the statements")),
     **{f"hop_{part}": Table(PARTS[part].file, partial(_hop, part)) for part in PARTS},
     "plot_table1": Table("table1", partial(_picture, "table1.svg", "Errors, ours and the paper's")),
     "plot_floor": Table("hop_speed", partial(_picture, "hop_floor.svg", "Time over the floor")),

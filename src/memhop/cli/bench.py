@@ -10,14 +10,19 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.text import Text
 
+from memhop.bench import answer as answer_bench
 from memhop.bench import babi as babi_bench
 from memhop.bench import hop as hop_bench
 from memhop.bench import hop_tables, table1_summary
 from memhop.bench import importing as importing_bench
+from memhop.bench import length as length_bench
 from memhop.bench import paper as paper_tables
 from memhop.bench import step as step_bench
+from memhop.bench import stories as stories_bench
 from memhop.bench import table1 as table1_bench
 from memhop.bench import tables as tables_bench
+from memhop.bench import transfer as transfer_bench
+from memhop.bench.hop_tables import Sheet
 from memhop.bench.record import read_rows, write_rows
 from memhop.cli.screen import (
     duration,
@@ -35,6 +40,7 @@ from memhop.recipe import Recipe
 app = typer.Typer(no_args_is_help=True, help="Measure, and write the numbers as CSV rows.")
 
 Tiny = Annotated[bool, typer.Option("--tiny", help="In seconds, to see that it runs.")]
+Jobs = Annotated[int | None, typer.Option(min=1, help="Processes, of one thread each; all cores.")]
 To = Annotated[Path | None, typer.Option(help="CSV file to write; without, only printed.")]
 
 
@@ -80,9 +86,7 @@ def table1(
     tasks: Annotated[str, typer.Option(metavar="LIST", help="Tasks.")] = "1-20",
     restarts: Annotated[int, typer.Option(min=1, help="Random starts of each training.")] = 10,
     seed: Annotated[int, typer.Option(min=0, help="Fixed beforehand.")] = 0,
-    jobs: Annotated[
-        int | None, typer.Option(min=1, help="Processes, of one thread each; all cores.")
-    ] = None,
+    jobs: Jobs = None,
     ten_k: Annotated[
         bool, typer.Option("--ten-k", help="Table 3: 10,000 training questions a task.")
     ] = False,
@@ -123,10 +127,71 @@ def step(data: DataFolder = None, tiny: Tiny = False, to: To = None) -> None:
     for row in step_bench.measure(None if tiny else data):
         rows.append({name: str(value) for name, value in row.items()})
         say(f"{row['column']}, task {row['task'] or 'all'}: {row['step_ms']:.2f} ms a step")
-    found = step_bench.sheet(rows)
-    say_table(found.columns, found.lines)
-    for line in textwrap.wrap(found.note, 80):
-        say(line)
+    _say_sheet(step_bench.sheet(rows))
+    if to is not None:
+        write_rows(to, rows)
+
+
+@app.command()
+def stories(
+    data: DataFolder = None,
+    tasks: Annotated[str, typer.Option(metavar="LIST", help="Tasks.")] = "1-20",
+    seed: Annotated[int, typer.Option(min=0, help="Of the generated stories.")] = 0,
+    to: To = None,
+) -> None:
+    """Compare generated stories with the released ones: words, templates, lengths, answers."""
+    if data is None:
+        raise MemhopError("bench stories needs --data DIR, the released stories")
+    numbers = table1_bench.there(data, parse_tasks(tasks))
+    rows = list(stories_bench.measure(data, None, seed, numbers))
+    _say_sheet(stories_bench.sheet(rows))
+    if to is not None:
+        write_rows(to, rows)
+
+
+@app.command()
+def transfer(
+    data: DataFolder = None,
+    tasks: Annotated[str, typer.Option(metavar="LIST", help="Tasks.")] = "1-20",
+    restarts: Annotated[int, typer.Option(min=1, help="Random starts of each training.")] = 10,
+    jobs: Jobs = None,
+    tiny: Tiny = False,
+    to: To = None,
+) -> None:
+    """Train on released stories or on generated ones, and test on both."""
+    if data is None:
+        raise MemhopError("bench transfer needs --data DIR, the released stories")
+    recipe = Recipe.paper(**babi_bench.TINY) if tiny else Recipe.paper()
+    setting = transfer_bench.Setting(data, restarts, recipe)
+    numbers = table1_bench.there(data, parse_tasks(tasks))
+    seeds = transfer_bench.SEEDS[:1] if tiny else transfer_bench.SEEDS
+    rows: list[dict[str, Any]] = []
+    for found in transfer_bench.measure(setting, numbers, seeds, jobs or os.cpu_count() or 1):
+        rows = sorted([*rows, *found], key=lambda row: (row["task"], row["seed"]))
+        say_progress(f"task {found[0]['task']}, seed {found[0]['seed']}: done")
+        if to is not None:
+            write_rows(to, rows)
+    _say_sheet(transfer_bench.sheet(rows))
+
+
+@app.command()
+def length(jobs: Jobs = None, tiny: Tiny = False, to: To = None) -> None:
+    """Train on stories of up to 20 statements, and ask in longer and longer ones."""
+    size = length_bench.TINY if tiny else length_bench.Size()
+    rows: list[dict[str, Any]] = []
+    for found in length_bench.measure(size, jobs or os.cpu_count() or 1):
+        rows = sorted([*rows, *found], key=length_bench.sort_key)
+        say_progress(f"task {found[0]['task']}, {found[0]['encoding']}: done")
+        if to is not None:
+            write_rows(to, rows)
+    _say_sheet(length_bench.sheet(rows))
+
+
+@app.command()
+def answer(tiny: Tiny = False, to: To = None) -> None:
+    """Time of one answer on one core, of the recipes 'paper' and 'best'."""
+    rows = list(answer_bench.measure(calls=20 if tiny else 1000))
+    _say_sheet(answer_bench.sheet(rows))
     if to is not None:
         write_rows(to, rows)
 
@@ -191,14 +256,18 @@ def _beginnings() -> Iterator[Callable[[str], None]]:
         yield lambda text: status.update(Text(text))  # no markup: memories are said in brackets
 
 
+def _say_sheet(sheet: Sheet) -> None:
+    say_table(sheet.columns, sheet.lines)
+    for line in textwrap.wrap(sheet.note, 80):
+        say(line)
+
+
 def _say_part(part: str, rows: list[dict[str, Any]], seconds: float) -> None:
     read = [{name: "" if value is None else str(value) for name, value in row.items()}
             for row in rows]  # fmt: skip
     for sheet in hop_tables.SHEETS[part](read):
         say(f"{sheet.title}:")
-        say_table(sheet.columns, sheet.lines)
-        for line in textwrap.wrap(sheet.note, 80):
-            say(line)
+        _say_sheet(sheet)
         say("")
     for line in textwrap.wrap(hop_tables.notes_of(read), 80):
         say(line)
