@@ -62,11 +62,9 @@ class Telling:
         events, follow = self.reader.events, self.task.follow
         if not follow or not events or (len(events) - self.alone) % 2 == 0:
             return self.world.happen(self.task.actions)
-        _, person, _, other = events[-1]
-        there = [
-            place for place, *with_ in follow.targets(self.world, person) if with_ in ([], [other])
-        ]
-        return self.world.do(Event(follow.name, person, self.chance.pick(there), other))
+        _, person, here, other = events[-1]
+        place = self.chance.pick([place for place in self.world.places if place != here])
+        return self.world.do(Event(follow.name, person, place, other))
 
     def ask(self) -> bool:
         """Asks of something within reach, if there is a question that can be answered."""
