@@ -5,9 +5,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import torch
-
 from memhop.bench.hop_tables import Sheet
+from memhop.bench.processes import one_thread
 from memhop.bench.record import surroundings
 from memhop.data import TASK_NAMES, generate, to_examples
 from memhop.recipe import Recipe
@@ -28,9 +27,7 @@ def measure(calls: int) -> Iterator[dict[str, Any]]:
         for task in TASK_NAMES
         for example in to_examples(generate(task, questions=_QUESTIONS))
     ]
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         for name, recipe in (
             ("paper", Recipe.paper(joint=True)),
             ("best", Recipe.best(joint=True)),
@@ -38,8 +35,6 @@ def measure(calls: int) -> Iterator[dict[str, Any]]:
             model = MemN2N(training_vocabulary(examples), recipe, Sizes.of(examples, recipe)).eval()
             for sentences in SENTENCES:
                 yield {"recipe": name, "sentences": sentences, **_times(model, sentences, calls)}
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _times(model: MemN2N, sentences: int, calls: int) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -45,3 +46,14 @@ def _as_they_end(running: dict[Future[Result], Work]) -> Iterator[tuple[Work, Re
 
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute with one thread in this process too, and then with as many as before."""
+    before = torch.get_num_threads()
+    _one_thread()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -10,6 +10,7 @@ import torch
 
 from memhop.bench.hop_tables import Sheet
 from memhop.bench.paper import TASKS
+from memhop.bench.processes import one_thread
 from memhop.bench.record import surroundings
 from memhop.bench.table1 import COLUMNS, IN_A_UNIT, JOINT, Table, there
 from memhop.training import Trainer
@@ -39,14 +40,10 @@ def measure(data: Path | None) -> Iterator[dict[str, Any]]:
     """
     tasks = tuple(there(data, TASKS)) if data else (1, 2)
     table = Table(data, tasks, restarts=10, seed=0, tiny=data is None)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         for column, task in CASES:
             if task in (JOINT, *tasks):
                 yield _row(table, column, task, steps=200 if data else 3)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _row(table: Table, column: str, task: int, steps: int) -> dict[str, Any]:

@@ -2,13 +2,12 @@
 
 from collections.abc import Container, Sequence
 from itertools import combinations, pairwise
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from memhop.data.stories.chance import Chance
-from memhop.data.stories.kind import Dials, Kind
+from memhop.data.stories.kind import Dials, Kind, check_range
 from memhop.data.stories.lengths import check_length, draw_length
 from memhop.data.story import Question, Story
-from memhop.errors import MemhopError
 
 # From small to big; of the last four each story draws the order.
 _SMALL = ("chocolate", "box of chocolates")
@@ -23,7 +22,6 @@ _ASKING = ("Does the {0} fit in the {1}?", "Is the {1} bigger than the {0}?")
 _BLOCK = 5  # statements told before somebody looks for something to ask
 _QUESTIONS = 5  # a story
 
-T = TypeVar("T")
 _Pair = tuple[str, str]  # a thing, and a bigger one
 
 
@@ -58,7 +56,7 @@ class _Comparing:
     def __init__(self, chance: Chance, links: int) -> None:
         self.chance = chance
         self.links = links
-        self.order = _SMALL + _shuffled(chance, _BIG)
+        self.order = (*_SMALL, *chance.sample(_BIG, len(_BIG)))
         self.chain = [self.order[i] for i in chance.choose(len(self.order), links + 1)]
         self.pairs = list(combinations(self.order, 2))
         if links > _RELEASED_LINKS:
@@ -84,7 +82,7 @@ class _Comparing:
     def tell_chain(self) -> None:
         """Tells the links of the chain in place of pairs drawn by chance."""
         places = self.chance.choose(len(self.told), self.links)
-        links = _shuffled(self.chance, tuple(pairwise(self.chain)))
+        links = self.chance.sample(list(pairwise(self.chain)), self.links)
         for place, link in zip(places, links, strict=True):
             self.told[place] = self.told[place]._replace(pair=link)
 
@@ -167,16 +165,8 @@ def _tell(chance: Chance, dials: Dials) -> Story:
     return Story(statements, tuple(story.ask(chance.pick(proofs)) for _ in range(_QUESTIONS)))
 
 
-def _shuffled(chance: Chance, items: Sequence[T]) -> tuple[T, ...]:
-    left, order = list(items), []
-    while left:
-        order.append(left.pop(chance.below(len(left))))
-    return tuple(order)
-
-
 def _check(dials: Dials) -> None:
-    if not 1 <= dials.hops <= _MOST_LINKS:
-        raise MemhopError(f"hops: {dials.hops}; needed 1 to {_MOST_LINKS}")
+    check_range("hops", dials.hops, 1, _MOST_LINKS)
     check_length(dials, dials.hops)
 
 

@@ -91,8 +91,7 @@ class _Days:
 def _out_of_turn(stays: list[Stay], chance: Chance) -> list[Stay]:
     """An order in which none has the place that it had, drawn evenly from these."""
     while len(stays) > 1:
-        left = list(range(len(stays)))
-        drawn = [left.pop(chance.below(len(left))) for _ in stays]
+        drawn = chance.sample(range(len(stays)), len(stays))
         if all(place != number for place, number in enumerate(drawn)):
             return [stays[number] for number in drawn]
     return stays

@@ -80,9 +80,8 @@ class World:
         """Puts the first thing where the first person is, and everybody else there too."""
         here = self.person_at[self.people[0]]
         self.person_at = dict.fromkeys(self.people, here)
-        for thing in self.thing_at:
-            self.thing_at[thing] = here
-            break
+        if self.thing_at:
+            self.thing_at[next(iter(self.thing_at))] = here
 
 
 def _elsewhere(world: World, person: str) -> Sequence[tuple[str, ...]]:
