@@ -13,8 +13,9 @@ from memhop.cli.screen import (
     say_answer,
     training_progress,
 )
-from memhop.cli.settings import FRESH, Threads, use
+from memhop.cli.settings import Threads, use
 from memhop.data import generate, to_examples
+from memhop.data.stories import FRESH
 from memhop.evaluation import evaluate
 from memhop.example import Example
 from memhop.recipe import Recipe

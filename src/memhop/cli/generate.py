@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from memhop.cli.screen import program, say
-from memhop.cli.settings import FRESH
 from memhop.data import TASK_NAMES, generate_splits, write_babi
 from memhop.data import generate as generate_stories
+from memhop.data.stories import FRESH
 from memhop.errors import MemhopError
 
 app = typer.Typer()

@@ -16,7 +16,6 @@ from memhop.recipe import Recipe
 from memhop.runs import stopped_after
 from memhop.text.memn2n import MemN2N
 
-FRESH = 2**32  # added to a seed: stories to test on, which no --seed for training reaches
 DataFolder = Annotated[
     Path | None, typer.Option(help="Folder with the bAbI files (see: memhop data babi).")
 ]

@@ -20,10 +20,10 @@ from memhop.data.stories.words import PEOPLE, PLACES, THINGS
 from memhop.data.story import Story
 from memhop.errors import MemhopError
 
-__all__ = ["ENDLESS", "TASKS", "generate", "generate_splits"]
+__all__ = ["ENDLESS", "FRESH", "TASKS", "generate", "generate_splits"]
 
 ENDLESS = 2**62  # questions
-_FRESH = 2**32  # between the seeds of two files
+FRESH = 2**32  # between the seeds of two files, which no --seed reaches
 _IN_VAIN = 10_000  # stories told in a row that were all told in another file
 
 
@@ -118,7 +118,7 @@ def generate_splits(
     found = {}
     for number, (split, count) in enumerate(counts.items()):
         check_range(f"questions of {split}", count, 1)
-        endless = generate(task, questions=ENDLESS, seed=seed + number * _FRESH, **dials)
+        endless = generate(task, questions=ENDLESS, seed=seed + number * FRESH, **dials)
         found[split] = own(split, endless, count)
     return found
 
