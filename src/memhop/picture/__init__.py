@@ -2,22 +2,20 @@
 
 import math
 import sys
-import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from memhop.picture.labels import spelled_out
+from memhop.picture.terminal import MIN_WIDTH, Terminal
+
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
-Line = list[tuple[str, str]]  # the pieces of one line: characters, and their rich style
+__all__ = ["MIN_WIDTH", "Picture", "picture", "spelled_out"]
 
-MIN_WIDTH = 20
-_WIDEST_BAR = 10
-_GOOD_BAR = 6  # labels are cut before a bar gets narrower than this,
-_GOOD_LABEL = 12  # down to here; then bars shrink, and at last the hops go to panels
 _FAINT = 0.01  # of a full bar: what is less did not matter
 
 
@@ -145,6 +143,24 @@ class Picture:
         either_way = " in size" if (self.weights < 0).any() else ""
         return f"{len(gap):,} more, none above {bound:.2f}{either_way}"
 
+    def label(self, slot: int) -> str:
+        """The text of a slot, as it was given; without labels its ``[index]``."""
+        return f"[{slot}]" if self.labels is None else str(self.labels[slot])
+
+    def faint(self, hop: int, slot: int) -> bool:
+        """Whether so little was read of the slot that it did not matter."""
+        return bool(abs(self.weights[hop, slot]) < _FAINT * self.full)
+
+    def legend(self) -> list[str]:
+        """What stands below the slots, for bars and numbers to be read right; mostly nothing.
+
+        >>> picture([[7.5, 2.5]]).legend(), picture([[0.75, 0.25]]).legend()
+        (['full bar = 7.5'], [])
+        """
+        lines = [] if self._size.size else ["an empty memory: nothing to read"]
+        lines += [f"full bar = {self.full:.3g}"] if self.full != 1 else []
+        return lines + ([f"numbers x {self.unit:g}"] if self.unit != 1 else [])
+
     def text(self, width: int | None = None, encoding: str = "utf-8") -> str:
         """The picture in plain characters, only such as ``encoding`` holds.
 
@@ -155,7 +171,7 @@ class Picture:
         1  John slept.  ##:        0.25
         2  ?rger!      >#######.   0.75
         """
-        lines = _Terminal(self, width or self.width, encoding).lines()
+        lines = Terminal(self, width or self.width, encoding).lines()
         return "\n".join("".join(piece for piece, _ in line).rstrip() for line in lines)
 
     def __str__(self) -> str:
@@ -169,159 +185,7 @@ class Picture:
         from rich.text import Text
 
         width = min(self.width, options.max_width)
-        for line in _Terminal(self, width, options.encoding).lines():
+        for line in Terminal(self, width, options.encoding).lines():
             text = Text.assemble(*line, no_wrap=True, overflow="crop")
             text.rstrip()
             yield text
-
-
-class _Glyphs(NamedTuple):
-    """What a picture is drawn with; bars step through theirs, from empty to a full cell."""
-
-    bar: str
-    negative: str
-    pointer: str
-    nothing: str  # in place of a number that would read 0.00
-    cut: str
-    fold: str
-
-
-_UNICODE = _Glyphs(" ▏▎▍▌▋▊▉█", " ▒", "▸", "·", "…", "⋮")
-_ASCII = _Glyphs(" .:#", " -", ">", "0", "...", ":")
-
-
-class _Terminal:
-    """One drawing of a picture: so many columns, in the characters of one encoding."""
-
-    def __init__(self, picture: Picture, width: int, encoding: str) -> None:
-        self.picture = picture
-        self.width = max(MIN_WIDTH, width)
-        self.encoding = encoding
-        self.glyphs = _UNICODE if _holds(encoding, "".join(_UNICODE)) else _ASCII
-        self.shown = picture.shown()
-        slots = [slot for slot in self.shown if isinstance(slot, int)]
-        self.labels = {slot: self._label(slot) for slot in slots}
-        columns = picture.weights[:, slots].ravel().tolist()
-        self.number = max((len(picture.number(weight)) for weight in columns), default=4)
-        self.margin = len(str(slots[-1] + 1)) + 2 if slots and picture.labels else 0
-        self.label, self.bar, self.panel = self._fit(picture.weights.shape[0])
-
-    def _fit(self, hops: int) -> tuple[int, int, int]:
-        """Columns for a label and for a bar, and how many hops stand side by side."""
-        longest = max(map(_cells, self.labels.values()), default=0)
-        for panel in range(hops, 0, -1):
-            spare = self.width - self.margin - panel * (self.number + 3)
-            label = max(spare - _GOOD_BAR * panel, min(_GOOD_LABEL, spare - panel))
-            label = max(1, min(longest, label))
-            bar = min(_WIDEST_BAR, (spare - label) // panel)
-            if bar >= 1 and label >= min(longest, _GOOD_LABEL):
-                break
-        return label, max(1, bar), panel
-
-    def lines(self) -> Iterator[Line]:
-        hops, slots = self.picture.weights.shape
-        if not slots:
-            yield [("an empty memory: nothing to read", "dim")]
-            return
-        for first in range(0, hops, self.panel):
-            if first:
-                yield []
-            columns = range(first, min(first + self.panel, hops))
-            yield self._header(columns)
-            for entry in self.shown:
-                yield self._row(entry, columns) if isinstance(entry, int) else self._gap(entry)
-        yield from self._legend()
-
-    def _header(self, hops: Iterable[int]) -> Line:
-        cell = self.bar + 1 + self.number
-        names = (
-            f"hop {hop + 1}" if len(f"hop {hop + 1}") <= cell else str(hop + 1) for hop in hops
-        )
-        start = " " * (self.margin + self.label)
-        return [(start, ""), *((f"  {name:<{cell}}", "bold") for name in names)]
-
-    def _row(self, slot: int, hops: range) -> Line:
-        weights = self.picture.weights[hops.start : hops.stop, slot]
-        strongest = self.picture.strongest[hops.start : hops.stop, slot]
-        faint = (np.abs(weights) < _FAINT * self.picture.full).all()
-        style = "bold" if strongest.any() else "dim" if faint else ""
-        index = f"{slot + 1:>{self.margin - 2}}  " if self.margin else ""
-        line = [(index, "dim"), (self._clipped(self.labels[slot], self.label), style)]
-        for weight, first in zip(weights.tolist(), strongest.tolist(), strict=True):
-            line += self._cell(weight, first)
-        return line
-
-    def _cell(self, weight: float, strongest: bool) -> Line:
-        share = weight / self.picture.full
-        style = "red" if weight < 0 else "green"
-        style = f"bold {style}" if strongest else "dim" if abs(share) < _FAINT else style
-        pointer = self.glyphs.pointer if strongest else " "
-        number = self.picture.number(weight)
-        number = number if float(number) else self.glyphs.nothing
-        return [(f" {pointer}{self._bar(share)} {number:>{self.number}}", style)]
-
-    def _bar(self, share: float) -> str:
-        ramp = self.glyphs.bar if share >= 0 else self.glyphs.negative
-        steps = len(ramp) - 1
-        whole, part = divmod(round(min(1.0, abs(share)) * self.bar * steps), steps)
-        return (ramp[-1] * whole + ramp[part] * (part > 0)).ljust(self.bar)
-
-    def _gap(self, gap: range) -> Line:
-        start = f"{self.glyphs.fold:>{max(1, self.margin - 2)}}  "
-        said = self.picture.folded(gap)
-        return [(self._clipped(start + said, min(self.width, len(start + said))), "dim")]
-
-    def _legend(self) -> Iterator[Line]:
-        if self.picture.full != 1:
-            yield [(f"full bar = {self.picture.full:.3g}", "dim")]
-        if self.picture.unit != 1:
-            yield [(f"numbers x {self.picture.unit:g}", "dim")]
-
-    def _label(self, slot: int) -> str:
-        """The text of a slot, safe to print: spelled out, encodable and of bounded length."""
-        if self.picture.labels is None:
-            return f"[{slot}]"
-        text = str(self.picture.labels[slot])
-        bound = 4 * self.width  # marks that take no column must not make a line endless
-        text = spelled_out(text[:bound] + self.glyphs.cut * (len(text) > bound))
-        return text.encode(self.encoding, "replace").decode(self.encoding)
-
-    def _clipped(self, text: str, cells: int) -> str:
-        from rich.cells import set_cell_size
-
-        if _cells(text) > cells:
-            cut = self.glyphs.cut[:cells]
-            text = set_cell_size(text, cells - len(cut)) + cut
-        return set_cell_size(text, cells)
-
-
-def _cells(text: str) -> int:
-    """How many columns a terminal gives the text: two for a wide character, none for a mark."""
-    from rich.cells import cell_len
-
-    return cell_len(text)
-
-
-def _holds(encoding: str, text: str) -> bool:
-    try:
-        text.encode(encoding)
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def spelled_out(text: str) -> str:
-    r"""Every character that would act instead of show, as Python spells it.
-
-    >>> spelled_out("red\x1b[31m\n")
-    'red\\x1b[31m\\n'
-    """
-    return "".join(map(_visible, text))
-
-
-def _visible(character: str) -> str:
-    if character.isprintable():
-        return character
-    if unicodedata.category(character) == "Zs":  # a space of another width
-        return " "
-    return character.encode("unicode_escape").decode("ascii")
