@@ -1,4 +1,4 @@
-"""What each hop read of a memory, as a picture for the terminal."""
+"""What each hop read of a memory, as a picture: for the terminal, for a page, for a notebook."""
 
 import math
 import sys
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memhop.picture.labels import spelled_out
+from memhop.picture.labels import shortened, spelled_out
+from memhop.picture.svg import draw
 from memhop.picture.terminal import MIN_WIDTH, Terminal
 
 if TYPE_CHECKING:
@@ -26,14 +27,15 @@ def picture(
 
     The strongest slot of each hop is pointed at, and its label stands out where there is
     colour. Of a memory of more than ``rows`` slots the strongest are shown, and every gap says
-    how much it left out. Printed it is plain text; a rich console shows it in colour.
+    how much it left out. Printed it is plain text; a rich console shows it in colour, a
+    notebook and ``.svg()`` draw it.
 
     Args:
         weights: ``[hops, slots]``: a tensor, an array or nested lists of finite numbers.
             Negative ones (a memory read without softmax) are drawn in another shade.
         labels: one text a slot. It is printed, never obeyed: control characters and escape
             codes are spelled out, markup stays as it is. Without, a slot shows its ``[index]``.
-        width: the most columns that a line may take, at least 20.
+        width: the most columns that a line may take, at least 20; in an SVG 8.4 pixels each.
         rows: how many slots a long memory shows, at least 1.
 
     Raises:
@@ -80,6 +82,8 @@ def _checked(weights: Any) -> NDArray[np.float64]:
 
 class Picture:
     """What `picture` returns: ``str()`` is plain text, a rich console shows it in colour.
+
+    ``svg()`` is a file for a page; a notebook shows that by itself.
 
     Attributes:
         weights: float64 ``[hops, slots]``.
@@ -161,6 +165,24 @@ class Picture:
         lines += [f"full bar = {self.full:.3g}"] if self.full != 1 else []
         return lines + ([f"numbers x {self.unit:g}"] if self.unit != 1 else [])
 
+    def said(self) -> list[str]:
+        """What each hop read most, in words.
+
+        >>> picture([[0.1, 0.9], [0, 0]], ["John slept.", "Mary left."]).said()
+        ['hop 1 read most: Mary left. (0.90)', 'hop 2 read nothing']
+        """
+        lines = []
+        for hop, strongest in enumerate(self.strongest):
+            slots = np.flatnonzero(strongest).tolist()
+            if not slots:
+                lines.append(f"hop {hop + 1} read nothing")
+                continue
+            label = shortened(self.label(slots[0]), self.width, "…")
+            more = f" and {len(slots) - 1:,} more" if slots[1:] else ""
+            number = self.number(self.weights[hop, slots[0]])
+            lines.append(f"hop {hop + 1} read most: {label}{more} ({number})")
+        return lines
+
     def text(self, width: int | None = None, encoding: str = "utf-8") -> str:
         """The picture in plain characters, only such as ``encoding`` holds.
 
@@ -173,6 +195,22 @@ class Picture:
         """
         lines = Terminal(self, width or self.width, encoding).lines()
         return "\n".join("".join(piece for piece, _ in line).rstrip() for line in lines)
+
+    def svg(self, title: str = "") -> str:
+        """The picture as an SVG file, with nothing in it to load: for light pages and dark ones.
+
+        Args:
+            title: a line to stand above it, such as the question and its answer.
+
+        >>> drawn = picture([[0.1, 0.9]], ["John slept.", "Mary left."]).svg("Who left?  Mary")
+        >>> drawn[:4], "Who left?  Mary" in drawn, drawn.count('<rect class="bar"')
+        ('<svg', True, 2)
+        """
+        return draw(self, title)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the SVG in the colour of the text around it."""
+        return draw(self, own_colours=False)
 
     def __str__(self) -> str:
         return self.text(encoding=getattr(sys.stdout, "encoding", None) or "utf-8")
