@@ -17,6 +17,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 # or beside it; "memhop" is the package's own __init__, which only collects public names.
 ROWS = [
     ["errors"],
+    ["whole_file"],
     ["example"],
     ["ops"],
     ["embedding"],

@@ -6,13 +6,13 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import torch
 
 from memhop import __version__
 from memhop.errors import MemhopError
+from memhop.whole_file import whole_file
 
 Row = Mapping[str, str | int | float | None]
 
@@ -33,19 +33,14 @@ def surroundings() -> dict[str, str | int]:
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
     """Write a CSV file beside its place and put it there; the rows that were in it are replaced."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-        unfinished.replace(path)
     except OSError as error:
         raise MemhopError(f"{path}: cannot be written: {error.strerror}") from error
-    finally:
-        with suppress(OSError):  # where the parent is a file there is nothing to remove
-            unfinished.unlink()
+    with whole_file(path) as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

@@ -9,7 +9,7 @@ al., "Towards AI-Complete Question Answering" (arXiv 1502.05698).
 import os
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
@@ -17,6 +17,7 @@ from typing import BinaryIO
 from memhop.data.story import PADDING, Question, Story, quoted, to_examples
 from memhop.errors import MemhopError
 from memhop.example import Example
+from memhop.whole_file import whole_file
 
 TASK_NAMES: dict[int, str] = {
     1: "single-supporting-fact",
@@ -59,15 +60,8 @@ def write_babi(path: str | os.PathLike[str], stories: Iterable[Story]) -> None:
     'home'
     """
     target = Path(path)
-    unfinished = target.parent / f".{target.name}.{os.getpid()}.part"
-    with _explained(target, "written"):
-        try:
-            with unfinished.open("w", encoding="utf-8", newline="\n") as out:
-                out.writelines(f"{line}\n" for story in stories for line in story.lines())
-            unfinished.replace(target)
-        finally:
-            with suppress(OSError):
-                unfinished.unlink()
+    with _explained(target, "written"), whole_file(target) as out:
+        out.writelines(f"{line}\n" for story in stories for line in story.lines())
 
 
 def read_babi(

@@ -1,0 +1,40 @@
+"""Files that are whole or not there."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TextIO
+
+from memhop.errors import MemhopError
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[TextIO]:
+    r"""A text file to write into, beside its place and put there in the end.
+
+    A file that was there is replaced, or, after an error, as it was; what is there and no file,
+    a folder or a device, is never replaced.
+
+    Raises:
+        MemhopError: it cannot be written.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     with whole_file(Path(folder, "a.txt")) as file:
+    ...         _ = file.write("all of it\n")
+    ...     print(Path(folder, "a.txt").read_text(), end="")
+    all of it
+    """
+    beside = path.parent / f".{path.name}.{os.getpid()}.part"
+    try:
+        if path.exists() and not path.is_file():
+            raise MemhopError(f"{path}: cannot be written: is there already and is no file")
+        with beside.open("w", encoding="utf-8", newline="\n") as file:
+            yield file
+        beside.replace(path)
+    except OSError as error:
+        raise MemhopError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        with suppress(OSError):  # where the parent is a file there is nothing to remove
+            beside.unlink()

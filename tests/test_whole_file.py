@@ -1,0 +1,46 @@
+"""A file is whole or as it was."""
+
+from pathlib import Path
+
+import pytest
+
+from memhop.errors import MemhopError
+from memhop.whole_file import whole_file
+
+
+def begun_and_stopped(path: Path) -> None:
+    with whole_file(path) as file:
+        file.write("new")
+        file.flush()
+        assert path.read_text() == "old"
+        raise KeyboardInterrupt
+
+
+def test_a_file_is_replaced_in_the_end_or_stays_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(KeyboardInterrupt):
+        begun_and_stopped(path)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+    with whole_file(path) as file:
+        file.write("\u00e4\n")
+    assert path.read_bytes() == b"\xc3\xa4\n"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_is_there_and_no_file_is_never_replaced(tmp_path: Path) -> None:
+    link = tmp_path / "null"
+    link.symlink_to("/dev/null")
+    for path in (tmp_path, link):
+        with pytest.raises(MemhopError, match="is there already and is no file"), whole_file(path):
+            pass
+    assert link.is_symlink()
+    assert list(tmp_path.iterdir()) == [link]
+
+
+def test_the_reason_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "none" / "a.txt"
+    with pytest.raises(MemhopError) as caught, whole_file(path):
+        pass
+    assert str(caught.value) == f"{path}: cannot be written: No such file or directory"
