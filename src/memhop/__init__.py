@@ -17,7 +17,8 @@ from memhop.nn import MemoryHop, MemoryNetwork, MultiHop
 from memhop.ops import Quantized
 from memhop.picture import picture
 from memhop.recipe import Recipe
-from memhop.text.memn2n import Answer, MemN2N
+from memhop.text.answer import Answer
+from memhop.text.memn2n import MemN2N
 from memhop.training import TrainingResult, train
 from memhop.vocabulary import Vocabulary
 

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from memhop.example import Example
 from memhop.recipe import Recipe
+from memhop.text.answer import Answer
 from memhop.text.batch import Batch, chosen_rows
 from memhop.text.encoding import Sizes
-from memhop.text.memn2n import Answer, MemN2N
+from memhop.text.memn2n import MemN2N
 from memhop.vocabulary import UNKNOWN, Vocabulary
 
 WORDS = ["mary", "john", "went", "to", "the", "garden", "kitchen", "where", "is", "ball"]

@@ -17,12 +17,11 @@ from rich.table import Column
 from rich.text import Text
 
 from memhop.picture import spelled_out
-from memhop.text.memn2n import Answer
+from memhop.text.answer import Answer
 from memhop.training import Progress as TrainingProgress
 
 _PLAIN_LINES = 12  # of a training, where there is no terminal for a bar
 _LONGEST_NAME = 14  # beside a bar, for all to fit into 80 columns
-_UNKNOWN_SHOWN = 8
 
 
 class Stopped(Exception):
@@ -100,16 +99,10 @@ def say_answer(answer: Answer) -> None:
     console = stdout()
     line = Text(spelled_out(answer.question) + "  ", style="bold")
     line.append(spelled_out(answer.answer), style="bold green")
-    line.append(f"  ({100 * answer.probability:.0f}%", style="dim")
-    runners_up = ((word, f"{100 * share:.0f}%") for word, share in answer.runners_up[:2])
-    others = ", ".join(f"{word} {share}" for word, share in runners_up if share != "0%")
-    line.append(spelled_out(f"; then {others})" if others else ")"), style="dim")
+    line.append(spelled_out(f"  ({answer.shares()})"), style="dim")
     console.print(line, soft_wrap=True)
     if answer.unknown_words:
-        words = ", ".join(answer.unknown_words[:_UNKNOWN_SHOWN])
-        more = len(answer.unknown_words) - _UNKNOWN_SHOWN
-        words += f" and {more:,} more" if more > 0 else ""
-        say(f"never seen in training, read as nothing: {words}", "red")
+        say(answer.never_seen(), "red")
     console.print(answer.picture())
 
 

@@ -1,7 +1,6 @@
 """MemN2N: stories in, answers out (Sukhbaatar et al. 2015, sections 2 and 4)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -21,45 +20,15 @@ from memhop.checkpoint import (
 from memhop.errors import MemhopError
 from memhop.example import Example
 from memhop.ops.summed_rows import read_summed_rows
-from memhop.picture import Picture, picture
 from memhop.recipe import Recipe
 from memhop.runs import find_checkpoint
+from memhop.text.answer import Answer
 from memhop.text.batch import Batch, ages
 from memhop.text.encoding import Encoded, Encoder, Sizes
 from memhop.vocabulary import NIL, UNKNOWN, Vocabulary, split_sentences, split_words
 
 _WEIGHTS, _RECIPE, _VOCABULARY = "model.safetensors", "recipe.json", "vocabulary.json"
 _RUNNERS_UP = 3
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a model says to one question.
-
-    Attributes:
-        question: the question as it was asked.
-        answer: the most probable answer: one word, or a list as ``apple,milk``.
-        probability: its share of the softmax over all rows of the answer table.
-        runners_up: the next answers, each with its probability.
-        sentences: the sentences of the story, in order.
-        attention: [hops, sentences] float32: how much each hop read of each sentence; 0 for a
-            sentence that is older than the memory is long. A hop's sum is below 1 where the
-            recipe lets empty slots take attention (``paper`` does).
-        unknown_words: words of story and question that training never showed, read as nothing
-            in their place.
-    """
-
-    question: str
-    answer: str
-    probability: float
-    runners_up: tuple[tuple[str, float], ...]
-    sentences: tuple[str, ...]
-    attention: Tensor
-    unknown_words: tuple[str, ...]
-
-    def picture(self) -> Picture:
-        """The sentences that each hop read; print it."""
-        return picture(self.attention, self.sentences)
 
 
 class MemN2N(nn.Module):
