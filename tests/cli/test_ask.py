@@ -2,8 +2,10 @@
 
 import io
 import json
+import re
 import sys
 from pathlib import Path
+from xml.etree.ElementTree import fromstring
 
 import pytest
 
@@ -143,6 +145,58 @@ def test_what_a_terminal_sends_without_sense_is_spelled(
     monkeypatch.setattr(sys, "stdin", Stdin("Mary \udcff. Where is Mary?", types=True))
     out = memhop("ask", trained).fits().out
     assert "1  Mary \\xff." in out
+
+
+def test_a_picture_of_the_answer(memhop: Program, trained: str) -> None:
+    line = ["ask", trained, "--story", STORY, "-q", "Where is <Mary>?"]
+    plain = memhop(*line).fits()
+    assert memhop(*line, "--svg", "answer.svg") == plain
+    drawn = fromstring(Path("answer.svg").read_text())
+    texts = [one.text or "" for one in drawn.iter() if one is not drawn]
+    assert texts[0].startswith("Where is <Mary>?  ")
+    assert re.search(r"  \w+ \(\d+%\)$", texts[0])
+    assert {"Mary went to the garden.", "John went to the office."} <= set(texts)
+    Path("answer.svg").write_text("old")
+    said = memhop(*line, "--json", "--svg", "answer.svg").fits()
+    assert len(json.loads(said.out)) == 1
+    assert fromstring(Path("answer.svg").read_text())
+    assert [file.name for file in Path().glob(".*")] == []
+
+
+def test_a_picture_is_of_the_story_above_its_question(memhop: Program, trained: str) -> None:
+    Path("text.txt").write_text("Mary went home.\nWhere is Mary?\nJohn slept.\n")
+    memhop("ask", trained, "--file", "text.txt", "--svg", "answer.svg").fits()
+    drawn = Path("answer.svg").read_text()
+    assert "Mary went home." in drawn
+    assert "John" not in drawn
+
+
+def test_a_picture_needs_one_question(
+    memhop: Program, trained: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = "--svg needs one question, got several"
+    several = ("-q", "Where is Mary?", "-q", "Where is John?")
+    assert memhop("ask", trained, *several, "--svg", "a.svg").complaint() == wanted
+    Path("text.txt").write_text(TEXT)
+    assert memhop("ask", trained, "--file", "text.txt", "--svg", "a.svg").complaint() == wanted
+    monkeypatch.setattr(sys, "stdin", Stdin("", types=True))
+    complaint = memhop("ask", trained, "--svg", "a.svg").complaint()
+    assert complaint == "--svg needs a --question or a --file"
+    assert not Path("a.svg").exists()
+
+
+def test_a_picture_that_cannot_be_written(memhop: Program, trained: str) -> None:
+    Path("folder").mkdir()
+    Path("file").touch()
+    for place, reason in (
+        ("folder", "is there already and is no file"),
+        ("", "is there already and is no file"),
+        ("none/a.svg", "No such file or directory"),
+        ("file/a.svg", "Not a directory"),
+    ):
+        said = memhop("ask", trained, "-q", "Where is Mary?", "--svg", place)
+        assert said.complaint() == f"{Path(place)}: cannot be written: {reason}"
+    assert list(Path("folder").iterdir()) == []
 
 
 def test_a_conversation_is_no_json(

@@ -11,8 +11,10 @@ from memhop.cli.screen import answer_json, say, say_answer, say_json
 from memhop.cli.settings import Json, Run, load_model
 from memhop.errors import MemhopError
 from memhop.runs import find_run
+from memhop.text.answer import Answer
 from memhop.text.memn2n import MemN2N
 from memhop.vocabulary import split_sentences, split_words
+from memhop.whole_file import whole_file
 
 Asked = tuple[list[str], str]  # a story and a question
 
@@ -36,6 +38,9 @@ def ask(
             help="A text: a sentence that ends in '?' is asked of those above. '-': stdin."
         ),
     ] = None,
+    svg: Annotated[
+        Path | None, typer.Option(help="File for the picture of the answer to one question.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Ask a trained model about a story and see which sentences each hop read.
@@ -44,13 +49,15 @@ def ask(
     what you type.
     """
     asked = _questions(story, question or [], file)
-    if asked is None and json:
-        raise MemhopError("--json needs a --question or a --file")
+    if asked is None and (json or svg):
+        raise MemhopError(f"{'--json' if json else '--svg'} needs a --question or a --file")
+    if asked is not None and svg:
+        asked = _only(asked)
     model = load_model(find_run(run))
     if asked is None:
         _talk(model)
         return
-    answers = (model.answer(sentences, one) for sentences, one in asked)
+    answers = _answers(model, asked, svg)
     if json:
         say_json([answer_json(answer) for answer in answers])
         return
@@ -79,6 +86,26 @@ def _questions(
     if not any(sentence.endswith("?") for sentence in sentences):
         raise MemhopError(f"{file or 'stdin'}: no question in the text: a question ends in '?'")
     return _told(sentences)
+
+
+def _only(asked: Iterable[Asked]) -> list[Asked]:
+    """The one question that a picture is of."""
+    questions = iter(asked)
+    story, question = next(questions)
+    story = list(story)  # that of a text goes on growing
+    if next(questions, None):
+        raise MemhopError("--svg needs one question, got several")
+    return [(story, question)]
+
+
+def _answers(model: MemN2N, asked: Iterable[Asked], svg: Path | None) -> Iterator[Answer]:
+    """What the model says; a picture is written before anything is told."""
+    for story, question in asked:
+        answer = model.answer(story, question)
+        if svg is not None:
+            with whole_file(svg) as file:
+                file.write(answer.picture().svg(answer.title()) + "\n")
+        yield answer
 
 
 def _told(sentences: Iterable[str]) -> Iterator[Asked]:
