@@ -1,11 +1,14 @@
 """All plots of the documents, from the CSV files of the benchmarks; needs ``memhop[plot]``."""
 
+import io
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import matplotlib
 from matplotlib.figure import Figure
 
+from memhop.bench import attention
 from memhop.bench.hop_plots import growth, over_floor
 from memhop.bench.hop_summary import Rows
 from memhop.bench.length_plot import curves
@@ -13,25 +16,33 @@ from memhop.bench.plot_style import STYLE
 from memhop.bench.record import read_rows
 from memhop.bench.table1_plot import grid
 from memhop.errors import MemhopError
+from memhop.whole_file import whole_file
 
 
 def draw(results: Path, folder: Path) -> Iterator[Path]:
     """Draw what there are rows for; the paths of what was drawn."""
-    drawings: dict[str, tuple[str, Callable[[Rows], Figure]]] = {
-        "hop_floor.svg": ("hop_speed.csv", over_floor),
-        "hop_scaling.svg": ("hop_scaling.csv", growth),
-        "table1.svg": ("table1.csv", grid),
-        "length.svg": ("length.csv", curves),
+    drawings: dict[str, tuple[str, Callable[[Rows], str]]] = {
+        "attention.svg": ("attention.csv", attention.svg),
+        "hop_floor.svg": ("hop_speed.csv", partial(_plotted, over_floor)),
+        "hop_scaling.svg": ("hop_scaling.csv", partial(_plotted, growth)),
+        "table1.svg": ("table1.csv", partial(_plotted, grid)),
+        "length.svg": ("length.csv", partial(_plotted, curves)),
     }
     for name, (file, drawing) in drawings.items():
         if not (results / file).exists():
             continue
-        with matplotlib.rc_context(STYLE):
-            figure = drawing(read_rows(results / file))
-            path = folder / name
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-                figure.savefig(path, transparent=True, metadata={"Date": None})
-            except OSError as error:
-                raise MemhopError(f"{path}: cannot be written: {error.strerror}") from error
+        rows, path = read_rows(results / file), folder / name
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise MemhopError(f"{path}: cannot be written: {error.strerror}") from error
+        with whole_file(path) as out:
+            out.write(drawing(rows))
         yield path
+
+
+def _plotted(drawing: Callable[[Rows], Figure], rows: Rows) -> str:
+    text = io.StringIO()
+    with matplotlib.rc_context(STYLE):
+        drawing(rows).savefig(text, format="svg", transparent=True, metadata={"Date": None})
+    return text.getvalue()

@@ -11,7 +11,16 @@ from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
-from memhop.bench import answer, hop_tables, length, step, stories, table1_summary, transfer
+from memhop.bench import (
+    answer,
+    attention,
+    hop_tables,
+    length,
+    step,
+    stories,
+    table1_summary,
+    transfer,
+)
 from memhop.bench.hop import PARTS
 from memhop.bench.paper import SMALL
 from memhop.bench.record import read_rows
@@ -144,6 +153,7 @@ TABLES = {
     "table1_time": Table("table1_time", partial(_sheet, table1_summary.minutes)),
     "best": Table("best", _best),
     "answer": Table("answer", partial(_sheet, answer.sheet)),
+    "attention": Table("attention", attention.markdown),
     "step": Table("step", partial(_sheet, step.sheet)),
     "length": Table("length", partial(_sheet, length.sheet)),
     "transfer": Table("transfer", partial(_sheet, transfer.sheet)),

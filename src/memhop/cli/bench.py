@@ -11,6 +11,7 @@ import typer
 from rich.text import Text
 
 from memhop.bench import answer as answer_bench
+from memhop.bench import attention as attention_bench
 from memhop.bench import babi as babi_bench
 from memhop.bench import hop as hop_bench
 from memhop.bench import hop_tables, table1_summary
@@ -28,6 +29,7 @@ from memhop.cli.screen import (
     duration,
     percent,
     say,
+    say_answer,
     say_progress,
     say_table,
     stderr,
@@ -196,6 +198,16 @@ def answer(tiny: Tiny = False, to: To = None) -> None:
         write_rows(to, rows)
 
 
+@app.command()
+def attention(tiny: Tiny = False, to: To = None) -> None:
+    """Train README's model, and write what each hop reads of README's story."""
+    rows = attention_bench.measure(attention_bench.TINY if tiny else attention_bench.RECIPE)
+    read = [{name: str(value) for name, value in row.items()} for row in rows]
+    say_answer(attention_bench.answer_of(read))
+    if to is not None:
+        write_rows(to, rows)
+
+
 @app.command("import")
 def importing(tiny: Tiny = False, to: To = None) -> None:
     """Time of 'import memhop' beyond 'import torch'."""
@@ -291,7 +303,7 @@ def draw(
     except (LookupError, TypeError, ValueError) as error:
         raise MemhopError(f"{results}: a CSV file without the rows of its benchmark") from error
     if not drawn:
-        raise MemhopError(f"{results}: no rows of bench hop or table1 to draw")
+        raise MemhopError(f"{results}: no rows of a benchmark to draw")
 
 
 def _drawing() -> Callable[[Path, Path], Iterator[Path]]:

@@ -1,0 +1,49 @@
+"""The pictures of README are of the model and the story of README, and made from the rows."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memhop.bench import attention, tables
+from memhop.bench.record import read_rows
+from memhop.cli import main
+from memhop.data import to_examples
+
+PROJECT = Path(__file__).parents[2]
+README = (PROJECT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_recipe_and_the_story_are_those_of_readme() -> None:
+    block = re.search(r"```python\n(.*?)```", README, re.DOTALL)
+    assert block
+    settings, _, asked = block[1].partition("model = ")
+    readme: dict[str, Any] = {}
+    exec(settings, readme)  # all but the training
+    assert readme["recipe"] == attention.RECIPE
+    assert list(to_examples(readme["stories"])) == attention.examples()
+    assert f'story = "{attention.STORY}"' in asked
+    assert f'model.answer(story, "{attention.QUESTION}")' in asked
+
+
+def test_a_run_writes_rows_from_which_both_pictures_are_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(["bench", "attention", "--tiny", "--to", "attention.csv"])
+    assert ended.value.code == 0
+    said = capsys.readouterr().out
+    rows = read_rows(Path("attention.csv"))
+    assert [(row["hop"], row["sentence"][:4]) for row in rows] == [
+        (hop, name) for hop in "123" for name in ("Mary", "John", "Mary")
+    ]
+    for hop in "123":
+        weights = [float(row["weight"]) for row in rows if row["hop"] == hop]
+        assert 0 < sum(weights) < 1.001
+    printed = attention.markdown(rows).removeprefix("```text\n").removesuffix("```\n")
+    assert said.endswith(printed)
+    assert attention.answer_of(rows).title() in attention.svg(rows)
+    filled = tables.fill("<!-- table: attention -->\n<!-- end of table -->", tmp_path)
+    assert printed in filled
