@@ -27,6 +27,15 @@ def test_the_recipe_and_the_story_are_those_of_readme() -> None:
     assert f'model.answer(story, "{attention.QUESTION}")' in asked
 
 
+def test_the_picture_of_readme_is_made_from_the_rows() -> None:
+    rows = read_rows(PROJECT / "results" / "attention.csv")
+    picture = (PROJECT / "docs" / "attention.svg").read_text(encoding="utf-8")
+    assert picture == attention.svg(rows), "run: memhop bench plots docs"
+    assert "](docs/attention.svg)" in README
+    # what README says in words
+    assert attention.answer_of(rows).picture().strongest.argmax(1).tolist() == [0, 0, 2]
+
+
 def test_a_run_writes_rows_from_which_both_pictures_are_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -47,3 +56,12 @@ def test_a_run_writes_rows_from_which_both_pictures_are_made(
     assert attention.answer_of(rows).title() in attention.svg(rows)
     filled = tables.fill("<!-- table: attention -->\n<!-- end of table -->", tmp_path)
     assert printed in filled
+
+
+def test_a_plot_of_the_rows(tmp_path: Path) -> None:
+    plots = pytest.importorskip("memhop.bench.plots", exc_type=ImportError)
+    rows = (PROJECT / "results" / "attention.csv").read_text(encoding="utf-8")
+    (tmp_path / "attention.csv").write_text(rows, encoding="utf-8")
+    assert list(plots.draw(tmp_path, tmp_path)) == [tmp_path / "attention.svg"]
+    made = (tmp_path / "attention.svg").read_text(encoding="utf-8")
+    assert made == (PROJECT / "docs" / "attention.svg").read_text(encoding="utf-8")
