@@ -64,7 +64,7 @@ class Answer:
             escape(spelled_out(text))
             for text in (self.question, self.answer, f"({self.shares()})", self.never_seen())
         )
-        lines = [f"<div><b>{question}</b> <b>{answer}</b> {shares}</div>"]
+        lines = [f"<div><b>{question}</b>&#8195;<b>{answer}</b> {shares}</div>"]
         lines += [f"<div>{unknown}</div>"] if unknown else []
         return "\n".join(["<div>", *lines, self.picture()._repr_html_(), "</div>"])
 
