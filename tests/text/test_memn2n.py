@@ -258,6 +258,22 @@ def test_a_text_is_split_and_a_list_is_not() -> None:
     assert model.answer(["Mary went. John took the ball!"], "Mary?").attention.shape == (3, 1)
 
 
+@pytest.mark.parametrize("mask", [True, False])
+@pytest.mark.parametrize("times", [0, 1, 3])
+def test_many_questions_at_once_are_answered_as_one_by_one(mask: bool, times: int) -> None:
+    model = make(mask_empty_slots=mask)
+    asked = [(story, question) for story in ([], *STORIES, "Mary went. John slept.")
+             for question in ("Where is Mary?", "Where is the ball?")] * times  # fmt: skip
+    answers = model.answers(asked)
+    assert len(answers) == len(asked)
+    for found, (story, question) in zip(answers, asked, strict=True):
+        alone = model.answer(story, question)
+        assert (found.question, found.sentences) == (question, alone.sentences)
+        assert (found.answer, found.unknown_words) == (alone.answer, alone.unknown_words)
+        assert found.probability == pytest.approx(alone.probability, rel=1e-4)
+        torch.testing.assert_close(found.attention, alone.attention, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("story", ["", [], (), "\n \n", "..."])
 def test_an_empty_story_is_answered(story: Any) -> None:
     answer = make().answer(story, "Where is Mary?")

@@ -180,7 +180,6 @@ class MemN2N(nn.Module):
         model.load_state_dict({name: w[restart] for name, w in self.state_dict().items()})
         return model.eval()
 
-    @torch.no_grad()
     def answer(self, story: str | Sequence[str], question: str) -> Answer:
         """Answer one question about a story.
 
@@ -192,34 +191,36 @@ class MemN2N(nn.Module):
         Raises:
             ValueError: not text, or a question without a word, or a model of several restarts.
         """
+        return self.answers([(story, question)])[0]
+
+    @torch.no_grad()
+    def answers(self, asked: Sequence[tuple[str | Sequence[str], str]]) -> list[Answer]:
+        """Answer many questions at once, each with a story of its own; see `answer`."""
         if self.restarts is not None:
             raise ValueError(f"answer: needs one model, this has {self.restarts}: pick() one")
-        sentences = _sentences(story)
-        if not isinstance(question, str) or not split_words(question):
-            raise ValueError(f"answer: question needs a text with a word, got {question!r:.60}")
-        encoded = self.encoder.encode([Example(sentences, question, "")])
-        scores, attention = self(self.batch_of(encoded.at(self.tables.device)), need_weights=True)
-        return self._said(scores[0], attention[0], sentences, question)
-
-    def _said(
-        self, scores: Tensor, attention: Tensor, sentences: tuple[str, ...], question: str
-    ) -> Answer:
+        examples = [Example(_sentences(story), _question(text), "") for story, text in asked]
+        encoded = self.encoder.encode(examples).at(self.tables.device)
+        scores, attention = self(self.batch_of(encoded), need_weights=True)
         shares = self.word_scores(scores.softmax(-1))
-        best = shares.topk(min(1 + _RUNNERS_UP, len(shares)))
-        ids = [index + UNKNOWN + 1 for index in best.indices.tolist()]
-        ranked = list(zip(map(self.vocabulary.word, ids), best.values.tolist(), strict=True))
-        in_memory = min(len(sentences), self.sizes.memory_slots)
-        columns = torch.zeros(attention.shape[0], len(sentences))
+        best = shares.topk(min(1 + _RUNNERS_UP, shares.shape[-1]))
+        words = [[self.vocabulary.word(index + UNKNOWN + 1) for index in row]
+                 for row in best.indices.tolist()]  # fmt: skip
+        ranked = map(_pairs, words, best.values.tolist())
+        return list(map(self._said, examples, ranked, attention.cpu()))
+
+    def _said(self, asked: Example, ranked: list[tuple[str, float]], attention: Tensor) -> Answer:
+        in_memory = min(len(asked.story), self.sizes.memory_slots)
+        columns = torch.zeros(attention.shape[0], len(asked.story))
         if in_memory:
-            columns[:, -in_memory:] = attention[:, :in_memory].cpu()
-        words = [word for text in (*sentences, question) for word in split_words(text)]
+            columns[:, -in_memory:] = attention[:, :in_memory]
+        words = [word for text in (*asked.story, asked.question) for word in split_words(text)]
         unknown = dict.fromkeys(word for word in words if word not in self.vocabulary)
         return Answer(
-            question=question,
+            question=asked.question,
             answer=ranked[0][0],
             probability=ranked[0][1],
             runners_up=tuple(ranked[1:]),
-            sentences=sentences,
+            sentences=asked.story,
             attention=columns,
             unknown_words=tuple(unknown),
         )
@@ -312,3 +313,13 @@ def _sentences(story: str | Sequence[str]) -> tuple[str, ...]:
     if not isinstance(story, Sequence) or not all(isinstance(item, str) for item in story):
         raise ValueError("answer: story needs a text or a list of sentences")
     return tuple(story)
+
+
+def _question(text: str) -> str:
+    if not isinstance(text, str) or not split_words(text):
+        raise ValueError(f"answer: question needs a text with a word, got {text!r:.60}")
+    return text
+
+
+def _pairs(words: list[str], shares: list[float]) -> list[tuple[str, float]]:
+    return list(zip(words, shares, strict=True))
