@@ -22,7 +22,7 @@ from memhop.recipe import Recipe
 from memhop.runs import newest_checkpoint
 from memhop.text.memn2n import MemN2N
 from memhop.training import Progress, TrainingResult, train
-from memhop.training_run import Metric, TrainingRun
+from memhop.training_run import Metric, TrainingRun, load_with_score
 from memhop.training_steps import learning_rate
 
 EPOCHS = 7
@@ -114,6 +114,21 @@ def test_the_run_and_the_result_are_one(whole: Path) -> None:
     result, loaded = trained(None), MemN2N.load(whole)
     ours, theirs = result.model.state_dict(), loaded.state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_model_comes_with_its_score_once_its_training_has_ended(
+    tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, score = load_with_score(whole)
+    assert torch.equal(model.tables, MemN2N.load(whole).tables)
+    assert score == trained(whole, resume=True).best
+    model.save(tmp_path / "saved")
+    assert load_with_score(tmp_path / "saved")[1] is None
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, calls=9)
+        with pytest.raises(KeyboardInterrupt):
+            trained(tmp_path / "stopped")
+    assert load_with_score(tmp_path / "stopped")[1] is None
 
 
 @pytest.mark.parametrize("steps", [5, 8, 11])

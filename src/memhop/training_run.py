@@ -24,7 +24,12 @@ from memhop.checkpoint import (
 from memhop.errors import MemhopError
 from memhop.example import Example
 from memhop.recipe import Recipe
-from memhop.runs import checkpoint_folder, drop_older_checkpoints, newest_checkpoint
+from memhop.runs import (
+    checkpoint_folder,
+    drop_older_checkpoints,
+    find_checkpoint,
+    newest_checkpoint,
+)
 from memhop.text.memn2n import MemN2N
 
 _TRAINING, _RESTARTS, _METRICS = "training.json", "restarts.safetensors", "metrics.csv"
@@ -140,10 +145,7 @@ class TrainingRun:
 
     def _read(self, checkpoint: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
         files = read_checkpoint(checkpoint)
-        path = checkpoint / _TRAINING
-        training = from_json(part(files, _TRAINING, checkpoint), path)
-        check_schema(training, path)
-        return files, training
+        return files, _training(files, checkpoint)
 
     def finished(self) -> tuple[MemN2N, State, tuple[RestartScore, ...]] | None:
         """The model, state and scores of a training that came to its end."""
@@ -153,11 +155,7 @@ class TrainingRun:
         files, training = self._read(checkpoint)
         if not training.get("finished"):
             return None
-        try:
-            scores = _scores(training["scores"])
-            state = _state(training, [])
-        except _MALFORMED as error:
-            raise MemhopError(f"{checkpoint / _TRAINING}: not as it was written") from error
+        state, scores = _ended(training, checkpoint)
         return MemN2N.from_files(files, checkpoint), state, scores
 
     def restore(self, tensors: dict[str, Tensor], state: State) -> None:
@@ -206,6 +204,32 @@ class TrainingRun:
         }  # fmt: skip
         write_checkpoint(folder, files)
         drop_older_checkpoints(self.folder)
+
+
+def load_with_score(run: str | Path) -> tuple[MemN2N, RestartScore | None]:
+    """The model of a run, and how its restart ended; None where no training to its end wrote it."""
+    checkpoint = find_checkpoint(run)
+    files = read_checkpoint(checkpoint)
+    model = MemN2N.from_files(files, checkpoint)
+    training = _training(files, checkpoint) if _TRAINING in files else {}
+    if not training.get("finished"):
+        return model, None
+    _, scores = _ended(training, checkpoint)
+    return model, next(score for score in scores if score.kept)
+
+
+def _training(files: dict[str, bytes], checkpoint: Path) -> dict[str, Any]:
+    path = checkpoint / _TRAINING
+    training = from_json(part(files, _TRAINING, checkpoint), path)
+    check_schema(training, path)
+    return training
+
+
+def _ended(training: dict[str, Any], checkpoint: Path) -> tuple[State, tuple[RestartScore, ...]]:
+    try:
+        return _state(training, []), _scores(training["scores"])
+    except _MALFORMED as error:
+        raise MemhopError(f"{checkpoint / _TRAINING}: not as it was written") from error
 
 
 def _state(training: dict[str, Any], metrics: list[Metric]) -> State:
