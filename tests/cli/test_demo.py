@@ -25,7 +25,8 @@ def test_it_shows_everything_and_its_next_command_works(memhop: Program) -> None
     assert "two facts answer, such as where the milk is: " in out
     assert out.count("(the right answer: ") == 2
     assert out.count("hop 3") == 2
-    *_, first, second = out.rpartition("(the first begins")[2].replace("\\\n", "").splitlines()
+    *_, page, first, second = out.rpartition("Now with")[2].replace("\\\n", "").splitlines()
+    assert shlex.split(page) == ["memhop", "serve", "demo"]
     assert shlex.split(first) == ["memhop", "ask", "demo"]
     answered = memhop(*shlex.split(second)[1:]).fits()
     assert answered.out.startswith("Where is the milk?  ")

@@ -57,7 +57,8 @@ def demo(
     name = free_name("demo")
     result.model.save(RUNS / name)
     say("")
-    say("Now with your own words (the first begins a conversation):")
+    say("Now with your own words, in the browser (needs memhop[serve]) or here:")
+    say(f"  {program()} serve {name}", "bold")
     say(f"  {program()} ask {name}", "bold")
     for part in (f"  {program()} ask {name} -q 'Where is the milk?' \\", f"    {_STORY}"):
         say(part, "bold")

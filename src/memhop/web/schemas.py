@@ -1,0 +1,156 @@
+"""What goes in and out of the service, as OpenAPI describes it."""
+
+from typing import Annotated
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+)
+from pydantic_core import PydanticCustomError
+
+from memhop.text.answer import Answer
+from memhop.vocabulary import split_sentences
+from memhop.web.limits import ALL_SENTENCES, CHARACTERS, QUESTIONS, SENTENCES
+
+
+def _split(story: object) -> object:
+    return split_sentences(story) if isinstance(story, str) else story
+
+
+_Text = Annotated[str, Field(max_length=CHARACTERS)]
+_List = {
+    "type": "array",
+    "maxItems": SENTENCES,
+    "items": {"type": "string", "maxLength": CHARACTERS},
+}
+_Story = Annotated[
+    list[_Text],
+    Field(
+        max_length=SENTENCES,
+        description="Sentences, oldest first; or one text, split at line ends and after . ! ?",
+    ),
+    BeforeValidator(_split),
+    WithJsonSchema({"anyOf": [_List, {"type": "string", "maxLength": SENTENCES * CHARACTERS}]}),
+]
+# a character that is no white space to Python's split and no end of a sentence
+_WORD = r"[^\s.!?\x1c-\x1f\x85]"
+
+
+class Asked(BaseModel):
+    """A story and a question about it."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "example": {
+                "story": ["Mary took the milk.", "Mary went to the garden."],
+                "question": "Where is the milk?",
+            }
+        },
+    )
+
+    story: _Story
+    question: Annotated[
+        str,
+        Field(
+            max_length=CHARACTERS, pattern=_WORD, description="A question with at least one word."
+        ),
+    ]
+    model: Annotated[
+        str | None, Field(description="The name of a model; the first one without.")
+    ] = None
+
+
+def _together(many: list[Asked]) -> list[Asked]:
+    sentences = sum(len(one.story) for one in many)
+    if sentences > ALL_SENTENCES:
+        needed = f"at most {ALL_SENTENCES:,} sentences in all stories"
+        raise PydanticCustomError("too_long", f"needs {needed}, has {sentences:,}")
+    return many
+
+
+Many = Annotated[list[Asked], Field(max_length=QUESTIONS), AfterValidator(_together)]
+
+
+class Ranked(BaseModel):
+    """An answer and its probability."""
+
+    answer: str
+    probability: float
+
+
+class Answered(BaseModel):
+    """What a model says, and what its hops read."""
+
+    model: str
+    question: str
+    answer: str
+    probability: float
+    runners_up: list[Ranked]
+    sentences: list[str]
+    attention: Annotated[
+        list[list[float]],
+        Field(description="[hops][sentences]: how much each hop read of each sentence."),
+    ]
+    unknown_words: Annotated[
+        list[str], Field(description="Words that training never showed, read as nothing.")
+    ]
+
+    @classmethod
+    def of(cls, model: str, answer: Answer) -> "Answered":
+        """The answer of a model, ready to be sent; six digits of attention say all there is."""
+        return cls(
+            model=model,
+            question=answer.question,
+            answer=answer.answer,
+            probability=answer.probability,
+            runners_up=[Ranked(answer=word, probability=p) for word, p in answer.runners_up],
+            sentences=list(answer.sentences),
+            attention=[[round(p, 6) for p in hop] for hop in answer.attention.tolist()],
+            unknown_words=list(answer.unknown_words),
+        )
+
+
+class Model(BaseModel):
+    """A model to choose, and what is known of it."""
+
+    name: str
+    test_error: Annotated[
+        float | None, Field(description="Percent wrong of the test questions of its training.")
+    ]
+    words: Annotated[int, Field(description="Words it knows.")]
+    memory_slots: Annotated[int, Field(description="Sentences it remembers, the last ones.")]
+    hops: int
+
+
+class Task(BaseModel):
+    """A task that a model knows."""
+
+    task: int
+    title: str
+    error: Annotated[float, Field(description="Percent wrong of 100 freshly generated questions.")]
+
+
+class Fresh(BaseModel):
+    """A freshly generated story, a question, and the right answer."""
+
+    story: list[str]
+    question: str
+    answer: str
+
+
+class Health(BaseModel):
+    """The server answers."""
+
+    status: str
+    version: str
+
+
+class Problem(BaseModel):
+    """Why a request was refused, in one sentence."""
+
+    detail: str

@@ -1,0 +1,38 @@
+"""Takes the pictures of the page that the docs show.
+
+In tests/: python -m web.pictures ../runs/demo ../docs
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from memhop.bench.serving import SERVE, running
+
+from .browser import DESKTOP, PHONE, Visit, browsing, chromium
+
+STORY = ("Mary took the milk.", "John went to the office.", "Mary went to the garden.",
+         "Sandra got the apple there.", "A zebra moved to the hallway.")  # fmt: skip
+QUESTION = "Where is the milk?"
+PICTURES: dict[str, dict[str, Any]] = {
+    "page.png": {"viewport": DESKTOP | {"height": 720}},
+    "page-dark.png": {"viewport": DESKTOP | {"height": 720}, "color_scheme": "dark"},
+    "page-phone.png": {"viewport": PHONE | {"height": 1000}},
+}
+
+
+def take(run: str, folder: Path) -> None:
+    path = chromium()
+    if path is None:
+        sys.exit("no Chromium here")
+    with running((*SERVE, run)) as (port, _), browsing(path) as browser:
+        for name, options in PICTURES.items():
+            visit = Visit(browser, f"http://127.0.0.1:{port}/", **options).open()
+            visit.tell(*STORY, question=QUESTION)
+            visit.page.screenshot(path=folder / name)
+            visit.is_clean()
+            print(folder / name)
+
+
+if __name__ == "__main__":
+    take(sys.argv[1], Path(sys.argv[2]))

@@ -1,0 +1,191 @@
+"""The service: answers are the model's, mistakes get a sentence, nothing comes from elsewhere."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from memhop.text.memn2n import MemN2N
+from memhop.vocabulary import split_words
+
+from .conftest import Client
+
+STORY = ["Mary went to the garden.", "John moved to the office.", "Mary moved to the kitchen."]
+ASKED = {"story": STORY, "question": "Where is Mary?"}
+
+
+def test_an_answer_is_that_of_the_model(client: Client, model: MemN2N) -> None:
+    reply = client.ask(ASKED)
+    expected = model.answer(STORY, "Where is Mary?")
+    assert reply.status == 200
+    assert reply.value["answer"] == expected.answer == "kitchen"
+    assert reply.value["probability"] == pytest.approx(expected.probability, abs=1e-6)
+    ranked = [(one["answer"], one["probability"]) for one in reply.value["runners_up"]]
+    assert [word for word, _ in ranked] == [word for word, _ in expected.runners_up]
+    attention = [pytest.approx(hop, abs=1e-6) for hop in expected.attention.tolist()]
+    assert reply.value["attention"] == attention
+    assert reply.value["sentences"] == STORY
+    assert (reply.value["model"], reply.value["unknown_words"]) == ("walks", [])
+
+
+def test_a_text_is_split_as_a_model_splits_it(client: Client) -> None:
+    as_text = client.ask({"story": " ".join(STORY), "question": "Where is Mary?"}).value
+    assert as_text == client.ask(ASKED).value
+
+
+def test_many_questions_are_answered_in_their_order_each_by_its_model(
+    client: Client, model: MemN2N
+) -> None:
+    asked = [
+        {"story": STORY[:length], "question": f"Where is {name}?", "model": which}
+        for length in (0, 1, 3)
+        for name in ("Mary", "John")
+        for which in ("walks", "own/qa1")
+    ]
+    found = client.ask(asked).value
+    assert [one["model"] for one in found] == ["walks", "own/qa1"] * 6
+    for one, answer in zip(asked, found, strict=True):
+        assert (answer["question"], answer["sentences"]) == (one["question"], one["story"])
+        if one["model"] == "walks":
+            expected = model.answer(one["story"], str(one["question"]))
+            assert answer["probability"] == pytest.approx(expected.probability, abs=1e-5)
+    assert len(found[1]["attention"]) == 2
+    assert found[-1]["unknown_words"] == [
+        "mary", "went", "to", "garden", "john", "moved", "office", "kitchen", "where", "is"
+    ]  # fmt: skip
+
+
+def test_no_questions_have_no_answers(client: Client) -> None:
+    assert client.ask([]).value == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "sentence"),
+    [
+        (b"{", 422, "body.1: JSON decode error"),
+        (b"[" * 100_000, 400, "There was an error parsing the body"),
+        (None, 422, "body: Input should be a valid"),
+        ({"story": []}, 422, "body.question: Field required"),
+        ([ASKED, {"question": "Who?"}], 422, "body.1.story: Field required"),
+        ({"story": [1], "question": "Who?"}, 422, "body.story.0: Input should be a valid string"),
+        ({"story": [], "question": "?!"}, 422, "body.question: needs a word"),
+        ({"story": [], "question": "\x1c."}, 422, "body.question: needs a word"),
+        ({"story": [], "question": "\x85"}, 422, "body.question: needs a word"),
+        (ASKED | {"modle": "walks"}, 422, "body.modle: Extra inputs are not permitted"),
+        (ASKED | {"model": "../x"}, 404, "no model '../x'; there are walks, own/qa1"),
+        (ASKED | {"question": "Who \ud800?"}, 422, "body.question: Input should be a valid string"),
+        (ASKED | {"story": ["\udc00"]}, 422, "body.story.0: Input should be a valid string"),
+        (ASKED | {"story": ["a"] * 1001}, 422, "body.story: List should have at most 1000 items"),
+        (ASKED | {"story": "a\n" * 1001}, 422, "body.story: List should have at most 1000 items"),
+        (
+            [ASKED | {"story": ["a"] * 500}] * 41,
+            422,
+            "body: needs at most 20,000 sentences in all stories, has 20,500",
+        ),
+        (ASKED | {"\x1b\n" * 9999: 1}, 422, r"body.'\x1b\n\x1b\n\x1b\n"),
+        (ASKED | {"story": ["a" * 1001]}, 422, "body.story.0: String should have at most 1000"),
+        (ASKED | {"question": "a" * 1001}, 422, "body.question: String should have at most 1000"),
+        ([ASKED] * 257, 422, "body: List should have at most 256 items"),
+    ],
+)
+def test_a_mistake_gets_one_sentence(
+    client: Client, asked: Any, status: int, sentence: str
+) -> None:
+    said = client.ask(asked).refused(status)
+    assert said.startswith(sentence)
+    assert len(said) < 200
+
+
+def test_a_question_needs_a_word_to_the_service_as_to_the_model(client: Client) -> None:
+    odd = [*map(chr, range(0x21)), "\x7f", "\x85", "\xa0", "\u200b", "\u3000", "\ufeff", ".", "a"]
+    for text in (*odd, *(f"{one}." for one in odd)):
+        status = client.ask({"story": [], "question": text}).status
+        assert status == (200 if split_words(text) else 422), repr(text)
+
+
+def test_a_page_of_another_site_cannot_send_a_form(client: Client) -> None:
+    body = json.dumps(ASKED).encode()
+    for kind in ("text/plain", "application/x-www-form-urlencoded"):
+        reply = client.call("POST", "/api/answer", body, **{"Content-Type": kind})
+        assert reply.status == 422
+    assert "access-control-allow-origin" not in client.ask(ASKED).headers
+
+
+def test_the_models_are_listed_with_what_is_known_of_them(client: Client) -> None:
+    walks, own = client.get("/api/models").value
+    assert walks == {
+        "name": "walks", "test_error": 1.5, "words": 19, "memory_slots": 10, "hops": 3,
+    }  # fmt: skip
+    assert (own["name"], own["test_error"], own["hops"]) == ("own/qa1", None, 2)
+
+
+def test_the_tasks_a_model_knows_have_fresh_examples(client: Client, model: MemN2N) -> None:
+    (task,) = client.get("/api/tasks?model=walks").value
+    assert (task["task"], task["title"]) == (1, "single supporting fact")
+    assert 0 <= task["error"] < 20
+    made = [client.get("/api/example?task=1").value for _ in range(8)]
+    assert len({tuple(one["story"]) for one in made}) > 4
+    for one in made:
+        assert 2 <= len(one["story"]) <= 10
+        assert one["answer"] in model.vocabulary
+        assert client.ask({"story": one["story"], "question": one["question"]}).status == 200
+    assert client.get("/api/tasks?model=own/qa1").value == []
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "sentence"),
+    [
+        ("/api/example?task=2", 404, "walks knows no task 2; it knows 1"),
+        ("/api/example?task=1&model=own/qa1", 404, "own/qa1 knows no task 1; it knows none"),
+        ("/api/example?task=one", 422, "query.task: Input should be a valid integer"),
+        ("/api/example?task=21", 422, "query.task: Input should be less than or equal to 20"),
+        ("/api/tasks?model=%ff%00", 404, "no model '\ufffd\\x00'; there are walks, own/qa1"),
+        ("/api/answer", 405, "Method Not Allowed"),
+        ("/elsewhere", 404, "Not Found"),
+    ],
+)
+def test_what_is_not_there_is_said(client: Client, path: str, status: int, sentence: str) -> None:
+    assert client.get(path).refused(status).startswith(sentence)
+
+
+def test_the_server_says_that_it_is_well(client: Client) -> None:
+    assert client.get("/healthz").value["status"] == "ok"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/page/../api.py", "/page/%2e%2e/api.py", "/page/..%2fapi.py", "/page//etc/passwd", "/page/"],
+)
+def test_only_files_of_the_page_are_given_out(client: Client, path: str) -> None:
+    assert client.get(path).status == 404
+
+
+@pytest.mark.parametrize("path", ["/", "/docs"])
+def test_a_page_loads_nothing_from_elsewhere(client: Client, path: str) -> None:
+    reply = client.get(path)
+    assert reply.status == 200
+    assert "default-src 'none'" in reply.headers["content-security-policy"]
+    named = re.findall(r"""(?:src|href)=["']([^"']+)""", reply.body.decode())
+    assert len(named) > 2
+    for name in named:
+        assert name.startswith("/")
+        assert not name.startswith("//")
+        assert client.get(name).status == 200
+
+
+def test_scripts_in_the_page_itself_are_only_allowed_where_openapi_needs_them(
+    client: Client,
+) -> None:
+    assert "unsafe-inline" in client.get("/docs").headers["content-security-policy"]
+    assert "unsafe-inline" not in client.get("/").headers["content-security-policy"]
+
+
+def test_the_description_names_every_refusal(client: Client) -> None:
+    paths = client.get("/openapi.json").value["paths"]
+    assert sorted(paths) == ["/api/answer", "/api/example", "/api/models", "/api/tasks", "/healthz"]
+    answer = paths["/api/answer"]["post"]["responses"]
+    assert sorted(answer) == ["200", "400", "404", "408", "413", "422", "429"]
+    for status in sorted(answer)[1:]:
+        schema = answer[status]["content"]["application/json"]["schema"]
+        assert schema == {"$ref": "#/components/schemas/Problem"}

@@ -1,0 +1,31 @@
+"""The service against its own description: thousands of requests that a person would not send."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from .conftest import Client
+
+CASES = os.environ.get("MEMHOP_FUZZ_CASES", "25")  # of each address, and of each way to go wrong
+
+
+def test_the_service_keeps_to_its_description(client: Client, tmp_path: Path) -> None:
+    """No 5xx, every reply as described, what is valid is taken, what is not is refused."""
+    run = subprocess.run(
+        [
+            str(Path(sys.executable).with_name("schemathesis")),
+            "run",
+            f"{client.address}openapi.json",
+            f"--max-examples={CASES}",
+            "--seed=1",
+            "--continue-on-failure",
+            "--no-color",
+        ],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert run.returncode == 0, run.stdout[-4000:] + run.stderr[-1000:]
+    assert "5 selected / 5 total" in run.stdout
+    print(run.stdout[-300:])
