@@ -13,7 +13,7 @@ def measure(rounds: int) -> dict[str, str | int | float | None]:
     seconds: dict[str, list[float]] = {"torch": [], "memhop": []}
     for _ in range(rounds + 1):
         for module, taken in seconds.items():
-            taken.append(_fresh_import(module))
+            taken.append(fresh_import(module))
     # the first of each warms the disk
     torch_alone, with_memhop = (statistics.median(taken[1:]) for taken in seconds.values())
     return {
@@ -25,7 +25,8 @@ def measure(rounds: int) -> dict[str, str | int | float | None]:
     }
 
 
-def _fresh_import(module: str) -> float:
+def fresh_import(module: str) -> float:
+    """Seconds that a new interpreter takes for one import."""
     begun = time.perf_counter()
     subprocess.run([sys.executable, "-c", f"import {module}"], check=True)
     return time.perf_counter() - begun

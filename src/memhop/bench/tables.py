@@ -5,7 +5,7 @@ A table stands between ``<!-- table: NAME -->`` and ``<!-- end of table -->``. O
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -16,13 +16,14 @@ from memhop.bench import (
     attention,
     hop_tables,
     length,
+    serving,
     step,
     stories,
     table1_summary,
     transfer,
 )
 from memhop.bench.hop import PARTS
-from memhop.bench.paper import SMALL
+from memhop.bench.paper import LARGE, SMALL
 from memhop.bench.record import read_rows
 from memhop.data import TASK_NAMES, generate
 from memhop.errors import MemhopError
@@ -79,8 +80,8 @@ def _babi(rows: list[dict[str, str]]) -> str:
     return "\n".join([*lines, "", note, ""])
 
 
-def _table1(rows: list[dict[str, str]]) -> str:
-    columns, first = table1_summary.columns_of(rows, SMALL), rows[0]
+def _trained_anew(paper: Mapping[str, Sequence[float]], rows: list[dict[str, str]]) -> str:
+    columns, first = table1_summary.columns_of(rows, paper), rows[0]
     restarts = max(column.mean.restarts for column in columns)
     note = (
         f"Test error in % of the restart with the lowest training error, the paper's in brackets; "
@@ -149,11 +150,13 @@ def _measured(row: dict[str, str]) -> str:
 TABLES = {
     "babi": Table("babi", _babi),
     "import": Table("import", _importing),
-    "table1": Table("table1", _table1),
+    "table1": Table("table1", partial(_trained_anew, SMALL)),
+    "table3": Table("table3", partial(_trained_anew, LARGE)),
     "table1_time": Table("table1_time", partial(_sheet, table1_summary.minutes)),
     "best": Table("best", _best),
     "answer": Table("answer", partial(_sheet, answer.sheet)),
     "attention": Table("attention", attention.markdown),
+    "serve": Table("serve", partial(_sheet, serving.sheet)),
     "step": Table("step", partial(_sheet, step.sheet)),
     "length": Table("length", partial(_sheet, length.sheet)),
     "transfer": Table("transfer", partial(_sheet, transfer.sheet)),

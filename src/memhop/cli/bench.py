@@ -18,6 +18,7 @@ from memhop.bench import hop_tables, table1_summary
 from memhop.bench import importing as importing_bench
 from memhop.bench import length as length_bench
 from memhop.bench import paper as paper_tables
+from memhop.bench import serving as serving_bench
 from memhop.bench import step as step_bench
 from memhop.bench import stories as stories_bench
 from memhop.bench import table1 as table1_bench
@@ -204,6 +205,20 @@ def attention(tiny: Tiny = False, to: To = None) -> None:
     rows = attention_bench.measure(attention_bench.TINY if tiny else attention_bench.RECIPE)
     read = [{name: str(value) for name, value in row.items()} for row in rows]
     say_answer(attention_bench.answer_of(read))
+    if to is not None:
+        write_rows(to, rows)
+
+
+@app.command("serve")
+def serving(
+    clients: Annotated[int, typer.Option(min=1, help="Clients that ask at the same time.")] = 64,
+    seconds: Annotated[float, typer.Option(min=0.5, help="Of each load.")] = 30.0,
+    tiny: Tiny = False,
+    to: To = None,
+) -> None:
+    """Answers a second of 'memhop serve' on this machine, and how long clients wait."""
+    rows = list(serving_bench.measure(*(4, 1.0) if tiny else (clients, seconds)))
+    _say_sheet(serving_bench.sheet(rows))
     if to is not None:
         write_rows(to, rows)
 
