@@ -241,8 +241,8 @@ async function choose() {
   document.documentElement.style.setProperty("--hops", hops);
   document.documentElement.classList.toggle("many", hops > 4);
   $("hops").replaceChildren(...Array.from({ length: hops }, (_, hop) => made("span", {}, made("span", { textContent: "hop ", className: "wide" }), `${hop + 1}`)));
-  const error = test_error === null ? "not tested" : `${test_error.toFixed(1)}% wrong of its test questions`;
-  $("about").textContent = `knows ${words.toLocaleString("en")} words · remembers ${memory_slots} sentences · ${error}`;
+  const error = test_error === null ? "" : ` · ${test_error.toFixed(1)}% wrong of its test questions`;
+  $("about").textContent = `knows ${words.toLocaleString("en")} words · remembers ${memory_slots} sentences${error}`;
   $("examples").replaceChildren();
   $("examples-about").textContent = "Finding out what this model knows …";
   delete document.body.dataset.tasks;
