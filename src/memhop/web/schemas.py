@@ -34,7 +34,7 @@ _Story = Annotated[
         description="Sentences, oldest first; or one text, split at line ends and after . ! ?",
     ),
     BeforeValidator(_split),
-    WithJsonSchema({"anyOf": [_List, {"type": "string", "maxLength": SENTENCES * CHARACTERS}]}),
+    WithJsonSchema({"anyOf": [_List, {"type": "string"}]}),
 ]
 # a character that is no white space to Python's split and no end of a sentence
 _WORD = r"[^\s.!?\x1c-\x1f\x85]"
