@@ -5,20 +5,23 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from .conftest import Client
 
-CASES = os.environ.get("MEMHOP_FUZZ_CASES", "25")  # of each address, and of each way to go wrong
+SEEDS = int(os.environ.get("MEMHOP_FUZZ_SEEDS", "1"))  # each makes some two hundred cases
 
 
-def test_the_service_keeps_to_its_description(client: Client, tmp_path: Path) -> None:
+@pytest.mark.parametrize("seed", range(1, SEEDS + 1))
+def test_the_service_keeps_to_its_description(client: Client, tmp_path: Path, seed: int) -> None:
     """No 5xx, every reply as described, what is valid is taken, what is not is refused."""
     run = subprocess.run(
         [
             str(Path(sys.executable).with_name("schemathesis")),
             "run",
             f"{client.address}openapi.json",
-            f"--max-examples={CASES}",
-            "--seed=1",
+            "--max-examples=25",
+            f"--seed={seed}",
             "--continue-on-failure",
             "--no-color",
         ],
