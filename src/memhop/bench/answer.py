@@ -3,12 +3,14 @@
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from memhop.bench.hop_tables import Sheet
 from memhop.bench.processes import one_thread
 from memhop.bench.record import surroundings
 from memhop.data import TASK_NAMES, generate, to_examples
+from memhop.example import Example
 from memhop.recipe import Recipe
 from memhop.text.encoding import Sizes, training_vocabulary
 from memhop.text.memn2n import MemN2N
@@ -22,19 +24,29 @@ def measure(calls: int) -> Iterator[dict[str, Any]]:
 
     The weights are those that a training begins with: whatever they are, the time is the same.
     """
-    examples = [
-        example
-        for task in TASK_NAMES
-        for example in to_examples(generate(task, questions=_QUESTIONS))
-    ]
     with one_thread():
         for name, recipe in (
             ("paper", Recipe.paper(joint=True)),
             ("best", Recipe.best(joint=True)),
         ):
-            model = MemN2N(training_vocabulary(examples), recipe, Sizes.of(examples, recipe)).eval()
+            model = untrained(recipe)
             for sentences in SENTENCES:
                 yield {"recipe": name, "sentences": sentences, **_times(model, sentences, calls)}
+
+
+def untrained(recipe: Recipe) -> MemN2N:
+    """A model for all 20 tasks with the weights that a training begins with."""
+    examples = _of_all_kinds()
+    return MemN2N(training_vocabulary(examples), recipe, Sizes.of(examples, recipe)).eval()
+
+
+@cache
+def _of_all_kinds() -> list[Example]:
+    return [
+        example
+        for task in TASK_NAMES
+        for example in to_examples(generate(task, questions=_QUESTIONS))
+    ]
 
 
 def _times(model: MemN2N, sentences: int, calls: int) -> dict[str, Any]:

@@ -18,17 +18,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from memhop.bench.answer import untrained
 from memhop.bench.hop_tables import Sheet
 from memhop.bench.importing import fresh_import
 from memhop.bench.record import surroundings
-from memhop.data import TASK_NAMES, generate, to_examples
+from memhop.data import generate, to_examples
 from memhop.errors import MemhopError
 from memhop.recipe import Recipe
-from memhop.text.encoding import Sizes, training_vocabulary
-from memhop.text.memn2n import MemN2N
 
 _SENTENCES = 10
-_QUESTIONS = 200  # of each kind: all words of all kinds, as a joint training has them
 _ADDRESS = re.compile(r"http://127\.0\.0\.1:(\d+)/")
 _ONE_BY_ONE = (
     "import sys; from memhop.web.limits import Limits; from memhop.web.models import load;"
@@ -63,7 +61,7 @@ def measure(clients: int, seconds: float) -> Iterator[dict[str, Any]]:
     torch_seconds = statistics.median(fresh_import("torch") for _ in range(3))
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "model"
-        _untrained().save(run)
+        untrained(Recipe.best(joint=True)).save(run)
         for load in loads:
             with running((*load.server, str(run))) as (port, ready):
                 found = asyncio.run(_ask(load, port, seconds))
@@ -78,16 +76,6 @@ def measure(clients: int, seconds: float) -> Iterator[dict[str, Any]]:
                 "ready_seconds": round(ready, 3),
                 **surroundings(),
             }
-
-
-def _untrained() -> MemN2N:
-    examples = [
-        example
-        for task in TASK_NAMES
-        for example in to_examples(generate(task, questions=_QUESTIONS))
-    ]
-    recipe = Recipe.best(joint=True)
-    return MemN2N(training_vocabulary(examples), recipe, Sizes.of(examples, recipe))
 
 
 @contextmanager

@@ -73,14 +73,12 @@ class Batches:
 
     def _next(self) -> list[_Job]:
         """The jobs that waited longest and are for one model, as many as a batch takes."""
-        while self._waiting and self._waiting[0].answers.done():  # nobody waits any more
-            self._waiting.popleft()
         jobs: list[_Job] = []
         others: list[_Job] = []
         room = self._limits.batch
         while self._waiting and room > 0:
             job = self._waiting.popleft()
-            if job.answers.done():
+            if job.answers.done():  # nobody waits any more
                 continue
             if jobs and (job.served is not jobs[0].served or len(job.asked) > room):
                 others.append(job)

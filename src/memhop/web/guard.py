@@ -17,8 +17,6 @@ _OWN_FILES = (
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _OPENAPI_PAGE = _OWN_FILES.replace("-src 'self';", "-src 'self' 'unsafe-inline';", 2)
-
-
 _DROPPED = 16  # times what is taken, at most
 
 
@@ -61,7 +59,8 @@ class Guard:
         length = Headers(scope=scope).get("content-length", "")
         size = int(length) if length.isdecimal() and len(length) < 20 else 0
         body, read, more = bytearray(), 0, True
-        status, sentence = 413, f"a request needs at most {most:,} bytes, this has {size:,}"
+        has = f"{size:,}" if size else "more"  # in chunks, it does not say how much
+        status, sentence = 413, f"a request needs at most {most:,} bytes, this has {has}"
         try:
             async with asyncio.timeout(self._limits.seconds):
                 # one that is too large is read and dropped: clients look at the reply only then
@@ -81,9 +80,6 @@ class Guard:
         else:
             if max(size, read) <= most:
                 return bytes(body)
-            sentence = (
-                sentence if size else f"a request needs at most {most:,} bytes, this has more"
-            )
         await reply.refuse(status, sentence)
         return None
 
