@@ -141,7 +141,7 @@ def test_what_waits_too_long_is_refused_and_not_asked(model: MemN2N) -> None:
         watched.gate.set()
         assert await ask(batches, watched, OTHER) == ["kitchen"]
 
-    run(Limits(seconds=0.3), scene)
+    run(Limits(seconds=1.5), scene)
     assert watched.sizes == [1, 1]
 
 
@@ -160,7 +160,7 @@ def test_what_was_given_up_makes_room_for_others(model: MemN2N) -> None:
         watched.gate.set()
         assert await late == ["kitchen", "kitchen"]
 
-    run(Limits(seconds=0.3, waiting_questions=2), scene)
+    run(Limits(seconds=1.5, waiting_questions=2), scene)
 
 
 def test_the_end_does_not_wait_for_a_batch(model: MemN2N) -> None:
