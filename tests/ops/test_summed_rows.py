@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -13,11 +14,10 @@ import torch
 from torch import Tensor
 
 from memhop.ops import summed_rows, summed_rows_cpu
-from memhop.ops.summed_rows import read_summed_rows
+from memhop.ops.summed_rows import SummedRows
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 ENOUGH = summed_rows._WORTH_COMPILING
-FORMS = {"torch": summed_rows._in_torch, "compiled": summed_rows_cpu.read}
 MODES = [(mask_rest, softmax) for mask_rest in (True, False) for softmax in (True, False)]
 
 
@@ -47,6 +47,22 @@ def draw(
         length = int(used[r, b])
         rows[r, b, :, length:] = rows[r, b, :, length : length + 1]
     return Case(query, keys, values, rows, used)
+
+
+def in_torch(
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    rows: Tensor,
+    lengths: Tensor,
+    mask_rest: bool,
+    softmax: bool,
+) -> tuple[Tensor, Tensor]:
+    keys, values = (summed_rows._laid_out(bank, rows, 1) for bank in (keys, values))
+    return summed_rows._in_torch(query, keys, values, lengths, mask_rest, softmax)
+
+
+FORMS = {"torch": in_torch, "compiled": summed_rows_cpu.read}
 
 
 def formula(case: Case, mask_rest: bool, softmax: bool) -> tuple[Array, Array]:
@@ -264,21 +280,23 @@ def test_many_questions_in_a_full_type_take_the_compiled_form(
 ) -> None:
     taken: list[str] = []
 
-    def record(form: str) -> Any:
+    def record(form: str, read: Callable[..., tuple[Tensor, Tensor]]) -> Any:
         def call(*given: Any) -> tuple[Tensor, Tensor]:
             taken.append(form)
-            return FORMS[form](*given)
+            return read(*given)
 
         return call
 
-    monkeypatch.setattr(summed_rows, "_in_torch", record("torch"))
-    monkeypatch.setattr(summed_rows_cpu, "read", record("compiled"))
+    monkeypatch.setattr(summed_rows, "_in_torch", record("torch", summed_rows._in_torch))
+    monkeypatch.setattr(summed_rows_cpu, "read", record("compiled", summed_rows_cpu.read))
     for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
         full = dtype in (torch.float32, torch.float64)
         for questions in (1, ENOUGH - 1, ENOUGH, 3 * ENOUGH):
             case = draw(7, 4, questions, 6, 2, 5, dtype)
             for mask_rest, softmax in MODES:
-                found = read_summed_rows(*case, mask_rest=mask_rest, softmax=softmax)
+                query, *banks, rows, lengths = case
+                memory = SummedRows(banks, rows, lengths, mask_rest=mask_rest)
+                found = memory.read(query, 0, 1, softmax=softmax)
                 compiled = full and questions >= ENOUGH
                 assert taken.pop() == ("compiled" if compiled else "torch")
                 assert not taken
@@ -298,13 +316,13 @@ def test_few_questions_never_import_the_compiler() -> None:
         import sys
         import torch
         import memhop
-        from memhop.ops.summed_rows import _WORTH_COMPILING, read_summed_rows
+        from memhop.ops.summed_rows import _WORTH_COMPILING, SummedRows
 
         def read(questions):
             query, bank = torch.randn(3, questions, 5, requires_grad=True), torch.randn(3, 4, 5)
             rows = torch.zeros(3, questions, 2, 6, dtype=torch.long)
             lengths = torch.full((3, questions), 6)
-            read_out, _ = read_summed_rows(query, bank, bank, rows, lengths, mask_rest=True)
+            read_out, _ = SummedRows([bank], rows, lengths, mask_rest=True).read(query, 0, 0)
             read_out.sum().backward()
 
         for questions in (1, _WORTH_COMPILING - 1):

@@ -19,12 +19,14 @@ class Bags(NamedTuple):
     Attributes:
         starts: int64 [S + 1], where each bag begins and the last one ends.
         rows: int64 [J], the rows of the table in all bags.
+        bags: int64 [J], the bag that each of them is in.
         plain, steep: [J], a weight each.
         slope: [d], or None where the steep weights do not count.
     """
 
     starts: Tensor
     rows: Tensor
+    bags: Tensor
     plain: Tensor
     steep: Tensor
     slope: Tensor | None
@@ -33,13 +35,13 @@ class Bags(NamedTuple):
         return len(self.starts) - 1
 
 
-def sum_bags(tables: Tensor, bags: Bags, chosen: Tensor) -> Tensor:
+def sum_bags(tables: Tensor, bags: Bags, chosen: Tensor | None) -> Tensor:
     """Sum some bags over tables.
 
     Args:
         tables: E, [R, T, V, d].
         bags: of rows below V, in the dtype of the tables.
-        chosen: int64 [R, U], which bags for each of R.
+        chosen: int64 [R, U], which bags for each of R; None is all of them.
 
     Returns:
         [T, R, U, d]
@@ -48,19 +50,21 @@ def sum_bags(tables: Tensor, bags: Bags, chosen: Tensor) -> Tensor:
     if on_cpu and len(bags) >= _WORTH_COMPILING and not torch.compiler.is_compiling():
         from memhop.ops import bags_cpu  # numba takes half a second to import
 
+        if chosen is None:
+            chosen = torch.arange(len(bags)).expand(len(tables), -1)
         return bags_cpu.sum_bags(tables, bags, chosen)
     return _in_torch(tables, bags, chosen)
 
 
-def _in_torch(tables: Tensor, bags: Bags, chosen: Tensor) -> Tensor:
+def _in_torch(tables: Tensor, bags: Bags, chosen: Tensor | None) -> Tensor:
     """Every bag is summed, and those that are asked for taken out."""
-    count = len(bags)
-    sizes = bags.starts.diff()
-    bag = torch.repeat_interleave(torch.arange(count, device=sizes.device), sizes)
     weights = bags.plain.unsqueeze(-1)
     if bags.slope is not None:
         weights = weights + bags.steep.unsqueeze(-1) * bags.slope
     picked = tables.index_select(2, bags.rows) * weights
-    summed = picked.new_zeros(*tables.shape[:2], count, tables.shape[-1]).index_add(2, bag, picked)
+    empty = picked.new_zeros(*tables.shape[:2], len(bags), tables.shape[-1])
+    summed = empty.index_add(2, bags.bags, picked)
+    if chosen is None:
+        return summed.transpose(0, 1)
     index = chosen[:, None, :, None].expand(-1, tables.shape[1], -1, tables.shape[-1])
     return summed.gather(2, index).transpose(0, 1)

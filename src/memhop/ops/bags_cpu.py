@@ -35,7 +35,7 @@ class _SumBags(torch.autograd.Function):
 
 def _given(tables: Tensor, bags: Bags, chosen: Tensor) -> tuple[np.ndarray[Any, Any], ...]:
     slope = tables.new_zeros(tables.shape[-1]) if bags.slope is None else bags.slope
-    return arrays(*bags[:4], slope, chosen.contiguous())
+    return arrays(bags.starts, bags.rows, bags.plain, bags.steep, slope, chosen.contiguous())
 
 
 @compiled

@@ -1,4 +1,4 @@
-"""``read_summed_rows`` compiled for the CPU, forward and backward; imported at its first use.
+"""``SummedRows.read`` compiled for the CPU, forward and backward; imported at its first use.
 
 Looking up the rows of each slot costs S N d operations a question, scoring a whole bank U d, and
 a story has far fewer statements than its bank. The slots from ``lengths`` on are all alike: the
@@ -39,7 +39,7 @@ def read(
     mask_rest: bool,
     softmax: bool,
 ) -> tuple[Tensor, Tensor]:
-    """See `memhop.ops.summed_rows.read_summed_rows`."""
+    """See `memhop.ops.summed_rows.SummedRows`."""
     batches = query.shape[:-2].numel()  # said, not -1: there may be no slots to tell it from
     banks = [part.reshape(batches, *part.shape[-2:]) for part in (query, keys, values)]
     slots = rows.reshape(batches, *rows.shape[-3:]), lengths.reshape(batches, lengths.shape[-1])

@@ -6,10 +6,10 @@ w_kj = plain_j + slope_k steep_j, so a sentence is two weighted bags of words,
 sum_j plain_j E[word_j] + slope * sum_j steep_j E[word_j].
 """
 
-import itertools
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +19,7 @@ from memhop.ops.bags import Bags, sum_bags
 from memhop.recipe import Position, Recipe
 from memhop.vocabulary import Vocabulary, split_words
 
+Numbers = np.ndarray[Any, Any]
 NO_ANSWER = -1  # the class of an answer that training never showed: always wrong
 
 
@@ -64,20 +65,20 @@ class Weights:
         elif position == "code":
             self.slope = 4 * (column - (memory_dim + 1) / 2) / memory_dim
 
-    def of_words(self, length: int) -> list[tuple[float, float]]:
-        """(plain_j, steep_j) for each word of a sentence of ``length`` words."""
+    def of_words(self, places: Numbers, sizes: Numbers) -> tuple[Numbers, Numbers]:
+        """plain_j and steep_j for the places j of words, from 1 on, in sentences of their sizes."""
         if self.position == "paper":
-            return [(1 - j / length, 1 - 2 * j / length) for j in range(1, length + 1)]
+            return 1 - places / sizes, 1 - 2 * places / sizes
+        plain = np.ones(len(places))
         if self.position == "code":
-            last = self._longest - 1
-            return [(1.0, self._steep(min(j, last))) for j in range(1, length + 1)]
-        return [(1.0, 0.0)] * length
+            return plain, self._steep(np.minimum(places, self._longest - 1))
+        return plain, np.zeros(len(places))
 
     def of_age(self) -> tuple[float, float]:
         """The pair of a sentence's age: the last word of all in the authors' code."""
         return 1.0, self._steep(self._longest) if self.position == "code" else 0.0
 
-    def _steep(self, j: int) -> float:
+    def _steep(self, j: Any) -> Any:
         return (j - (self._longest + 1) / 2) / self._longest
 
 
@@ -97,14 +98,21 @@ class Sentences:
         self, sentences: Sequence[Sequence[int]], weights: Weights, num_ages: int = 0
     ) -> None:
         self.num_sentences, self.num_ages = len(sentences), num_ages
+        sizes = np.array([*map(len, sentences), 0, *[1] * num_ages], np.int64)
+        starts = np.concatenate([[0], sizes.cumsum()])
+        places = np.arange(starts[-1]) - np.repeat(starts[:-1], sizes) + 1
+        words = len(places) - num_ages
+        plain, steep = weights.of_words(places, np.repeat(sizes, sizes))
+        plain[words:], steep[words:] = weights.of_age()
         rows = [num_ages + word for words in sentences for word in words]
-        pairs = [pair for words in sentences for pair in weights.of_words(len(words))]
-        rows += range(1, num_ages + 1)
-        pairs += [weights.of_age()] * num_ages
-        sizes = [*map(len, sentences), 0, *[1] * num_ages]
-        plain, steep = torch.tensor(pairs, dtype=torch.float64).view(-1, 2).T.contiguous()
-        starts = torch.tensor([0, *itertools.accumulate(sizes)])
-        self._bags = Bags(starts, torch.tensor(rows).long(), plain, steep, weights.slope)
+        self._bags = Bags(
+            torch.from_numpy(starts),
+            torch.tensor([*rows, *range(1, num_ages + 1)]).long(),
+            torch.from_numpy(np.repeat(np.arange(len(sizes)), sizes)),
+            torch.from_numpy(plain),
+            torch.from_numpy(steep),
+            weights.slope,
+        )
 
     def __len__(self) -> int:
         """Rows of the bank."""
@@ -118,11 +126,11 @@ class Sentences:
     @torch.inference_mode(False)  # what is kept here may later be asked with a gradient
     def to(self, like: Tensor) -> "Sentences":
         """Move to the device and dtype of a table, in place."""
-        starts, rows, plain, steep, slope = self._bags
+        starts, rows, bags, plain, steep, slope = self._bags
         if plain.device != like.device or plain.dtype != like.dtype:
+            starts, rows, bags = (part.to(like.device) for part in (starts, rows, bags))
             slope = None if slope is None else slope.to(like)
-            places = starts.to(like.device), rows.to(like.device)
-            self._bags = Bags(*places, plain.to(like), steep.to(like), slope)
+            self._bags = Bags(starts, rows, bags, plain.to(like), steep.to(like), slope)
         return self
 
     def embed(self, tables: Tensor, chosen: Tensor | None = None) -> Tensor:
@@ -136,11 +144,9 @@ class Sentences:
             [T, (R,) U, d]
         """
         self.to(tables)
-        if chosen is None:
-            axes = tables.shape[:-3]
-            chosen = torch.arange(len(self), device=tables.device).expand(*axes, -1)
         if tables.dim() == 3:
-            return sum_bags(tables.unsqueeze(0), self._bags, chosen.unsqueeze(0)).squeeze(1)
+            chosen = None if chosen is None else chosen.unsqueeze(0)
+            return sum_bags(tables.unsqueeze(0), self._bags, chosen).squeeze(1)
         return sum_bags(tables, self._bags, chosen)
 
 

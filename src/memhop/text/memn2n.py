@@ -19,7 +19,7 @@ from memhop.checkpoint import (
 )
 from memhop.errors import MemhopError
 from memhop.example import Example
-from memhop.ops.summed_rows import read_summed_rows
+from memhop.ops.summed_rows import SummedRows
 from memhop.recipe import Recipe
 from memhop.runs import find_checkpoint
 from memhop.text.answer import Answer
@@ -28,6 +28,7 @@ from memhop.text.encoding import Encoded, Encoder, Sizes
 from memhop.vocabulary import NIL, UNKNOWN, Vocabulary, split_sentences, split_words
 
 _WEIGHTS, _RECIPE, _VOCABULARY = "model.safetensors", "recipe.json", "vocabulary.json"
+_NETWORK = ("inner", "bias", "outer")  # W, b and V of the network after each hop
 _RUNNERS_UP = 3
 
 
@@ -128,19 +129,23 @@ class MemN2N(nn.Module):
         banks, num_sentences = embedded.unbind(0), embedded.shape[-2] - self._num_ages - 1
         # a slot holds the sum of two rows of a bank: its statement's, and its age's
         age_rows = batch.ages.clamp(max=self._num_ages) + num_sentences
-        rows = torch.stack([batch.slots, age_rows], dim=-2)
+        memory = SummedRows(
+            banks, torch.stack([batch.slots, age_rows], dim=-2), batch.lengths,
+            mask_rest=self.recipe.mask_empty_slots, heads=self.recipe.heads,
+        )  # fmt: skip
         query = _rows(banks[query_place], batch.question)
+        networks = (
+            []
+            if self.network is None
+            else [*zip(*(self.network[part].unbind(-3) for part in _NETWORK), strict=True)]
+        )
         attentions = []
         for hop, (a_place, c_place) in enumerate(zip(a_places, c_places, strict=True)):
-            read, weights = read_summed_rows(
-                query, banks[a_place], banks[c_place], rows, batch.lengths,
-                mask_rest=self.recipe.mask_empty_slots, softmax=softmax, heads=self.recipe.heads,
-            )  # fmt: skip
+            read, weights = memory.read(query, a_place, c_place, softmax=softmax)
             query = read + (query if self.hop_map is None else query @ self.hop_map.mT)
             query = query.relu() if self.recipe.relu else query
-            if self.network is not None:
-                names = ("inner", "bias", "outer")
-                inner, bias, outer = (self.network[name].select(-3, hop) for name in names)
+            if networks:
+                inner, bias, outer = networks[hop]
                 query = query + (query @ inner + bias).relu() @ outer
             attentions.append(weights)
         scores = query @ self.tables.select(-3, answer_place).mT
@@ -193,16 +198,16 @@ class MemN2N(nn.Module):
         """
         return self.answers([(story, question)])[0]
 
-    @torch.no_grad()
     def answers(self, asked: Sequence[tuple[str | Sequence[str], str]]) -> list[Answer]:
         """Answer many questions at once, each with a story of its own; see `answer`."""
         if self.restarts is not None:
             raise ValueError(f"answer: needs one model, this has {self.restarts}: pick() one")
         examples = [Example(_sentences(story), _question(text), "") for story, text in asked]
-        encoded = self.encoder.encode(examples).at(self.tables.device)
-        scores, attention = self(self.batch_of(encoded), need_weights=True)
-        shares = self.word_scores(scores.softmax(-1))
-        best = shares.topk(min(1 + _RUNNERS_UP, shares.shape[-1]))
+        with torch.inference_mode():  # nothing of it leaves: an `Answer` has tensors of its own
+            encoded = self.encoder.encode(examples).at(self.tables.device)
+            scores, attention = self(self.batch_of(encoded), need_weights=True)
+            shares = self.word_scores(scores.softmax(-1))
+            best = shares.topk(min(1 + _RUNNERS_UP, shares.shape[-1]))
         words = [[self.vocabulary.word(index + UNKNOWN + 1) for index in row]
                  for row in best.indices.tolist()]  # fmt: skip
         ranked = map(_pairs, words, best.values.tolist())
@@ -290,13 +295,12 @@ def _count(content: dict[str, object], name: str) -> int:
 def _network(
     recipe: Recipe, axes: tuple[int, ...], device: torch.device | str | None
 ) -> nn.ParameterDict:
-    """W, b and V of the network after each hop."""
     width, units, lead = recipe.memory_dim, recipe.hop_units, (*axes, recipe.num_hops)
-    shapes = {"inner": (width, units), "bias": (1, units), "outer": (units, width)}
+    shapes = ((width, units), (1, units), (units, width))
     return nn.ParameterDict(
         {
             name: nn.Parameter(torch.empty(*lead, *shape, device=device))
-            for name, shape in shapes.items()
+            for name, shape in zip(_NETWORK, shapes, strict=True)
         }
     )
 
