@@ -58,14 +58,14 @@ class Text:
 
 def _few_enough(classes: list[Class], sentences: Sequence[Spoken]) -> list[Class]:
     """Leave out the largest classes until few variants are added to the sentences."""
-    kept, most = sorted(classes, key=len), len(set(sentences)) + _MOST_ADDED
+    kept, most = list(classes), len(set(sentences)) + _MOST_ADDED
     while kept:
         class_of = {phrase: group for group in kept for phrase in group}
         forms = {tuple(class_of.get(phrase, (phrase,)) for phrase in s) for s in sentences}
         if sum(prod(len(group) for group in form) for form in forms) <= most:
             break
-        kept.pop()
-    return sorted(kept)
+        kept.remove(max(kept, key=len))
+    return kept
 
 
 class Variants(NamedTuple):

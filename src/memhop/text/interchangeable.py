@@ -47,27 +47,31 @@ def interchangeable(examples: Sequence[Told]) -> list[Class]:
             the text. The first ``MOST_EXAMPLES`` count.
 
     Returns:
-        Classes without a phrase in common, of phrases that stand in statements.
+        Classes without a phrase in common, of phrases that stand in statements; in the order in
+        which they appear there, as is all here that has an order: words are only symbols.
     """
     counts = _Counts(examples[:MOST_EXAMPLES])
     agreeing = []
     for pair in combinations(counts.phrases, 2):
         if (z := counts.largest_z(pair)) <= _LARGEST_Z:
             agreeing.append((z, pair))
-    return _classes(agreeing)
+    return _classes(agreeing, counts.phrases)
 
 
-def _classes(agreeing: list[tuple[float, tuple[Phrase, Phrase]]]) -> list[Class]:
+def _classes(
+    agreeing: list[tuple[float, tuple[Phrase, Phrase]]], phrases: list[Phrase]
+) -> list[Class]:
     """Join the pairs that agree best first, and only classes of which every pair agrees."""
     allowed = {frozenset(pair) for _, pair in agreeing}
     members: dict[Phrase, list[Phrase]] = {}
-    for _, pair in sorted(agreeing):
+    for _, pair in sorted(agreeing, key=lambda one: one[0]):
         first, second = (members.setdefault(phrase, [phrase]) for phrase in pair)
         if first is not second and all(frozenset((a, b)) in allowed for a in first for b in second):
             first += second
             members |= dict.fromkeys(second, first)
-    distinct = {id(group): group for group in members.values() if len(group) > 1}
-    return sorted(tuple(sorted(group)) for group in distinct.values())
+    groups = {id(group): sorted(group, key=phrases.index) for group in members.values()}
+    found = [tuple(group) for group in groups.values() if len(group) > 1]
+    return sorted(found, key=lambda group: phrases.index(group[0]))
 
 
 def _features(example: Told) -> Iterator[Feature]:
@@ -106,24 +110,22 @@ class _Counts:
     """Which example shows which feature."""
 
     def __init__(self, examples: Sequence[Told]) -> None:
-        shown = [set(_features(example)) for example in examples]
+        shown = [dict.fromkeys(_features(example)) for example in examples]
         often = Counter(feature for features in shown for feature in features)
-        self.features = sorted(
-            (feature for feature, count in often.items() if count >= _RARE), key=repr
-        )
+        self.features = [feature for feature, count in often.items() if count >= _RARE]
         self.index = {feature: column for column, feature in enumerate(self.features)}
         self.shown = np.zeros((len(examples), len(self.features) + 1), dtype=np.float32)
         for row, features in enumerate(shown):
             self.shown[row, [self.index[f] for f in features if f in self.index]] = 1
         self.beside = list(product(self._columns("answer"), self._columns("question", "asked")))
         self.story = np.array(story_numbers(told for told, *_ in examples))
-        self.phrases = sorted(
+        self.phrases = [
             part
             for feature, count in often.items()
             if feature[0] == "story" and count >= _ENOUGH
             for part in feature[1:]
             if not isinstance(part, int)
-        )
+        ]
 
     def _columns(self, *kinds: str) -> list[int]:
         return [column for column, f in enumerate(self.features) if f[0] in kinds]

@@ -41,7 +41,7 @@ def split_phrases(
 def _most_frequent_pair(
     sentences: Iterable[list[Phrase]], alone: frozenset[Phrase]
 ) -> tuple[Phrase, Phrase] | None:
-    """The neighbours to join next; of equally frequent ones the first in the alphabet."""
+    """The neighbours to join next; of equally frequent ones the first in the text."""
     pairs: Counter[tuple[Phrase, Phrase]] = Counter()
     for phrases in sentences:  # () stands before the first and behind the last
         pairs.update(zip([(), *phrases], [*phrases, ()], strict=True))
@@ -51,11 +51,11 @@ def _most_frequent_pair(
         follow[before] += 1
         precede[after] += 1
     joinable = [
-        (-count, pair)
-        for pair, count in pairs.items()
+        pair
+        for pair in pairs
         if all(pair) and alone.isdisjoint(pair) and (follow[pair[0]] == 1 or precede[pair[1]] == 1)
     ]
-    return min(joinable)[1] if joinable else None
+    return max(joinable, key=pairs.__getitem__, default=None)
 
 
 def _join(phrases: list[Phrase], pair: tuple[Phrase, Phrase]) -> None:
