@@ -142,6 +142,21 @@ def test_restarts_are_scored_side_by_side() -> None:
         assert loss.item() == pytest.approx(losses[restart].item(), rel=1e-5)
 
 
+def test_the_scores_of_a_restart_are_the_same_bits_beside_any_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(evaluation, "_CHUNK", 150)  # some of the examples at once
+    torch.manual_seed(2)
+    many, few = (
+        MemN2N(Vocabulary(WORDS), Recipe(init_std=1.0), Sizes(3, 6), restarts=restarts)
+        for restarts in (6, 2)
+    )
+    few.load_state_dict({name: weight[3:5] for name, weight in many.state_dict().items()})
+    encoded = many.encoder.encode(EXAMPLES)
+    for whole, part in zip(score(many, encoded), score(few, encoded), strict=True):
+        assert torch.equal(whole[3:5], part)
+
+
 def test_the_loss_is_that_of_the_right_answers() -> None:
     model = reader()
     examples = [ask("a c", "yes"), ask("b c", "no"), ask("a", "mars")]

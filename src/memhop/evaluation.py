@@ -12,7 +12,10 @@ from memhop.text.batch import Batch
 from memhop.text.encoding import NO_ANSWER, Encoded
 from memhop.text.memn2n import MemN2N
 
-_CHUNK = 2**18  # slots at once, over all restarts: few and large operations in bounded memory
+FAILED_ABOVE = 5.0  # percent of wrong answers, above which the paper counts a task as failed
+# Slots at once, of each restart: few and large operations in bounded memory. It is the same for
+# any number of restarts, as a product of other sizes rounds otherwise.
+_CHUNK = 2**15
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Evaluation:
     @property
     def failed(self) -> bool:
         """More than 5% wrong: a failed task in the paper's count."""
-        return self.error > 5
+        return self.error > FAILED_ABOVE
 
 
 @torch.inference_mode()
@@ -92,8 +95,7 @@ def _strongest(attention: Tensor, lengths: Tensor) -> list[list[int]]:
 def _asked(model: MemN2N, encoded: Encoded) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Scores, attention and right answers, a chunk of questions at a time."""
     axes = () if model.restarts is None else (model.restarts,)
-    width = max(1, encoded.slots.shape[-1]) * (model.restarts or 1)
-    chunk = max(1, _CHUNK // width)
+    chunk = max(1, _CHUNK // max(1, encoded.slots.shape[-1]))
     for start in range(0, len(encoded.answers), chunk):
         rows = slice(start, start + chunk)
         batch = model.batch_of(encoded, rows)

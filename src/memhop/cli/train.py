@@ -27,7 +27,7 @@ from memhop.cli.screen import (
 from memhop.cli.settings import DataFolder, Json, TaskList, Threads, read_recipe, tasks_in, use
 from memhop.data import read_babi
 from memhop.errors import MemhopError
-from memhop.evaluation import evaluate
+from memhop.evaluation import FAILED_ABOVE, evaluate
 from memhop.example import Example
 from memhop.recipe import Recipe
 from memhop.runs import (
@@ -263,7 +263,7 @@ def _say_side_by_side(results: Sequence[tuple[Lesson, TrainingResult]]) -> None:
     errors = [result.best.test_error for _, result in results]
     known = [error for error in errors if error is not None]
     if known:
-        failed = sum(error > 5 for error in known)
+        failed = sum(error > FAILED_ABOVE for error in known)
         mean = percent(sum(known) / len(known))
         say(f"mean test error of {len(known)} tasks {mean}, {failed} failed (above 5%)", "bold")
 
