@@ -59,7 +59,8 @@ def in_torch(
     softmax: bool,
 ) -> tuple[Tensor, Tensor]:
     keys, values = (summed_rows._laid_out(bank, rows, 1) for bank in (keys, values))
-    return summed_rows._in_torch(query, keys, values, lengths, mask_rest, softmax)
+    read, weights = summed_rows._in_torch(query, keys, values, lengths, mask_rest, softmax)
+    return read, weights.squeeze(-2)
 
 
 FORMS = {"torch": in_torch, "compiled": summed_rows_cpu.read}
@@ -296,7 +297,8 @@ def test_many_questions_in_a_full_type_take_the_compiled_form(
             for mask_rest, softmax in MODES:
                 query, *banks, rows, lengths = case
                 memory = SummedRows(banks, rows, lengths, mask_rest=mask_rest)
-                found = memory.read(query, 0, 1, softmax=softmax)
+                read, weights = memory.read(query, 0, 1, softmax=softmax)
+                found = read, weights.squeeze(-2)
                 compiled = full and questions >= ENOUGH
                 assert taken.pop() == ("compiled" if compiled else "torch")
                 assert not taken

@@ -56,8 +56,7 @@ class SummedRows:
             softmax: without it the scores are the weights.
 
         Returns:
-            o [..., B, d] and p [..., B, N], the mean of all heads; where no slot is left, both are
-            zero.
+            o [..., B, d] and p [..., B, heads, N]; where no slot is left, both are zero.
         """
         read = self._read_compiled if self._compiled else _in_torch
         return read(
@@ -77,13 +76,15 @@ class SummedRows:
 
         rows, heads = self._rows, self._heads
         if heads == 1:
-            return summed_rows_cpu.read(query, keys, values, rows, lengths, mask_rest, softmax)
+            given = (query, keys, values, rows, lengths)
+            read, weights = summed_rows_cpu.read(*given, mask_rest, softmax)
+            return read, weights.unsqueeze(-2)
         query, keys, values = (
             part.view(*part.shape[:-1], heads, -1).movedim(-2, -3) for part in (query, keys, values)
         )
         rows, lengths = _repeated(rows, -4, heads), _repeated(lengths, -2, heads)
         read, weights = summed_rows_cpu.read(query, keys, values, rows, lengths, mask_rest, softmax)
-        return read.movedim(-3, -2).flatten(-2), weights.mean(-3)
+        return read.movedim(-3, -2).flatten(-2), weights.movedim(-3, -2)
 
 
 def _repeated(tensor: Tensor, axis: int, times: int) -> Tensor:
@@ -120,4 +121,4 @@ def _in_torch(
     by_head = query.view(*query.shape[:-1], 1, heads, keys.shape[-1])
     weights = attention((keys * by_head).sum(-1).mT, ignored, softmax)
     read = (values * weights.mT.unsqueeze(-1)).sum(-3)
-    return read.flatten(-2), weights.mean(-2)
+    return read.flatten(-2), weights

@@ -121,6 +121,8 @@ class MemN2N(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """Scores of all answers: [(R,) B, rows], and attention [(R,) B, hops, N] when asked.
 
+        The attention of a hop is the mean of its heads'.
+
         ``softmax=False`` leaves out the softmax of the memory (linear start). A word's row is
         that of its id after the ages: `word_scores` takes the rows of words out.
         """
@@ -149,7 +151,7 @@ class MemN2N(nn.Module):
                 query = query + (query @ inner + bias).relu() @ outer
             attentions.append(weights)
         scores = query @ self.tables.select(-3, answer_place).mT
-        return scores, torch.stack(attentions, dim=-2) if need_weights else None
+        return scores, torch.stack(attentions, dim=-3).mean(-2) if need_weights else None
 
     def word_scores(self, scores: Tensor) -> Tensor:
         """The columns of `forward`'s scores that are words: [..., words], from word id 2 on.
