@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ def in_processes(
     before = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = "1"  # read by a process when it starts
     try:
-        with ProcessPoolExecutor(jobs, context, initializer=_one_thread) as pool:
+        with ProcessPoolExecutor(jobs, context, initializer=_begin) as pool:
             running = {pool.submit(call, work): work for work in left}
             try:
                 yield from _as_they_end(running)
@@ -42,6 +43,18 @@ def _as_they_end(running: dict[Future[Result], Work]) -> Iterator[tuple[Work, Re
         ended, waiting = wait(waiting, return_when=FIRST_COMPLETED)
         for future in ended:
             yield running[future], future.result()
+
+
+def _begin() -> None:
+    _one_thread()
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+
+
+def _end_with_the_parent() -> None:
+    """What is computed for a parent that was killed is for nobody, and takes others' time."""
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)
 
 
 def _one_thread() -> None:
