@@ -21,7 +21,6 @@ def run_script(script: str, *arguments: str, path: tuple[Path, ...] = (), **env:
     inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     entries = [*map(str, path), str(HERE), *filter(None, inherited)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entries), **env}
-    environment["OMP_WAIT_POLICY"] = "passive"  # torch's threads that wait leave the processor
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script), *arguments],
         env={name: value for name, value in environment.items() if value is not None},
