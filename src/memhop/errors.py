@@ -1,4 +1,4 @@
-"""The one exception for what a user can mend: a file, a setting, a run."""
+"""The exception for what a user can mend: a file, a setting, a run."""
 
 
 class MemhopError(ValueError):
@@ -8,3 +8,7 @@ class MemhopError(ValueError):
     (``file:line``). The command line prints that line and ends with status 2.
     Layers and operations raise plain ``ValueError`` for wrong tensors.
     """
+
+
+class DivergedError(MemhopError):
+    """A training of which no restart is left: the loss of each became infinite."""

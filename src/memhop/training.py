@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from memhop.errors import MemhopError
+from memhop.errors import DivergedError, MemhopError
 from memhop.evaluation import score
 from memhop.example import Example, story_numbers
 from memhop.recipe import Recipe
@@ -356,7 +356,7 @@ def _kept(scores: Sequence[RestartScore], recipe: Recipe) -> int:
     ranked = [(error(one), one.train_loss, one.restart) for one in scores if one.diverged is None]
     if not ranked:
         first = min(one.diverged or 0 for one in scores)
-        raise MemhopError(
+        raise DivergedError(
             f"the loss of all {len(scores)} restarts became infinite, first in epoch {first}: "
             "try a lower learning_rate"
         )

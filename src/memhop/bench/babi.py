@@ -63,6 +63,6 @@ def released(folder: Path) -> Callable[[int], Splits]:
 
 def generated(task: int) -> Splits:
     """A few stories of our own, to see that the benchmark runs."""
-    made = (generate(task, questions=64, seed=seed, statements=(3, 10)) for seed in (0, 1))
+    made = (generate(task, questions=160, seed=seed, statements=(3, 10)) for seed in (0, 1))
     train_examples, test_examples = (list(to_examples(stories)) for stories in made)
     return train_examples, test_examples

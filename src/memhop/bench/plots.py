@@ -23,10 +23,10 @@ def draw(results: Path, folder: Path) -> Iterator[Path]:
     """Draw what there are rows for; the paths of what was drawn."""
     drawings: dict[str, tuple[str, Callable[[Rows], str]]] = {
         "attention.svg": ("attention.csv", attention.svg),
-        "hop_floor.svg": ("hop_speed.csv", partial(_plotted, over_floor)),
-        "hop_scaling.svg": ("hop_scaling.csv", partial(_plotted, growth)),
-        "table1.svg": ("table1.csv", partial(_plotted, grid)),
-        "length.svg": ("length.csv", partial(_plotted, curves)),
+        "hop_floor.svg": ("hop_speed.csv", partial(plotted, over_floor)),
+        "hop_scaling.svg": ("hop_scaling.csv", partial(plotted, growth)),
+        "table1.svg": ("table1.csv", partial(plotted, grid)),
+        "length.svg": ("length.csv", partial(plotted, curves)),
     }
     for name, (file, drawing) in drawings.items():
         if not (results / file).exists():
@@ -41,7 +41,8 @@ def draw(results: Path, folder: Path) -> Iterator[Path]:
         yield path
 
 
-def _plotted(drawing: Callable[[Rows], Figure], rows: Rows) -> str:
+def plotted(drawing: Callable[[Rows], Figure], rows: Rows) -> str:
+    """A figure of rows as the text of an SVG file."""
     text = io.StringIO()
     with matplotlib.rc_context(STYLE):
         drawing(rows).savefig(text, format="svg", transparent=True, metadata={"Date": None})

@@ -5,6 +5,7 @@ import datetime
 import os
 import platform
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -33,10 +34,7 @@ def surroundings() -> dict[str, str | int]:
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
     """Write a CSV file beside its place and put it there; the rows that were in it are replaced."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise MemhopError(f"{path}: cannot be written: {error.strerror}") from error
+    check_place(path)
     with whole_file(path) as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
@@ -50,6 +48,26 @@ def read_rows(path: Path) -> list[dict[str, str]]:
             return list(csv.DictReader(file))
     except OSError as error:
         raise MemhopError(f"{path}: cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise MemhopError(f"{path}: needs a CSV file of UTF-8 text") from error
+
+
+def measured_on(row: Mapping[str, str]) -> str:
+    """The surroundings of a row in a sentence."""
+    return (
+        f"Measured on {row['device']}, {row['threads']} threads, torch {row['torch']}, "
+        f"{row['date']}, commit {row['commit']}."
+    )
+
+
+def check_place(path: Path) -> None:
+    """Whether a file could be written there, before hours are spent on what goes into it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise MemhopError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def _processor() -> str:

@@ -41,12 +41,13 @@ def measure(data: Path | None) -> Iterator[dict[str, Any]]:
     tasks = tuple(there(data, TASKS)) if data else (1, 2)
     table = Table(data, tasks, restarts=10, seed=0, tiny=data is None)
     with one_thread():
+        speed = multiply_adds_a_second()
         for column, task in CASES:
             if task in (JOINT, *tasks):
-                yield _row(table, column, task, steps=200 if data else 3)
+                yield _row(table, column, task, 200 if data else 3, speed)
 
 
-def _row(table: Table, column: str, task: int, steps: int) -> dict[str, Any]:
+def _row(table: Table, column: str, task: int, steps: int, speed: float) -> dict[str, Any]:
     """Train two epochs, then time so many steps: medians in ms."""
     splits = [table.splits(number)[0] for number in ((task,) if task else table.tasks)]
     restarts = min(table.restarts, IN_A_UNIT) if task == JOINT else table.restarts
@@ -63,7 +64,6 @@ def _row(table: Table, column: str, task: int, steps: int) -> dict[str, Any]:
     )
     draw = 1000 * drawing / len(batches)
     operations = statistics.fmean(multiply_adds(trainer, batch) for batch in batches[:steps])
-    speed = multiply_adds_a_second()
     return {
         "column": column, "task": task, "restarts": restarts, "steps": len(laps),
         "draw_ms": draw, "embedding_ms": embedding, "hops_ms": forward - embedding,

@@ -14,13 +14,15 @@ from memhop.bench.babi import Splits, generated, released
 from memhop.bench.processes import in_processes
 from memhop.bench.record import surroundings
 from memhop.data import find_tasks
-from memhop.errors import MemhopError
+from memhop.errors import DivergedError, MemhopError
 from memhop.evaluation import score
 from memhop.recipe import Keep, Recipe
 from memhop.training import train
+from memhop.training_run import RestartScore
 
 JOINT = 0  # the task of a model for all tasks
 IN_A_UNIT = 5  # restarts of a joint training
+_BETWEEN = 3000  # questions: between 1,000 and 10,000
 
 
 class Column(NamedTuple):
@@ -120,6 +122,21 @@ def there(data: Path, tasks: Iterable[int]) -> list[int]:
     return sorted(whole)
 
 
+def check_size(table: Table) -> None:
+    """Whether the data has as many questions as the table is about.
+
+    Raises:
+        MemhopError: ten times as many, or a tenth.
+    """
+    task = table.tasks[0]
+    count = len(table.splits(task)[0])
+    if table.data is not None and (count > _BETWEEN) != table.large:
+        needed = "about 10,000 with --ten-k" if table.large else "about 1,000 without --ten-k"
+        raise MemhopError(
+            f"{table.data}: needs {needed}; task {task} has {count:,} training questions"
+        )
+
+
 class Unit(NamedTuple):
     """Some restarts of a column, for a task or for ``JOINT``."""
 
@@ -163,49 +180,35 @@ def run(
 
 
 def rows_of(table: Table, unit: Unit) -> list[dict[str, Any]]:
-    """Train a unit: a row for each restart and task."""
+    """Train a unit: a row for each restart and task, without numbers where all diverged."""
     tasks = unit.tasks(table)
     splits = {task: table.splits(task) for task in tasks}
-    result = train(
-        [training for training, _ in splits.values()],
-        recipe=table.recipe(unit.column),
-        restarts=range(unit.first, unit.first + unit.restarts),
-        seed=table.seed,
-    )
-    model, rows = result.all_restarts, []
-    assert model is not None  # nothing was read from disk
-    for task, (_, test) in splits.items():
-        errors, _ = score(model, model.encoder.encode(test))
-        for one, error in zip(result.restarts, errors.tolist(), strict=True):
-            rows.append({
-                "column": unit.column, "task": task, "restart": unit.first + one.restart,
-                "seed": table.seed, "train_error": one.train_error, "train_loss": one.train_loss,
-                "validation_error": one.validation_error,
-                "test_error": None if one.diverged is not None else error,
-                "test_questions": len(test),
-                "seconds": round(result.seconds / unit.restarts / len(tasks), 3), **surroundings(),
-            })  # fmt: skip
-    return rows
-
-
-def sort_key(row: dict[str, Any]) -> tuple[int, int, int]:
-    """The order of rows in the file: by column as in the table, task, restart."""
-    return list(COLUMNS).index(str(row["column"])), int(row["task"]), int(row["restart"])
-
-
-def missing(table: Table, columns: Iterable[str], rows: Iterable[dict[str, Any]]) -> list[Unit]:
-    """The units of which rows are missing."""
-    trained = {
-        (row["column"], int(row["task"]), int(row["restart"]))
-        for row in rows
-        if int(row["seed"]) == table.seed
-    }
+    restarts = range(unit.first, unit.first + unit.restarts)
+    tests: dict[int, list[float]] = {}
+    scores: Sequence[RestartScore] = [RestartScore(number) for number in range(len(restarts))]
+    seconds = None
+    try:
+        result = train(
+            [training for training, _ in splits.values()],
+            recipe=table.recipe(unit.column), restarts=restarts, seed=table.seed,
+        )  # fmt: skip
+    except DivergedError:
+        pass
+    else:
+        model, scores = result.all_restarts, result.restarts
+        assert model is not None  # nothing was read from disk
+        for task, (_, test) in splits.items():
+            tests[task] = score(model, model.encoder.encode(test))[0].tolist()
+        seconds = round(result.seconds / len(restarts) / len(tasks), 3)
     return [
-        unit
-        for unit in units(table, columns)
-        if not trained.issuperset(
-            (unit.column, task, restart)
-            for task in unit.tasks(table)
-            for restart in range(unit.first, unit.first + unit.restarts)
-        )
-    ]
+        {
+            "column": unit.column, "task": task, "restart": restarts[one.restart],
+            "seed": table.seed, "train_error": one.train_error, "train_loss": one.train_loss,
+            "validation_error": one.validation_error,
+            "test_error": None if one.train_error is None else tests[task][one.restart],
+            "train_questions": len(splits[task][0]), "test_questions": len(splits[task][1]),
+            "seconds": seconds, **surroundings(),
+        }
+        for task in tasks
+        for one in scores
+    ]  # fmt: skip

@@ -1,6 +1,6 @@
 """The picture of ``memhop bench table1``: our cells, the paper's, and how they differ."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
@@ -17,9 +17,9 @@ WORST = 60.0  # percent, from which on a cell has the full colour
 FARTHEST = 15.0  # points
 
 
-def grid(rows: Rows) -> Figure:
+def grid(rows: Rows, beside: Mapping[str, Sequence[float]] = SMALL) -> Figure:
     """Tasks down, columns across; percent of test questions, and points of difference."""
-    columns = columns_of(rows, SMALL)
+    columns = columns_of(rows, beside)
     figure = Figure(figsize=(11.4, 6.2), layout="constrained")
     ours, paper, difference = figure.subplots(1, 3, sharey=True)
     errors = LinearSegmentedColormap.from_list("errors", ["#80889000", f"{OURS}99"])

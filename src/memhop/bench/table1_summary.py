@@ -1,14 +1,15 @@
 """What the rows of ``table1`` say: the kept restart of each cell beside the paper's number."""
 
 from collections.abc import Mapping, Sequence
+from math import nan
 from statistics import fmean, pstdev
 from typing import Any, NamedTuple
 
 from memhop.bench.hop_tables import Sheet
+from memhop.bench.record import measured_on
 from memhop.bench.table1 import COLUMNS, Table, Unit
+from memhop.evaluation import FAILED_ABOVE
 from memhop.recipe import Keep
-
-FAILED = 5.0  # percent of errors, above which the paper counts a task as failed
 
 
 class Cell(NamedTuple):
@@ -16,16 +17,28 @@ class Cell(NamedTuple):
 
     Attributes:
         kept: test error of the restart with the lowest error in `Recipe.keep`, ties by loss.
-        mean, spread: of the test errors of all restarts that did not diverge.
-        restarts: how many there were.
+        restarts: the test errors of all restarts, None where one diverged.
         paper: the paper's number.
     """
 
     kept: float
-    mean: float
-    spread: float
-    restarts: int
+    restarts: tuple[float | None, ...]
     paper: float
+
+    @property
+    def ended(self) -> list[float]:
+        """The restarts that did not diverge."""
+        return [error for error in self.restarts if error is not None]
+
+    @property
+    def mean(self) -> float:
+        """Of the restarts that did not diverge."""
+        return fmean(self.ended) if self.ended else nan
+
+    @property
+    def spread(self) -> float:
+        """Their standard deviation."""
+        return pstdev(self.ended) if self.ended else nan
 
 
 class Column(NamedTuple):
@@ -39,17 +52,20 @@ class Column(NamedTuple):
 
     @property
     def mean(self) -> Cell:
-        """The means over the tasks."""
-        cells = list(self.cells.values())
-        kept, mean, spread, restarts, paper = (fmean(part) for part in zip(*cells, strict=True))
-        return Cell(kept, mean, spread, round(restarts), paper)
+        """The means over the tasks: of what was kept, of each restart, of the paper."""
+        kept, restarts, paper = zip(*self.cells.values(), strict=True)
+        means = [
+            None if None in errors else fmean(errors)  # a column that is being trained has gaps
+            for errors in zip(*restarts, strict=False)
+        ]
+        return Cell(fmean(kept), tuple(means), fmean(paper))
 
     @property
     def failed(self) -> tuple[int, int]:
         """Failed tasks, ours and the paper's."""
         cells = self.cells.values()
-        ours = sum(cell.kept > FAILED for cell in cells)
-        return ours, sum(cell.paper > FAILED for cell in cells)
+        ours = sum(cell.kept > FAILED_ABOVE for cell in cells)
+        return ours, sum(cell.paper > FAILED_ABOVE for cell in cells)
 
 
 def columns_of(
@@ -80,8 +96,11 @@ def cell_of(rows: Sequence[Mapping[str, Any]], paper: float, keep: Keep) -> Cell
         ended,
         key=lambda row: (float(row[error]), float(row["train_loss"]), int(row["restart"])),
     )
-    errors = [float(row["test_error"]) for row in ended]
-    return Cell(float(kept["test_error"]), fmean(errors), pstdev(errors), len(rows), paper)
+    errors = [
+        None if row["test_error"] in (None, "") else float(row["test_error"])
+        for row in sorted(rows, key=lambda row: int(row["restart"]))
+    ]
+    return Cell(float(kept["test_error"]), tuple(errors), paper)
 
 
 def markdown(columns: Sequence[Column]) -> str:
@@ -98,24 +117,45 @@ def markdown(columns: Sequence[Column]) -> str:
     return "\n".join(lines)
 
 
+def report(paper: Mapping[str, Sequence[float]], rows: Sequence[Mapping[str, Any]]) -> str:
+    """The table in Markdown, with what its numbers are."""
+    columns, first = columns_of(rows, paper), rows[0]
+    made = [COLUMNS[column.name] for column in columns]
+    by = {"training": "training error", "validation": "error of what was held out"}
+    kept = " or ".join(dict.fromkeys(by[column.keep] for column in made))
+    beside = "; ".join(COLUMNS[column.beside].title for column in made if column.beside)
+    restarts = max(len(column.mean.restarts) for column in columns)
+    note = (
+        f"Test error in % of the restart with the lowest {kept}, the paper's"
+        f"{f' ({beside})' if beside else ''} in brackets; then mean and standard deviation over "
+        f"all {restarts} restarts, in the row of the means those of each restart's mean; "
+        f"seed {first['seed']}. {measured_on(first)}"
+    )
+    return f"{markdown(columns)}\n\n{note}\n"
+
+
 def minutes(rows: Sequence[Mapping[str, Any]]) -> Sheet:
     """How long each column takes one core, and two."""
     lines = []
     for name, column in COLUMNS.items():
-        taken = [float(row["seconds"]) for row in rows if row["column"] == name]
+        own = [row for row in rows if row["column"] == name and row["seconds"]]
+        taken = [float(row["seconds"]) for row in own]
         if taken:
-            models = len(taken) if not column.joint else len({r["restart"] for r in rows})
+            models = len({(row["restart"], column.joint or row["task"]) for row in own})
             cells = (f"{sum(taken) / 60 / cores:.1f}" for cores in (1, 2))
             lines.append([column.title, str(models), *cells])
-    columns = ("column", "trainings", "minutes of one core", "of two")
-    return Sheet("Time to train the columns of Table 1", columns, lines)
+    total = sum(float(row["seconds"] or 0) for row in rows) / 60
+    lines.append(["all", "", f"{total:.1f}", f"{total / 2:.1f}"])
+    columns = ("column", "models", "minutes of one core", "half of that")
+    note = "Epochs alone: not reading the data, nor the questions that are asked in the end."
+    return Sheet("Time to train the columns of Table 1", columns, lines, note)
 
 
 def said(cell: Cell | None) -> str:
     """A cell in words.
 
-    >>> said(Cell(3.14, 4.0, 0.5, 10, 2.8))
-    '3.1 (2.8), 4.0 ± 0.5'
+    >>> said(Cell(3.14, (3.14, None, 4.86), 2.8))
+    '3.1 (2.8), 4.0 ± 0.9'
     """
     if cell is None:
         return ""
@@ -129,18 +169,19 @@ def cells_done(
     paper: Mapping[str, Sequence[float]],
 ) -> list[str]:
     """A line for each cell of a unit whose restarts are all there."""
-    column = next((each for each in columns_of(rows, paper) if each.name == unit.column), None)
     lines = []
+    column, beside = COLUMNS[unit.column], paper[COLUMNS[unit.column].beside or unit.column]
     for task in unit.tasks(table):
-        cell = column.cells.get(task) if column else None
-        name = f"{COLUMNS[unit.column].title}, task {task}"
-        if cell is None:
-            lines.append(f"{name}: every restart diverged")
-        elif cell.restarts == table.restarts:
-            lines.append(
-                f"{name}: {cell.kept:.1f}%, the paper's {cell.paper:.1f}%; "
-                f"all {cell.restarts}: {cell.mean:.1f} ± {cell.spread:.1f}"
-            )
+        own = [row for row in rows if row["column"] == unit.column and int(row["task"]) == task]
+        if len(own) < table.restarts:
+            continue
+        cell, name = cell_of(own, beside[task - 1], column.keep), f"{column.title}, task {task}"
+        lines.append(
+            f"{name}: every restart diverged"
+            if cell is None
+            else f"{name}: {cell.kept:.1f}%, the paper's {cell.paper:.1f}%; "
+            f"all {len(own)}: {cell.mean:.1f} ± {cell.spread:.1f}"
+        )
     return lines
 
 

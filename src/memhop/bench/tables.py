@@ -5,7 +5,7 @@ A table stands between ``<!-- table: NAME -->`` and ``<!-- end of table -->``. O
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -24,7 +24,7 @@ from memhop.bench import (
 )
 from memhop.bench.hop import PARTS
 from memhop.bench.paper import LARGE, SMALL
-from memhop.bench.record import read_rows
+from memhop.bench.record import measured_on, read_rows
 from memhop.data import TASK_NAMES, generate
 from memhop.errors import MemhopError
 
@@ -75,36 +75,15 @@ def _babi(rows: list[dict[str, str]]) -> str:
     note = (
         f"In %, of all {int(first['test_questions']):,} test questions; the restart of "
         f"{first['restarts']} with the lowest training error, seed {first['seed']}. "
-        f"The paper's: Table 1, PE LS RN. {_measured(first)}"
+        f"The paper's: Table 1, PE LS RN. {measured_on(first)}"
     )
     return "\n".join([*lines, "", note, ""])
-
-
-def _trained_anew(paper: Mapping[str, Sequence[float]], rows: list[dict[str, str]]) -> str:
-    columns, first = table1_summary.columns_of(rows, paper), rows[0]
-    restarts = max(column.mean.restarts for column in columns)
-    note = (
-        f"Test error in % of the restart with the lowest training error, the paper's in brackets; "
-        f"then mean and standard deviation over all {restarts} restarts, seed {first['seed']}. "
-        f"{_measured(first)}"
-    )
-    return f"{table1_summary.markdown(columns)}\n\n{note}\n"
-
-
-def _best(rows: list[dict[str, str]]) -> str:
-    columns, first = table1_summary.columns_of(rows, SMALL), rows[0]
-    note = (
-        "Test error in % of the restart with the lowest error of what was held out, in brackets "
-        "the paper's (PE LS RN; RN, joint); then mean and standard deviation over all restarts, "
-        f"seed {first['seed']}. {_measured(first)}"
-    )
-    return f"{table1_summary.markdown(columns)}\n\n{note}\n"
 
 
 def _sheet(
     made_from: Callable[[list[dict[str, str]]], hop_tables.Sheet], rows: list[dict[str, str]]
 ) -> str:
-    return f"{hop_tables.markdown(made_from(rows))}\n{_measured(rows[0])}\n"
+    return f"{hop_tables.markdown(made_from(rows))}\n{measured_on(rows[0])}\n"
 
 
 def _importing(rows: list[dict[str, str]]) -> str:
@@ -112,7 +91,7 @@ def _importing(rows: list[dict[str, str]]) -> str:
     beyond, torch = float(row["beyond_torch_seconds"]), float(row["import_torch_seconds"])
     return (
         f"`import memhop` takes {beyond:.2f} s beyond the {torch:.2f} s of `import torch` "
-        f"(medians of {row['rounds']} fresh interpreters). {_measured(row)}\n"
+        f"(medians of {row['rounds']} fresh interpreters). {measured_on(row)}\n"
     )
 
 
@@ -121,7 +100,7 @@ def _hop(part: str, rows: list[dict[str, str]]) -> str:
     if not sheets:
         return NOT_MEASURED
     own = [row for row in rows if row["part"].startswith(part)]
-    below = " ".join(text for text in (hop_tables.notes_of(own), _measured(own[0])) if text)
+    below = " ".join(text for text in (hop_tables.notes_of(own), measured_on(own[0])) if text)
     return "\n".join([*map(hop_tables.markdown, sheets), f"{below}\n"])
 
 
@@ -140,20 +119,13 @@ def _picture(file: str, title: str, _: list[dict[str, str]]) -> str:
     return f"![{title}]({file})\n"
 
 
-def _measured(row: dict[str, str]) -> str:
-    return (
-        f"Measured on {row['device']}, {row['threads']} threads, torch {row['torch']}, "
-        f"{row['date']}, commit {row['commit']}."
-    )
-
-
 TABLES = {
     "babi": Table("babi", _babi),
     "import": Table("import", _importing),
-    "table1": Table("table1", partial(_trained_anew, SMALL)),
-    "table3": Table("table3", partial(_trained_anew, LARGE)),
+    "table1": Table("table1", partial(table1_summary.report, SMALL)),
+    "table3": Table("table3", partial(table1_summary.report, LARGE)),
     "table1_time": Table("table1_time", partial(_sheet, table1_summary.minutes)),
-    "best": Table("best", _best),
+    "best": Table("best", partial(table1_summary.report, SMALL)),
     "answer": Table("answer", partial(_sheet, answer.sheet)),
     "attention": Table("attention", attention.markdown),
     "serve": Table("serve", partial(_sheet, serving.sheet)),

@@ -14,7 +14,7 @@ from memhop.bench import answer as answer_bench
 from memhop.bench import attention as attention_bench
 from memhop.bench import babi as babi_bench
 from memhop.bench import hop as hop_bench
-from memhop.bench import hop_tables, table1_summary
+from memhop.bench import hop_tables, table1_report, table1_rows, table1_summary
 from memhop.bench import importing as importing_bench
 from memhop.bench import length as length_bench
 from memhop.bench import paper as paper_tables
@@ -25,7 +25,7 @@ from memhop.bench import table1 as table1_bench
 from memhop.bench import tables as tables_bench
 from memhop.bench import transfer as transfer_bench
 from memhop.bench.hop_tables import Sheet
-from memhop.bench.record import read_rows, write_rows
+from memhop.bench.record import check_place, write_rows
 from memhop.cli.screen import (
     duration,
     percent,
@@ -105,20 +105,27 @@ def table1(
     for task in sorted(set(wanted) - set(numbers)):
         say(f"task {task}: no files in {data}; left out on both sides")
     table = table1_bench.Table(data, numbers, restarts, seed, ten_k, tiny)
-    rows: list[dict[str, Any]] = [*read_rows(to)] if to is not None and to.exists() else []
-    left = table1_bench.missing(table, names, rows)
+    table1_bench.check_size(table)
+    rows = table1_rows.rows_to_go_on_from(to, table, names)
+    if to is None:
+        say("nothing is kept, and a run that is stopped begins anew: --to FILE keeps the rows")
+    else:
+        check_place(to)
+    left = table1_rows.missing(table, names, rows)
     paper = paper_tables.LARGE if ten_k else paper_tables.SMALL
     for unit, found in table1_bench.run(table, left, jobs or os.cpu_count() or 1):
-        rows = sorted([*rows, *found], key=table1_bench.sort_key)
+        rows = table1_rows.put(rows, found)
         if to is not None:
             write_rows(to, rows)
         left.remove(unit)
-        say_progress(f"trainings to come: {len(left)}")
+        say_progress(f"models to come: {sum(one.restarts for one in left)}")
         for line in table1_summary.cells_done(rows, unit, table, paper):
             say(line)
     for column in table1_summary.columns_of(rows, paper):
         if column.name in names:
             say(table1_summary.line_of(column))
+    for written in table1_report.write(to, rows, paper) if to is not None else ():
+        say(f"{written}: written beside the rows")
 
 
 @app.command()

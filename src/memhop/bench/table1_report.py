@@ -1,0 +1,30 @@
+"""What stands beside the rows of ``bench table1`` in the end: the table, and its picture."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from memhop.bench.table1_summary import report
+from memhop.whole_file import whole_file
+
+
+def write(
+    file: Path, rows: Sequence[dict[str, Any]], paper: Mapping[str, Sequence[float]]
+) -> Iterator[Path]:
+    """Write the table as Markdown and, where matplotlib is, the picture; the path of each."""
+    rows = [
+        {name: "" if value is None else str(value) for name, value in row.items()} for row in rows
+    ]
+    table = file.with_suffix(".md")
+    with whole_file(table) as out:
+        out.write(report(paper, rows))
+    yield table
+    try:
+        from memhop.bench.plots import plotted
+        from memhop.bench.table1_plot import grid
+    except ImportError:
+        return
+    picture = file.with_suffix(".svg")
+    with whole_file(picture) as out:
+        out.write(plotted(lambda rows: grid(rows, paper), rows))
+    yield picture
