@@ -56,10 +56,10 @@ def parse_tasks(text: str) -> list[int]:
     for piece in text.split(","):
         found = re.fullmatch(r"\s*(\d{1,3})(?:\s*-\s*(\d{1,3}))?\s*", piece)
         if not found:
-            raise MemhopError(f"--task needs numbers as 1,2,5-7, not {text!r}")
+            raise MemhopError(f"a list of tasks needs numbers as 1,2,5-7, not {text!r}")
         first, last = int(found[1]), int(found[2] or found[1])
         if first > last:
-            raise MemhopError(f"--task needs the lower number first, not {piece.strip()!r}")
+            raise MemhopError(f"a list of tasks needs the lower number first, not {piece.strip()!r}")
         numbers += range(first, last + 1)
     return list(dict.fromkeys(numbers))
 
