@@ -59,7 +59,9 @@ def parse_tasks(text: str) -> list[int]:
             raise MemhopError(f"a list of tasks needs numbers as 1,2,5-7, not {text!r}")
         first, last = int(found[1]), int(found[2] or found[1])
         if first > last:
-            raise MemhopError(f"a list of tasks needs the lower number first, not {piece.strip()!r}")
+            raise MemhopError(
+                f"a list of tasks needs the lower number first, not {piece.strip()!r}"
+            )
         numbers += range(first, last + 1)
     return list(dict.fromkeys(numbers))
 
