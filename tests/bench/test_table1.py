@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from memhop.bench import paper, table1, table1_rows
+from memhop.bench import paper, table1, table1_report, table1_rows
 from memhop.bench.record import read_rows, write_rows
 from memhop.bench.table1 import BEST, COLUMNS, JOINT, PAPERS, Table, Unit
 from memhop.bench.table1_rows import sort_key
@@ -263,7 +263,7 @@ def test_the_command_goes_on_where_it_was(tmp_path: Path) -> None:
 
 
 def test_a_unit_that_diverges_is_said_and_does_not_end_the_table(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     wild = {"learning_rate": 1e6, "clip_norm": 0}
     for name in ("pe", "joint-rn"):
@@ -276,6 +276,7 @@ def test_a_unit_that_diverges_is_said_and_does_not_end_the_table(
     said = cells_done(alone, Unit("pe", 1, 0, 2), TINY, paper.SMALL)
     assert said == ["PE, task 1: every restart diverged"]
     assert columns_of(alone, paper.SMALL) == []
+    assert list(table1_report.write(tmp_path / "rows.csv", alone, paper.SMALL)) == []
     half = Unit("joint-rn", JOINT, 0, 1)  # the other is still to come
     assert cells_done(table1.rows_of(TINY, half), half, TINY, paper.SMALL) == []
 

@@ -49,17 +49,10 @@ def draw(
     return Case(query, keys, values, rows, used)
 
 
-def in_torch(
-    query: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    rows: Tensor,
-    lengths: Tensor,
-    mask_rest: bool,
-    softmax: bool,
-) -> tuple[Tensor, Tensor]:
+def in_torch(query: Tensor, *given: Any) -> tuple[Tensor, Tensor]:
+    keys, values, rows, *rest = given
     keys, values = (summed_rows._laid_out(bank, rows, 1) for bank in (keys, values))
-    read, weights = summed_rows._in_torch(query, keys, values, lengths, mask_rest, softmax)
+    read, weights = summed_rows._in_torch(query, keys, values, *rest)
     return read, weights.squeeze(-2)
 
 

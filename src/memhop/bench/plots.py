@@ -13,9 +13,8 @@ from memhop.bench.hop_plots import growth, over_floor
 from memhop.bench.hop_summary import Rows
 from memhop.bench.length_plot import curves
 from memhop.bench.plot_style import STYLE
-from memhop.bench.record import read_rows
+from memhop.bench.record import make_folder, read_rows
 from memhop.bench.table1_plot import grid
-from memhop.errors import MemhopError
 from memhop.whole_file import whole_file
 
 
@@ -31,13 +30,10 @@ def draw(results: Path, folder: Path) -> Iterator[Path]:
     for name, (file, drawing) in drawings.items():
         if not (results / file).exists():
             continue
-        rows, path = read_rows(results / file), folder / name
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise MemhopError(f"{path}: cannot be written: {error.strerror}") from error
+        path = folder / name
+        make_folder(folder)
         with whole_file(path) as out:
-            out.write(drawing(rows))
+            out.write(drawing(read_rows(results / file)))
         yield path
 
 

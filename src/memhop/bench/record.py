@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -34,7 +35,7 @@ def surroundings() -> dict[str, str | int]:
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
     """Write a CSV file beside its place and put it there; the rows that were in it are replaced."""
-    check_place(path)
+    make_folder(path.parent)
     with whole_file(path) as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
@@ -52,7 +53,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         raise MemhopError(f"{path}: needs a CSV file of UTF-8 text") from error
 
 
-def measured_on(row: Mapping[str, str]) -> str:
+def measured_on(row: Mapping[str, Any]) -> str:
     """The surroundings of a row in a sentence."""
     return (
         f"Measured on {row['device']}, {row['threads']} threads, torch {row['torch']}, "
@@ -62,12 +63,20 @@ def measured_on(row: Mapping[str, str]) -> str:
 
 def check_place(path: Path) -> None:
     """Whether a file could be written there, before hours are spent on what goes into it."""
+    make_folder(path.parent)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):
             pass
     except OSError as error:
         raise MemhopError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def make_folder(folder: Path) -> None:
+    """A folder, and those that it is in, if they are not there yet."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MemhopError(f"{folder}: cannot be written: {error.strerror}") from error
 
 
 def _processor() -> str:

@@ -128,9 +128,11 @@ def check_size(table: Table) -> None:
     Raises:
         MemhopError: ten times as many, or a tenth.
     """
+    if table.data is None:
+        return
     task = table.tasks[0]
     count = len(table.splits(task)[0])
-    if table.data is not None and (count > _BETWEEN) != table.large:
+    if (count > _BETWEEN) != table.large:
         needed = "about 10,000 with --ten-k" if table.large else "about 1,000 without --ten-k"
         raise MemhopError(
             f"{table.data}: needs {needed}; task {task} has {count:,} training questions"

@@ -4,17 +4,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from memhop.bench.table1_summary import report
+from memhop.bench.table1_summary import columns_of, report
 from memhop.whole_file import whole_file
 
 
 def write(
     file: Path, rows: Sequence[dict[str, Any]], paper: Mapping[str, Sequence[float]]
 ) -> Iterator[Path]:
-    """Write the table as Markdown and, where matplotlib is, the picture; the path of each."""
-    rows = [
-        {name: "" if value is None else str(value) for name, value in row.items()} for row in rows
-    ]
+    """Write the table as Markdown and, where matplotlib is, the picture; the path of each.
+
+    Nothing where every training diverged.
+    """
+    if not columns_of(rows, paper):
+        return
     table = file.with_suffix(".md")
     with whole_file(table) as out:
         out.write(report(paper, rows))

@@ -58,32 +58,27 @@ class SummedRows:
         Returns:
             o [..., B, d] and p [..., B, heads, N]; where no slot is left, both are zero.
         """
-        read = self._read_compiled if self._compiled else _in_torch
-        return read(
-            query, self._banks[keys], self._banks[values], self._lengths, self._mask_rest, softmax
-        )
+        given = query, self._banks[keys], self._banks[values]
+        if self._compiled:
+            return self._read_compiled(given, softmax)
+        return _in_torch(*given, self._lengths, self._mask_rest, softmax)
 
     def _read_compiled(
-        self,
-        query: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        lengths: Tensor,
-        mask_rest: bool,
-        softmax: bool,
+        self, given: tuple[Tensor, Tensor, Tensor], softmax: bool
     ) -> tuple[Tensor, Tensor]:
         from memhop.ops import summed_rows_cpu  # numba takes half a second to import
 
-        rows, heads = self._rows, self._heads
+        rows, lengths, heads = self._rows, self._lengths, self._heads
         if heads == 1:
-            given = (query, keys, values, rows, lengths)
-            read, weights = summed_rows_cpu.read(*given, mask_rest, softmax)
+            read, weights = summed_rows_cpu.read(*given, rows, lengths, self._mask_rest, softmax)
             return read, weights.unsqueeze(-2)
         query, keys, values = (
-            part.view(*part.shape[:-1], heads, -1).movedim(-2, -3) for part in (query, keys, values)
+            part.view(*part.shape[:-1], heads, -1).movedim(-2, -3) for part in given
         )
         rows, lengths = _repeated(rows, -4, heads), _repeated(lengths, -2, heads)
-        read, weights = summed_rows_cpu.read(query, keys, values, rows, lengths, mask_rest, softmax)
+        read, weights = summed_rows_cpu.read(
+            query, keys, values, rows, lengths, self._mask_rest, softmax
+        )
         return read.movedim(-3, -2).flatten(-2), weights.movedim(-3, -2)
 
 

@@ -104,7 +104,7 @@ class Sentences:
         words = len(places) - num_ages
         plain, steep = weights.of_words(places, np.repeat(sizes, sizes))
         plain[words:], steep[words:] = weights.of_age()
-        rows = [num_ages + word for words in sentences for word in words]
+        rows = [num_ages + word for sentence in sentences for word in sentence]
         self._bags = Bags(
             torch.from_numpy(starts),
             torch.tensor([*rows, *range(1, num_ages + 1)]).long(),

@@ -297,6 +297,7 @@ def _count(content: dict[str, object], name: str) -> int:
 def _network(
     recipe: Recipe, axes: tuple[int, ...], device: torch.device | str | None
 ) -> nn.ParameterDict:
+    """The parameters of the networks, those of all hops in one tensor each."""
     width, units, lead = recipe.memory_dim, recipe.hop_units, (*axes, recipe.num_hops)
     shapes = ((width, units), (1, units), (units, width))
     return nn.ParameterDict(
