@@ -110,6 +110,12 @@ def test_words_of_the_answer_alone_are_in_no_class() -> None:
     assert classes(texts(told)) == [set(NAMES)]
 
 
+def test_few_stories_say_nothing_however_many_questions_they_have() -> None:
+    """Of 25 stories no z is large, so all that is said would pass for one class."""
+    few = to_examples(generate(2, questions=125, seed=2))
+    assert classes(list(few)) == []
+
+
 def test_few_examples_say_nothing() -> None:
     assert interchangeable([]) == []
     assert classes(texts(wanting, 19)) == []

@@ -15,7 +15,7 @@ hang together, stories do not. Looked at are single features, pairs of which one
 phrases, and, of what is asked or stands beside it, an answer, and the two phrases, all three.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import combinations, product
 
@@ -36,7 +36,7 @@ MOST_EXAMPLES = 1000  # that are counted
 _LARGEST_Z = 4.6  # of some ten thousand counts about two patterns of a pair that may be exchanged
 _FEWEST = 20  # examples with a feature, or with its counterpart: of fewer no z is that large
 _RARE = 3  # examples of a counterpart that may be taken for none
-_ENOUGH = 50  # examples with a phrase that much is known of
+_ENOUGH = 30  # stories with a phrase that much is known of: z is at most the root of their number
 
 
 def interchangeable(examples: Sequence[Told]) -> list[Class]:
@@ -119,13 +119,11 @@ class _Counts:
             self.shown[row, [self.index[f] for f in features if f in self.index]] = 1
         self.beside = list(product(self._columns("answer"), self._columns("question", "asked")))
         self.story = np.array(story_numbers(told for told, *_ in examples))
-        self.phrases = [
-            part
-            for feature, count in often.items()
-            if feature[0] == "story" and count >= _ENOUGH
-            for part in feature[1:]
-            if not isinstance(part, int)
-        ]
+        stories: defaultdict[Phrase, set[int]] = defaultdict(set)
+        for number, (statements, *_) in zip(self.story.tolist(), examples, strict=True):
+            for phrase in (phrase for statement in statements for phrase in statement):
+                stories[phrase].add(number)
+        self.phrases = [phrase for phrase, told in stories.items() if len(told) >= _ENOUGH]
 
     def _columns(self, *kinds: str) -> list[int]:
         return [column for column, f in enumerate(self.features) if f[0] in kinds]
