@@ -132,18 +132,18 @@ class Recipe:
     def best(cls, *, joint: bool = False, **changes: Any) -> Self:
         """The recipe that answers best so far; still a memory network, not the paper's any more.
 
-        Its stories are told anew with phrases exchanged, a hop has four heads and a network
-        behind it, and Adam takes the steps; see docs/log.md for what each brings. ``joint`` and
-        ``changes`` are those of `Recipe.paper`.
+        Its stories are told anew with phrases exchanged, a hop has a network behind it and, for
+        many tasks jointly, four heads, and Adam takes the steps; see docs/log.md for what each
+        brings. ``joint`` and ``changes`` are those of `Recipe.paper`.
         """
         settings: dict[str, Any] = {
-            "mask_empty_slots": False, "memory_dim": 64, "heads": 4, "hop_units": 128,
+            "mask_empty_slots": False, "memory_dim": 64, "hop_units": 128,
             "exchange": True, "optimizer": "adam", "learning_rate": 0.002, "schedule": "linear",
             "clip_norm": 0, "epochs": 270, "linear_start_epochs": 30, "held_out": "stories",
             "keep": "validation",
         }  # fmt: skip
         if joint:
-            settings |= {"epochs": 54, "linear_start_epochs": 6}
+            settings |= {"heads": 4, "epochs": 54, "linear_start_epochs": 6}
         return cls.from_json(settings | changes)
 
     def to_json(self) -> dict[str, Any]:
