@@ -131,6 +131,7 @@ def nodes(graph: Any) -> Iterator[Any]:
                 yield from nodes(inner)
 
 
+@pytest.mark.slow
 @every_form
 def test_a_graph_is_of_standard_operators_alone(name: str) -> None:
     _, graph = layer_and_graph(name)

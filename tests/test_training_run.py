@@ -271,6 +271,7 @@ print(killed)
 """
 
 
+@pytest.mark.slow
 def test_killed_at_five_points_it_ends_the_same(tmp_path: Path) -> None:
     recipe = {"epochs": 30, "linear_start_epochs": 2, "memory_dim": 5, "halve_every": 2}
     command = [sys.executable, "-c", KILLER, str(tmp_path / "run"), repr(recipe)]

@@ -147,6 +147,7 @@ def test_a_process_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         heard(monkeypatch, said_by(status=9))
 
 
+@pytest.mark.slow
 def test_every_measure_gives_rows_of_its_own() -> None:
     for name in ("bars", "bound", "memory"):
         rows = list(MEASURES[name](TINY))
@@ -215,6 +216,7 @@ def test_a_slow_choice_is_measured_three_times_more(monkeypatch: pytest.MonkeyPa
     assert [one["process"] for one in hop_choice.choice(TINY)] == [1, 1, 1]
 
 
+@pytest.mark.slow
 def test_every_path_is_timed_on_a_shape() -> None:
     rows = list(hop_choice.of_paths(Case(3, 4, 16, 16, gradients=True), TINY))
     words = [word for word in ops.IMPLEMENTATIONS if word != "auto"]

@@ -99,6 +99,7 @@ def test_a_restart_is_the_same_in_any_unit() -> None:
     assert len({row["train_loss"] for row in together}) == 2
 
 
+@pytest.mark.slow
 def test_rows_do_not_depend_on_the_number_of_processes() -> None:
     left = table1.units(TINY, ["pe-ls-rn", "joint-1-hop"])
     one, two = (
@@ -229,6 +230,7 @@ def test_unknown_columns_and_folders_without_tasks_are_errors(tmp_path: Path) ->
         table1.there(tmp_path, [1, 2])
 
 
+@pytest.mark.slow
 def test_the_command_goes_on_where_it_was(tmp_path: Path) -> None:
     file = tmp_path / "table1.csv"
     command = [

@@ -78,6 +78,7 @@ def test_ctrl_c_and_then_the_printed_command(memhop: Program, whole: list[bytes]
     assert ended("babi") == whole
 
 
+@pytest.mark.slow
 def test_killed_again_and_again_it_ends_as_if_it_were_not(
     memhop: Program, whole: list[bytes]
 ) -> None:

@@ -14,9 +14,6 @@ from torch.utils._pytree import tree_map_only
 
 from memhop.ops import IMPLEMENTATIONS, Hop, Table, choice, multi_hop
 
-needs_fused = pytest.mark.skipif(
-    "fused" not in IMPLEMENTATIONS, reason="there is no fused operation yet"
-)
 # of its own use of what it has deprecated: in inductor, and where it traces an autograd.Function
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning"),
@@ -77,11 +74,10 @@ def test_a_graph_holds_a_fused_operation_where_one_is_asked_for(
     spies: list[Spy] = []
     found = values_and_gradients(spied_on(case.outputs(impl), spies), case)
     torch.testing.assert_close(found, values_and_gradients(case.outputs("reference"), case))
-    fused = "fused" in IMPLEMENTATIONS and impl in ("auto", "fused")
+    fused = impl in ("auto", "fused")
     assert [bool(spy.seen) for spy in spies] == [fused, fused]  # there and back
 
 
-@needs_fused
 @pytest.mark.parametrize("name", CASES)
 def test_fused_operations_are_what_torch_library_asks_for(name: str) -> None:
     case = case_of(name)
@@ -95,7 +91,7 @@ def test_fused_operations_are_what_torch_library_asks_for(name: str) -> None:
             torch.library.opcheck(operation, args, kwargs)
 
 
-@needs_fused  # whose sizes are worked out without data; test_nn_in_torch has the plain forms
+# their sizes are worked out without data; test_nn_in_torch has the plain forms
 @pytest.mark.parametrize("impl", ["auto", "fused"])
 def test_one_graph_of_open_sizes(impl: str) -> None:
     torch.compiler.reset()
@@ -116,7 +112,7 @@ def test_one_graph_of_open_sizes(impl: str) -> None:
         torch.testing.assert_close(values_and_gradients(compiled, given), expected)
 
 
-@needs_fused
+@pytest.mark.slow
 @pytest.mark.skipif(
     shutil.which("g++") is None and shutil.which("clang++") is None, reason="no C++ compiler"
 )

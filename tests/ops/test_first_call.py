@@ -9,11 +9,8 @@ import pytest
 from processes import run_script
 
 import memhop
-from memhop.ops import IMPLEMENTATIONS
 
-pytestmark = pytest.mark.skipif(
-    "fused" not in IMPLEMENTATIONS, reason="there is no fused operation yet"
-)
+pytestmark = pytest.mark.slow  # processes that begin without what is compiled
 
 # numba tells of each pass of its compiler: a count, where a time would depend on the machine.
 COUNTED = """

@@ -137,6 +137,7 @@ INTERPRET = """
 """
 
 
+@pytest.mark.slow
 @needs_triton
 def test_the_kernels_agree_with_the_textbook_when_interpreted() -> None:
     """All of ``test_fused_cuda_gpu`` but what is too large."""
@@ -189,6 +190,7 @@ COMPILE = """
 """
 
 
+@pytest.mark.slow
 @needs_triton
 def test_the_compiler_takes_the_kernels(tmp_path: Path) -> None:
     """What the interpreter lets pass: types, names and sizes that triton cannot compile for a GPU.

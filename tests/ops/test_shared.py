@@ -196,6 +196,7 @@ def test_float32_is_no_further_from_the_truth_than_the_textbook(spread: float) -
     assert (errors[0] <= 1.25 * errors[1]).all()  # no tensor much worse than by chance
 
 
+@pytest.mark.slow
 def test_sums_over_many_blocks_stay_exact(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shared_blocks, "_BLOCK_BYTES", 2048)
     problem = plain(4, 200_000, 3, 0.1)
@@ -273,6 +274,7 @@ def peak_beyond(problem: Problem, by_result: Tensor) -> float:
     return (most - sum(part.numel() * part.element_size() for part in given)) / MIB
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bare", [True, False])
 @pytest.mark.parametrize("storage", [torch.float32, torch.bfloat16, torch.int8])
 def test_extra_memory(bare: bool, storage: torch.dtype) -> None:

@@ -9,14 +9,10 @@ import sys
 import pytest
 from processes import run_script
 
-from memhop.ops import IMPLEMENTATIONS
-
 no_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
-needs_fused = pytest.mark.skipif(
-    "fused" not in IMPLEMENTATIONS, reason="there is no fused operation yet"
-)
 
 
+@pytest.mark.slow
 def test_eight_threads_at_once_get_what_one_gets_alone() -> None:
     # With two threads torch's own matrix products differ in the last bit where others run beside.
     run_script(
@@ -79,7 +75,6 @@ def test_a_forked_child_calls_after_its_parent() -> None:
 
 
 @no_fork
-@needs_fused
 def test_threads_of_our_own_live_on_in_a_forked_child() -> None:
     # Forward alone, and nothing of torch's that has threads: those would hang in the child.
     run_script(
@@ -110,6 +105,7 @@ def test_threads_of_our_own_live_on_in_a_forked_child() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="clocks there are too coarse")
 def test_the_number_of_threads_follows_torch() -> None:
     run_script(

@@ -12,6 +12,7 @@ from .conftest import Client
 SEEDS = int(os.environ.get("MEMHOP_FUZZ_SEEDS", "1"))  # each makes some two hundred cases
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(1, SEEDS + 1))
 def test_the_service_keeps_to_its_description(client: Client, tmp_path: Path, seed: int) -> None:
     """No 5xx, every reply as described, what is valid is taken, what is not is refused."""

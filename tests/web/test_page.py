@@ -20,7 +20,10 @@ from .conftest import Client, running
 
 AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js").read_text(encoding="utf-8")
 FOUND = chromium()
-pytestmark = pytest.mark.skipif(FOUND is None, reason="no Chromium here: the page is not tested")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(FOUND is None, reason="no Chromium here: the page is not tested"),
+]
 
 STORY = ("Mary went to the garden.", "John moved to the office.", "Mary moved to the kitchen.")
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>"
