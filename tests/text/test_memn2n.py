@@ -244,6 +244,7 @@ def test_an_answer_holds_the_softmax_over_all_rows() -> None:
     assert [word for word, _ in answer.runners_up] == [word for _, word in best[1:4]]
     assert [p for _, p in answer.runners_up] == pytest.approx([p for p, _ in best[1:4]], rel=1e-9)
     np.testing.assert_allclose(answer.attention, read, rtol=1e-6)
+    assert answer.attention.dtype == torch.float32
     assert answer.sentences == tuple(story)
     assert answer.question == "Where is the ball?"
     assert answer.unknown_words == ()

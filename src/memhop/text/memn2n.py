@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from memhop.checkpoint import (
     SCHEMA,
@@ -213,23 +214,20 @@ class MemN2N(nn.Module):
         words = [[self.vocabulary.word(index + UNKNOWN + 1) for index in row]
                  for row in best.indices.tolist()]  # fmt: skip
         ranked = map(_pairs, words, best.values.tolist())
-        return list(map(self._said, examples, ranked, attention.cpu()))
+        return list(map(self._said, examples, ranked, attention.float().cpu()))
 
     def _said(self, asked: Example, ranked: list[tuple[str, float]], attention: Tensor) -> Answer:
         in_memory = min(len(asked.story), self.sizes.memory_slots)
-        columns = torch.zeros(attention.shape[0], len(asked.story))
-        if in_memory:
-            columns[:, -in_memory:] = attention[:, :in_memory]
+        forgotten = len(asked.story) - in_memory
         words = [word for text in (*asked.story, asked.question) for word in split_words(text)]
-        unknown = dict.fromkeys(word for word in words if word not in self.vocabulary)
         return Answer(
             question=asked.question,
             answer=ranked[0][0],
             probability=ranked[0][1],
             runners_up=tuple(ranked[1:]),
             sentences=asked.story,
-            attention=columns,
-            unknown_words=tuple(unknown),
+            attention=functional.pad(attention[:, :in_memory], (forgotten, 0)),
+            unknown_words=tuple(w for w in dict.fromkeys(words) if w not in self.vocabulary),
         )
 
     def to_files(self) -> dict[str, bytes]:
