@@ -126,6 +126,7 @@ TABLES = {
     "table3": Table("table3", partial(table1_summary.report, LARGE)),
     "table1_time": Table("table1_time", partial(_sheet, table1_summary.minutes)),
     "best": Table("best", partial(table1_summary.report, SMALL)),
+    "best_10k": Table("best_10k", partial(table1_summary.report, LARGE)),
     "answer": Table("answer", partial(_sheet, answer.sheet)),
     "attention": Table("attention", attention.markdown),
     "serve": Table("serve", partial(_sheet, serving.sheet)),
