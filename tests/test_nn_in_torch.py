@@ -54,6 +54,7 @@ def test_compile_makes_one_graph(make: Callable[[], nn.Module]) -> None:
         torch.testing.assert_close(gradients[0], gradients[1])
 
 
+@pytest.mark.slow
 @TORCH_WARNS
 @pytest.mark.skipif(
     shutil.which("g++") is None and shutil.which("clang++") is None, reason="no C++ compiler"

@@ -20,11 +20,6 @@ LINE = ["train", "--data", "stories", "--task", "1", *LONG, "--threads", "1"]
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 
 
-def _hear_ctrl_c() -> None:
-    """A shell starts what runs in the background deaf to it, and children stay so."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 @contextmanager
 def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
@@ -33,7 +28,6 @@ def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
         stderr=subprocess.PIPE,
         text=True,
         env=ENVIRONMENT,
-        preexec_fn=_hear_ctrl_c,
     )
     with process:
         try:
@@ -64,6 +58,7 @@ def whole(memhop: Program, data: str) -> list[bytes]:
     return ended("whole")
 
 
+@pytest.mark.slow
 def test_ctrl_c_and_then_the_printed_command(memhop: Program, whole: list[bytes]) -> None:
     with started(*LINE) as process:
         wait_for(process, 20)

@@ -16,6 +16,7 @@ from memhop.ops import IMPLEMENTATIONS, Hop, Table, choice, multi_hop
 
 # of its own use of what it has deprecated: in inductor, and where it traces an autograd.Function
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning"),
 ]
@@ -112,7 +113,6 @@ def test_one_graph_of_open_sizes(impl: str) -> None:
         torch.testing.assert_close(values_and_gradients(compiled, given), expected)
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(
     shutil.which("g++") is None and shutil.which("clang++") is None, reason="no C++ compiler"
 )

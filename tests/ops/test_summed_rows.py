@@ -305,6 +305,7 @@ def in_a_new_process(script: str) -> None:
     subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, timeout=120)
 
 
+@pytest.mark.slow
 def test_few_questions_never_import_the_compiler() -> None:
     in_a_new_process(
         """
@@ -344,6 +345,7 @@ def test_several_threads_read_at_once() -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no fork")
+@pytest.mark.slow
 def test_a_forked_child_reads_after_its_parent() -> None:
     in_a_new_process(
         """

@@ -75,6 +75,7 @@ def test_it_says_where_it_is_answers_and_ends_at_ctrl_c(run: str) -> None:
         assert process.ends(signal.SIGINT) == (130, "memhop: stopped\n")
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_of_a_request_it_starts_again_at_the_same_port(run: str) -> None:
     with started(run, "--port", "0") as process:
         port = process.client.port
