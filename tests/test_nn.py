@@ -6,7 +6,6 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import oracle
 import pytest
 import torch
 from torch import Tensor, nn
@@ -16,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from memhop.nn import MemoryHop, MemoryNetwork, MultiHop
 from memhop.ops import Hop, Quantized, Table
 from memhop.ops.memory import Stored
+from tests.ops import oracle
 
 TYINGS = ["none", "adjacent", "layerwise"]
 

@@ -7,7 +7,6 @@ from functools import cache, partial
 from typing import Any
 
 import numpy as np
-import oracle
 import pytest
 import torch
 from torch import Tensor, nn
@@ -15,6 +14,7 @@ from torch.export import Dim
 
 from memhop.nn import MemoryNetwork, MultiHop
 from memhop.ops import multi_hop
+from tests.ops import oracle
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")

@@ -6,7 +6,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-HERE = Path(__file__).parent
+ROOT = Path(__file__).parents[2]
 
 
 def run_script(script: str, *arguments: str, path: tuple[Path, ...] = (), **env: str | None) -> str:
@@ -15,11 +15,12 @@ def run_script(script: str, *arguments: str, path: tuple[Path, ...] = (), **env:
     Args:
         script: its text.
         arguments: its ``sys.argv[1:]``.
-        path: where it looks for modules before anywhere else; then beside this file.
+        path: where it looks for modules before anywhere else; then in the repository's root,
+            where the package ``tests`` lies.
         env: environment variables to set, or with None to leave out.
     """
     inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    entries = [*map(str, path), str(HERE), *filter(None, inherited)]
+    entries = [*map(str, path), str(ROOT), *filter(None, inherited)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entries), **env}
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script), *arguments],

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 from functorch.compile import make_boxed_func  # type: ignore[import-untyped]
-from leaves import CASES, Case, Leaves, case_of, normal
 from torch import Tensor
 from torch._dynamo.backends.common import aot_autograd
 from torch.utils._pytree import tree_map_only
 
 from memhop.ops import IMPLEMENTATIONS, Hop, Table, choice, multi_hop
+from tests.ops.leaves import CASES, Case, Leaves, case_of, normal
 
 # of its own use of what it has deprecated: in inductor, and where it traces an autograd.Function
 pytestmark = [

@@ -6,9 +6,9 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
-from processes import run_script
 
 import memhop
+from tests.ops.processes import run_script
 
 pytestmark = pytest.mark.slow  # processes that begin without what is compiled
 
@@ -34,7 +34,7 @@ TINY = """
 LARGE = """
     import memhop
     import torch
-    from large_calls import FORMS, assert_close, forward, results
+    from tests.ops.large_calls import FORMS, assert_close, forward, results
 
     assert memhop.__file__.startswith(sys.argv[2])
     torch.set_grad_enabled(sys.argv[1] == "back")
@@ -108,7 +108,7 @@ def test_where_nothing_can_be_kept_it_is_compiled_anew(read_only: Path, tmp_path
 WITHOUT_A_KERNEL = """
     import sys, warnings
     import torch
-    from large_calls import FORMS, assert_close, results
+    from tests.ops.large_calls import FORMS, assert_close, results
 
     if sys.argv[1] == "compile":
         from numba.core import dispatcher

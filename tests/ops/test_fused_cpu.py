@@ -4,17 +4,17 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from problem_oracle import (
+from torch import Tensor
+
+from memhop.ops import fused_cpu
+from memhop.ops.problem import Gradients, Problem, Step, Trace, Wanted
+from tests.ops.problem_oracle import (
     assert_close,
     assert_kernel_agrees,
     draw_problem,
     outcome,
     weight_gradients_from,
 )
-from torch import Tensor
-
-from memhop.ops import fused_cpu
-from memhop.ops.problem import Gradients, Problem, Step, Trace, Wanted
 
 STORED = [torch.float32, torch.bfloat16, torch.float16, torch.int8]
 

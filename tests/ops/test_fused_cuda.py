@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from processes import run_script
 
 from memhop.ops import fused_cuda_plan
 from memhop.ops.fused_cuda_plan import LEAST_PART, Sizes, plan_for, plan_of
 from memhop.ops.problem import Problem, Step
+from tests.ops.processes import run_script
 
 HERE = Path(__file__).parent
 H100 = 132

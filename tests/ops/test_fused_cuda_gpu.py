@@ -11,12 +11,12 @@ from functools import partial
 
 import pytest
 import torch
-from problem_oracle import assert_close, assert_kernel_agrees, draw_problem, outcome
 from torch import Tensor
 
 from memhop.ops import fused_cuda_plan
 from memhop.ops.fused_cuda_plan import Plan, Sizes, padded, plan_for
 from memhop.ops.problem import Gradients, Problem, Step, Trace, Wanted
+from tests.ops.problem_oracle import assert_close, assert_kernel_agrees, draw_problem, outcome
 
 if importlib.util.find_spec("triton") is None:
     pytest.skip("triton is not installed", allow_module_level=True)

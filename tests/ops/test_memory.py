@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import oracle
 import pytest
 import torch
 from torch import Tensor
@@ -14,6 +13,7 @@ from torch import Tensor
 import memhop
 from memhop.ops import IMPLEMENTATIONS, Hop, Quantized, Table, multi_hop, read
 from memhop.ops.memory import Stored
+from tests.ops import oracle
 
 every_form = pytest.mark.parametrize("impl", IMPLEMENTATIONS)
 

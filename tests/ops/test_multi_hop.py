@@ -5,12 +5,12 @@ from functools import cache
 from itertools import chain, compress, pairwise, repeat
 
 import numpy as np
-import oracle
 import pytest
 import torch
 from torch import Tensor
 
 from memhop.ops import IMPLEMENTATIONS, Hop, Quantized, Table, multi_hop, reference
+from tests.ops import oracle
 
 FORMS = [word for word in IMPLEMENTATIONS if word != "auto"]
 FAST = [word for word in FORMS if word != "reference"]

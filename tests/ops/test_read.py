@@ -1,13 +1,13 @@
 """``ops.read`` against the formula in NumPy: leading axes, banks with slots, no readable slot."""
 
 import numpy as np
-import oracle
 import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from memhop.ops import IMPLEMENTATIONS, choice, plain, read
+from tests.ops import oracle
 
 
 def normal(*shape: int) -> Tensor:

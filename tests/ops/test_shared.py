@@ -6,7 +6,12 @@ from itertools import pairwise
 
 import pytest
 import torch
-from problem_oracle import (
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+
+from memhop.ops import shared, shared_blocks
+from memhop.ops.problem import Gradients, Problem, Step, Trace, Wanted
+from tests.ops.problem_oracle import (
     Outcome,
     assert_close,
     assert_kernel_agrees,
@@ -14,11 +19,6 @@ from problem_oracle import (
     outcome,
     weight_gradients_from,
 )
-from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
-
-from memhop.ops import shared, shared_blocks
-from memhop.ops.problem import Gradients, Problem, Step, Trace, Wanted
 
 MIB = 1 << 20
 HALVES = [torch.bfloat16, torch.float16]

@@ -7,7 +7,8 @@ import os
 import sys
 
 import pytest
-from processes import run_script
+
+from tests.ops.processes import run_script
 
 no_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 
@@ -19,7 +20,7 @@ def test_eight_threads_at_once_get_what_one_gets_alone() -> None:
         """
         from concurrent.futures import ThreadPoolExecutor
         import torch
-        from large_calls import FORMS, assert_close, assert_same, each_word, results
+        from tests.ops.large_calls import FORMS, assert_close, assert_same, each_word, results
 
         def check(impl):
             for num_threads in (1, 2):
@@ -46,7 +47,7 @@ def test_a_forked_child_calls_after_its_parent() -> None:
         """
         import os, signal
         import torch
-        from large_calls import FORMS, assert_same, each_word, results
+        from tests.ops.large_calls import FORMS, assert_same, each_word, results
 
         def check(impl):
             torch.set_num_threads(2)
@@ -81,7 +82,7 @@ def test_threads_of_our_own_live_on_in_a_forked_child() -> None:
         """
         import os, signal
         import torch
-        from large_calls import assert_same, forward, inputs
+        from tests.ops.large_calls import assert_same, forward, inputs
 
         forms = ("rows", "one row", "bank")
         torch.set_num_threads(1)
@@ -112,7 +113,7 @@ def test_the_number_of_threads_follows_torch() -> None:
         """
         import time
         import torch
-        from large_calls import assert_same, each_word, results
+        from tests.ops.large_calls import assert_same, each_word, results
 
         def share_of_others(impl, form):
             "Of the processor time of some calls, what threads other than this one took."

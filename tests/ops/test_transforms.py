@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 import torch
-from leaves import CASES, Case, Leaves, case_of
 from torch import Tensor
 from torch.autograd.gradcheck import GradcheckError, gradcheck, gradgradcheck
 
 from memhop.ops import IMPLEMENTATIONS
+from tests.ops.leaves import CASES, Case, Leaves, case_of
 
 # of its own use of what it has deprecated
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")

@@ -5,7 +5,6 @@ import itertools
 import pickle
 from typing import Any
 
-import memn2n_oracle as oracle
 import numpy as np
 import pytest
 import torch
@@ -21,6 +20,7 @@ from memhop.text.batch import Batch, chosen_rows
 from memhop.text.encoding import Sizes
 from memhop.text.memn2n import MemN2N
 from memhop.vocabulary import UNKNOWN, Vocabulary
+from tests.text import memn2n_oracle as oracle
 
 WORDS = ["mary", "john", "went", "to", "the", "garden", "kitchen", "where", "is", "ball"]
 WORDS += ["apple,milk", "took", "old", "town"]

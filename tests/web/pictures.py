@@ -1,6 +1,6 @@
 """Takes the pictures of the page that the docs show.
 
-In tests/: python -m web.pictures ../runs/demo ../docs
+python -m tests.web.pictures runs/demo docs
 """
 
 import sys
