@@ -15,6 +15,7 @@ from memhop.evaluation import Evaluation, evaluate
 from memhop.example import Example
 from memhop.nn import MemoryHop, MemoryNetwork, MultiHop
 from memhop.ops import Quantized
+from memhop.ops.warmup import warmup
 from memhop.picture import picture
 from memhop.recipe import Recipe
 from memhop.text.answer import Answer
@@ -42,4 +43,5 @@ __all__ = [
     "read_babi",
     "to_examples",
     "train",
+    "warmup",
 ]

@@ -53,7 +53,7 @@ def word_by_word(bank: list[list[int]], table: Tensor, position: str, longest: i
 @pytest.fixture(params=["compiled", "torch"])
 def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways to sum bags of words, whatever their number."""
-    monkeypatch.setattr(bags, "_WORTH_COMPILING", 0 if request.param == "compiled" else 10**9)
+    monkeypatch.setattr(bags, "WORTH_COMPILING", 0 if request.param == "compiled" else 10**9)
     return str(request.param)
 
 

@@ -11,7 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 import memhop
-from memhop.cli import ask, bench, data, demo, evaluate, generate, serve, train
+from memhop.cli import ask, bench, data, demo, evaluate, generate, serve, train, warmup
 from memhop.cli.screen import Stopped, program, say_error
 from memhop.errors import MemhopError
 
@@ -26,7 +26,7 @@ app = typer.Typer(
     help="Multi-hop memory for PyTorch: train a memory network on stories, ask it questions, "
     "see which sentence each hop read. Begin with: memhop demo",
 )
-for command in (demo, train, evaluate, ask, serve, generate):
+for command in (demo, train, evaluate, ask, serve, generate, warmup):
     app.add_typer(command.app)
 app.add_typer(data.app, name="data")
 app.add_typer(bench.app, name="bench")

@@ -201,3 +201,23 @@ def _plain_download() -> Callable[[int, int | None], None]:
             say_progress(f"download: {done / 1e6:.1f}{of} MB")
 
     return show
+
+
+@contextmanager
+def warmup_progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Show on standard error which kernel is being compiled: a bar, or lines where piped."""
+    console = stderr()
+    if not console.is_terminal:
+        yield lambda name, number, total: say_progress(f"kernel {number + 1}/{total}: {name}")
+        return
+    columns = (
+        BarColumn(bar_width=20),
+        TextColumn("{task.completed}/{task.total} {task.description}"),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        shown = bar.add_task("", total=None)
+
+        def show(name: str, number: int, total: int) -> None:
+            bar.update(shown, description=name, completed=number, total=total)
+
+        yield show

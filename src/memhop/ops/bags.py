@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-_WORTH_COMPILING = 128  # bags; a few never wait for the compiler
+WORTH_COMPILING = 128  # bags; a few never wait for the compiler
 
 
 class Bags(NamedTuple):
@@ -47,7 +47,7 @@ def sum_bags(tables: Tensor, bags: Bags, chosen: Tensor | None) -> Tensor:
         [T, R, U, d]
     """
     on_cpu = tables.device.type == "cpu" and tables.dtype in (torch.float32, torch.float64)
-    if on_cpu and len(bags) >= _WORTH_COMPILING and not torch.compiler.is_compiling():
+    if on_cpu and len(bags) >= WORTH_COMPILING and not torch.compiler.is_compiling():
         from memhop.ops import bags_cpu  # numba takes half a second to import
 
         if chosen is None:

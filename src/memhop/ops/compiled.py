@@ -1,30 +1,21 @@
 """What code compiled by numba needs beyond Python: options, memory by address, number formats."""
 
-from hashlib import blake2b
-from pathlib import Path
 from typing import Any
 
 import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core.ccallback import CFunc
 from numba.extending import intrinsic, overload
 
+from memhop.ops.kernel_cache import KernelCache
+
 _untyped: Any = numba  # its types know less than it takes
-carray, cfunc, njit = _untyped.carray, _untyped.cfunc, _untyped.njit
+carray, njit = _untyped.carray, _untyped.njit
 
 # What the bytes of a row are; the first is whatever is computed in.
 AS_COMPUTED, BFLOAT16, FLOAT16, INT8 = range(4)
-
-
-def _sources() -> str:
-    """A word for the source of all compiled code: numba looks only at the file of the entry."""
-    here = Path(__file__)
-    files = [here, here.with_name("vectors.py"), *sorted(here.parent.glob("fused_cpu_*.py"))]
-    return blake2b(b"".join(file.read_bytes() for file in files), digest_size=6).hexdigest()
-
-
-SOURCES = _sources()
 
 
 OPTIONS: dict[str, Any] = {"error_model": "numpy"}
@@ -44,17 +35,20 @@ def compiled(function: Any = None, *, strict: bool = False) -> Any:
     return njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **options)(function)
 
 
+JOB_SIGNATURE = types.void(types.int64)
+
+
 def job(function: Any) -> Any:
-    """Something to do with a record at an address, as a C function; compiled now, kept on disk.
+    """Return a function of the address of a record as a C function, compiled or from the cache.
 
     C, as threads that know no Python call it.
     """
-    function.__qualname__ += f"_{SOURCES}"  # part of the name under which numba keeps it
-    signature = types.void(types.int64)
-    try:
-        return cfunc(signature, cache=True, **OPTIONS, **REORDERED)(function)
-    except RuntimeError:  # no folder that it may write to: compiled anew in each process
-        return cfunc(signature, **OPTIONS, **REORDERED)(function)
+    signature, options = ((types.int64,), types.void), OPTIONS | REORDERED
+    made: Any = CFunc(function, signature, locals={}, options=options)
+    made._cache = cache = KernelCache(function)
+    with cache.exclusive(JOB_SIGNATURE):
+        made.compile()
+    return made
 
 
 def instructions(function: Any) -> Any:

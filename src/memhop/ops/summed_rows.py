@@ -11,7 +11,7 @@ from torch import Tensor
 
 from memhop.ops.reference import attention
 
-_WORTH_COMPILING = 8  # questions; a few never wait for the compiler, however many restarts read
+WORTH_COMPILING = 8  # questions; a few never wait for the compiler, however many restarts read
 
 
 class SummedRows:
@@ -90,7 +90,7 @@ def _repeated(tensor: Tensor, axis: int, times: int) -> Tensor:
 
 def _compiled_form_fits(bank: Tensor, rows: Tensor) -> bool:
     on_cpu = bank.device.type == "cpu" and bank.dtype in (torch.float32, torch.float64)
-    return on_cpu and rows.shape[-3] >= _WORTH_COMPILING and not torch.compiler.is_compiling()
+    return on_cpu and rows.shape[-3] >= WORTH_COMPILING and not torch.compiler.is_compiling()
 
 
 def _laid_out(bank: Tensor, rows: Tensor, heads: int) -> Tensor:

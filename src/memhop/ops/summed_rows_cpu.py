@@ -13,21 +13,17 @@ from numba import njit
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from memhop.ops.kernel_cache import KernelCache
+
 
 def compiled(function: Any) -> Any:
-    """Compiled once for each dtype, in about two seconds, and kept on disk.
+    """Return a function that is compiled at its first call, in about two seconds for each dtype.
 
     Sums may be reordered, so that they are vectorized; infinities and NaN keep their meaning.
     """
-    options: dict[str, Any] = {
-        "nogil": True,
-        "error_model": "numpy",
-        "fastmath": {"reassoc", "contract"},
-    }
-    try:
-        return njit(cache=True, **options)(function)
-    except RuntimeError:  # no folder that it may write to: compiled anew in each process
-        return njit(**options)(function)
+    made: Any = njit(nogil=True, error_model="numpy", fastmath={"reassoc", "contract"})(function)
+    made._cache = KernelCache(function)
+    return made
 
 
 def read(

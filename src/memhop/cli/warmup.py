@@ -1,0 +1,27 @@
+"""``memhop warmup``: compile the kernels ahead of their first use."""
+
+import time
+
+import typer
+
+from memhop.cli.screen import duration, say, warmup_progress
+from memhop.ops import kernel_cache
+from memhop.ops.warmup import check_can_keep, warmup
+
+app = typer.Typer()
+
+
+@app.command("warmup")
+def run() -> None:
+    """Compile all kernels for this machine and keep them on disk (about a minute, once).
+
+    Without it the first trainings and the first large calls wait for the compiler, or take a
+    slower form while it works in the background. NUMBA_CACHE_DIR names another folder for what
+    is compiled.
+    """
+    check_can_keep()
+    begun = time.perf_counter()
+    with warmup_progress() as show:
+        warmup(show)
+    folder = next(folder for folder in kernel_cache.folders() if folder.is_dir())
+    say(f"all kernels are in {folder} ({duration(time.perf_counter() - begun)})")

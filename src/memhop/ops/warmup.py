@@ -1,0 +1,105 @@
+"""Compile every kernel ahead of its first use."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import product
+from typing import NamedTuple
+
+import torch
+
+from memhop.errors import MemhopError
+from memhop.ops import kernel_cache
+from memhop.ops.bags import WORTH_COMPILING as MANY_BAGS
+from memhop.ops.bags import Bags, sum_bags
+from memhop.ops.summed_rows import WORTH_COMPILING as MANY_QUESTIONS
+from memhop.ops.summed_rows import SummedRows
+
+DTYPES = (torch.float32, torch.float64)
+JOBS = ("forward", "backward", "write_bank")  # of the fused form, for each dtype
+
+
+class Kernel(NamedTuple):
+    """Something to compile."""
+
+    name: str
+    compile: Callable[[], object]
+
+
+def warmup(progress: Callable[[str, int, int], None] | None = None) -> None:
+    """Compile every kernel for the CPU, or load it where it was compiled before.
+
+    It takes about a minute once per machine; later processes load the kernels from disk in less
+    than a second. Without it, ``impl="auto"`` takes the eager form while another process compiles,
+    and the fused form from then on, so the last bits of a result depend on when it is computed.
+    Call it before a training whose results must be reproducible.
+
+    Args:
+        progress: called with the name of a kernel, its number from 0 on, and how many there are,
+            before each kernel.
+
+    Raises:
+        MemhopError: a kernel does not compile here; the message says why.
+
+    >>> import memhop
+    >>> memhop.warmup()
+    """
+    try:
+        every = list(kernels())
+        for number, kernel in enumerate(every):
+            if progress is not None:
+                progress(kernel.name, number, len(every))
+            kernel.compile()
+    except Exception as error:  # whatever a compiler may raise
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise MemhopError(f"the kernels do not compile here: {reason}") from error
+
+
+def check_can_keep() -> None:
+    """Raise an error where no folder for compiled kernels can be written to."""
+    try:
+        if kernel_cache.can_keep():
+            return
+        tried = " and ".join(map(str, kernel_cache.folders()))
+    except ImportError as error:
+        raise MemhopError(f"the kernels do not compile here: {error}") from error
+    raise MemhopError(f"cannot write compiled kernels to {tried}: set NUMBA_CACHE_DIR to a folder")
+
+
+def kernels() -> Iterator[Kernel]:
+    """Yield all kernels for the CPU."""
+    from memhop.ops.fused_cpu_jobs import compiled_job
+
+    jobs = [*product(JOBS, DTYPES), ("order_slots", DTYPES[0])]
+    for job, dtype in jobs:
+        yield Kernel(f"fused {job}, {name_of(dtype)}", partial(compiled_job, job, dtype))
+    for dtype in DTYPES:
+        yield Kernel(f"sums of word vectors, {name_of(dtype)}", partial(call_sum_bags, dtype))
+        yield Kernel(f"reads of stories, {name_of(dtype)}", partial(call_summed_rows, dtype))
+
+
+def name_of(dtype: torch.dtype) -> str:
+    """Return "float32" for ``torch.float32``."""
+    return str(dtype).removeprefix("torch.")
+
+
+def call_sum_bags(dtype: torch.dtype) -> None:
+    """Call ``sum_bags``, forward and backward, with a number of bags for which it compiles."""
+    tables = torch.zeros(1, 1, 1, 1, dtype=dtype, requires_grad=True)
+    places, ones = torch.arange(MANY_BAGS + 1), torch.ones(MANY_BAGS, dtype=dtype)
+    rows = torch.zeros(MANY_BAGS, dtype=torch.int64)
+    bags = Bags(places, rows, places[:-1], ones, ones, None)
+    with torch.enable_grad():
+        sum_bags(tables, bags, None).sum().backward()  # type: ignore[no-untyped-call]
+
+
+def call_summed_rows(dtype: torch.dtype) -> None:
+    """Call ``SummedRows``, forward and backward, with questions for which it compiles."""
+    bank = torch.zeros(1, 1, dtype=dtype, requires_grad=True)
+    rows = torch.zeros(MANY_QUESTIONS, 1, 1, dtype=torch.int64)
+    lengths = torch.ones(MANY_QUESTIONS, dtype=torch.int64)
+    query = torch.zeros(MANY_QUESTIONS, 1, dtype=dtype, requires_grad=True)
+    for mask_rest, softmax in product((False, True), repeat=2):
+        memory = SummedRows([bank, bank], rows, lengths, mask_rest=mask_rest)
+        with torch.enable_grad():
+            read, weights = memory.read(query, 0, 1, softmax=softmax)
+            (read.sum() + weights.sum()).backward()  # type: ignore[no-untyped-call]
