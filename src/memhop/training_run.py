@@ -31,6 +31,7 @@ from memhop.runs import (
     newest_checkpoint,
 )
 from memhop.text.memn2n import MemN2N
+from memhop.whole_file import check_writable
 
 _TRAINING, _RESTARTS, _METRICS = "training.json", "restarts.safetensors", "metrics.csv"
 _MALFORMED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, csv.Error)
@@ -133,6 +134,7 @@ class TrainingRun:
         if begun is None:
             if run.folder.is_file():
                 raise MemhopError(f"{folder}: a file is there; a run needs a folder")
+            check_writable(run.folder)  # not after an hour of training
             return run
         if not resume:
             raise MemhopError(f"{folder}: a run is there already: resume it, or name another")

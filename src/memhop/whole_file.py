@@ -1,12 +1,35 @@
 """Files that are whole or not there."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
 from memhop.errors import MemhopError
+
+
+def check_writable(folder: Path) -> None:
+    """Check that files can be created in ``folder``, or the folder itself if it does not exist.
+
+    Call it before long work whose result goes there. Nothing is left behind.
+
+    Raises:
+        MemhopError: a file has its name or that of a parent, or the system refuses to write.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     check_writable(Path(folder, "new", "below"))
+    """
+    try:
+        place = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+        # Opening a file asks the system itself: os.access misses quotas and network file systems.
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise MemhopError(f"{folder}: cannot be written to: {reason}") from None
 
 
 @contextmanager

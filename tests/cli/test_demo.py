@@ -41,6 +41,16 @@ def test_the_next_demo_has_a_run_of_its_own(memhop: Program) -> None:
     assert said.err == ""  # nothing about a training that is not at its end
 
 
+@pytest.mark.parametrize("place", ["file", "/proc", "missing/folder"])
+def test_a_folder_that_cannot_be_written_to_is_reported_before_training(
+    memhop: Program, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    Path("file").touch()
+    Path("runs").symlink_to(place)
+    monkeypatch.setattr(demo, "train", pytest.fail)
+    assert "runs/demo: cannot be written to: " in memhop("demo").complaint()
+
+
 def test_ctrl_c_says_how_to_begin_again(memhop: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(_: Progress) -> str:
         raise KeyboardInterrupt

@@ -1,15 +1,17 @@
 """What holds for every command: one line for a mistake, no traceback, streams of any kind."""
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import memhop.cli.generate as generate_command
 from memhop import __version__
 from memhop.cli.screen import download_progress, program
 
-from .conftest import Program
+from .conftest import TINY, Program
 
 
 def test_alone_it_prints_the_help(memhop: Program) -> None:
@@ -91,6 +93,47 @@ def test_a_mistake_is_one_line(memhop: Program, line: str, needed: str) -> None:
 )
 def test_a_wrong_list_of_tasks(memhop: Program, data: str, tasks: str, needed: str) -> None:
     assert needed in memhop("train", "--data", data, f"--task={tasks}").complaint()
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["train --data stories --joint", "eval one --data stories", "ask one -q Where?", "bench babi"],
+)
+def test_one_thread_unless_told_otherwise(
+    memhop: Program, trained: str, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    monkeypatch.setattr("memhop.cli.settings.available_cores", lambda: 3)
+    more = TINY if line.startswith("train") else ["--tiny"] if line.startswith("bench") else []
+    torch.set_num_threads(2)
+    memhop(*line.split(), *more).fits()
+    assert torch.get_num_threads() == 1
+    memhop(*line.split(), *more, "--threads", "3").fits()
+    assert torch.get_num_threads() == 3
+
+
+@pytest.mark.parametrize("line", ["demo", "train", "eval", "ask", "serve", "bench babi"])
+def test_more_threads_than_cores_are_refused(memhop: Program, line: str) -> None:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    wanted = f"--threads needs a number from 1 to {cores} (cores), not 99999"
+    assert memhop(*line.split(), "--threads", "99999").complaint() == wanted
+    assert "'--threads'" in memhop(*line.split(), "--threads", "0").complaint()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs sched_setaffinity")
+def test_cores_are_those_that_the_process_may_use(memhop: Program) -> None:
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        assert "1 to 1 (cores), not 2" in memhop("demo", "--threads", "2").complaint()
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+@pytest.mark.parametrize("command", ["babi", "table1", "attention", "answer", "hop", "length"])
+def test_a_benchmark_checks_where_it_writes_first(memhop: Program, command: str) -> None:
+    Path("file").touch()
+    place = "file/rows.csv" if command != "hop" else "file"
+    assert "cannot be written to" in memhop("bench", command, "--to", place).complaint()
 
 
 def test_what_is_printed_is_spelled_out(memhop: Program) -> None:

@@ -1,6 +1,7 @@
 """``memhop train`` and ``eval``: one task, many, jointly, one's own files; and going on."""
 
 import csv
+import errno
 import hashlib
 import json
 import os
@@ -125,13 +126,17 @@ def test_a_name_is_used_once(memhop: Program, data: str, trained: str) -> None:
     assert "a model for each task" in joint.complaint()
 
 
-def test_a_run_that_cannot_be_written_is_told_before_training(
+def test_a_folder_that_cannot_be_written_to_is_reported_before_training(
     memhop: Program, data: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def refuse(**_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
     with monkeypatch.context() as patch:
-        patch.setattr("os.access", lambda _, mode: not mode & os.W_OK)
+        patch.setattr("tempfile.TemporaryFile", refuse)
         complaint = memhop("train", "--data", data, *TINY).complaint()
     assert complaint == "runs/babi: cannot be written to: Permission denied"
+    assert not Path("runs/babi").exists()
 
 
 def test_a_file_where_runs_should_be(memhop: Program, data: str) -> None:

@@ -5,7 +5,6 @@ import datetime
 import os
 import platform
 import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import torch
 
 from memhop import __version__
 from memhop.errors import MemhopError
-from memhop.whole_file import whole_file
+from memhop.whole_file import check_writable, whole_file
 
 Row = Mapping[str, str | int | float | None]
 
@@ -62,13 +61,10 @@ def measured_on(row: Mapping[str, Any]) -> str:
 
 
 def check_place(path: Path) -> None:
-    """Whether a file could be written there, before hours are spent on what goes into it."""
-    make_folder(path.parent)
-    try:
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise MemhopError(f"{path}: cannot be written: {error.strerror}") from error
+    """Check that a file can be written to ``path``, before hours of work on its content."""
+    if path.is_dir():
+        raise MemhopError(f"{path}: needs a file to write, is a folder")
+    check_writable(path.parent)
 
 
 def make_folder(folder: Path) -> None:

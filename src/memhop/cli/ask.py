@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from memhop.cli.screen import answer_json, say, say_answer, say_json
-from memhop.cli.settings import Json, Run, load_model
+from memhop.cli.settings import Json, Run, Threads, load_model, use
 from memhop.errors import MemhopError
 from memhop.runs import find_run
 from memhop.text.answer import Answer
@@ -41,6 +41,7 @@ def ask(
     svg: Annotated[
         Path | None, typer.Option(help="File for the picture of the answer to one question.")
     ] = None,
+    threads: Threads = 1,
     json: Json = False,
 ) -> None:
     """Ask a trained model about a story and see which sentences each hop read.
@@ -48,6 +49,7 @@ def ask(
     Story and questions come from --story and --question, from a --file, or, with neither, from
     what you type.
     """
+    use(threads)
     asked = _questions(story, question or [], file)
     if asked is None and (json or svg):
         raise MemhopError(f"{'--json' if json else '--svg'} needs a --question or a --file")

@@ -1,6 +1,5 @@
 """``memhop bench``: the measurements behind the numbers in README and docs."""
 
-import os
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,15 +35,40 @@ from memhop.cli.screen import (
     stderr,
     training_progress,
 )
-from memhop.cli.settings import DataFolder, Threads, parse_tasks, use
+from memhop.cli.settings import (
+    DataFolder,
+    Threads,
+    available_cores,
+    check_threads,
+    parse_tasks,
+    use,
+)
 from memhop.errors import MemhopError
 from memhop.recipe import Recipe
+from memhop.whole_file import check_writable
 
 app = typer.Typer(no_args_is_help=True, help="Measure, and write the numbers as CSV rows.")
 
 Tiny = Annotated[bool, typer.Option("--tiny", help="In seconds, to see that it runs.")]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Processes, of one thread each; all cores.")]
-To = Annotated[Path | None, typer.Option(help="CSV file to write; without, only printed.")]
+
+
+def _writable_file(context: typer.Context, path: Path | None) -> Path | None:
+    if path is not None and not context.resilient_parsing:
+        check_place(path)
+    return path
+
+
+def _writable_folder(context: typer.Context, path: Path | None) -> Path | None:
+    if path is not None and not context.resilient_parsing:
+        check_writable(path)
+    return path
+
+
+To = Annotated[
+    Path | None,
+    typer.Option(callback=_writable_file, help="CSV file to write; without, only printed."),
+]
 
 
 @app.command()
@@ -53,7 +77,7 @@ def babi(
     tasks: Annotated[str, typer.Option(metavar="LIST", help="Tasks.")] = "1,2,4,15,20",
     restarts: Annotated[int, typer.Option(min=1, help="Random starts a task.")] = 10,
     seed: Annotated[int, typer.Option(min=0, help="Fixed beforehand.")] = 0,
-    threads: Threads = None,
+    threads: Threads = 1,
     tiny: Tiny = False,
     to: To = None,
 ) -> None:
@@ -94,7 +118,10 @@ def table1(
         bool, typer.Option("--ten-k", help="Table 3: 10,000 training questions a task.")
     ] = False,
     tiny: Tiny = False,
-    to: Annotated[Path | None, typer.Option(help="CSV file to write, and to go on from.")] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(callback=_writable_file, help="CSV file to write, and to go on from."),
+    ] = None,
 ) -> None:
     """Train the paper's Table 1 anew: nine columns, 20 tasks, 10 restarts each."""
     if data is None and not tiny:
@@ -109,11 +136,9 @@ def table1(
     rows = table1_rows.rows_to_go_on_from(to, table, names)
     if to is None:
         say("nothing is kept, and a run that is stopped begins anew: --to FILE keeps the rows")
-    else:
-        check_place(to)
     left = table1_rows.missing(table, names, rows)
     paper = paper_tables.LARGE if ten_k else paper_tables.SMALL
-    for unit, found in table1_bench.run(table, left, jobs or os.cpu_count() or 1):
+    for unit, found in table1_bench.run(table, left, jobs or available_cores()):
         rows = table1_rows.put(rows, found)
         if to is not None:
             write_rows(to, rows)
@@ -176,7 +201,7 @@ def transfer(
     numbers = table1_bench.there(data, parse_tasks(tasks))
     seeds = transfer_bench.SEEDS[:1] if tiny else transfer_bench.SEEDS
     rows: list[dict[str, Any]] = []
-    for found in transfer_bench.measure(setting, numbers, seeds, jobs or os.cpu_count() or 1):
+    for found in transfer_bench.measure(setting, numbers, seeds, jobs or available_cores()):
         rows = sorted([*rows, *found], key=lambda row: (row["task"], row["seed"]))
         say_progress(f"task {found[0]['task']}, seed {found[0]['seed']}: done")
         if to is not None:
@@ -189,7 +214,7 @@ def length(jobs: Jobs = None, tiny: Tiny = False, to: To = None) -> None:
     """Train on stories of up to 20 statements, and ask in longer and longer ones."""
     size = length_bench.TINY if tiny else length_bench.Size()
     rows: list[dict[str, Any]] = []
-    for found in length_bench.measure(size, jobs or os.cpu_count() or 1):
+    for found in length_bench.measure(size, jobs or available_cores()):
         rows = sorted([*rows, *found], key=length_bench.sort_key)
         say_progress(f"task {found[0]['task']}, {found[0]['encoding']}: done")
         if to is not None:
@@ -245,17 +270,24 @@ def hop(
         str | None, typer.Option(metavar="LIST", help=f"Parts, of {', '.join(hop_bench.PARTS)}.")
     ] = None,
     device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where to measure.")] = "cpu",
-    threads: Annotated[int, typer.Option(min=1, help="Threads to compute with.")] = 2,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads to compute with. Without: at most 2.")
+    ] = None,
     tiny: Tiny = False,
     to: Annotated[
-        Path | None, typer.Option(help="Folder for the CSV files; without, only printed.")
+        Path | None,
+        typer.Option(
+            callback=_writable_folder, help="Folder for the CSV files; without, only printed."
+        ),
     ] = None,
     plots: Annotated[
-        Path | None, typer.Option(help="Folder for the plots of what --to holds.")
+        Path | None,
+        typer.Option(callback=_writable_folder, help="Folder for the plots of what --to holds."),
     ] = None,
 ) -> None:
     """Speed and memory of the hops against the textbook form and the floor."""
     parts = hop_bench.parts_of(device, only)
+    threads = check_threads(threads) if threads is not None else min(2, available_cores())
     if plots is not None:
         if to is None:
             raise MemhopError("bench hop needs --to FOLDER with --plots: they show its CSV files")
@@ -264,8 +296,7 @@ def hop(
     taken = dict.fromkeys(parts, 0.0)
     with _beginnings() as begin:
         for found in hop_bench.measure(
-            parts, device=device, threads=min(threads, os.cpu_count() or 1), tiny=tiny,
-            on_begin=begin,
+            parts, device=device, threads=threads, tiny=tiny, on_begin=begin,
         ):  # fmt: skip
             part = found.part
             rows[part] += found.rows

@@ -22,6 +22,7 @@ from memhop.recipe import Recipe
 from memhop.runs import RUNS, free_name
 from memhop.text.memn2n import MemN2N
 from memhop.training import TrainingResult, train
+from memhop.whole_file import check_writable
 
 RECIPE = Recipe(epochs=30, linear_start_epochs=8, halve_every=8, held_out="random")
 QUESTIONS = {1: 1000, 2: 3000}  # of each task to train on
@@ -36,10 +37,11 @@ app = typer.Typer()
 @app.command()
 def demo(
     seed: Annotated[int, typer.Option(min=0, max=FRESH - 1, help="Same seed, same demo.")] = 0,
-    threads: Threads = None,
+    threads: Threads = 1,
 ) -> None:
     """Generate stories, train on them, and answer fresh questions. Takes about half a minute."""
     use(threads)
+    check_writable(RUNS / free_name("demo"))  # not after half a minute of training
     say("memhop demo: four people walk between six places, carrying things.", "bold")
     examples = [example for task in QUESTIONS for example in stories(task, QUESTIONS[task], seed)]
     say("To learn from: " + f"{len(examples):,} questions, such as")

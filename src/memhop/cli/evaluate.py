@@ -36,7 +36,7 @@ def evaluate(
     test: Annotated[
         Path | None, typer.Option(help="A file of your own, in the bAbI format.")
     ] = None,
-    threads: Threads = None,
+    threads: Threads = 1,
     json: Json = False,
 ) -> None:
     """Ask a trained model every test question and print its error.

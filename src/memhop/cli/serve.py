@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from memhop.cli.screen import say, say_progress
-from memhop.cli.settings import use
+from memhop.cli.settings import Threads, use
 from memhop.errors import MemhopError
 
 app = typer.Typer()
@@ -27,9 +27,7 @@ def serve(
             "opens the models to whoever can reach it, with no password and no encryption."
         ),
     ] = "127.0.0.1",
-    threads: Annotated[
-        int, typer.Option(min=1, help="Threads to compute with; few stories at once need one.")
-    ] = 1,
+    threads: Threads = 1,
 ) -> None:
     """Serve a page where trained models answer and show what each hop read.
 

@@ -23,7 +23,7 @@ TaskList = Annotated[
     str | None, typer.Option(metavar="LIST", help="Tasks, as 1,2,5-7. Without: all there are.")
 ]
 Threads = Annotated[
-    int | None, typer.Option(min=1, help="Threads to compute with. Without: torch's choice.")
+    int, typer.Option(min=1, help="CPU threads to compute with, up to the number of cores.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for another program.")]
 Run = Annotated[
@@ -31,10 +31,28 @@ Run = Annotated[
 ]
 
 
-def use(threads: int | None) -> None:
-    """Let torch compute with so many threads, at most those that the machine has."""
-    if threads is not None:
-        torch.set_num_threads(min(threads, os.cpu_count() or 1))
+def available_cores() -> int:
+    """Return how many cores this process may use; a container or ``taskset`` may allow fewer."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def check_threads(threads: int) -> int:
+    """Return ``threads`` if there is a core for each of them."""
+    cores = available_cores()
+    if threads > cores:
+        raise MemhopError(f"--threads needs a number from 1 to {cores} (cores), not {threads}")
+    return threads
+
+
+def use(threads: int) -> None:
+    """Let torch compute with ``threads`` threads.
+
+    The commands default to one: the operations of a text model are so small that two threads
+    spend their time waiting for each other as soon as another program runs.
+    """
+    torch.set_num_threads(check_threads(threads))
 
 
 def load_model(run: Path) -> MemN2N:

@@ -1,7 +1,5 @@
 """``memhop train``: models of the 20 tasks, or of one's own files."""
 
-import errno
-import os
 import re
 import shlex
 import sys
@@ -39,6 +37,7 @@ from memhop.runs import (
 )
 from memhop.training import TrainingResult
 from memhop.training import train as train_model
+from memhop.whole_file import check_writable
 
 app = typer.Typer()
 
@@ -75,7 +74,7 @@ def train(
     ] = 10,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same threads: same model.")] = 0,
     device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1.")] = "cpu",
-    threads: Threads = None,
+    threads: Threads = 1,
     name: Annotated[
         str | None, typer.Option(help="Name of the run under runs/; one is made up without.")
     ] = None,
@@ -189,19 +188,20 @@ def _claimed(folder: Path, lessons: list[Lesson], resume: bool) -> Iterator[None
     if newest_checkpoint(folder) if for_tasks else trained_in(folder) not in ([], [folder]):
         found = "one model" if for_tasks else "a model for each task"
         raise MemhopError(f"{folder}: a run with {found} is there: --name another")
-    try:  # not after an hour of training
-        for lesson in lessons:
-            lesson.folder.mkdir(parents=True, exist_ok=True)
-            if not os.access(lesson.folder, os.W_OK | os.X_OK):
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    folders = [folder, *(lesson.folder for lesson in lessons)]
+    for one in folders:  # not after an hour of training
+        check_writable(one)
+    try:
+        for one in folders:
+            one.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise MemhopError(f"{folder}: cannot be written to: {error.strerror}") from error
     try:
         yield
     finally:
-        for made in (*(lesson.folder for lesson in lessons), folder):
+        for one in reversed(folders):
             with suppress(OSError):  # it holds something
-                made.rmdir()
+                one.rmdir()
 
 
 def _check_device(device: str) -> None:
