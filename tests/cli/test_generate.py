@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 import memhop as package
 
 from .conftest import Program
@@ -15,6 +17,22 @@ def test_it_prints_stories_that_can_be_read(memhop: Program) -> None:
     assert all(2 <= len(one.story) <= 5 for one in examples)
     again = memhop("generate", "--task", "2", "--questions", "7", "--statements", "2", "5")
     assert again.out == said.out
+
+
+@pytest.mark.parametrize(
+    ("line", "needed"),
+    [
+        ("--task 1 --objects 3", "--objects is not used by task 1; it uses --people, --places"),
+        ("--task 1 --hops 2", "--hops is not used by task 1; it uses --people, --places"),
+        ("--task 19 --people 4", "--people is not used by task 19; it uses --places, --hops"),
+        ("--task 15 --places 6 --to new", "--places is not used by task 15; it uses none"),
+        ("--task 0 --hops 6", "task 0 cannot be generated"),
+        ("--split 9 0 9 --questions 9 --to new", "--split says how many questions"),
+    ],
+)
+def test_an_option_without_a_use_is_refused(memhop: Program, line: str, needed: str) -> None:
+    assert needed in memhop("generate", *line.split()).complaint()
+    assert not Path("new").exists()
 
 
 def test_training_and_test_files_differ_and_are_not_written_over(memhop: Program) -> None:

@@ -5,6 +5,7 @@ import re
 import time
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -199,6 +200,25 @@ def test_the_same_seed_gives_the_same_bytes_for_ever(task: int) -> None:
         generate(task, questions=20, seed=7, people=9, places=9, objects=9, reach=None, hops=3)
     )
     assert (digest(free), digest(long), digest(wide)) == GOLDEN[task]
+
+
+@pytest.mark.parametrize("task", sorted(TASKS))
+def test_a_task_uses_the_settings_that_its_words_show(task: int) -> None:
+    """More people, places or objects appear in the stories of just those tasks that use them."""
+    cast = {"people": words.PEOPLE, "places": words.PLACES, "objects": words.THINGS}
+    few = set(_words(task))
+    shown = {
+        name for name, those in cast.items() if (set(_words(task, **{name: 9})) - few) & {*those}
+    }
+    shown |= {"hops"} if _words(task, hops=4) != _words(task) else set()
+    assert TASKS[task].uses == shown
+
+
+def _words(task: int, **setting: Any) -> list[str]:
+    stories = generate(task, questions=150, seed=3, **setting)
+    return [
+        word for story in stories for line in story.lines() for word in re.findall(r"\w+", line)
+    ]
 
 
 def test_chance_is_frozen() -> None:

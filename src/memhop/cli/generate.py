@@ -10,7 +10,7 @@ import typer
 from memhop.cli.screen import program, say
 from memhop.data import TASK_NAMES, generate_splits, write_babi
 from memhop.data import generate as generate_stories
-from memhop.data.stories import FRESH
+from memhop.data.stories import FRESH, TASKS
 from memhop.errors import MemhopError
 
 app = typer.Typer()
@@ -19,16 +19,26 @@ app = typer.Typer()
 @app.command()
 def generate(
     task: Annotated[int, typer.Option(help="Which kind of story, 1 to 20.")] = 1,
-    questions: Annotated[int, typer.Option(min=1, help="How many questions.")] = 1000,
+    questions: Annotated[
+        int | None, typer.Option(min=1, help="How many questions; 1000 without.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, max=FRESH - 1, help="Same seed, same stories.")] = 0,
     statements: Annotated[
         tuple[int, int] | None,
         typer.Option(metavar="MIN MAX", help="Statements before a question; else as released."),
     ] = None,
-    people: Annotated[int, typer.Option(help="How many people there are.")] = 4,
-    places: Annotated[int, typer.Option(help="How many places.")] = 6,
-    objects: Annotated[int, typer.Option(help="How many things to take.")] = 3,
-    hops: Annotated[int, typer.Option(help="Steps of a path (19) or chain (17, 18).")] = 2,
+    people: Annotated[
+        int | None, typer.Option(help="How many people (1-3, 5-14); 4 without.")
+    ] = None,
+    places: Annotated[
+        int | None, typer.Option(help="How many places (1-14, 19); 6 without.")
+    ] = None,
+    objects: Annotated[
+        int | None, typer.Option(help="How many things to take (2, 3, 5-8); 3 without.")
+    ] = None,
+    hops: Annotated[
+        int | None, typer.Option(help="Steps of a path (19) or chain (17, 18); 2 without.")
+    ] = None,
     to: Annotated[
         Path | None,
         typer.Option(help="Folder for files under their released names."),
@@ -41,12 +51,13 @@ def generate(
     """Write stories with questions in the bAbI format, to standard output or with --to as files.
 
     With --to a training and a test file of so many questions each are made, or those of --split;
-    no story of one is in another.
+    no story of one is in another. In brackets: the tasks that use an option.
     """
-    dials: dict[str, Any] = {
-        "seed": seed, "statements": statements, "people": people, "places": places,
-        "objects": objects, "hops": hops,
-    }  # fmt: skip
+    dials: dict[str, Any] = {"seed": seed, "statements": statements}
+    dials |= _used(task, people=people, places=places, objects=objects, hops=hops)
+    if split is not None and questions is not None:
+        raise MemhopError("--split says how many questions: give it without --questions")
+    questions = questions if questions is not None else 1000
     if to is None:
         if split is not None:
             raise MemhopError("--split makes files: it needs --to FOLDER")
@@ -57,6 +68,17 @@ def generate(
     counts = dict(zip(("train", "valid", "test"), split or (questions, 0, questions), strict=True))
     _write(task, to, {name: count for name, count in counts.items() if count}, dials)
     say(f"try: {program()} train --data {shlex.quote(str(to))} --task {task}", style="dim")
+
+
+def _used(task: int, **options: int | None) -> dict[str, int]:
+    """Return the options that were given; each must be one that the task uses."""
+    given = {name: value for name, value in options.items() if value is not None}
+    uses = TASKS[task].uses if task in TASKS else given  # `generate` names the known tasks
+    for name in given:
+        if name not in uses:
+            known = ", ".join(f"--{one}" for one in options if one in uses)
+            raise MemhopError(f"--{name} is not used by task {task}; it uses {known or 'none'}")
+    return given
 
 
 def _write(task: int, to: Path, counts: dict[str, int], dials: dict[str, Any]) -> None:

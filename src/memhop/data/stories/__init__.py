@@ -45,9 +45,11 @@ def generate(
     draws the length of a story evenly from it; None gives the shape of the released files, which
     differs from task to task. The last story is cut where the questions end.
 
-    ``people``, ``places`` and ``objects`` are how many there are where people move (tasks 1 to 3
-    and 5 to 14; places in 4 and 19 too), ``hops`` the links from what is asked to the answer in
-    tasks 17 (shapes), 18 (sizes) and 19 (a path).
+    ``people`` and ``places`` are how many there are where people move (tasks 1 to 3 and 5 to 14;
+    places in 4 and 19 too), ``objects`` how many where people take them (2, 3 and 5 to 8), ``hops``
+    the links from the question to the answer in tasks 17 (shapes), 18 (sizes) and 19 (a path). A
+    setting that a task does not use (``TASKS[task].uses``) has no meaning there, so that one set
+    of settings serves all tasks.
 
     ``reach`` is how far back, counted in statements, the last word about the person or thing asked
     for may lie: 5 as in the released files, None for the whole story. (Tasks 2 and 3 need older

@@ -107,8 +107,8 @@ def _direction(plane: Plane, place: str, other: str) -> str:
     return _WORDS[plane.offset(place, other)]
 
 
-RELATIONS = Kind(_tell_relations, _check_relations)
+RELATIONS = Kind(_tell_relations, _check_relations, frozenset({"places"}))
 """Task 4: two statements, one of which is asked about."""
 
-PATHS = Kind(_tell_paths, _check_paths)
+PATHS = Kind(_tell_paths, _check_paths, frozenset({"places", "hops"}))
 """Task 19: the steps from one place to another."""

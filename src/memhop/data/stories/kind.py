@@ -36,11 +36,14 @@ class Kind(NamedTuple):
     Attributes:
         tell: one story.
         check: a MemhopError, in one line, where the dials cannot be met; before the first story.
+        uses: the settings of `generate` that change what such a story says, of people, places,
+            objects and hops.
         people, places: the words of the released files, where they are not the first of all.
     """
 
     tell: Callable[[Chance, Dials], Story]
     check: Callable[[Dials], None]
+    uses: frozenset[str] = frozenset()
     people: tuple[str, ...] = ()
     places: tuple[str, ...] = ()
 

@@ -74,5 +74,5 @@ def _statements(plane: Plane, told: Told) -> tuple[str, ...]:
     return tuple(text[pair] for pair in told.pairs)
 
 
-POSITIONS = Kind(_tell_positions, _check_positions)
+POSITIONS = Kind(_tell_positions, _check_positions, frozenset({"hops"}))
 """Task 17: how two shapes stand to each other that no statement is about."""

@@ -170,5 +170,5 @@ def _check(dials: Dials) -> None:
     check_length(dials, dials.hops)
 
 
-SIZES = Kind(_tell, _check)
+SIZES = Kind(_tell, _check, frozenset({"hops"}))
 """Task 18: chains of sizes."""

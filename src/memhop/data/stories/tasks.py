@@ -11,13 +11,19 @@ from memhop.data.stories.shapes import POSITIONS
 from memhop.data.stories.sizes import SIZES
 from memhop.data.stories.telling import check, tell
 from memhop.data.stories.times import TIMES_OF_DAY
+from memhop.data.stories.world import TAKE
 
 _PEOPLE = {5: ("Mary", "Fred", "Bill", "Jeff"), 10: ("Fred", "Mary", "Bill", "Julie")}
 _PLACES = {10: ("school", "park", "office", "kitchen", "bedroom", "cinema")}
 
+_CAST, _OBJECTS = frozenset({"people", "places"}), frozenset({"objects"})
 _MOVING = {
     number: Kind(
-        partial(tell, task), partial(check, task), _PEOPLE.get(number, ()), _PLACES.get(number, ())
+        partial(tell, task),
+        partial(check, task),
+        _CAST | _OBJECTS if TAKE in task.actions else _CAST,
+        _PEOPLE.get(number, ()),
+        _PLACES.get(number, ()),
     )
     for number, task in MOVING.items()
 }

@@ -152,6 +152,7 @@ def _two_of_one(days: _Days) -> list[Stay]:
 TIMES_OF_DAY = Kind(
     _tell,
     lambda dials: check_length(dials, _BLOCK),
+    frozenset({"people", "places"}),
     people=("Julie", "Mary", "Bill", "Fred"),
     places=("cinema", "office", "kitchen", "bedroom", "school", "park"),
 )
