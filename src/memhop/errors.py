@@ -10,5 +10,9 @@ class MemhopError(ValueError):
     """
 
 
+class DownloadError(MemhopError):
+    """An archive that could not be fetched whole: no connection, an error status, other bytes."""
+
+
 class DivergedError(MemhopError):
     """A training of which no restart is left: the loss of each became infinite."""

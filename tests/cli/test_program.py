@@ -1,6 +1,7 @@
 """What holds for every command: one line for a mistake, no traceback, streams of any kind."""
 
 import os
+import socket
 import sys
 from pathlib import Path
 
@@ -40,6 +41,9 @@ def test_alone_it_prints_the_help(memhop: Program) -> None:
         ("train --data none", "none"),
         ("train --data file", "file"),
         ("train --train none", "none: no such file"),
+        ("train --train .", "--train needs a file, got the folder .; --data takes a folder"),
+        ("train --train stories --test .", "--test needs a file, got the folder ."),
+        ("train --data stories", "--data needs a folder, got the file stories"),
         ("train --train file", "file:1"),
         ("train --train binary", "binary:1"),
         ("train --train file --name a/b", "--name"),
@@ -70,7 +74,7 @@ def test_alone_it_prints_the_help(memhop: Program) -> None:
         ("ask --file file", "file: no question in the text"),
         ("ask --file binary", "binary:1: needs UTF-8"),
         ("ask --file none", "none: cannot be read"),
-        ("ask --file .", "cannot be read"),
+        ("ask --file .", "--file needs a file, got the folder ."),
         ("bench babi", "--tiny"),
         ("bench tables none", "none"),
         ("bench tables binary", "binary"),
@@ -78,6 +82,7 @@ def test_alone_it_prints_the_help(memhop: Program) -> None:
 )
 def test_a_mistake_is_one_line(memhop: Program, line: str, needed: str) -> None:
     Path("file").write_text("x")
+    Path("stories").write_text("1 Mary went home.\n2 Where is Mary?\thome\t1\n")
     Path("file.json").write_text("{")
     Path("list.json").write_text("[]")
     Path("binary").write_bytes(b"\xff\x00")
@@ -196,6 +201,21 @@ def test_hints_name_the_program_as_it_was_called(
     assert "try: python -m memhop train --data there --task 1\n" in memhop(*line).out
     assert "(see python -m memhop generate --help)" in memhop("generate", "--no").complaint()
     assert "see python -m memhop eval --help" in memhop("eval").complaint()
+
+
+def test_a_failed_download_names_the_next_step(memhop: Program) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}/babi.tar.gz"
+    line = ["data", "babi", "--to", "new", "--url", url, "--sha256", "0" * 64]
+    assert memhop(*line).complaint() == (
+        f"'{url}': cannot be fetched: Connection refused; fetch it from elsewhere with --url and "
+        "--sha256, or make stories of all 20 tasks without a download: memhop generate --task 1 "
+        "--to DIR"
+    )
+    Path("full").mkdir()
+    Path("full/file").touch()
+    line[3] = "full"  # no other address mends that
+    assert memhop(*line).complaint().endswith("not empty; needed a new or an empty folder")
 
 
 def test_a_download_tells_how_far_it_is(capsys: pytest.CaptureFixture[str]) -> None:

@@ -166,7 +166,7 @@ def test_ctrl_c_tells_the_command_that_goes_on(
     assert (said.status, said.out) == (130, "")
     last = said.err.splitlines()[-1]
     command = last.removeprefix("memhop: stopped; go on with: memhop ")
-    assert command == shlex.join([*line, "--name", "babi", "--resume"])
+    assert command == "train --resume --name babi"
     memhop(*shlex.split(command)).fits()
     for name in ("model.safetensors", "metrics.csv"):
         [whole], [resumed] = (list(Path("runs", run).rglob(name)) for run in ("whole", "babi"))

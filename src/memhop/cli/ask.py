@@ -125,6 +125,8 @@ def _read(file: Path | None) -> str:
         if file is None or str(file) == "-":
             content = sys.stdin.buffer.read(_LARGEST_TEXT + 1) if sys.stdin else b""
         else:
+            if file.is_dir():
+                raise MemhopError(f"--file needs a file, got the folder {file}")
             with file.open("rb") as opened:
                 content = opened.read(_LARGEST_TEXT + 1)
         if len(content) > _LARGEST_TEXT:

@@ -16,6 +16,7 @@ from memhop.cli.settings import (
     Threads,
     load_model,
     parse_tasks,
+    read_own,
     tasks_in,
     use,
 )
@@ -64,7 +65,7 @@ def evaluate(
 
 
 def _on_file(folder: Path, test: Path) -> list[tuple[str, Evaluation]]:
-    return [(test.name, evaluate_model(load_model(folder), read_babi(test)))]
+    return [(test.name, evaluate_model(load_model(folder), read_own("--test", test)))]
 
 
 def _on_tasks(folder: Path, data: Path, task: str | None) -> list[tuple[str, Evaluation]]:

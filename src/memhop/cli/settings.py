@@ -10,8 +10,9 @@ import torch
 import typer
 
 from memhop.cli.screen import say_error
-from memhop.data import find_tasks
+from memhop.data import find_tasks, read_babi
 from memhop.errors import MemhopError
+from memhop.example import Example
 from memhop.recipe import Recipe
 from memhop.runs import stopped_after
 from memhop.text.memn2n import MemN2N
@@ -84,8 +85,17 @@ def parse_tasks(text: str) -> list[int]:
     return list(dict.fromkeys(numbers))
 
 
+def read_own(option: str, path: Path) -> list[Example]:
+    """Return the examples of the one file that ``option`` names."""
+    if path.is_dir():
+        raise MemhopError(f"{option} needs a file, got the folder {path}; --data takes a folder")
+    return read_babi(path)
+
+
 def tasks_in(folder: Path, task: str | None, *, needed: str) -> dict[int, dict[str, Path]]:
     """The files of the tasks asked for, in order; each has the ``needed`` split."""
+    if folder.is_file():
+        raise MemhopError(f"--data needs a folder, got the file {folder}; use --train or --test")
     found = find_tasks(folder)
     wanted = (
         parse_tasks(task)

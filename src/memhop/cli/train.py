@@ -2,12 +2,11 @@
 
 import re
 import shlex
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -19,20 +18,39 @@ from memhop.cli.screen import (
     program,
     say,
     say_json,
+    say_progress,
     say_table,
     training_progress,
 )
-from memhop.cli.settings import DataFolder, Json, TaskList, Threads, read_recipe, tasks_in, use
+from memhop.cli.settings import (
+    DataFolder,
+    Json,
+    TaskList,
+    Threads,
+    check_threads,
+    read_recipe,
+    use,
+)
+from memhop.cli.training_jobs import (
+    Settings,
+    Source,
+    TrainingJob,
+    forget,
+    own_job,
+    store,
+    stored_jobs,
+    task_jobs,
+)
 from memhop.data import read_babi
 from memhop.errors import MemhopError
 from memhop.evaluation import FAILED_ABOVE, evaluate
-from memhop.example import Example
 from memhop.recipe import Recipe
 from memhop.runs import (
     RUNS,
     free_name,
     holds_anything,
     newest_checkpoint,
+    stopped_after,
     trained_in,
 )
 from memhop.training import TrainingResult
@@ -42,17 +60,13 @@ from memhop.whole_file import check_writable
 app = typer.Typer()
 
 
-class Lesson(NamedTuple):
-    """One training that the command line asked for."""
-
-    name: str
-    folder: Path
-    train: list[list[Example]]  # from each file
-    test: list[Example]
+_STORED = {"task": "--task", "joint": "--joint", "test": "--test", "recipe": "--recipe",
+           "setting": "--set", "restarts": "--restarts", "seed": "--seed"}  # fmt: skip
 
 
 @app.command()
 def train(
+    context: typer.Context,
     data: DataFolder = None,
     task: TaskList = None,
     joint: Annotated[
@@ -79,7 +93,10 @@ def train(
         str | None, typer.Option(help="Name of the run under runs/; one is made up without.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run of this name.")
+        bool,
+        typer.Option(
+            "--resume", help="Go on with the run --name; data and settings come from the run."
+        ),
     ] = False,
     json: Json = False,
 ) -> None:
@@ -88,51 +105,113 @@ def train(
     With --data DIR one model for each task is trained, into runs/NAME/qa1 and so on; with
     --joint one model for all. With --train FILE --test FILE your own stories are learned.
     """
-    use(threads)
-    _check_device(device)
+    check_threads(threads)
     if resume and name is None:
         raise MemhopError("--resume needs the --name of the run to go on with")
-    _check_source(data, task, joint, train, test)
-    name = name if name is not None else _name_for(train, joint)
-    folder = _named_folder(name)
-    settings = read_recipe(recipe, setting or [], joint=joint)
-    lessons = _own(folder, train, test) if train else _tasks(folder, data or Path(), task, joint)
-    results = []
-    with _claimed(folder, lessons, resume):
-        try:
-            for lesson in lessons:
-                result = _train(lesson, settings, restarts, seed, device, resume)
-                results.append((lesson, result))
-                if not json:
-                    _say_result(lesson, result, alone=len(lessons) == 1)
-        except KeyboardInterrupt:
-            raise Stopped(f"stopped; go on with: {_command_to_resume(name)}") from None
-    tasks = _test_errors(results[0][1], data, task) if joint and data else None
+    if not (resume and data is None and train is None):
+        _check_source(data, task, joint, train, test)
+    folder = _named_folder(name if name is not None else _name_for(train, joint))
+    _check_device(device)
+    if resume and data is None and train is None:
+        jobs = _stored(folder, context, device, threads)
+    else:
+        changed = read_recipe(recipe, setting or [], joint=joint)
+        settings = Settings(changed, restarts, seed, device, threads)
+        jobs = _jobs(folder, data, task, joint, train, test, settings)
+    results = _results(folder, jobs, resume, json)
+    tasks = _test_errors(*results[0]) if jobs[0].joint else None
     if json:
-        say_json([_result_json(lesson, result, tasks) for lesson, result in results])
+        say_json([_result_json(job, result, tasks) for job, result in results])
         return
     if tasks is not None:
         say_table(("task", "test error"), [(n, percent(error)) for n, error in tasks.items()])
     elif len(results) > 1:
         _say_side_by_side(results)
-    _say_next(folder, data, test)
+    _say_next(folder, jobs[0].sources[0])
 
 
-def _train(
-    lesson: Lesson, recipe: Recipe, restarts: int, seed: int, device: str, resume: bool
-) -> TrainingResult:
-    with training_progress(lesson.name) as show:
+def _stored(folder: Path, context: typer.Context, device: str, threads: int) -> list[TrainingJob]:
+    """Return the trainings that a run stored; only where to compute can be another."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    given = {name for name, source in sources.items() if source and source.name == "COMMANDLINE"}
+    for name, option in _STORED.items():
+        if name in given:
+            raise MemhopError(
+                f"--resume takes {option} from the run: leave it out, or repeat the whole command"
+            )
+    jobs = []
+    for job in stored_jobs(folder):
+        settings = job.settings._replace(
+            device=device if "device" in given else job.settings.device,
+            threads=threads if "threads" in given else job.settings.threads,
+        )
+        jobs.append(job._replace(settings=settings))
+    for job in jobs:
+        check_threads(job.settings.threads)
+        _check_device(job.settings.device)
+    return jobs
+
+
+def _jobs(
+    folder: Path,
+    data: Path | None,
+    task: str | None,
+    joint: bool,
+    train: Path | None,
+    test: Path | None,
+    settings: Settings,
+) -> list[TrainingJob]:
+    if train is not None:
+        return [own_job(folder, train, test, settings)]
+    return task_jobs(folder, data or Path(), task, joint, settings)
+
+
+def _results(
+    folder: Path, jobs: list[TrainingJob], resume: bool, json: bool
+) -> list[tuple[TrainingJob, TrainingResult]]:
+    """Train one job after the other."""
+    results, epochs = [], ""
+    with _claimed(folder, jobs, resume):
+        try:
+            for job in jobs:
+                if not _is_finished(job) and epochs != (epochs := _epochs(job.settings.recipe)):
+                    say_progress(epochs)
+                result = _train(job, resume)
+                results.append((job, result))
+                if not json:
+                    _say_result(job, result, alone=len(jobs) == 1)
+        except KeyboardInterrupt:
+            raise Stopped(f"stopped; go on with: {_command_to_resume(folder, json)}") from None
+    return results
+
+
+def _train(job: TrainingJob, resume: bool) -> TrainingResult:
+    recipe, restarts, seed, device, threads = job.settings
+    use(threads)
+    with training_progress(job.name) as show:
         return train_model(
-            lesson.train,
-            lesson.test,
+            job.train,
+            job.test,
             recipe=recipe,
             restarts=restarts,
             seed=seed,
-            run=lesson.folder,
+            run=job.folder,
             resume=resume,
             on_progress=show,
             device=device,
         )
+
+
+def _is_finished(job: TrainingJob) -> bool:
+    return newest_checkpoint(job.folder) is not None and stopped_after(job.folder) is None
+
+
+def _epochs(recipe: Recipe) -> str:
+    """Say how many epochs there are: the recipe's ``epochs`` follow those of the linear start."""
+    first, then = recipe.linear_start_epochs, recipe.epochs
+    if not first:
+        return f"{then} epochs, without a linear start"
+    return f"{first + then} epochs: {first} of linear start (linear_start_epochs), then {then}"
 
 
 def _check_source(
@@ -148,23 +227,6 @@ def _check_source(
         raise MemhopError("--test goes with --train; with --data the test files are in the folder")
 
 
-def _own(folder: Path, train: Path, test: Path | None) -> list[Lesson]:
-    return [Lesson(train.name, folder, [read_babi(train)], read_babi(test) if test else [])]
-
-
-def _tasks(folder: Path, data: Path, task: str | None, joint: bool) -> list[Lesson]:
-    lessons = []
-    for number, splits in tasks_in(data, task, needed="train").items():
-        test = read_babi(splits["test"]) if "test" in splits else []
-        examples = read_babi(splits["train"])
-        lessons.append(Lesson(f"task {number}", folder / f"qa{number}", [examples], test))
-    if joint:
-        train_all = [text for lesson in lessons for text in lesson.train]
-        test_all = [example for lesson in lessons for example in lesson.test]
-        return [Lesson(f"{len(lessons)} tasks", folder, train_all, test_all)]
-    return lessons
-
-
 def _name_for(train: Path | None, joint: bool) -> str:
     stem = train.stem.lstrip(".-") or "own" if train else "joint" if joint else "babi"
     return free_name(stem)
@@ -177,27 +239,33 @@ def _named_folder(name: str) -> Path:
 
 
 @contextmanager
-def _claimed(folder: Path, lessons: list[Lesson], resume: bool) -> Iterator[None]:
-    """Make the folders, and remove those that stay empty: a failed training frees its name.
+def _claimed(folder: Path, jobs: list[TrainingJob], resume: bool) -> Iterator[None]:
+    """Make the folders and store the command; a training that fails early frees its name.
 
-    Refused is to write into another run: one model and one a task do not share a folder.
+    One model and one model a task do not share a folder: writing into another run is refused.
     """
-    if not resume and any(holds_anything(lesson.folder) for lesson in lessons):
+    if not resume and any(holds_anything(job.folder) for job in jobs):
         raise MemhopError(f"{folder}: a run is there already: --resume it, or --name another")
-    for_tasks = lessons[0].folder != folder
+    for_tasks = jobs[0].folder != folder
     if newest_checkpoint(folder) if for_tasks else trained_in(folder) not in ([], [folder]):
         found = "one model" if for_tasks else "a model for each task"
         raise MemhopError(f"{folder}: a run with {found} is there: --name another")
-    folders = [folder, *(lesson.folder for lesson in lessons)]
+    folders = [folder, *(job.folder for job in jobs)]
     for one in folders:  # not after an hour of training
         check_writable(one)
     try:
         for one in folders:
             one.mkdir(parents=True, exist_ok=True)
+        for job in jobs:
+            store(job)
     except OSError as error:
         raise MemhopError(f"{folder}: cannot be written to: {error.strerror}") from error
     try:
         yield
+    except MemhopError:
+        for job in jobs:
+            forget(job.folder)
+        raise
     finally:
         for one in reversed(folders):
             with suppress(OSError):  # it holds something
@@ -214,18 +282,14 @@ def _check_device(device: str) -> None:
         raise MemhopError(f"--device {device}: not here: {reason:.100}") from error
 
 
-def _command_to_resume(name: str) -> str:
-    arguments = sys.argv[1:]
-    if not any(word == "--name" or word.startswith("--name=") for word in arguments):
-        arguments += ["--name", name]
-    if "--resume" not in arguments:
-        arguments.append("--resume")
+def _command_to_resume(folder: Path, json: bool) -> str:
+    arguments = ["train", "--resume", "--name", folder.name, *(["--json"] if json else [])]
     return f"{program()} {shlex.join(arguments)}"
 
 
-def _say_result(lesson: Lesson, result: TrainingResult, alone: bool) -> None:
+def _say_result(job: TrainingJob, result: TrainingResult, alone: bool) -> None:
     best = result.best
-    text = f"{lesson.name}: "
+    text = f"{job.name}: "
     if best.test_error is not None:
         text += f"test error {percent(best.test_error)}, "
     say(f"{text}training error {percent(best.train_error)}, {duration(result.seconds)}")
@@ -245,20 +309,20 @@ def _restart_row(one: Any) -> list[str]:
     return [str(one.restart), train_error, loss, held_out, test_error, mark]
 
 
-def _test_errors(result: TrainingResult, data: Path, task: str | None) -> dict[str, float | None]:
-    """The error of one model on each of its tasks."""
+def _test_errors(job: TrainingJob, result: TrainingResult) -> dict[str, float | None]:
+    """Return the error of one model on each of its tasks."""
     return {
-        str(number): evaluate(result.model, read_babi(splits["test"])).error
-        for number, splits in tasks_in(data, task, needed="train").items()
-        if "test" in splits
+        str(source.task): evaluate(result.model, read_babi(source.test)).error
+        for source in job.sources
+        if source.test
     }
 
 
-def _say_side_by_side(results: Sequence[tuple[Lesson, TrainingResult]]) -> None:
+def _say_side_by_side(results: Sequence[tuple[TrainingJob, TrainingResult]]) -> None:
     """Tasks side by side: the restart that was kept, and the spread of all."""
     say_table(
         ("", "training error", "test error", "lowest", "highest", "time"),
-        [_task_row(lesson, result) for lesson, result in results],
+        [_task_row(job, result) for job, result in results],
     )
     errors = [result.best.test_error for _, result in results]
     known = [error for error in errors if error is not None]
@@ -268,31 +332,34 @@ def _say_side_by_side(results: Sequence[tuple[Lesson, TrainingResult]]) -> None:
         say(f"mean test error of {len(known)} tasks {mean}, {failed} failed (above 5%)", "bold")
 
 
-def _task_row(lesson: Lesson, result: TrainingResult) -> list[str]:
+def _task_row(job: TrainingJob, result: TrainingResult) -> list[str]:
     tests = [one.test_error for one in result.restarts if one.test_error is not None]
     spread = (min(tests, default=None), max(tests, default=None))
     errors = (result.best.train_error, result.best.test_error, *spread)
-    return [lesson.name, *map(percent, errors), duration(result.seconds)]
+    return [job.name, *map(percent, errors), duration(result.seconds)]
 
 
-def _say_next(folder: Path, data: Path | None, test: Path | None) -> None:
-    """Where the model is, and the next two commands."""
+def _say_next(folder: Path, source: Source) -> None:
+    """Say where the model is, and the next two commands."""
     say(f"in {folder}; try:", style="dim")
     first = trained_in(folder)[0]
     asked = folder.name if first == folder else f"{folder.name}/{first.name}"
     say(f"  {program()} ask {shlex.quote(asked)}", style="dim")
-    source = ["--data", str(data)] if data else ["--test", str(test)] if test else []
-    if source:
-        say(f"  {program()} {shlex.join(['eval', folder.name, *source])}", style="dim")
+    where = ["--test", str(source.test)] if source.test else []
+    if source.task is not None:
+        where = ["--data", str(source.train.parent)]
+    if where:
+        say(f"  {program()} {shlex.join(['eval', folder.name, *where])}", style="dim")
 
 
 def _result_json(
-    lesson: Lesson, result: TrainingResult, tasks: dict[str, float | None] | None
+    job: TrainingJob, result: TrainingResult, tasks: dict[str, float | None] | None
 ) -> dict[str, Any]:
     each = [{"task": number, "test_error": error} for number, error in (tasks or {}).items()]
     return {
-        "name": lesson.name,
-        "run": str(lesson.folder),
+        "name": job.name,
+        "run": str(job.folder),
+        "epochs": job.settings.recipe.linear_start_epochs + job.settings.recipe.epochs,
         "kept": result.kept,
         "seconds": result.seconds,
         "restarts": [asdict(one) for one in result.restarts],

@@ -1,5 +1,6 @@
 """Fetches the released bAbI archive, checks it, and unpacks it whole or not at all."""
 
+import errno
 import gzip
 import hashlib
 import os
@@ -25,7 +26,7 @@ from urllib.request import (
 )
 
 from memhop.data.babi import shown
-from memhop.errors import MemhopError
+from memhop.errors import DownloadError, MemhopError
 
 DEFAULT_URL = "https://dl.fbaipublicfiles.com/parlai/babi/babi.tar.gz"
 DEFAULT_SHA256 = "f7f0bee187efca0d81c3daac1b162cda4eb7f9505dee5ad6846eabbed3dbf92e"
@@ -56,7 +57,8 @@ def download_babi(
 
     ``progress`` is called with the bytes done and the bytes in all (None if unknown).
 
-    Raises MemhopError for whatever goes wrong, in one line.
+    Raises MemhopError for whatever goes wrong, in one line; DownloadError, a kind of it, where
+    what came from ``url`` is not the archive.
 
     >>> download_babi("babi", url="http://example.org/a.tar.gz", sha256="0" * 64)
     Traceback (most recent call last):
@@ -77,7 +79,7 @@ def download_babi(
         archive, plain, whole = work / "archive.tar.gz", work / "archive.tar", work / "whole"
         _fetch(url, archive, progress)
         _compare(archive, checksum, url)
-        with _one_line(f"{_named(url)}: cannot be unpacked"):
+        with _one_line(f"{_named(url)}: cannot be unpacked", DownloadError):
             _decompress(archive, plain)
             whole.mkdir()
             _unpack(plain, whole)
@@ -158,32 +160,34 @@ def _opener() -> OpenerDirector:
 
 
 def _fetch(url: str, archive: Path, progress: Progress | None) -> None:
-    with _one_line(f"{_named(url)}: cannot be fetched"):
+    with _one_line(f"{_named(url)}: cannot be fetched", DownloadError):
         request = Request(url, headers={"User-Agent": "memhop"})
         with _opener().open(request, timeout=_TIMEOUT) as response, archive.open("xb") as out:
             total, done = response.length, 0
             if total is not None and total > MOST_COMPRESSED:
-                raise MemhopError(f"{_named(url)}: {total} bytes; needed at most {MOST_COMPRESSED}")
+                raise DownloadError(
+                    f"{_named(url)}: {total} bytes; needed at most {MOST_COMPRESSED}"
+                )
             if progress:
                 progress(0, total)
             while chunk := response.read(_CHUNK):
                 out.write(chunk)
                 done += len(chunk)
                 if done > MOST_COMPRESSED:
-                    raise MemhopError(
+                    raise DownloadError(
                         f"{_named(url)}: more than {MOST_COMPRESSED} bytes; needed at most that"
                     )
                 if progress:
                     progress(done, total)
         if total is not None and done < total:
-            raise MemhopError(f"{_named(url)}: broke off after {done} bytes; needed {total}")
+            raise DownloadError(f"{_named(url)}: broke off after {done} bytes; needed {total}")
 
 
 def _compare(archive: Path, checksum: str, url: str) -> None:
     with archive.open("rb") as stream:
         came = hashlib.file_digest(stream, "sha256").hexdigest()
     if came != checksum:
-        raise MemhopError(f"{_named(url)}: SHA-256 {came}; needed {checksum}")
+        raise DownloadError(f"{_named(url)}: SHA-256 {came}; needed {checksum}")
 
 
 def _decompress(archive: Path, plain: Path) -> None:
@@ -247,21 +251,22 @@ def _named(text: str) -> str:
 
 
 @contextmanager
-def _one_line(what: str) -> Iterator[None]:
+def _one_line(what: str, kind: type[MemhopError] = MemhopError) -> Iterator[None]:
     """Turns every way in which the network, the disk or an archive can fail into one line."""
     try:
         yield
     except MemhopError:
         raise
     except _BadArchive as error:
-        raise MemhopError(f"{what}: {error}") from None
+        raise kind(f"{what}: {error}") from None
     except HTTPError as error:
         error.close()
-        raise MemhopError(f"{what}: HTTP status {error.code}") from None
+        raise kind(f"{what}: HTTP status {error.code}") from None
     except URLError as error:
-        raise MemhopError(f"{what}: {_said(error.reason)}") from None
+        raise kind(f"{what}: {_said(error.reason)}") from None
     except (OSError, EOFError, zlib.error, tarfile.TarError, HTTPException, ValueError) as error:
-        raise MemhopError(f"{what}: {_said(error)}") from None
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        raise (MemhopError if full else kind)(f"{what}: {_said(error)}") from None
 
 
 def _said(reason: object) -> str:

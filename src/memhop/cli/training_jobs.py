@@ -1,0 +1,181 @@
+"""The trainings that one ``memhop train`` asks for, and what a run stores to resume them."""
+
+import hashlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from memhop.checkpoint import SCHEMA, check_schema, from_json, to_json
+from memhop.cli.settings import read_own, tasks_in
+from memhop.data import read_babi
+from memhop.errors import MemhopError
+from memhop.example import Example
+from memhop.recipe import Recipe
+from memhop.runs import newest_checkpoint
+from memhop.whole_file import whole_file
+
+COMMAND = "command.json"  # in the folder of each training
+_LEAST = {"restarts": 1, "seed": 0, "threads": 1}
+_MALFORMED = (AttributeError, LookupError, TypeError, ValueError)
+
+
+class Settings(NamedTuple):
+    """How to train, apart from the data."""
+
+    recipe: Recipe
+    restarts: int
+    seed: int
+    device: str
+    threads: int
+
+
+class Source(NamedTuple):
+    """The files of a bAbI task, or files of one's own (``task`` None)."""
+
+    task: int | None
+    train: Path
+    test: Path | None
+
+    def files(self) -> dict[str, Path]:
+        """Return the files that there are, by their use."""
+        return {"train": self.train} | ({"test": self.test} if self.test else {})
+
+
+class TrainingJob(NamedTuple):
+    """One model to train, into one folder; ``joint`` if it is for all tasks of a folder."""
+
+    folder: Path
+    joint: bool
+    sources: tuple[Source, ...]
+    settings: Settings
+    train: list[list[Example]]  # from each source
+    test: list[Example]
+
+    @property
+    def name(self) -> str:
+        """Return what to call it in tables and progress lines."""
+        if self.joint:
+            return f"{len(self.sources)} tasks"
+        [source] = self.sources
+        return source.train.name if source.task is None else f"task {source.task}"
+
+
+def own_job(folder: Path, train: Path, test: Path | None, settings: Settings) -> TrainingJob:
+    """Return the training on files of one's own."""
+    examples = read_own("--train", train)
+    tested = read_own("--test", test) if test else []
+    sources = (Source(None, train, test),)
+    return TrainingJob(folder, False, sources, settings, [examples], tested)
+
+
+def task_jobs(
+    folder: Path, data: Path, task: str | None, joint: bool, settings: Settings
+) -> list[TrainingJob]:
+    """Return a training for each task of the folder ``data``, or one for all of them."""
+    sources = [
+        Source(number, splits["train"], splits.get("test"))
+        for number, splits in tasks_in(data, task, needed="train").items()
+    ]
+    if joint:
+        return [_read(folder, True, tuple(sources), settings)]
+    return [_read(folder / f"qa{one.task}", False, (one,), settings) for one in sources]
+
+
+def stored_jobs(folder: Path) -> list[TrainingJob]:
+    """Return the trainings of a run as it stored them, with their data.
+
+    Raises:
+        MemhopError: nothing is stored, or a file is missing or differs from its checksum.
+    """
+    below = sorted(folder.glob("qa*"), key=lambda path: (len(path.name), path.name))
+    folders = [one for one in (folder, *below) if (one / COMMAND).is_file()]
+    if not folders:
+        raise MemhopError(
+            f"{folder}: no {COMMAND} in it to resume from: repeat the whole command with --resume"
+        )
+    return [_read(one, *_stored(one / COMMAND)) for one in folders]
+
+
+def store(job: TrainingJob) -> None:
+    """Write what `stored_jobs` reads, unless the training has a checkpoint."""
+    if newest_checkpoint(job.folder):
+        return
+    files = [
+        {"task": source.task}
+        | {use: {"path": str(path), "sha256": _checksum(path)}
+           for use, path in source.files().items()}
+        for source in job.sources
+    ]  # fmt: skip
+    settings = job.settings._asdict() | {"recipe": job.settings.recipe.to_json()}
+    content = {"schema": SCHEMA, "joint": job.joint, "files": files, **settings}
+    with whole_file(job.folder / COMMAND) as out:
+        out.write(to_json(content).decode())
+
+
+def forget(folder: Path) -> None:
+    """Remove what `store` wrote for a training that has left no checkpoint."""
+    if not newest_checkpoint(folder):
+        (folder / COMMAND).unlink(missing_ok=True)
+
+
+def _read(
+    folder: Path, joint: bool, sources: tuple[Source, ...], settings: Settings
+) -> TrainingJob:
+    train = [read_babi(source.train) for source in sources]
+    test = [example for source in sources if source.test for example in read_babi(source.test)]
+    return TrainingJob(folder, joint, sources, settings, train, test)
+
+
+def _stored(path: Path) -> tuple[bool, tuple[Source, ...], Settings]:
+    try:
+        content = from_json(path.read_bytes(), path)
+    except OSError as error:
+        raise MemhopError(f"{path}: cannot be read: {error.strerror}") from error
+    check_schema(content, path)
+    try:
+        numbers = {name: _whole(content[name], least) for name, least in _LEAST.items()}
+        recipe, device = Recipe.from_json(content["recipe"]), _text(content["device"])
+        joint, files = content["joint"], content["files"]
+        sources = tuple(_source(entry) for entry in files)
+        if type(joint) is not bool or not (len(files) > 0 if joint else len(files) == 1):
+            raise ValueError("one training on no files, or on several")
+    except _MALFORMED as error:  # a wrong recipe, a MemhopError, too
+        raise MemhopError(f"{path}: is not as it was written") from error
+    for entry in files:
+        for use in set(entry) - {"task"}:
+            _check_unchanged(Path(entry[use]["path"]), entry[use]["sha256"], path)
+    return joint, sources, Settings(recipe=recipe, device=device, **numbers)
+
+
+def _source(entry: Any) -> Source:
+    task = entry["task"] if entry["task"] is None else _whole(entry["task"], 1)
+    paths = {use: Path(_text(entry[use]["path"])) for use in set(entry) - {"task"}}
+    return Source(task, paths.pop("train"), paths.pop("test", None), **paths)
+
+
+def _whole(value: Any, least: int) -> int:
+    if type(value) is not int or value < least:
+        raise ValueError("needs a whole number")
+    return value
+
+
+def _text(value: Any) -> str:
+    if type(value) is not str:
+        raise ValueError("needs a text")
+    return value
+
+
+def _check_unchanged(path: Path, checksum: str, command: Path) -> None:
+    try:
+        is_same = _checksum(path) == checksum
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = getattr(error, "strerror", None) or str(error)
+        raise MemhopError(
+            f"{path}: cannot be read: {reason}; {command.parent} is trained on it"
+        ) from None
+    if not is_same:
+        raise MemhopError(f"{path}: changed since the training of {command.parent} began")
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,134 @@
+"""``memhop train --resume --name NAME`` goes on from what the run stores."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from memhop.training import Progress
+
+from .conftest import TINY, Program
+
+RESUME = ["train", "--resume", "--name"]
+
+
+def trained(run: str) -> dict[str, bytes]:
+    """Return the files of a run that hold what it learned."""
+    names = ("model.safetensors", "metrics.csv")
+    files = [file for name in names for file in Path("runs", run).rglob(name)]
+    return {str(file.relative_to(Path("runs", run))): file.read_bytes() for file in files}
+
+
+def stop_at(epoch: int) -> Callable[[Progress], str]:
+    def stop(progress: Progress) -> str:
+        if progress.epoch == epoch:
+            raise KeyboardInterrupt
+        return ""
+
+    return stop
+
+
+@pytest.mark.parametrize(
+    "source",
+    [["--data", "stories"], ["--data", "stories", "--joint"], ["--data", "stories", "--task=2"],
+     ["--train", "own.txt"], ["--train", "own.txt", "--test", "own_test.txt"]],
+)  # fmt: skip
+def test_the_run_stores_all_that_it_needs(
+    memhop: Program, data: str, monkeypatch: pytest.MonkeyPatch, source: list[str]
+) -> None:
+    for use, own in (("train", "own.txt"), ("test", "own_test.txt")):
+        shutil.copy(next(Path(data).glob(f"qa2_*_{use}.txt")), own)
+    monkeypatch.setattr("memhop.cli.settings.available_cores", lambda: 2)
+    line = ["train", *source, *TINY, "--seed", "3", "--threads", "2"]
+    whole = memhop(*line, "--name", "whole").fits()
+    with monkeypatch.context() as patch:
+        patch.setattr("memhop.cli.screen._figures", stop_at(2))
+        stopped = memhop(*line, "--name", "half")
+    assert stopped.err.endswith("stopped; go on with: memhop train --resume --name half\n")
+    torch.set_num_threads(1)
+    resumed = memhop(*RESUME, "half").fits()
+    assert torch.get_num_threads() == 2
+    assert trained("half") == trained("whole") != {}
+    results = [[line for line in said.out.splitlines() if " error" in line and " s" not in line]
+               for said in (resumed, whole)]  # fmt: skip
+    assert results[0] == results[1]
+    assert memhop(*RESUME, "half").fits().err == ""  # finished: nothing is trained again
+
+
+def test_a_training_that_was_killed_before_its_first_checkpoint(
+    memhop: Program, data: str, stopped: str
+) -> None:
+    memhop("train", "--data", data, "--name", "whole", *TINY).fits()
+    for checkpoint in Path("runs", stopped).rglob("checkpoint-*"):
+        shutil.rmtree(checkpoint)
+    memhop(*RESUME, stopped).fits()
+    assert trained(stopped) == trained("whole")
+
+
+def test_data_that_moved_or_changed(memhop: Program, data: str, stopped: str) -> None:
+    [file] = Path(data).glob("qa2_*_test.txt")  # of the task that has not begun
+    content = file.read_bytes()
+    file.write_bytes(content + b"1 Mary slept.\n")
+    complaint = memhop(*RESUME, stopped).complaint()
+    assert complaint == f"{file}: changed since the training of runs/half/qa2 began"
+    file.unlink()
+    complaint = memhop(*RESUME, stopped).complaint()
+    assert complaint.startswith(f"{file}: cannot be read: No such file or directory; runs/half/qa2")
+    file.write_bytes(content)
+    memhop(*RESUME, stopped).fits()
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["--task=1", "--joint", "--test=x", "--recipe=best", "--set=epochs=9", "--restarts=2",
+     "--seed=0"],
+)  # fmt: skip
+def test_settings_come_from_the_run(memhop: Program, stopped: str, option: str) -> None:
+    name = option.partition("=")[0]
+    wanted = f"--resume takes {name} from the run: leave it out, or repeat the whole command"
+    assert memhop(*RESUME, stopped, option).complaint() == wanted
+
+
+def test_another_number_of_threads(
+    memhop: Program, stopped: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in Path("runs", stopped).rglob("command.json"):
+        path.write_text(path.read_text().replace('"threads": 1', '"threads": 4096'))
+    assert "--threads needs a number" in memhop(*RESUME, stopped).complaint()
+    memhop(*RESUME, stopped, "--threads", "1").fits()
+
+
+def test_a_run_that_stores_nothing(memhop: Program, trained: str) -> None:
+    for name in ("none", trained):
+        for path in Path("runs").rglob("command.json"):
+            path.unlink()
+        complaint = memhop(*RESUME, name).complaint()
+        assert complaint.startswith(f"runs/{name}: no command.json in it to resume from")
+
+
+def test_a_broken_command_is_one_line(memhop: Program, trained: str) -> None:
+    path = Path("runs", trained, "command.json")
+    good = json.loads(path.read_text())
+    file = good["files"][0]
+    changes: list[dict[str, Any]] = [
+        {"restarts": 0}, {"seed": -1}, {"seed": True}, {"threads": "1"}, {"device": 3},
+        {"recipe": {"epochs": 0}}, {"recipe": None}, {"joint": 1}, {"joint": False, "files": []},
+        {"files": []}, {"files": {}}, {"files": [file | {"task": "1"}]}, {"files": [{"task": 1}]},
+        {"files": [file | {"train": 1}]}, {"files": [file | {"train": {"path": 1}}]},
+        {"files": [file | {"other": file["train"]}]}, {"files": None}, {"files": 3},
+        {"files": [file | {"train": file["train"] | {"path": "a\0b"}}]},
+        {"schema": 2}, {"device": "meta"},
+    ]  # fmt: skip
+    for change in changes:
+        path.write_text(json.dumps(good | change))
+        assert memhop(*RESUME, trained).complaint(), change
+    for content in (b"", b"[]", b"\xff", b"{", b"1" * 9):
+        path.write_bytes(content)
+        assert "command.json" in memhop(*RESUME, trained).complaint()
+    path.unlink()
+    path.mkdir()
+    assert "command.json" in memhop(*RESUME, trained).complaint()
