@@ -44,10 +44,28 @@ def ask(story: str, answer: str, *facts: int) -> Example:
 
 def test_wrong_answers_are_counted() -> None:
     examples = [ask("a c", "yes"), ask("b c", "no"), ask("a c", "no"), ask("c", "mars")]
-    assert evaluate(reader(), examples) == Evaluation(4, 50.0, None)
+    assert evaluate(reader(), examples) == Evaluation(4, 50.0, None, 50.0, (), ("mars",))
     assert evaluate(reader(), examples[:2]).error == 0
     assert evaluate(reader(), examples[3:]).error == 100  # an answer never seen is wrong
     assert evaluate(reader(), []) == Evaluation(0, 0.0, None)
+
+
+def test_what_the_model_never_saw_is_named() -> None:
+    asked = [ask("a x y.", "Yes"), ask("a x", "mars"), ask("z", "mars"), ask("a", "Venus")]
+    result = evaluate(reader(), [*asked, ask("a", "yes"), ask("a", "YES")])
+    assert result.unknown_words == ("x", "y", "z")
+    assert result.unknown_answers == ("mars", "venus")
+    assert result.majority_error == 50.0
+
+
+def test_a_story_as_one_text_and_blank_statements_are_evaluated() -> None:
+    plain = ask("c a c b", "yes", 1)
+    text = plain._replace(story="C. A! C.\nB.")
+    blank = Example(("c", "", "a", "...", "c", "b", "—"), "Ask?", "yes", (2, 1))
+    wanted = evaluate(reader(), [plain])
+    assert wanted.support_read == 100
+    for other in (text, blank):
+        assert evaluate(reader(), [other]) == wanted
 
 
 @pytest.mark.parametrize(("error", "failed"), [(0.0, False), (5.0, False), (5.1, True)])

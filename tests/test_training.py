@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -221,8 +222,72 @@ def test_held_out_stories_are_whole() -> None:
 
 
 def test_examples_and_texts_side_by_side_are_an_error() -> None:
-    with pytest.raises(MemhopError, match="examples, or texts of examples, not both"):
+    with pytest.raises(MemhopError, match="examples, or texts of examples, not both together"):
         train([TRAIN[0], TRAIN[1:]])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ([(("a b.",), "c?", "d")], "training example 0: expected memhop.Example(story, question, "
+         "answer), got tuple"),
+        ([TRAIN, (("a b.",), "c?", "d")], "training example 0 of text 1: expected memhop.Example("
+         "story, question, answer), got tuple"),
+        ([*TRAIN, "a"], "training example 150: expected memhop.Example(story, question, answer), "
+         "got str"),
+        (None, "expected a sequence of training examples, got NoneType"),
+    ],
+)  # fmt: skip
+def test_what_is_no_example_is_one_line(bad: Any, message: str) -> None:
+    with pytest.raises(MemhopError) as caught:
+        train(bad, recipe=small(), restarts=1)
+    assert str(caught.value) == message
+    wrong: Any = [TRAIN[0], 3]
+    with pytest.raises(MemhopError, match=r"^test example 1: expected memhop\."):
+        train(TRAIN, wrong, recipe=small(), restarts=1)
+    with pytest.raises(MemhopError, match=r"^held-out example 1: expected memhop\."):
+        train(TRAIN, valid_examples=wrong, recipe=small(), restarts=1)
+
+
+def test_blank_statements_and_texts_train_the_same_model() -> None:
+    def changed(number: int, example: Example) -> Example:
+        facts = tuple(2 * fact + 1 for fact in example.supporting_facts)
+        blanks = tuple(part for statement in example.story for part in ("...", statement))
+        text = example._replace(story=" ".join(example.story))
+        return text if number % 2 else Example(blanks, *example[1:3], facts)
+
+    for form in ({}, {"exchange": True}):
+        plain, other = (
+            train(examples, TEST, recipe=small(**form), restarts=2)
+            for examples in (TRAIN, [changed(*pair) for pair in enumerate(TRAIN)])
+        )
+        assert same_weights(plain, other)
+        assert plain.model.vocabulary == other.model.vocabulary
+
+
+def test_held_out_examples_may_be_given() -> None:
+    watched = Watched(TRAIN, TEST, valid_examples=TEST, recipe=small(), restarts=2)
+    for one in watched.result.restarts:
+        assert one.validation_error == one.test_error
+    trainer = Trainer([TRAIN], small(), range(1), 0, torch.device("cpu"), TEST)
+    assert (len(trainer.deck.encoded.answers), len(trainer.held_out.answers)) == (150, 40)
+    whole = train(TRAIN, recipe=small(validation_share=0), restarts=2)
+    assert same_weights(watched.result, whole)  # nothing of them is trained on
+
+
+def test_a_run_resumes_with_the_same_held_out_examples(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"recipe": small(), "restarts": 1, "run": tmp_path / "run"}
+    first = train(TRAIN, valid_examples=TEST, **settings)
+    again = train(TRAIN, valid_examples=TEST, resume=True, **settings)
+    assert same_weights(first, again)
+    with pytest.raises(MemhopError, match="cannot go on with another valid"):
+        train(TRAIN, valid_examples=TEST[1:], resume=True, **settings)
+
+
+def test_single_words_are_warned_of() -> None:
+    chinese = [Example(("玛丽去了厨房。",), "玛丽在哪里？", "厨房")] * 4  # noqa: RUF001
+    with pytest.warns(UserWarning, match="8 of 8 sentences are a single word"):
+        train(chinese, recipe=small(), restarts=1)
 
 
 def test_phrases_are_exchanged_within_a_text() -> None:

@@ -1,8 +1,13 @@
 """Words and ids: what a text becomes, whatever it holds."""
 
+# ruff: noqa: RUF001 - the punctuation of many scripts
+
 import json
 import pickle
+import re
 import sys
+import time
+import unicodedata
 
 import pytest
 from hypothesis import example, given
@@ -10,7 +15,18 @@ from hypothesis import strategies as st
 
 from memhop import vocabulary as module
 from memhop.errors import MemhopError
-from memhop.vocabulary import NIL, UNKNOWN, Vocabulary, split_sentences, split_words
+from memhop.vocabulary import (
+    NIL,
+    QUESTION_MARKS,
+    UNKNOWN,
+    Vocabulary,
+    fold_case,
+    is_question,
+    spelled_words,
+    split_sentences,
+    split_words,
+    word_pattern,
+)
 
 any_text = st.text(st.characters(), max_size=60)  # lone surrogates and control characters too
 
@@ -27,6 +43,17 @@ any_text = st.text(st.characters(), max_size=60)  # lone surrogates and control 
         ("Where is Mary ?", ["Where is Mary ?"]),
         ("One. . ! Two.", ["One.", "Two."]),
         ("no end", ["no end"]),
+        ('"Mary left." John stayed.', ['"Mary left."', "John stayed."]),
+        ("(Mary left.)  [John stayed!] Then?", ["(Mary left.)", "[John stayed!]", "Then?"]),
+        ("«Où est-il ?» dit Anna. Ici.", ["«Où est-il ?» dit Anna.", "Ici."]),
+        ("Wait… Mary left. …and John", ["Wait…", "Mary left.", "…and John"]),
+        ("玛丽去了厨房。约翰走了！谁？", ["玛丽去了厨房。", "约翰走了！", "谁？"]),
+        ("「メアリーは行った。」ジョンは来た｡", ["「メアリーは行った。」", "ジョンは来た｡"]),
+        ("मैरी रसोई गई। जॉन आया॥कौन?", ["मैरी रसोई गई।", "जॉन आया॥", "कौन?"]),
+        ("ماري هنا۔ أين جون؟نعم", ["ماري هنا۔", "أين جون؟", "نعم"]),
+        ("Mary left.\u200b John stayed.", ["Mary left.\u200b", "John stayed."]),
+        ("v1.2.3 is at 10.30", ["v1.2.3 is at 10.30"]),
+        ("\u200b\n—\n***\nMary left.", ["Mary left."]),
     ],
 )
 def test_a_text_splits_at_line_ends_and_sentence_ends(text: str, sentences: list[str]) -> None:
@@ -42,14 +69,77 @@ def test_a_text_splits_at_line_ends_and_sentence_ends(text: str, sentences: list
         ("Where is Mary ?", ["where", "is", "mary"]),
         ("apple,milk", ["apple,milk"]),
         ("He paid 3.50 . . .", ["he", "paid", "3.50"]),
-        ("Mr. Fox ran", ["mr.", "fox", "ran"]),
+        ("Mr. Fox ran", ["mr", "fox", "ran"]),
         ("L'ÉCOLE est LÀ.", ["l'école", "est", "là"]),
+        ("Mary, John; and (Anna) left", ["mary", "john", "and", "anna", "left"]),
+        ("'tis the dogs' \"bone\"", ["tis", "the", "dogs", "bone"]),
+        ("It isn't 5 o'clock, i.e. not 3.5.", ["it", "isn't", "5", "o'clock", "i.e", "not", "3.5"]),
+        ("Don\u2019t o\u02bcclock", ["don't", "o'clock"]),
+        (
+            "(.5) ...and -3 5% #1 C++ a/b @x_y",
+            [".5", "and", "-3", "5%", "#1", "c++", "a/b", "@x_y"],
+        ),
+        ("- Mary — the cook — left -", ["mary", "the", "cook", "left"]),
+        ("6 / 2 - 1", ["6", "/", "2", "-", "1"]),
+        ("*** / -- @", []),
+        ("…", []),
+        ("\u200b\ufeff\u00ad", []),
+        ("gar\u00adden\u200d\ufeff", ["garden"]),
+        (unicodedata.normalize("NFD", "Renée, café!"), ["renée", "café"]),
+        ("¿Dónde está «María»?", ["dónde", "está", "maría"]),
+        ("玛丽去了厨房。", ["玛丽去了厨房"]),
+        ("मैरी रसोई गई।", ["मैरी", "रसोई", "गई"]),
+        ("أين ماري؟", ["أين", "ماري"]),
+        ("I ♥ it 🙂", ["i", "♥", "it", "🙂"]),
     ],
 )
 def test_a_sentence_becomes_lower_case_words_without_end_punctuation(
     sentence: str, words: list[str]
 ) -> None:
     assert split_words(sentence) == words
+
+
+@pytest.mark.parametrize("mark", [*";,:….!)]}”’'\"»。！？।॥؟۔、，；：", *QUESTION_MARKS])
+def test_a_mark_at_the_end_changes_no_word(mark: str) -> None:
+    assert split_words(f"Mary went{mark}") == split_words(f"Mary {mark} went {mark}")
+    assert split_words(f"Mary went{mark}") == ["mary", "went"]
+
+
+@pytest.mark.parametrize("mark", ["?", "？", "؟", "\u037e", "፧", "⁈", "?!", '?"', "?) ", "?\u200b"])
+def test_a_question_ends_in_a_question_mark(mark: str) -> None:
+    assert is_question(f"Where is Mary{mark}")
+    assert not is_question(f"Where is Mary{mark} she asked.")
+
+
+def test_the_pattern_of_a_word_knows_every_character() -> None:
+    pattern = re.compile(word_pattern())
+    every = map(chr, range(sys.maxunicode + 1))
+    assert [c for c in every if bool(pattern.search(c)) != bool(split_words(c))] == []
+    assert pattern.pattern.isprintable()
+
+
+@given(any_text)
+def test_a_spelling_is_the_word_but_for_its_capitals(text: str) -> None:
+    assert list(map(fold_case, spelled_words(text))) == split_words(text)
+
+
+@given(any_text)
+def test_the_unicode_form_and_invisible_characters_change_nothing(text: str) -> None:
+    words = split_words(text)
+    for form in ("NFC", "NFD"):
+        assert split_words(unicodedata.normalize(form, text)) == words
+    assert split_words("\u200b".join(text)) == words
+
+
+@pytest.mark.parametrize("piece", [".", "?!", '."', "。", "' ", "\u200b", "a.", "a。", "(", "-"])
+def test_splitting_takes_time_linear_in_the_text(piece: str) -> None:
+    """A hundred times the text must not take ten thousand times the steps."""
+    text = piece * 200_000
+    begun = time.process_time()
+    split_sentences(text)
+    split_words(text)
+    is_question(text)
+    assert time.process_time() - begun < 60  # a quadratic one takes hours
 
 
 @given(any_text)
@@ -68,7 +158,7 @@ def test_splitting_into_sentences_loses_no_character_but_space_and_bare_punctuat
     text: str,
 ) -> None:
     def kept(piece: str) -> list[str]:
-        return [c for c in piece if not c.isspace() and c not in ".!?"]
+        return [c for c in piece if split_words(c)]
 
     assert kept("".join(split_sentences(text))) == kept(text)
 
@@ -128,6 +218,30 @@ def test_an_answer_of_several_words_can_have_an_id_but_never_the_name_of_nil_or_
     for reserved in (NIL, UNKNOWN):
         with pytest.raises(MemhopError):
             Vocabulary([vocabulary.word(reserved)])
+
+
+def test_a_word_has_a_spelling() -> None:
+    vocabulary = Vocabulary(["mary", "a,b"], {"mary": "Mary", "a,b": "A,b"})
+    assert [vocabulary.spelling(id) for id in range(4)][2:] == ["Mary", "A,b"]
+    assert Vocabulary(["mary"]).spelling(2) == "mary"
+    read = Vocabulary.from_json(vocabulary.to_json(), json.loads(json.dumps(vocabulary.spellings)))
+    assert read == vocabulary != Vocabulary(["mary", "a,b"])
+
+
+@pytest.mark.parametrize(
+    ("spellings", "message"),
+    [
+        (["Mary"], "vocabulary: needs an object of spellings, got list"),
+        ({"mary": 3}, "vocabulary: needs strings as spellings, got int"),
+        ({"mary": "John"}, "vocabulary: 'John' is no spelling of 'mary'"),
+        ({"john": "John"}, "vocabulary: 'John' is no spelling of 'john'"),
+        ({"mary": "Mary\n"}, "vocabulary: 'Mary\\n' is no spelling of 'mary'"),
+    ],
+)
+def test_spellings_of_other_words_are_refused(spellings: object, message: str) -> None:
+    with pytest.raises(MemhopError) as caught:
+        Vocabulary.from_json(["mary"], spellings)
+    assert str(caught.value) == message
 
 
 def test_order_is_part_of_a_vocabulary() -> None:

@@ -1,5 +1,6 @@
 """How often a model is wrong, and what its hops read."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -9,8 +10,9 @@ from torch.nn import functional
 
 from memhop.example import Example
 from memhop.text.batch import Batch
-from memhop.text.encoding import NO_ANSWER, Encoded
+from memhop.text.encoding import NO_ANSWER, Encoded, answer_word
 from memhop.text.memn2n import MemN2N
+from memhop.text.reading import SplitSentences, readable
 
 FAILED_ABOVE = 5.0  # percent of wrong answers, above which the paper counts a task as failed
 # Slots at once, of each restart: few and large operations in bounded memory. It is the same for
@@ -27,11 +29,18 @@ class Evaluation:
         error: share of wrong answers, in percent.
         support_read: share, in percent, of the questions with known supporting facts for which
             the strongest sentence of some hop is one of these; None where no question has any.
+        majority_error: the error, in percent, of always giving the most frequent answer of these
+            questions: what a model that reads nothing can reach.
+        unknown_words: words of their stories and questions that training never showed.
+        unknown_answers: right answers that training never showed; the model cannot give them.
     """
 
     questions: int
     error: float
     support_read: float | None
+    majority_error: float = 0.0
+    unknown_words: tuple[str, ...] = ()
+    unknown_answers: tuple[str, ...] = ()
 
     @property
     def failed(self) -> bool:
@@ -61,10 +70,17 @@ def score(model: MemN2N, encoded: Encoded) -> tuple[Tensor, Tensor]:
 
 @torch.inference_mode()
 def evaluate(model: MemN2N, examples: Sequence[Example]) -> Evaluation:
-    """Ask a single model every question and compare; see `Evaluation`."""
+    """Ask a single model every question and compare; see `Evaluation`.
+
+    Raises:
+        ValueError: a model of several restarts.
+        MemhopError: what is no example, by its index (`memhop.text.reading.readable`).
+    """
     if model.restarts is not None:
         raise ValueError(f"evaluate: needs one model, this has {model.restarts}: pick() one")
-    encoded = model.encoder.encode(examples).at(model.tables.device)
+    words = SplitSentences()
+    examples = readable(examples, words=words)
+    encoded = model.encoder.encode(examples, words).at(model.tables.device)
     first = [max(0, len(example.story) - model.sizes.memory_slots) for example in examples]
     wrong = with_support = support_read = index = 0
     for scores, attention, answers in _asked(model, encoded):
@@ -77,7 +93,26 @@ def evaluate(model: MemN2N, examples: Sequence[Example]) -> Evaluation:
             support_read += not facts.isdisjoint(strongest)
             index += 1
     read = 100 * support_read / with_support if with_support else None
-    return Evaluation(len(examples), 100 * wrong / max(1, len(examples)), read)
+    said = dict.fromkeys(word for sentence in words.values() for word in sentence)
+    right = dict.fromkeys(answer_word(example.answer) for example in examples)
+    return Evaluation(
+        len(examples),
+        100 * wrong / max(1, len(examples)),
+        read,
+        majority_error(examples),
+        tuple(word for word in said if word not in model.vocabulary),
+        tuple(answer for answer in right if answer not in model.vocabulary),
+    )
+
+
+def majority_error(examples: Sequence[Example]) -> float:
+    """Return the error in percent of always giving the most frequent answer of the examples.
+
+    >>> majority_error([Example((), "Why?", answer) for answer in ("yes", "Yes", "no", "no", "no")])
+    40.0
+    """
+    answers = Counter(answer_word(example.answer) for example in examples)
+    return 100 - 100 * max(answers.values()) / answers.total() if answers else 0.0
 
 
 def _strongest(attention: Tensor, lengths: Tensor) -> list[list[int]]:

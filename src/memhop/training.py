@@ -7,6 +7,7 @@ a training that goes on from a checkpoint is the one that never stopped.
 """
 
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,8 +25,9 @@ from memhop.text.batch import Batch
 from memhop.text.encoding import Encoded, Sizes, training_vocabulary
 from memhop.text.exchange import Exchange
 from memhop.text.memn2n import MemN2N
+from memhop.text.reading import SplitSentences, readable, readable_texts, single_words
 from memhop.training_draws import Deck, Draws
-from memhop.training_run import Metric, RestartScore, State, TrainingRun, fingerprint
+from memhop.training_run import Metric, RestartScore, State, TrainingRun, checksum, fingerprint
 from memhop.training_steps import Descent, learning_rate
 
 _WEIGHTS, _EPOCHS, _SPLIT = 0, 1, 2  # which of a restart's generators
@@ -76,6 +78,7 @@ def train(
     train_examples: Sequence[Example] | Sequence[Sequence[Example]],
     test_examples: Sequence[Example] = (),
     *,
+    valid_examples: Sequence[Example] = (),
     recipe: Recipe | None = None,
     restarts: int | range = 10,
     seed: int = 0,
@@ -96,6 +99,8 @@ def train(
             (``Recipe.exchange`` exchanges phrases within a text). Vocabulary, longest sentence
             and answers come from here.
         test_examples: scored for every restart; may be empty.
+        valid_examples: the part held out, never trained on; all training examples are trained on
+            then. May be empty: a share of the training examples is held out (`Recipe`).
         recipe: settings; None is ``Recipe.paper()``.
         restarts: R, at least 1; or a range of numbers, for those restarts of a larger training
             alone: each ends as it does there.
@@ -105,26 +110,34 @@ def train(
         on_progress: called after every epoch.
 
     Raises:
-        MemhopError: no examples, a number out of range, a run that exists (without
+        MemhopError: no examples, something else than an `Example` (named by its index), a number
+            out of range, a run that exists (without
             ``resume``) or is of other data or settings (with it), or every restart diverged.
+        UserWarning: nearly every sentence is a single word, as in a script without spaces.
         KeyboardInterrupt: passed on after a last checkpoint of the epochs that are done.
     """
     recipe = recipe or Recipe.paper()
     numbered = restarts if isinstance(restarts, range) else range(_whole("restarts", restarts, 1))
     _whole("seed", seed, 0)
     _whole("restarts", len(numbered), 1)
-    texts = _texts(train_examples)
+    words = SplitSentences()
+    texts = readable_texts(train_examples, words)
+    test_examples = readable(test_examples, "test example {}", words)
+    held_out = readable(valid_examples, "held-out example {}", words)
     examples = [example for text in texts for example in text]
     if not examples:
         raise MemhopError("training needs at least 1 example, got none")
+    if advice := single_words(examples, words):
+        warnings.warn(advice, stacklevel=2)
     question = fingerprint(examples, test_examples, recipe, len(numbered), seed)
     question |= {"texts": list(map(len, texts))} if recipe.exchange and len(texts) > 1 else {}
     question |= {"first_restart": numbered.start} if numbered.start else {}
+    question |= {"valid": checksum(held_out)} if held_out else {}
     folder = TrainingRun.open(run, question, resume=resume)
     if folder is not None and (ended := folder.finished()):
         model, state, scores = ended
         return TrainingResult(model.to(device), scores, _kept(scores, recipe), state.seconds)
-    trainer = Trainer(texts, recipe, numbered, seed, torch.device(device))
+    trainer = Trainer(texts, recipe, numbered, seed, torch.device(device), held_out)
     if folder is not None:
         folder.restore(trainer.tensors(), trainer.state)
     _run_epochs(trainer, folder, on_progress)
@@ -135,17 +148,6 @@ def train(
     if folder is not None:
         folder.finish(model, trainer.state, scores)
     return TrainingResult(model, scores, kept, trainer.state.seconds, trainer.model)
-
-
-def _texts(
-    examples: Sequence[Example] | Sequence[Sequence[Example]],
-) -> Sequence[Sequence[Example]]:
-    """What was given as texts: one, or several."""
-    one = [part for part in examples if isinstance(part, Example)]
-    several = [part for part in examples if not isinstance(part, Example)]
-    if one and several:
-        raise MemhopError("training needs examples, or texts of examples, not both side by side")
-    return several or [one]
 
 
 def _whole(name: str, value: int, least: int) -> int:
@@ -164,6 +166,7 @@ class Trainer:
         numbered: range,
         seed: int,
         device: torch.device,
+        valid_examples: Sequence[Example] = (),
     ) -> None:
         self.recipe, self.seed, self.device = recipe, seed, device
         self.numbered, restarts = numbered, len(numbered)  # what their generators are named by
@@ -175,8 +178,11 @@ class Trainer:
         self.state = State(epoch=0, seconds=0.0, diverged={}, metrics=[])
         self._draw_weights()
         self.descent = Descent(dict(self.model.named_parameters()), recipe)
-        numbers, held_out = self._split(examples)
-        self.held_out = self._encoded([examples[number] for number in held_out])
+        numbers, held_out = list(range(len(examples))), valid_examples
+        if not valid_examples:
+            numbers, rest = self._split(examples)
+            held_out = [examples[number] for number in rest]
+        self.held_out = self._encoded(held_out)
         self.deck = self._deck([examples[n] for n in numbers], [sources[n] for n in numbers])
 
     @property

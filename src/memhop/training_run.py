@@ -101,13 +101,18 @@ def fingerprint(
     seed: int,
 ) -> dict[str, object]:
     """What a training is the answer to: a resumed one must have the same."""
+    data = checksum(train_examples, test_examples)
+    return {"data": data, "recipe": recipe.to_json(), "restarts": restarts, "seed": seed}
+
+
+def checksum(*parts: Sequence[Example]) -> str:
+    """Return the SHA-256 of examples, in hexadecimal digits."""
     digest = hashlib.sha256()
-    for examples in (train_examples, test_examples):
+    for examples in parts:
         for example in examples:
             digest.update(repr(tuple(example)).encode())
         digest.update(b"\n")
-    data = digest.hexdigest()
-    return {"data": data, "recipe": recipe.to_json(), "restarts": restarts, "seed": seed}
+    return digest.hexdigest()
 
 
 class TrainingRun:

@@ -239,6 +239,6 @@ def test_all_released_answers_but_a_few_follow(task: int, split: str) -> None:
 def is_right(task: int, example: Example) -> bool:
     """Whether the answer is ours, and not open."""
     try:
-        return answer(task, example.story, example.question) == example.answer
+        return answer(task, tuple(example.story), example.question) == example.answer
     except AssertionError:
         return False

@@ -17,6 +17,7 @@ from memhop.data import (
     to_examples,
     write_babi,
 )
+from memhop.data.story import is_question_without_tab
 from memhop.errors import MemhopError
 from memhop.example import Example
 
@@ -112,8 +113,11 @@ def test_a_question_may_stand_before_any_statement(tmp_path: Path) -> None:
         ("1 a\n1 b?\tc\t1\n", "own.txt:2: supporting fact '1'; needed the ID of an earlier "
          "statement of the same story"),
         (b"1 a\n2 caf\xe9\n", "own.txt:2: byte 0xe9 at column 6; needed UTF-8 text"),
-        ("1 a\n2 where is b?  c  1\n", "own.txt: no question in the file; needed at least one "
+        ("1 a\n2 where is b  c  1\n", "own.txt: no question in the file; needed at least one "
          "line 'ID question<TAB>answer'"),
+        ("1 a\n2 where is b?  c  1\n", "own.txt:2: no tab after the question in "
+         "'where is b?  c  1'; needed 'question<TAB>answer'"),
+        ("1 a\n2 b?\tc  1\n", "own.txt:2: no tab before the supporting IDs in 'c  1'; needed one"),
         ("", "own.txt: no question in the file; needed at least one line "
          "'ID question<TAB>answer'"),
         ("1 " + "x" * 99 + "\nMary\x1b[0m\n", "own.txt:2: 'Mary\\x1b[0m'; needed a line 'ID text'"),
@@ -123,6 +127,31 @@ def test_a_question_may_stand_before_any_statement(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_malformed_lines_are_named(tmp_path: Path, content: str | bytes, message: str) -> None:
     assert refusal(written(tmp_path, content)) == message
+
+
+@pytest.mark.parametrize(
+    "lost",
+    ["b?", "b? c", "b?  c", "b? c 1", "b?   c d", "b? the c d 1 2", "b？ c"],  # noqa: RUF001
+)
+def test_a_question_without_its_tab_is_named(tmp_path: Path, lost: str) -> None:
+    message = refusal(written(tmp_path, f"1 a\n2 b?\tc\t1\n3 {lost}\n"))
+    assert message.startswith("own.txt:3: no tab after the question in ")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "Who knows? Nobody.",
+        'She said "where?"',
+        "Where is b? he asked",
+        "b?c",
+        "What?! No.",
+        "b?, c",
+    ],
+)
+def test_a_statement_may_hold_a_question_mark(tmp_path: Path, statement: str) -> None:
+    (example,) = read_babi(written(tmp_path, f"1 {statement}\n2 b?\tc\t1\n"))
+    assert example.story == (statement,)
 
 
 def test_what_is_no_file_is_named(tmp_path: Path) -> None:
@@ -231,9 +260,13 @@ WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\t\
 TEXTS = WORDS.map(lambda text: text.strip(" \r")).filter(bool)
 
 
+def reads_as_statement(text: str) -> bool:
+    return not is_question_without_tab(text)
+
+
 @st.composite
 def drawn_stories(draw: st.DrawFn) -> Story:
-    statements = draw(st.lists(TEXTS, max_size=6).map(tuple))
+    statements = draw(st.lists(TEXTS.filter(reads_as_statement), max_size=6).map(tuple))
     places = sorted(draw(st.lists(st.integers(0, len(statements)), min_size=1, max_size=4)))
     questions = []
     for after in places:
@@ -292,6 +325,8 @@ def test_any_bytes_give_examples_or_one_line(
     [
         (Story(("",), ()), "text ''; needed one line"),
         (Story(("a\nb",), ()), "text 'a\\\\nb'; needed one line"),
+        (Story(("Who?",), ()), "statement 'Who.' reads as a question; needed an answer"),
+        (Story((), (Question(0, "a", "b  1"),)), "answer 'b  1' reads as one with supporting IDs"),
         (Story((), (Question(0, "a\tb", "c"),)), "text 'a\\\\tb'; needed one line"),
         (Story((), (Question(0, "a", "c "),)), "text 'c '; needed one line"),
         (Story(("\ud800",), ()), "needed text that UTF-8 can hold"),

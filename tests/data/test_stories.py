@@ -43,7 +43,7 @@ def is_right(task: int, example: Example) -> bool:
     """Whether the answer follows from the statements, and from those alone that are named."""
     if task == 20:  # who feels something new does not feel what they felt before
         example = felt_last(example)
-    return answer(task, example.story, example.question) == example.answer and suffices(
+    return answer(task, tuple(example.story), example.question) == example.answer and suffices(
         task, example
     )
 

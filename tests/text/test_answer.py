@@ -1,5 +1,6 @@
 """What is told of an answer: in words, and in a notebook."""
 
+from dataclasses import replace
 from xml.etree.ElementTree import fromstring
 
 import pytest
@@ -35,6 +36,14 @@ def test_a_notebook_shows_all_of_it() -> None:
     assert page.count("<svg") == 1
     assert "prefers-color-scheme" not in page
     assert "never seen" not in make()._repr_html_()
+
+
+def test_sentences_that_were_not_read() -> None:
+    assert make().not_read() == ""
+    one, many = replace(make(), truncated=1), replace(make(), truncated=1200)
+    assert one.not_read() == "the memory is full: the oldest sentence is not read"
+    assert many.not_read() == "the memory is full: the 1,200 oldest sentences are not read"
+    assert f"<div>{one.not_read()}</div>" in one._repr_html_()
 
 
 @pytest.mark.parametrize("text", ["</div><script>x</script>", "&lt; ]]>", "\x00\x1b \ud800"])

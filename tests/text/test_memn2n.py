@@ -19,7 +19,7 @@ from memhop.text.answer import Answer
 from memhop.text.batch import Batch, chosen_rows
 from memhop.text.encoding import Sizes
 from memhop.text.memn2n import MemN2N
-from memhop.vocabulary import UNKNOWN, Vocabulary
+from memhop.vocabulary import UNKNOWN, Vocabulary, split_words
 from tests.text import memn2n_oracle as oracle
 
 WORDS = ["mary", "john", "went", "to", "the", "garden", "kitchen", "where", "is", "ball"]
@@ -133,6 +133,39 @@ def test_drawn_ages_and_empty_slots_equal_the_formulas() -> None:
         )
         np.testing.assert_allclose(scores[0].detach(), wanted, rtol=1e-9, atol=1e-9)
         np.testing.assert_allclose(attention[0, :, : read.shape[1]].detach(), read, rtol=1e-9)
+
+
+@pytest.mark.parametrize("mask", [True, False])
+@pytest.mark.parametrize("blank", ["", "  ", "...", "—", "\u200b", "«»", "***"])
+def test_items_without_a_word_take_no_slot(blank: str, mask: bool) -> None:
+    model = make(1, mask_empty_slots=mask)
+    story = list(STORIES[-1])
+    plain = model.answer(story, "Where is Mary?")
+    mixed = [item for sentence in story for item in (blank, sentence)] + [blank] * 9
+    answer = model.answer(mixed, "Where is Mary?")
+    assert (answer.probability, answer.truncated) == (plain.probability, plain.truncated)
+    assert answer.sentences == tuple(mixed)
+    assert torch.equal(answer.attention[:, 1:18:2], plain.attention)
+    assert not answer.attention[:, 0:18:2].any()
+    assert not answer.attention[:, 18:].any()
+    assert model.answer([blank] * 9, "Where is Mary?").attention.shape == (3, 9)
+
+
+def test_the_sentences_beyond_the_memory_are_counted() -> None:
+    model = make(1)
+    counts = [model.answer(["Mary went."] * n, "Where is Mary?").truncated for n in (0, 4, 5, 6, 9)]
+    assert counts == [0, 0, 0, 1, 4]
+    assert model.answer("Mary went. " * 7 + "... !", "Where is Mary?").truncated == 2
+
+
+def test_an_answer_is_spelled_as_in_training() -> None:
+    words = Vocabulary(WORDS, {"mary": "Mary", "apple,milk": "Apple,Milk"})
+    model = MemN2N(words, make().recipe, SIZES)
+    answer = model.answer("Mary went.", "Where is Mary?")
+    shown = {answer.answer, *(word for word, _ in answer.runners_up)}
+    few = MemN2N(Vocabulary(["mary"], {"mary": "Mary"}), Recipe(memory_dim=2), Sizes(1, 1))
+    assert few.answer("", "Mary?").answer == "Mary"
+    assert shown <= {*WORDS, "Mary", "Apple,Milk"} - {"mary", "apple,milk"}
 
 
 def test_only_the_last_sentences_are_the_memory() -> None:
@@ -306,7 +339,8 @@ def test_a_story_is_text(story: Any) -> None:
 
 
 MODEL, UNMASKED = make(), make(mask_empty_slots=False, position="paper", tying="layerwise")
-any_text = st.text(st.characters(), max_size=30)
+MARKS = ".!?…。！？।؟\"'”»)(—-*,;:\u200b\u00ad\u0301 \n"  # noqa: RUF001
+any_text = st.text(st.characters(), max_size=30) | st.text(st.sampled_from(f"aÅé{MARKS}"))
 some_text = any_text | st.lists(st.sampled_from(WORDS), max_size=12).map(" ".join)
 
 
@@ -318,6 +352,7 @@ def test_no_text_crashes_the_model(story: str | list[str], question: str) -> Non
             answer = model.answer(story, question)
         except ValueError as error:
             assert "question needs" in str(error)  # noqa: PT017
+            assert len(str(error).splitlines()) == 1  # noqa: PT017
             continue
         ranked = [answer.probability, *(p for _, p in answer.runners_up)]
         assert ranked == sorted(ranked, reverse=True)
@@ -329,6 +364,8 @@ def test_no_text_crashes_the_model(story: str | list[str], question: str) -> Non
         assert (answer.attention.sum(-1) <= 1 + 1e-5).all()
         if not isinstance(story, str):
             assert answer.sentences == tuple(story)
+        read = sum(bool(split_words(sentence)) for sentence in answer.sentences)
+        assert answer.truncated == max(0, read - SIZES.memory_slots)
         assert set(answer.unknown_words).isdisjoint(WORDS)
 
 

@@ -103,6 +103,8 @@ def say_answer(answer: Answer) -> None:
     console.print(line, soft_wrap=True)
     if answer.unknown_words:
         say(answer.never_seen(), "red")
+    if answer.truncated:
+        say_progress(answer.not_read())
     console.print(answer.picture())
 
 
@@ -116,6 +118,7 @@ def answer_json(answer: Answer) -> dict[str, Any]:
         "sentences": list(answer.sentences),
         "attention": answer.attention.tolist(),
         "unknown_words": list(answer.unknown_words),
+        "truncated": answer.truncated,
     }
 
 

@@ -2,8 +2,9 @@
 
 One line each: ``ID text`` for a statement, ``ID question<TAB>answer<TAB>supporting IDs`` for a
 question. An ID of 1 starts a new story; statements and questions share the numbering, and a
-question sees only the statements above it. The format and the 20 tasks are those of Weston et
-al., "Towards AI-Complete Question Answering" (arXiv 1502.05698).
+question sees only the statements above it. A line without a tab that reads as a question is an
+error: it ends in a question mark, or an answer follows the question mark. The format and the 20
+tasks are those of Weston et al., "Towards AI-Complete Question Answering" (arXiv 1502.05698).
 """
 
 import os
@@ -14,7 +15,15 @@ from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
-from memhop.data.story import PADDING, Question, Story, quoted, to_examples
+from memhop.data.story import (
+    PADDING,
+    SPACES_FOR_TAB,
+    Question,
+    Story,
+    is_question_without_tab,
+    quoted,
+    to_examples,
+)
 from memhop.errors import MemhopError
 from memhop.example import Example
 from memhop.whole_file import whole_file
@@ -44,6 +53,8 @@ TASK_NAMES: dict[int, str] = {
 """The names of the 20 tasks, as they stand in the names of the released files."""
 
 SPLITS = ("train", "valid", "test")
+_FIRST_LINE = re.compile(rb"(?:\xef\xbb\xbf)?[ \r]*1 ")
+_ANSWERED_LINE = re.compile(rb"^[ \r]*[0-9]+ [^\t\n]+\t", re.MULTILINE)
 _FILE_NAME = re.compile(r"qa([1-9][0-9]{0,3})_(?:.+_)?(train|valid|test)\.txt")
 
 
@@ -100,25 +111,43 @@ def read_stories(path: str | os.PathLike[str]) -> Iterator[Story]:
     [1, 1]
     """
     file = Path(path)
+    with _opened(file) as lines:
+        yield from parse_stories(lines, file)
+
+
+def parse_stories(lines: Iterable[bytes], file: Path) -> Iterator[Story]:
+    """Read the lines of a file story by story; see :func:`read_stories`.
+
+    ``file`` is named in errors.
+    """
     draft = _Draft()
     asked = False
-    with _opened(file) as lines:
-        for line_number, text in _numbered_lines(file, lines):
-            try:
-                ident, fields = _split(text)
-                if ident == "1" and draft.last_id:
-                    yield draft.story()
-                    draft = _Draft()
-                draft.add(ident, fields)
-            except MemhopError as error:
-                raise MemhopError(f"{shown(file)}:{line_number}: {error}") from None
-            asked = asked or len(fields) > 1
+    for line_number, text in _numbered_lines(file, lines):
+        try:
+            ident, fields = _split(text)
+            if ident == "1" and draft.last_id:
+                yield draft.story()
+                draft = _Draft()
+            draft.add(ident, fields)
+        except MemhopError as error:
+            raise MemhopError(f"{shown(file)}:{line_number}: {error}") from None
+        asked = asked or len(fields) > 1
     if not asked:
         raise MemhopError(
             f"{shown(file)}: no question in the file; needed at least one line "
             "'ID question<TAB>answer'"
         )
     yield draft.story()
+
+
+def is_babi(content: bytes) -> bool:
+    """Return whether a text is in the released format: the first line is numbered 1, and one has
+    a number and a tab.
+
+    >>> is_babi(b"1 Mary slept.\\n2 Who slept?\\tMary\\n"), is_babi(b"Mary slept. Who slept?")
+    (True, False)
+    """
+    return bool(_FIRST_LINE.match(content) and _ANSWERED_LINE.search(content))
 
 
 def find_tasks(folder: str | os.PathLike[str]) -> dict[int, dict[str, Path]]:
@@ -204,10 +233,16 @@ def _split(text: str) -> tuple[str, list[str]]:
         )
     if len(fields) > 1 and not fields[1]:
         raise MemhopError(f"no answer after {quoted(fields[0])}; needed 'question<TAB>answer'")
+    if len(fields) == 1 and is_question_without_tab(fields[0]):
+        raise MemhopError(
+            f"no tab after the question in {quoted(fields[0])}; needed 'question<TAB>answer'"
+        )
+    if len(fields) == 2 and SPACES_FOR_TAB.search(fields[1]):
+        raise MemhopError(f"no tab before the supporting IDs in {quoted(fields[1])}; needed one")
     return ident, fields
 
 
-def _numbered_lines(file: Path, lines: BinaryIO) -> Iterator[tuple[int, str]]:
+def _numbered_lines(file: Path, lines: Iterable[bytes]) -> Iterator[tuple[int, str]]:
     """The lines with their numbers; blank lines may only stand at the end."""
     blank = 0
     with _explained(file, "read"):

@@ -1,15 +1,22 @@
 """Stories and the questions asked inside them, and how they are written as lines."""
 
+import re
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import NamedTuple
 
 from memhop.errors import MemhopError
 from memhop.example import Example
+from memhop.vocabulary import QUESTION_MARKS
 
 # What may surround a text without belonging to it: the released questions end in a space, lines
 # of files from Windows in a carriage return. Other white space is left to whoever splits words.
 PADDING = " \r"
+# What follows the last question mark of a question whose tab became spaces: nothing; anything
+# after two spaces; or an answer of one word, or of several with the supporting IDs.
+_LOST_ANSWER = re.compile(r" *\Z| {2,}\S.*| \S+(?<![.!…。।])\Z| \S.* [0-9]+\Z", re.DOTALL)
+
+SPACES_FOR_TAB = re.compile(r" {2,}[0-9]+(?: [0-9]+)*\Z")  # between an answer and supporting IDs
 
 
 class Question(NamedTuple):
@@ -53,7 +60,8 @@ class Story(NamedTuple):
         """The story in the released format, without line ends.
 
         Raises MemhopError for what the format cannot hold: an empty text, a tab or a line end
-        inside one, spaces around one, a question out of order, a fact that is not yet told.
+        inside one, spaces around one, a statement that reads as a question, a question out of
+        order, a fact that is not yet told.
         """
         ids: list[int] = []
         number = 1
@@ -64,13 +72,13 @@ class Story(NamedTuple):
                     f"needed {len(ids)} to {len(self.statements)}"
                 )
             for statement in self.statements[len(ids) : question.after]:
-                yield f"{number} {_writable(statement)}"
+                yield f"{number} {_statement_text(statement)}"
                 ids.append(number)
                 number += 1
             yield f"{number} {_question_text(question, ids)}"
             number += 1
         for statement in self.statements[len(ids) :]:
-            yield f"{number} {_writable(statement)}"
+            yield f"{number} {_statement_text(statement)}"
             number += 1
 
 
@@ -84,8 +92,31 @@ def to_examples(stories: Iterable[Story]) -> Iterator[Example]:
     return chain.from_iterable(story.examples() for story in stories)
 
 
+def is_question_without_tab(statement: str) -> bool:
+    """Return whether a statement reads as a question whose tab was lost.
+
+    It ends in a question mark; or an answer follows the last one: anything after two spaces, a
+    word without a full stop, or words and the numbers of supporting lines.
+
+    >>> is_question_without_tab("Where is Mary?  office  3")
+    True
+    >>> is_question_without_tab('John asked "Where is Mary?" and left.')
+    False
+    """
+    last = max(map(statement.rfind, QUESTION_MARKS))
+    return last >= 0 and _LOST_ANSWER.match(statement, last + 1) is not None
+
+
+def _statement_text(statement: str) -> str:
+    if is_question_without_tab(statement):
+        raise MemhopError(f"statement {quoted(statement)} reads as a question; needed an answer")
+    return _writable(statement)
+
+
 def _question_text(question: Question, ids: list[int]) -> str:
     text = f"{_writable(question.text)}\t{_writable(question.answer)}"
+    if not question.supporting_facts and SPACES_FOR_TAB.search(question.answer):
+        raise MemhopError(f"answer {quoted(question.answer)} reads as one with supporting IDs")
     for fact in question.supporting_facts:
         if not 0 <= fact < len(ids):
             raise MemhopError(

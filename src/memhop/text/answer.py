@@ -16,15 +16,18 @@ class Answer:
 
     Attributes:
         question: the question as it was asked.
-        answer: the most probable answer: one word, or a list as ``apple,milk``.
+        answer: the most probable answer, as training spelled it most often: a word, several words,
+            or a list as ``apple,milk``.
         probability: its share of the softmax over all rows of the answer table.
         runners_up: the next answers, each with its probability.
         sentences: the sentences of the story, in order.
-        attention: [hops, sentences] float32: how much each hop read of each sentence; 0 for a
-            sentence that is older than the memory is long. A hop's sum is below 1 where the
-            recipe lets empty slots take attention (``paper`` does).
+        attention: [hops, sentences] float32: how much each hop read of each sentence; 0 for one
+            without a word (blank, or punctuation alone), which takes no slot, and for one that is
+            older than the memory is long. A hop's sum is below 1 where the recipe lets empty slots
+            take attention (``paper`` does).
         unknown_words: words of story and question that training never showed, read as nothing
             in their place.
+        truncated: the number of sentences, the oldest ones, for which the memory had no slot.
     """
 
     question: str
@@ -34,6 +37,7 @@ class Answer:
     sentences: tuple[str, ...]
     attention: Tensor
     unknown_words: tuple[str, ...]
+    truncated: int = 0
 
     def picture(self) -> Picture:
         """The sentences that each hop read; print it."""
@@ -58,14 +62,23 @@ class Answer:
         words += f" and {more:,} more" if more > 0 else ""
         return f"never seen in training, read as nothing: {words}"
 
+    def not_read(self) -> str:
+        """Return a line on the sentences that the memory could not hold; empty if it held all."""
+        if not self.truncated:
+            return ""
+        one = self.truncated == 1
+        oldest = "oldest sentence is" if one else f"{self.truncated:,} oldest sentences are"
+        return f"the memory is full: the {oldest} not read"
+
     def _repr_html_(self) -> str:
         """What a notebook shows: all of it, in the colour of the text around it."""
-        question, answer, shares, unknown = (
+        question, answer, shares, *notes = (
             escape(spelled_out(text))
-            for text in (self.question, self.answer, f"({self.shares()})", self.never_seen())
-        )
+            for text in (self.question, self.answer, f"({self.shares()})", self.never_seen(),
+                         self.not_read())
+        )  # fmt: skip
         lines = [f"<div><b>{question}</b>&#8195;<b>{answer}</b> {shares}</div>"]
-        lines += [f"<div>{unknown}</div>"] if unknown else []
+        lines += [f"<div>{note}</div>" for note in notes if note]
         return "\n".join(["<div>", *lines, self.picture()._repr_html_(), "</div>"])
 
 

@@ -6,7 +6,9 @@ w_kj = plain_j + slope_k steep_j, so a sentence is two weighted bags of words,
 sum_j plain_j E[word_j] + slope * sum_j steep_j E[word_j].
 """
 
-from collections.abc import Iterable, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,9 +19,11 @@ from memhop.errors import MemhopError
 from memhop.example import Example
 from memhop.ops.bags import Bags, sum_bags
 from memhop.recipe import Position, Recipe
-from memhop.vocabulary import Vocabulary, split_words
+from memhop.text.reading import SplitSentences
+from memhop.vocabulary import Vocabulary, fold_case, spelled_words, split_words
 
 Numbers = np.ndarray[Any, Any]
+_COMMAS = re.compile("[,،、﹐，､]")  # noqa: RUF001 - of several scripts
 NO_ANSWER = -1  # the class of an answer that training never showed: always wrong
 
 
@@ -189,8 +193,16 @@ class Encoder:
         self._full_width = not recipe.mask_empty_slots
         self._num_ages = sizes.memory_slots if recipe.temporal else 0
 
-    def encode(self, examples: Sequence[Example]) -> Encoded:
-        """Number the statements, questions and answers; of a long story the last slots count."""
+    def encode(
+        self, examples: Sequence[Example], words: Mapping[str, Sequence[str]] | None = None
+    ) -> Encoded:
+        """Number the statements, questions and answers; of a long story the last slots count.
+
+        Args:
+            examples: each statement fills a slot: `readable` leaves out those without a word.
+            words: of each sentence; None splits them.
+        """
+        words = SplitSentences() if words is None else words
         most = self.sizes.memory_slots
         width = self.width(min(len(example.story), most) for example in examples)
         slots = np.zeros((len(examples), width), np.int64)
@@ -199,8 +211,8 @@ class Encoder:
 
         def row(sentence: str) -> int:
             if sentence not in seen:
-                words = tuple(self.vocabulary.ids(split_words(sentence)))
-                seen[sentence] = bank.setdefault(words, len(bank))
+                ids = tuple(self.vocabulary.ids(words[sentence]))
+                seen[sentence] = bank.setdefault(ids, len(bank))
             return seen[sentence]
 
         lengths, question, answers = [], [], []
@@ -249,7 +261,7 @@ def answer_parts(answer: str) -> tuple[tuple[str, ...], ...]:
     >>> answer_parts("Apple, milk")
     (('apple',), ('milk',))
     """
-    return tuple(tuple(split_words(part)) for part in answer.split(","))
+    return tuple(tuple(split_words(part)) for part in _COMMAS.split(answer))
 
 
 def listed(parts: Iterable[Iterable[str]]) -> str:
@@ -257,26 +269,50 @@ def listed(parts: Iterable[Iterable[str]]) -> str:
     return ",".join(" ".join(part) for part in parts)
 
 
-def training_vocabulary(examples: Iterable[Example]) -> Vocabulary:
+def training_vocabulary(examples: Sequence[Example]) -> Vocabulary:
     """The words of training examples in order of first appearance, answers among them.
+
+    Each has the spelling to show it with: the most frequent one of its answers, or, where it is no
+    answer, of the sentences; the first one where several are as frequent.
 
     Raises:
         MemhopError: an answer without a word.
     """
+    words: dict[str, None] = {}
+    seen: set[str] = set()
+    for example in examples:
+        for sentence in (*example.story, example.question):
+            if sentence not in seen:
+                seen.add(sentence)
+                words |= dict.fromkeys(split_words(sentence))
+        answer = answer_word(example.answer)
+        if not answer.strip(","):
+            raise MemhopError(
+                f"an answer needs a word, got {example.answer!r:.60} "
+                f"to the question {example.question!r:.60}"
+            )
+        words[answer] = None
+    spellings = _spellings(examples)
+    return Vocabulary(words, {w: s for w, s in spellings.items() if s != w and w in words})
 
-    def words() -> Iterable[str]:
-        seen: set[str] = set()
-        for example in examples:
-            for sentence in (*example.story, example.question):
-                if sentence not in seen:
-                    seen.add(sentence)
-                    yield from split_words(sentence)
-            answer = answer_word(example.answer)
-            if not answer.strip(","):
-                raise MemhopError(
-                    f"an answer needs a word, got {example.answer!r:.60} "
-                    f"to the question {example.question!r:.60}"
-                )
-            yield answer
 
-    return Vocabulary(words())
+def _spellings(examples: Sequence[Example]) -> dict[str, str]:
+    """The most frequent spelling of each word and answer."""
+    sentences = Counter(s for e in examples for s in (*e.story, e.question))
+    in_text: Counter[str] = Counter()
+    for sentence, times in sentences.items():
+        for spelling in spelled_words(sentence):
+            in_text[spelling] += times
+    in_answers: Counter[str] = Counter()
+    for answer, times in Counter(example.answer for example in examples).items():
+        in_answers[listed(map(spelled_words, _COMMAS.split(answer)))] += times
+    return _most_frequent(in_text) | _most_frequent(in_answers)
+
+
+def _most_frequent(spellings: Counter[str]) -> dict[str, str]:
+    best: dict[str, str] = {}
+    for spelling, times in spellings.items():
+        word = fold_case(spelling)
+        if times > spellings[best.get(word, "")]:
+            best[word] = spelling
+    return best

@@ -26,7 +26,8 @@ from memhop.runs import find_checkpoint
 from memhop.text.answer import Answer
 from memhop.text.batch import Batch, ages
 from memhop.text.encoding import Encoded, Encoder, Sizes
-from memhop.vocabulary import NIL, UNKNOWN, Vocabulary, split_sentences, split_words
+from memhop.text.reading import SplitSentences
+from memhop.vocabulary import NIL, UNKNOWN, Vocabulary, split_sentences
 
 _WEIGHTS, _RECIPE, _VOCABULARY = "model.safetensors", "recipe.json", "vocabulary.json"
 _NETWORK = ("inner", "bias", "outer")  # W, b and V of the network after each hop
@@ -192,8 +193,8 @@ class MemN2N(nn.Module):
         """Answer one question about a story.
 
         Args:
-            story: sentences in order, oldest first; or one text, which is split at line ends
-                and after ``.``, ``!`` and ``?``. May be empty.
+            story: sentences in order, oldest first; or one text, which `split_sentences` splits.
+                May be empty. Items without a word take no slot of the memory.
             question: the question.
 
         Raises:
@@ -205,34 +206,58 @@ class MemN2N(nn.Module):
         """Answer many questions at once, each with a story of its own; see `answer`."""
         if self.restarts is not None:
             raise ValueError(f"answer: needs one model, this has {self.restarts}: pick() one")
-        examples = [Example(_sentences(story), _question(text), "") for story, text in asked]
+        words = SplitSentences()
+        examples = [Example(_sentences(story), _question(text, words), "") for story, text in asked]
+        with_words = [
+            Example(tuple(filter(words.__getitem__, example.story)), example.question, "")
+            for example in examples
+        ]
         with torch.inference_mode():  # nothing of it leaves: an `Answer` has tensors of its own
-            encoded = self.encoder.encode(examples).at(self.tables.device)
+            encoded = self.encoder.encode(with_words, words).at(self.tables.device)
             scores, attention = self(self.batch_of(encoded), need_weights=True)
             shares = self.word_scores(scores.softmax(-1))
             best = shares.topk(min(1 + _RUNNERS_UP, shares.shape[-1]))
-        words = [[self.vocabulary.word(index + UNKNOWN + 1) for index in row]
-                 for row in best.indices.tolist()]  # fmt: skip
-        ranked = map(_pairs, words, best.values.tolist())
-        return list(map(self._said, examples, ranked, attention.float().cpu()))
+        answers = [[self.vocabulary.spelling(index + UNKNOWN + 1) for index in row]
+                   for row in best.indices.tolist()]  # fmt: skip
+        ranked = map(_pairs, answers, best.values.tolist())
+        return [
+            self._said(*said, words)
+            for said in zip(examples, ranked, attention.float().cpu(), strict=True)
+        ]
 
-    def _said(self, asked: Example, ranked: list[tuple[str, float]], attention: Tensor) -> Answer:
-        in_memory = min(len(asked.story), self.sizes.memory_slots)
-        forgotten = len(asked.story) - in_memory
-        words = [word for text in (*asked.story, asked.question) for word in split_words(text)]
+    def _said(
+        self,
+        asked: Example,
+        ranked: list[tuple[str, float]],
+        attention: Tensor,
+        words: SplitSentences,
+    ) -> Answer:
+        with_words = [place for place, sentence in enumerate(asked.story) if words[sentence]]
+        truncated = max(0, len(with_words) - self.sizes.memory_slots)
+        read = attention[:, : len(with_words) - truncated]
+        if len(with_words) == len(asked.story):
+            columns = functional.pad(read, (truncated, 0))
+        else:
+            columns = attention.new_zeros(len(attention), len(asked.story))
+            columns[:, with_words[truncated:]] = read
+        texts = (*asked.story, asked.question)
+        said = dict.fromkeys(word for text in texts for word in words[text])
         return Answer(
             question=asked.question,
             answer=ranked[0][0],
             probability=ranked[0][1],
             runners_up=tuple(ranked[1:]),
-            sentences=asked.story,
-            attention=functional.pad(attention[:, :in_memory], (forgotten, 0)),
-            unknown_words=tuple(w for w in dict.fromkeys(words) if w not in self.vocabulary),
+            sentences=tuple(asked.story),
+            attention=columns,
+            unknown_words=tuple(word for word in said if word not in self.vocabulary),
+            truncated=truncated,
         )
 
     def to_files(self) -> dict[str, bytes]:
         """The model as the files of a checkpoint: weights, recipe, vocabulary."""
         words = {"schema": SCHEMA, **self.sizes._asdict(), "words": self.vocabulary.to_json()}
+        if self.vocabulary.spellings:
+            words["spellings"] = self.vocabulary.spellings
         return {
             _WEIGHTS: to_tensors(self.state_dict()),
             _RECIPE: to_json({"schema": SCHEMA, "recipe": self.recipe.to_json()}),
@@ -276,7 +301,7 @@ def read_settings(files: dict[str, bytes], folder: Path) -> tuple[Recipe, Vocabu
         check_schema(content, folder / name)
     try:
         settings = Recipe.from_json(recipe.get("recipe"))
-        vocabulary = Vocabulary.from_json(words.get("words"))
+        vocabulary = Vocabulary.from_json(words.get("words"), words.get("spellings"))
         sizes = Sizes(*(_count(words, field) for field in Sizes._fields))
     except MemhopError as error:
         raise MemhopError(f"{folder}: {error}") from error
@@ -320,8 +345,8 @@ def _sentences(story: str | Sequence[str]) -> tuple[str, ...]:
     return tuple(story)
 
 
-def _question(text: str) -> str:
-    if not isinstance(text, str) or not split_words(text):
+def _question(text: str, words: SplitSentences) -> str:
+    if not isinstance(text, str) or not words[text]:
         raise ValueError(f"answer: question needs a text with a word, got {text!r:.60}")
     return text
 

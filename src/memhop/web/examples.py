@@ -1,11 +1,10 @@
 """Which tasks a model knows, and fresh examples of them."""
 
 import secrets
-from collections import Counter
 from typing import NamedTuple
 
 from memhop.data import TASK_NAMES, generate, to_examples
-from memhop.evaluation import evaluate
+from memhop.evaluation import evaluate, majority_error
 from memhop.example import Example
 from memhop.text.encoding import answer_word
 from memhop.text.memn2n import MemN2N
@@ -34,7 +33,7 @@ def known_tasks(model: MemN2N) -> list[KnownTask]:
         examples = _fresh(task, model, _ASKED, seed=0)
         if all(_is_readable(example, model.vocabulary) for example in examples):
             error = evaluate(model, examples).error
-            if error <= _constant_error(examples) / 2:
+            if error <= majority_error(examples) / 2:
                 known.append(KnownTask(task, name.replace("-", " "), error))
     return known
 
@@ -42,7 +41,12 @@ def known_tasks(model: MemN2N) -> list[KnownTask]:
 def fresh_example(task: int, model: MemN2N) -> Example:
     """A new example of a task that the model can hold in its memory."""
     example = _fresh(task, model, 1, seed=secrets.randbits(32))[0]
-    return example._replace(answer=answer_word(example.answer))  # as the model would say it
+    return example._replace(answer=_as_the_model_spells_it(example.answer, model))
+
+
+def _as_the_model_spells_it(answer: str, model: MemN2N) -> str:
+    word = answer_word(answer)
+    return model.vocabulary.spellings.get(word, word)
 
 
 def _fresh(task: int, model: MemN2N, questions: int, seed: int) -> list[Example]:
@@ -54,9 +58,3 @@ def _fresh(task: int, model: MemN2N, questions: int, seed: int) -> list[Example]
 def _is_readable(example: Example, vocabulary: Vocabulary) -> bool:
     words = {word for text in (*example.story, example.question) for word in split_words(text)}
     return all(word in vocabulary for word in (*words, answer_word(example.answer)))
-
-
-def _constant_error(examples: list[Example]) -> float:
-    """Percent wrong of always giving the most frequent answer."""
-    most = Counter(example.answer for example in examples).most_common(1)[0][1]
-    return 100 - 100 * most / len(examples)

@@ -13,7 +13,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from memhop.text.answer import Answer
-from memhop.vocabulary import split_sentences
+from memhop.vocabulary import split_sentences, word_pattern
 from memhop.web.limits import ALL_SENTENCES, CHARACTERS, QUESTIONS, SENTENCES
 
 
@@ -36,8 +36,7 @@ _Story = Annotated[
     BeforeValidator(_split),
     WithJsonSchema({"anyOf": [_List, {"type": "string"}]}),
 ]
-# a character that is no white space to Python's split and no end of a sentence
-_WORD = r"[^\s.!?\x1c-\x1f\x85]"
+_WORD = word_pattern()
 
 
 class Asked(BaseModel):
@@ -99,6 +98,9 @@ class Answered(BaseModel):
     unknown_words: Annotated[
         list[str], Field(description="Words that training never showed, read as nothing.")
     ]
+    truncated: Annotated[
+        int, Field(description="How many of the oldest sentences the memory could not hold.")
+    ]
 
     @classmethod
     def of(cls, model: str, answer: Answer) -> "Answered":
@@ -112,6 +114,7 @@ class Answered(BaseModel):
             sentences=list(answer.sentences),
             attention=[[round(p, 6) for p in hop] for hop in answer.attention.tolist()],
             unknown_words=list(answer.unknown_words),
+            truncated=answer.truncated,
         )
 
 
