@@ -11,6 +11,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from memhop.ops import shared, shared_blocks
 from memhop.ops.problem import Gradients, Problem, Step, Trace, Wanted
+from tests.ops.fixed_order import FixedOrder
 from tests.ops.problem_oracle import (
     Outcome,
     assert_close,
@@ -180,20 +181,27 @@ def test_slots_beyond_the_longest_are_not_read() -> None:
 
 
 @pytest.mark.parametrize("spread", [0.05, 0.3, 2.0])
-def test_float32_is_no_further_from_the_truth_than_the_textbook(spread: float) -> None:
-    """The root of the mean square error of each tensor, over what that tensor is, in the mean."""
+def test_float32_is_closer_to_the_truth_than_sums_in_order(spread: float) -> None:
+    """Blocks keep the error of a sum over 3001 slots far below that of one running sum.
+
+    Errors are norms of differences over norms of exact tensors, averaged over seeds. Measured
+    ratios on two processors, with each instruction set of torch: 0.11 to 0.45, and 0.56 at most for
+    one tensor; where no sum over slots dominates, 1.01.
+    """
     errors = torch.zeros(2, 9, dtype=torch.float64)
     for seed in range(4):
         problem = plain(16, 3001, 24, spread, seed)
         by_result = problem.query.flip(0)
         true = true_of(outcome(problem, by_result))
         blocked = found_by(problem, *run(problem, by_result))
-        for row, given in enumerate((blocked, in_float32(problem, by_result))):
+        with FixedOrder():  # type: ignore[no-untyped-call]
+            in_order = in_float32(problem, by_result)
+        for row, given in enumerate((blocked, in_order)):
             for column, (got, want) in enumerate(zip(given, true, strict=True)):
                 errors[row, column] += (got.double() - want).norm() / want.norm()
     ours, textbook = errors.mean(1)
-    assert ours <= textbook
-    assert (errors[0] <= 1.25 * errors[1]).all()  # no tensor much worse than by chance
+    assert ours <= 0.6 * textbook
+    assert (errors[0] <= 1.1 * errors[1]).all()
 
 
 @pytest.mark.slow
