@@ -87,7 +87,8 @@ def test_a_finished_run_holds_what_the_docs_say(whole: Path) -> None:
     assert [path.name for path in whole.iterdir()] == [f"checkpoint-{EPOCHS:06d}"]
     files = bits(whole)
     assert sorted(files) == [
-        "metrics.csv", "model.safetensors", "name", "recipe.json", "training", "vocabulary.json",
+        "examples.json", "metrics.csv", "model.safetensors", "name", "recipe.json", "training",
+        "vocabulary.json",
     ]  # fmt: skip
     assert files["training"]["finished"] is True
     assert len(files["training"]["scores"]) == 3

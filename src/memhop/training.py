@@ -26,6 +26,7 @@ from memhop.text.encoding import Encoded, Sizes, training_vocabulary
 from memhop.text.exchange import Exchange
 from memhop.text.memn2n import MemN2N
 from memhop.text.reading import SplitSentences, readable, readable_texts, single_words
+from memhop.text.stored_examples import choose_examples
 from memhop.training_draws import Deck, Draws
 from memhop.training_run import Metric, RestartScore, State, TrainingRun, checksum, fingerprint
 from memhop.training_steps import Descent, learning_rate
@@ -86,6 +87,7 @@ def train(
     resume: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
     device: str | torch.device = "cpu",
+    store_examples: bool = True,
 ) -> TrainingResult:
     """Train a `MemN2N` on examples.
 
@@ -108,6 +110,8 @@ def train(
         run: folder for checkpoints; None keeps nothing on disk.
         resume: go on from the newest checkpoint in ``run``, or start where there is none.
         on_progress: called after every epoch.
+        store_examples: keep up to three short training stories with the model, which
+            ``memhop serve`` shows as examples; no effect on the weights.
 
     Raises:
         MemhopError: no examples, something else than an `Example` (named by its index), a number
@@ -138,6 +142,7 @@ def train(
         model, state, scores = ended
         return TrainingResult(model.to(device), scores, _kept(scores, recipe), state.seconds)
     trainer = Trainer(texts, recipe, numbered, seed, torch.device(device), held_out)
+    trainer.model.examples = choose_examples(texts) if store_examples else ()
     if folder is not None:
         folder.restore(trainer.tensors(), trainer.state)
     _run_epochs(trainer, folder, on_progress)

@@ -108,6 +108,9 @@ def test_own_files_and_a_recipe_of_ones_own(memhop: Program, data: str) -> None:
     assert result["restarts"][0]["test_error"] is None
     answers = json.loads(memhop("ask", result["run"], "--json", "-q", "Where?").out)
     assert len(answers[0]["attention"]) == 2
+    assert list(Path(result["run"]).rglob("examples.json"))
+    [result] = json.loads(memhop(*line, "--no-examples").fits().out)
+    assert not list(Path(result["run"]).rglob("examples.json"))
 
 
 def test_a_name_is_used_once(memhop: Program, data: str, trained: str) -> None:

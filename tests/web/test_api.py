@@ -108,8 +108,34 @@ def test_a_page_of_another_site_cannot_send_a_form(client: Client) -> None:
     body = json.dumps(ASKED).encode()
     for kind in ("text/plain", "application/x-www-form-urlencoded"):
         reply = client.call("POST", "/api/answer", body, **{"Content-Type": kind})
-        assert reply.status == 422
+        assert reply.refused(415).startswith("expected the header Content-Type: application/json")
     assert "access-control-allow-origin" not in client.ask(ASKED).headers
+
+
+def test_a_request_without_a_content_type_is_told_which_one_to_send(client: Client) -> None:
+    body = json.dumps(ASKED).encode()
+    needed = "expected the header Content-Type: application/json, got "
+    for path in ("/api/answer", "/api/read"):
+        assert client.call("POST", path, body).refused(415) == needed + "none"
+        assert client.call("POST", path).refused(415) == needed + "none"
+        curl = client.call(
+            "POST", path, body, **{"Content-Type": "application/x-www-form-urlencoded"}
+        )
+        assert curl.refused(415) == needed + "'application/x-www-form-urlencoded'"
+    for kind in ("application/json; charset=utf-8", "APPLICATION/JSON", "application/ld+json"):
+        assert client.call("POST", "/api/answer", body, **{"Content-Type": kind}).status == 200
+    odd = client.call("POST", "/api/answer", b"[", **{"Content-Type": "x" * 500})
+    assert len(odd.refused(415)) < 200
+
+
+def test_a_model_of_ones_own_shows_its_words_and_stories(client: Client, model: MemN2N) -> None:
+    stories = client.get("/api/stories").value
+    assert [one["story"] for one in stories] == [list(one.story) for one in model.examples]
+    assert len(stories) == 3
+    assert client.get("/api/stories?model=own/qa1").value == []
+    words = client.get("/api/words?model=own/qa1").value
+    assert words == {"words": ["has", "it", "sold", "the", "tom", "who", "zebra"], "total": 7}
+    assert client.get("/api/words?model=no").refused(404)
 
 
 def test_the_models_are_listed_with_what_is_known_of_them(client: Client) -> None:
@@ -183,9 +209,12 @@ def test_scripts_in_the_page_itself_are_only_allowed_where_openapi_needs_them(
 
 def test_the_description_names_every_refusal(client: Client) -> None:
     paths = client.get("/openapi.json").value["paths"]
-    assert sorted(paths) == ["/api/answer", "/api/example", "/api/models", "/api/tasks", "/healthz"]
+    assert sorted(paths) == [
+        "/api/answer", "/api/example", "/api/models", "/api/read", "/api/stories", "/api/tasks",
+        "/api/words", "/healthz",
+    ]  # fmt: skip
     answer = paths["/api/answer"]["post"]["responses"]
-    assert sorted(answer) == ["200", "400", "404", "408", "413", "422", "429"]
+    assert sorted(answer) == ["200", "400", "404", "408", "413", "415", "422", "429"]
     for status in sorted(answer)[1:]:
         schema = answer[status]["content"]["application/json"]["schema"]
         assert schema == {"$ref": "#/components/schemas/Problem"}

@@ -31,5 +31,5 @@ def test_the_service_keeps_to_its_description(client: Client, tmp_path: Path, se
         cwd=tmp_path,
     )
     assert run.returncode == 0, run.stdout[-4000:] + run.stderr[-1000:]
-    assert "5 selected / 5 total" in run.stdout
+    assert "8 selected / 8 total" in run.stdout
     print(run.stdout[-300:])

@@ -11,8 +11,11 @@ import axe_playwright_python
 import pytest
 from playwright.sync_api import Browser, Route, expect
 
+from memhop.example import Example
 from memhop.recipe import Recipe
+from memhop.text.encoding import Sizes
 from memhop.text.memn2n import MemN2N
+from memhop.vocabulary import Vocabulary
 from memhop.web.models import Served
 
 from .browser import PHONE, Visit, browsing, chromium
@@ -92,7 +95,7 @@ def test_the_bars_stand_in_the_line_of_their_sentence(visit: Open, width: int) -
         assert abs(text_and_rows(page)) < 3, line
 
 
-ODD_LINES = ["", " ", "Mary went to the garden. " * 9, "Unbreakable" * 30, "a" + " " * 200,
+ODD_LINES = ["", " ", "Mary went to the garden " * 9, "Unbreakable" * 30, "a" + " " * 200,
              "\t" * 40 + "b", "Mary\twent " * 20, "\u6f22\u5b57" * 90, "\u05d0\u05d1 " * 90,
              "\U0001f600" * 90]  # fmt: skip
 
@@ -133,12 +136,11 @@ def test_unknown_words_are_underlined_and_explained(visit: Open) -> None:
     page.tell("Mary went to the zoo.", "The zebra, John said!", question="Where is the zoo ?")
     marks = page.page.eval_on_selector_all("mark", "all => all.map(one => one.textContent)")
     assert marks == ["zoo.", "zebra,", "said!", "zoo"]
-    assert page.page.inner_text("#notes") == (
-        "zoo, zebra,, said: never seen in training, so the model reads nothing in their place."
+    assert page.page.inner_text("#answer .caution") == (
+        "Never seen in training, so the model reads nothing in their place: zoo, zebra,, said"
     )
     page.tell(*STORY, question="Where is Mary?")
-    assert page.page.query_selector("mark") is None
-    assert page.page.inner_text("#notes") == ""
+    assert page.page.query_selector("mark, #answer .caution") is None
 
 
 def test_an_example_at_a_click_is_fresh_each_time(visit: Open) -> None:
@@ -189,13 +191,13 @@ def test_a_link_brings_story_and_question_back_and_the_server_never_sees_it(
     visit: Open,
 ) -> None:
     page = visit()
-    page.tell(*STORY, "Ärger & <b>?", question="Where is Mary?")
+    page.tell(*STORY, "Ärger & <b>.", question="Where is Mary?")
     page.page.click("#share")
     link = page.page.url
     assert page.page.inner_text("#copied")
     again = visit(link.partition("/#")[2] and "#" + link.partition("#")[2])
     again.settle()
-    assert again.page.input_value("#story").split("\n") == [*STORY, "Ärger & <b>?"]
+    assert again.page.input_value("#story").split("\n") == [*STORY, "Ärger & <b>."]
     assert again.page.input_value("#question") == "Where is Mary?"
     assert again.answer() == "kitchen"
     for url in page.asked + again.asked:
@@ -212,9 +214,10 @@ def test_text_is_shown_never_obeyed(visit: Open) -> None:
     page = visit(f"#story={quote(HOSTILE)}&question={quote(HOSTILE)}&model={quote(HOSTILE)}")
     page.settle()
     assert page.page.input_value("#story") == HOSTILE
+    assert page.page.inner_text("#answer .faint") == "The model knows no word of this question."
     page.tell(*STORY, HOSTILE, f"Mary {HOSTILE}", question=f"{HOSTILE} Where is Mary?")
     assert page.page.query_selector("main img, main script") is None
-    assert HOSTILE.split()[0] in page.page.inner_text("#notes")
+    assert HOSTILE.split()[0] in page.page.inner_text("#answer .caution")
 
 
 def test_another_model_answers_with_its_own_words_and_hops(visit: Open) -> None:
@@ -222,6 +225,8 @@ def test_another_model_answers_with_its_own_words_and_hops(visit: Open) -> None:
     page.tell(*STORY, question="Where is Mary?")
     page.page.select_option("#model", "own/qa1")
     page.settle()
+    assert page.page.inner_text("#answer .faint") == "The model knows no word of this question."
+    page.tell("Tom sold the zebra.", question="Who has it?")
     assert page.page.inner_text("#about") == "knows 7 words · remembers 10 sentences"
     assert page.page.locator("#lines .row").first.locator(".cell").count() == 2
     page.page.wait_for_selector("body[data-tasks='0']")
@@ -240,9 +245,9 @@ def test_a_link_to_a_model_that_is_not_here_says_so(visit: Open) -> None:
 @pytest.mark.parametrize(
     ("story", "problem"),
     [
-        ("word " * 300, "A line has at most 1000 characters, line 1 has 1500."),
-        ("word " * 100_000, "A line has at most 1000 characters, line 1 has 500000."),
-        ("Mary left.\n" * 3000, "A story has at most 1000 lines, this has 3001."),
+        ("word " * 300, "A sentence has at most 1000 characters, line 1 has 1499."),
+        ("word " * 100_000, "A sentence has at most 1000 characters, line 1 has 499999."),
+        ("Mary left.\n" * 3000, "A story has at most 1000 sentences, this has 3000."),
     ],
     ids=["line", "paste", "lines"],
 )
@@ -253,13 +258,16 @@ def test_too_much_gets_a_sentence_and_the_page_goes_on(
     page.tell(*STORY, question="Where is Mary?")
     page.tell(story, question="Where is Mary?")
     assert page.page.inner_text("#problem") == problem
-    assert page.page.inner_text("#answer") == "No answer."
+    assert page.page.inner_text("#answer .faint") == "No answer."
     assert page.page.query_selector(".cell, #reads li") is None
     page.tell(*STORY, question="Where is Mary?")
     assert page.page.is_hidden("#problem")
     assert page.answer() == "kitchen"
     page.tell(*STORY, question=" ?! ")
     assert page.page.inner_text("#answer") == "Ask a question."
+    page.tell("", question="Where is Mary?")
+    assert page.page.inner_text("#answer").startswith("Write a story")
+    assert page.page.query_selector(".best, .cell, #reads li") is None
 
 
 def test_a_server_that_is_gone_is_said_and_one_that_comes_back_is_asked(
@@ -310,6 +318,11 @@ def test_a_paragraph_that_is_pasted_becomes_a_line_a_sentence(visit: Open) -> No
     assert page.page.input_value("#story").split("\n") == list(STORY)
     assert page.answer() == "kitchen"
     page.page.keyboard.press("Control+z")
+    page.settle()
+    assert page.page.input_value("#story") == " ".join(STORY)
+    assert page.page.inner_text("#notes") == "Each line is read as one sentence, as you wrote it."
+    page.page.keyboard.press("Control+z")
+    page.settle()
     assert page.page.input_value("#story") == ""
 
 
@@ -347,8 +360,11 @@ def test_500_sentences_are_answered_and_what_is_forgotten_is_said(visit: Open) -
     page = visit()
     page.tell(*STORY * 166, *STORY[:2], question="Where is John?")
     assert page.answer() == "office"
-    assert "the first 490 of this story are forgotten" in page.page.inner_text("#notes")
-    assert page.page.locator("#lines .forgotten").count() == 490
+    assert (
+        "The memory holds 10 sentences: the 490 oldest sentences are not read."
+        in page.page.inner_text("#notes")
+    )
+    assert page.page.locator("#lines .truncated").count() == 490
     assert page.read_lines()[0] > 490
     page.page.click("#reads button")
     assert page.page.evaluate("document.activeElement.id") == "story"
@@ -431,3 +447,238 @@ KEYS = """async () => {
     }
     return waits;
 }"""
+
+
+@pytest.mark.parametrize("delay", [0, 30])
+def test_sentences_typed_on_one_line_get_a_line_each(visit: Open, delay: int) -> None:
+    page = visit()
+    page.tell("", question="Where is Mary?")
+    page.page.focus("#story")
+    page.page.keyboard.type(" ".join(STORY) + " Mary went to ", delay=delay)
+    page.page.keyboard.type("the office.", delay=delay)
+    page.settle()
+    lines = [*STORY, "Mary went to the office."]
+    assert page.page.input_value("#story").split("\n") == lines
+    assert (page.answer(), page.read_lines()) == ("office", [4])
+    page.page.keyboard.press("Control+Home")
+    page.page.keyboard.type("John left. ", delay=delay)
+    page.settle()
+    assert page.page.input_value("#story").split("\n") == ["John left.", *lines]
+    assert page.page.evaluate("document.getElementById('story').selectionStart") == 11
+
+
+def test_a_split_that_is_undone_stays_undone(visit: Open) -> None:
+    page = visit()
+    page.tell("", question="Where is Mary?")
+    page.page.focus("#story")
+    page.page.keyboard.type("Mr. Mary went")
+    page.settle()
+    assert page.page.input_value("#story") == "Mr.\nMary went"
+    page.page.keyboard.press("Control+z")
+    page.settle()
+    page.page.keyboard.press("End")
+    page.page.keyboard.type(" to the office.")
+    page.settle()
+    assert page.page.input_value("#story") == "Mr. Mary went to the office."
+    again = visit("#" + link_of(page))
+    again.settle()
+    assert again.page.input_value("#story") == "Mr. Mary went to the office."
+    page.page.click("#clear")
+    page.settle()
+    page.page.keyboard.type("Mary left. John left.")
+    page.settle()
+    assert page.page.input_value("#story") == "Mary left.\nJohn left."
+
+
+def link_of(page: Visit) -> str:
+    page.page.click("#share")
+    return page.page.url.partition("#")[2]
+
+
+BABI = (
+    "1 Mary went to the garden.\n2 John moved to the office.\n3 Where is Mary? \tgarden\t1\n"
+    "4 Mary moved to the kitchen.\n5 Where is Mary?\tkitchen\t4\n1 John left.\n"
+)
+
+
+@pytest.mark.parametrize("text", [BABI, BABI.replace("\t", "   ")], ids=["tabs", "blanks"])
+def test_a_pasted_babi_story_is_taken_apart(visit: Open, text: str) -> None:
+    page = visit()
+    page.page.click("#clear")
+    page.settle()
+    page.paste("#story", text)
+    assert page.page.input_value("#story").split("\n") == [*STORY]
+    assert page.page.input_value("#question") == "Where is Mary?"
+    assert (page.answer(), page.page.inner_text("#answer .right")) == ("kitchen", "\u2713 right")
+    assert page.page.inner_text("#notes") == (
+        "The line numbers were left out. The text holds 2 stories: this is the first one. "
+        "The text holds 2 questions: the last one is asked."
+    )
+    page.page.click("#found button >> nth=0")
+    page.settle()
+    assert page.page.input_value("#story").split("\n") == [*STORY[:2]]
+    assert (page.answer(), page.page.inner_text("#answer .right")) == ("garden", "\u2713 right")
+    pressed = "all => all.map(one => one.getAttribute('aria-pressed'))"
+    assert page.page.eval_on_selector_all("#found button", pressed) == ["true", "false"]
+    page.page.go_back()
+    expect(page.page.locator("#story")).to_have_value("\n".join(STORY))
+    page.settle()
+    assert page.page.inner_text("#answer .right") == "\u2713 right"
+
+
+def test_babi_lines_may_be_typed_and_a_question_is_taken_when_the_caret_has_left(
+    visit: Open,
+) -> None:
+    page = visit()
+    page.page.click("#clear")
+    page.settle()
+    page.page.keyboard.type("1 Mary went to the garden.\n2 Where is Mary?", delay=20)
+    page.settle()
+    assert page.page.input_value("#story").split("\n") == [
+        "Mary went to the garden.",
+        "Where is Mary?",
+    ]
+    assert page.page.input_value("#question") == ""
+    page.page.keyboard.type("\n3 Mary went to the office.", delay=20)
+    page.settle()
+    assert page.page.input_value("#story").split("\n") == [STORY[0], "Mary went to the office."]
+    assert page.page.input_value("#question") == "Where is Mary?"
+    assert page.answer() == "office"
+    page.page.keyboard.type("\nWhere is John?", delay=20)
+    page.page.focus("#question")
+    page.settle()
+    assert page.page.input_value("#question") == "Where is John?"
+    assert page.page.input_value("#story").split("\n") == [STORY[0], "Mary went to the office."]
+
+
+def test_an_old_answer_is_marked_until_there_is_a_new_one(visit: Open) -> None:
+    page = visit()
+    page.tell(*STORY, question="Where is Mary?")
+    assert page.page.query_selector("body.stale") is None
+    held: list[Route] = []
+    page.page.route("**/api/answer", lambda route: held.append(route))
+    page.page.fill("#question", "Where is John?")
+    page.page.wait_for_selector("body.stale")
+    assert page.page.inner_text("#stale") == (
+        "Asking \u2026 This is the answer to what stood here before."
+    )
+    assert page.page.get_attribute("#answer", "aria-busy") == "true"
+    page.page.click("#reads button >> nth=0")  # of the old answer: its line is still there
+    held.pop().continue_()
+    page.settle()
+    assert page.answer() == "office"
+    assert page.page.query_selector("body.stale") is None
+    assert page.page.is_hidden("#stale")
+    assert page.page.get_attribute("#answer", "aria-busy") == "false"
+
+
+def test_bars_stay_with_their_sentences_while_an_answer_is_awaited(visit: Open) -> None:
+    page = visit()
+    page.tell(*STORY, question="Where is Mary?")
+    held: list[Route] = []
+    page.page.route("**/api/answer", lambda route: held.append(route), times=1)
+    page.page.focus("#story")
+    page.page.keyboard.press("Control+Home")
+    page.page.keyboard.type("John left.\n")
+    page.page.wait_for_selector("body.stale")
+    assert page.read_lines() == [4]
+    assert page.page.locator("#lines .row").first.locator(".cell").count() == 0
+    held.pop().continue_()
+    page.settle()
+    assert page.read_lines() == [4]
+
+
+def test_a_server_that_comes_back_with_other_models_is_asked_with_these(
+    browser: Browser, served: dict[str, Served]
+) -> None:
+    with running(served) as client:
+        page = Visit(browser, client.address).open()
+        page.tell(*STORY, question="Where is Mary?")
+    page.page.fill("#question", "Where is John?")
+    page.page.wait_for_selector("body.stale")
+    assert page.page.inner_text("#stale").startswith("Not up to date.")
+    other = Served("other", served["walks"].model, None)
+    with running({"other": other}, port=client.port):
+        expect(page.page.locator("#model")).to_have_value("other")
+        page.page.wait_for_selector("body[data-tasks='1']")
+        page.settle()
+        assert page.answer() == "office"
+        assert page.page.is_hidden("#problem")
+    page.close()
+
+
+def test_clear_empties_the_page_and_back_restores_it(visit: Open) -> None:
+    page = visit()
+    page.tell(*STORY, question="Where is Mary?")
+    page.page.click("#clear")
+    page.settle()
+    assert page.page.input_value("#story") == page.page.input_value("#question") == ""
+    assert page.page.inner_text("#answer") == "Write a story and ask a question."
+    assert page.page.is_hidden("#reads-title")
+    assert page.page.evaluate("document.activeElement.id") == "story"
+    page.page.go_back()
+    expect(page.page.locator("#story")).to_have_value("\n".join(STORY))
+    page.settle()
+    assert page.answer() == "kitchen"
+
+
+def test_a_long_story_is_scrolled_to_what_was_read_but_not_under_the_caret(visit: Open) -> None:
+    page = visit()
+    page.tell("Mary went to the office.", *["John left."] * 100, *STORY, question="Where is Mary?")
+    in_view = """() => {
+        const frame = document.querySelector('.scroll').getBoundingClientRect();
+        const row = document.querySelector('#lines .row.read').getBoundingClientRect();
+        return row.top > frame.top - 1 && row.bottom < frame.bottom + 1;
+    }"""
+    assert page.read_lines() == [104]
+    assert page.page.evaluate(in_view)
+    page.page.focus("#story")
+    page.page.keyboard.press("Control+Home")
+    page.page.keyboard.type("John left.\n")
+    page.settle()
+    assert page.read_lines() == [105]
+    assert not page.page.evaluate(in_view)
+    assert page.page.evaluate("document.querySelector('.scroll').scrollTop") < 100
+    page.page.click("#reads button")
+    assert page.page.evaluate(in_view)
+
+
+def test_a_model_of_ones_own_shows_its_words_and_its_stories(
+    browser: Browser, served: dict[str, Served]
+) -> None:
+    words = ["Tom sold the zebra.", "Ann bought it."]
+    model = MemN2N(Vocabulary.from_texts([*words, "who has it"]), Recipe(), Sizes(4, 10))
+    model.examples = (
+        Example(tuple(words), "Who has it?", "ann"),
+        Example(("Tom sold it.",), "Who sold it?", "tom"),
+    )
+    with running({"own": Served("own", model, None)}) as client:
+        page = Visit(browser, client.address).open()
+        page.settle()
+        assert page.page.input_value("#story").split("\n") == words
+        assert page.page.inner_text("#answer .right, #answer .wrong")
+        assert page.page.get_attribute("#story", "placeholder") == words[0]
+        expect(page.page.locator("#vocabulary-words")).to_contain_text("zebra")
+        page.page.click("text=Who sold it?")
+        page.settle()
+        assert page.page.input_value("#story") == "Tom sold it."
+        page.is_clean()
+        page.close()
+
+
+def test_what_an_input_method_writes_is_left_to_it(visit: Open) -> None:
+    page = visit()
+    page.tell("", question="Where is Mary?")
+    page.page.focus("#story")
+    session = page.page.context.new_cdp_session(page.page)
+    session.send(
+        "Input.imeSetComposition",
+        {"text": "Mary left. John", "selectionStart": 15, "selectionEnd": 15},
+    )
+    page.page.wait_for_timeout(100)
+    page.settle()
+    assert page.page.input_value("#story") == "Mary left. John"
+    session.send("Input.insertText", {"text": "Mary left. John"})
+    page.page.keyboard.type(" left.")
+    page.settle()
+    assert page.page.input_value("#story") == "Mary left.\nJohn left."

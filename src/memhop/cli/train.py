@@ -57,6 +57,14 @@ from memhop.training import TrainingResult
 from memhop.training import train as train_model
 from memhop.whole_file import check_writable
 
+NoExamples = Annotated[
+    bool,
+    typer.Option(
+        "--no-examples",
+        help="Store no training story in the run; without, up to three, for its page to show.",
+    ),
+]
+
 app = typer.Typer()
 
 
@@ -98,6 +106,7 @@ def train(
             "--resume", help="Go on with the run --name; data and settings come from the run."
         ),
     ] = False,
+    no_examples: NoExamples = False,
     json: Json = False,
 ) -> None:
     """Train on the bAbI tasks of a folder, or on files of your own.
@@ -116,7 +125,7 @@ def train(
         jobs = _stored(folder, context, device, threads)
     else:
         changed = read_recipe(recipe, setting or [], joint=joint)
-        settings = Settings(changed, restarts, seed, device, threads)
+        settings = Settings(changed, restarts, seed, device, threads, not no_examples)
         jobs = _jobs(folder, data, task, joint, train, test, settings)
     results = _results(folder, jobs, resume, json)
     tasks = _test_errors(*results[0]) if jobs[0].joint else None
@@ -131,7 +140,7 @@ def train(
 
 
 def _stored(folder: Path, context: typer.Context, device: str, threads: int) -> list[TrainingJob]:
-    """Return the trainings that a run stored; only where to compute can be another."""
+    """Return the trainings that a run stored; only where to compute can be another, and no examples."""
     sources = {name: context.get_parameter_source(name) for name in context.params}
     given = {name for name, source in sources.items() if source and source.name == "COMMANDLINE"}
     for name, option in _STORED.items():
@@ -144,6 +153,7 @@ def _stored(folder: Path, context: typer.Context, device: str, threads: int) -> 
         settings = job.settings._replace(
             device=device if "device" in given else job.settings.device,
             threads=threads if "threads" in given else job.settings.threads,
+            store_examples=job.settings.store_examples and "no_examples" not in given,
         )
         jobs.append(job._replace(settings=settings))
     for job in jobs:
@@ -186,7 +196,7 @@ def _results(
 
 
 def _train(job: TrainingJob, resume: bool) -> TrainingResult:
-    recipe, restarts, seed, device, threads = job.settings
+    recipe, restarts, seed, device, threads, store_examples = job.settings
     use(threads)
     with training_progress(job.name) as show:
         return train_model(
@@ -199,6 +209,7 @@ def _train(job: TrainingJob, resume: bool) -> TrainingResult:
             resume=resume,
             on_progress=show,
             device=device,
+            store_examples=store_examples,
         )
 
 

@@ -26,6 +26,7 @@ class Settings(NamedTuple):
     seed: int
     device: str
     threads: int
+    store_examples: bool = True
 
 
 class Source(NamedTuple):
@@ -135,7 +136,10 @@ def _stored(path: Path) -> tuple[bool, tuple[Source, ...], Settings]:
         numbers = {name: _whole(content[name], least) for name, least in _LEAST.items()}
         recipe, device = Recipe.from_json(content["recipe"]), _text(content["device"])
         joint, files = content["joint"], content["files"]
+        store_examples = content.get("store_examples", True)  # older runs do not say
         sources = tuple(_source(entry) for entry in files)
+        if type(store_examples) is not bool:
+            raise ValueError("needs true or false")
         if type(joint) is not bool or not (len(files) > 0 if joint else len(files) == 1):
             raise ValueError("one training on no files, or on several")
     except _MALFORMED as error:  # a wrong recipe, a MemhopError, too
@@ -143,7 +147,11 @@ def _stored(path: Path) -> tuple[bool, tuple[Source, ...], Settings]:
     for entry in files:
         for use in set(entry) - {"task"}:
             _check_unchanged(Path(entry[use]["path"]), entry[use]["sha256"], path)
-    return joint, sources, Settings(recipe=recipe, device=device, **numbers)
+    return (
+        joint,
+        sources,
+        Settings(recipe=recipe, device=device, store_examples=store_examples, **numbers),
+    )
 
 
 def _source(entry: Any) -> Source:

@@ -27,6 +27,7 @@ from memhop.text.answer import Answer
 from memhop.text.batch import Batch, ages
 from memhop.text.encoding import Encoded, Encoder, Sizes
 from memhop.text.reading import SplitSentences
+from memhop.text.stored_examples import examples_from_files, examples_to_files
 from memhop.vocabulary import NIL, UNKNOWN, Vocabulary, split_sentences
 
 _WEIGHTS, _RECIPE, _VOCABULARY = "model.safetensors", "recipe.json", "vocabulary.json"
@@ -75,6 +76,7 @@ class MemN2N(nn.Module):
         self.vocabulary, self.recipe = vocabulary, recipe
         self.sizes, self.restarts = sizes, restarts
         self.encoder = Encoder(vocabulary, recipe, sizes)
+        self.examples: tuple[Example, ...] = ()  # training stories to show, stored with the model
         self._num_ages = sizes.memory_slots if recipe.temporal else 0
         hops, axes = recipe.num_hops, () if restarts is None else (restarts,)
         layerwise = recipe.tying == "layerwise"
@@ -187,6 +189,7 @@ class MemN2N(nn.Module):
         device = self.tables.device
         model = MemN2N(self.vocabulary, self.recipe, self.sizes, device=device)
         model.load_state_dict({name: w[restart] for name, w in self.state_dict().items()})
+        model.examples = self.examples
         return model.eval()
 
     def answer(self, story: str | Sequence[str], question: str) -> Answer:
@@ -254,7 +257,7 @@ class MemN2N(nn.Module):
         )
 
     def to_files(self) -> dict[str, bytes]:
-        """The model as the files of a checkpoint: weights, recipe, vocabulary."""
+        """Return the files of a checkpoint: weights, recipe, vocabulary, example stories."""
         words = {"schema": SCHEMA, **self.sizes._asdict(), "words": self.vocabulary.to_json()}
         if self.vocabulary.spellings:
             words["spellings"] = self.vocabulary.spellings
@@ -262,6 +265,7 @@ class MemN2N(nn.Module):
             _WEIGHTS: to_tensors(self.state_dict()),
             _RECIPE: to_json({"schema": SCHEMA, "recipe": self.recipe.to_json()}),
             _VOCABULARY: to_json(words),
+            **examples_to_files(self.examples),
         }
 
     def save(self, folder: str | Path) -> None:
@@ -286,6 +290,7 @@ class MemN2N(nn.Module):
         shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
         weights = from_tensors(part(files, _WEIGHTS, folder), shapes, folder / _WEIGHTS)
         model.load_state_dict(weights, assign=True)
+        model.examples = examples_from_files(files, folder)
         return model.eval()
 
     def extra_repr(self) -> str:

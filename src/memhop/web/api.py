@@ -1,6 +1,7 @@
 """The addresses of the service."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,13 +16,27 @@ from pydantic import Discriminator, Tag
 
 import memhop
 from memhop.data import TASK_NAMES
+from memhop.example import Example
 from memhop.web.batches import Asked as Question
 from memhop.web.batches import Batches, Overload
-from memhop.web.examples import KnownTask, fresh_example, known_tasks
+from memhop.web.examples import KnownTask, fresh_example, known_tasks, spelled_answer
 from memhop.web.guard import Guard
-from memhop.web.limits import Limits
+from memhop.web.limits import WORDS, Limits
 from memhop.web.models import Served
-from memhop.web.schemas import Answered, Asked, Fresh, Health, Many, Model, Problem, Task
+from memhop.web.reading import read_page
+from memhop.web.schemas import (
+    Answered,
+    Asked,
+    Fresh,
+    Health,
+    Many,
+    Model,
+    Page,
+    Problem,
+    Reading,
+    Task,
+    Words,
+)
 
 _PAGE = Path(__file__).parent / "page"
 _REFUSALS: dict[int | str, dict[str, Any]] = {
@@ -31,6 +46,7 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
         (404, "No such model or task."),
         (408, "Sent too slowly."),
         (413, "Too large."),
+        (415, "Not sent as JSON."),
         (422, "Not as needed; the sentence says what is."),
         (429, "Too much at once: try again."),
     )
@@ -105,6 +121,10 @@ def _add_answers(app: FastAPI, models: Mapping[str, Served]) -> None:
         content = b"[" + b",".join(answered) + b"]" if isinstance(asked, list) else answered[0]
         return Response(content, media_type="application/json")
 
+    @app.post("/api/read", summary="How a model reads a story and a question")
+    def read(page: Page) -> Reading:
+        return read_page(page, _named(models, page.model).model.vocabulary)
+
 
 async def _answered(
     batches: Batches, models: Sequence[Served], questions: Sequence[Question]
@@ -163,11 +183,33 @@ def _add_models(app: FastAPI, models: Mapping[str, Served]) -> None:
             knows = ", ".join(map(str, numbers)) or "none"
             raise HTTPException(404, f"{served.name} knows no task {task}; it knows {knows}")
         made = await asyncio.to_thread(fresh_example, task, served.model)
-        return Fresh(story=list(made.story), question=made.question, answer=made.answer)
+        return _shown(made)
+
+    @app.get("/api/stories", summary="Up to three stories from the training of a model")
+    async def stories(model: ModelName = None) -> list[Fresh]:
+        stored = _named(models, model).model
+        return [
+            _shown(one._replace(answer=spelled_answer(one.answer, stored)))
+            for one in stored.examples
+        ]
+
+    @app.get("/api/words", summary="The words that a model knows")
+    async def words(model: ModelName = None) -> Words:
+        known = _named(models, model).model.vocabulary
+        shown = sorted(known)[:WORDS]
+        return Words(words=[known.spellings.get(word, word) for word in shown], total=len([*known]))
 
     @app.get("/healthz", summary="Whether the server answers")
     async def health() -> Health:
         return Health(status="ok", version=memhop.__version__)
+
+
+def _shown(example: Example) -> Fresh:
+    return Fresh(
+        story=list(example.story),
+        question=example.question,
+        answer=example.answer,
+    )
 
 
 def _named(models: Mapping[str, Served], name: str | None) -> Served:
@@ -181,10 +223,19 @@ def _named(models: Mapping[str, Served], name: str | None) -> Served:
 async def _not_as_needed(request: Request, error: Exception) -> JSONResponse:
     """The first of what is wrong, in one sentence, without the text that was sent."""
     assert isinstance(error, RequestValidationError)
+    if request.method == "POST" and not _is_json(kind := request.headers.get("content-type", "")):
+        came = f"{kind!r:.60}" if kind else "none"
+        needed = "expected the header Content-Type: application/json"
+        return JSONResponse({"detail": f"{needed}, got {came}"}, 415)
     first = error.errors()[0]
     where = ".".join(_step(step) for step in first["loc"] if step not in _TAGS)
     needed = "needs a word" if first["type"] == "string_pattern_mismatch" else first["msg"]
     return JSONResponse({"detail": f"{where}: {needed}"}, 422)
+
+
+def _is_json(content_type: str) -> bool:
+    kind = content_type.partition(";")[0].strip().lower()
+    return kind.startswith("application/") and re.split(r"[/+]", kind)[-1] == "json"
 
 
 def _step(step: int | str) -> str:

@@ -41,10 +41,11 @@ def known_tasks(model: MemN2N) -> list[KnownTask]:
 def fresh_example(task: int, model: MemN2N) -> Example:
     """A new example of a task that the model can hold in its memory."""
     example = _fresh(task, model, 1, seed=secrets.randbits(32))[0]
-    return example._replace(answer=_as_the_model_spells_it(example.answer, model))
+    return example._replace(answer=spelled_answer(example.answer, model))
 
 
-def _as_the_model_spells_it(answer: str, model: MemN2N) -> str:
+def spelled_answer(answer: str, model: MemN2N) -> str:
+    """Return an answer of a data set in the spelling of the model."""
     word = answer_word(answer)
     return model.vocabulary.spellings.get(word, word)
 

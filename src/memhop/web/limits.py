@@ -10,6 +10,7 @@ QUESTIONS = 256  # in one request
 SENTENCES = 1000  # in one story
 ALL_SENTENCES = 20_000  # in all stories of one request
 CHARACTERS = 1000  # in one sentence, or in the question
+WORDS = 2000  # of a vocabulary, to be shown
 
 
 @dataclass(frozen=True)

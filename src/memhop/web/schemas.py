@@ -8,6 +8,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    StrictBool,
     WithJsonSchema,
 )
 from pydantic_core import PydanticCustomError
@@ -116,6 +117,93 @@ class Answered(BaseModel):
             unknown_words=list(answer.unknown_words),
             truncated=answer.truncated,
         )
+
+
+def _number(value: object) -> object:
+    """Refuse what pydantic would turn into a number: in JSON, true and "1" are none."""
+    if isinstance(value, bool | str):
+        raise PydanticCustomError("int_type", "Input should be a valid integer")
+    return value
+
+
+_Count = Annotated[int, Field(ge=0), BeforeValidator(_number)]
+
+
+class Page(BaseModel):
+    """What stands in the two fields of the page, finished or not."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "example": {
+                "story": "1 Mary took the milk.\n2 Mary went home.\n3 Where is Mary?\thome\t2",
+                "question": "",
+            }
+        },
+    )
+
+    story: Annotated[str, Field(max_length=SENTENCES * CHARACTERS)]
+    question: Annotated[str, Field(max_length=SENTENCES * CHARACTERS)] = ""
+    model: Annotated[
+        str | None, Field(description="The name of a model; the first one without.")
+    ] = None
+    keep_lines: Annotated[
+        StrictBool, Field(description="Read each line as one sentence, whatever it holds.")
+    ] = False
+    caret_line: Annotated[
+        _Count | None, Field(description="The line, from 0 on, that is being written in.")
+    ] = None
+    last_number: Annotated[
+        _Count, Field(description="The last line number of a bAbI file that was dropped.")
+    ] = 0
+
+
+class ReadLine(BaseModel):
+    """One line of the story as the model reads it."""
+
+    sentence: Annotated[str | None, Field(description="To be sent to /api/answer, if any.")]
+    words: Annotated[
+        list[str],
+        Field(description="The line in pieces: in turn text that is read, an unknown word."),
+    ]
+
+
+class FoundQuestion(BaseModel):
+    """A question that stood in the story."""
+
+    question: str
+    answer: Annotated[str | None, Field(description="The right one, from a bAbI file.")]
+    lines: Annotated[int, Field(description="How many lines of the story stand before it.")]
+
+
+class Rewritten(BaseModel):
+    """The story with one sentence a line; the page puts it in place of what was written."""
+
+    lines: list[str]
+    questions: Annotated[list[FoundQuestion], Field(description="The last one is asked.")]
+    stories: Annotated[int, Field(description="Stories in the text; the first one is in lines.")]
+    last_number: int
+
+
+class Reading(BaseModel):
+    """How a model reads a story and a question."""
+
+    lines: list[ReadLine]
+    question: Annotated[list[str], Field(description="In pieces, as the words of a line.")]
+    asks: Annotated[bool, Field(description="Whether the question holds a word.")]
+    unknown_words: list[str]
+    knows_story: Annotated[bool, Field(description="Whether it knows a word of the story.")]
+    knows_question: Annotated[bool, Field(description="Whether it knows a word of the question.")]
+    rewritten: Annotated[
+        Rewritten | None, Field(description="What the rest is about, if not what was sent.")
+    ]
+
+
+class Words(BaseModel):
+    """The words that a model knows."""
+
+    words: Annotated[list[str], Field(description="The first ones, in alphabetical order.")]
+    total: int
 
 
 class Model(BaseModel):

@@ -1,243 +1,149 @@
-// The page: what is typed is asked at once, and the answer is drawn over the sentences.
-// Every text is set as text, never as HTML.
+// The page: what is typed is read and asked at once, and the answer is drawn over the sentences.
+// How a text is split, and which words are known, only the server says (/api/read).
 
-const $ = (id) => document.getElementById(id);
-const story = $("story"), question = $("question"), chooser = $("model");
-const FAINT = 0.005; // of what is read: shown as 0.00, so not shown at all
+import { draw, drawStory, made, markStale, page, percent, unknownWords } from "./draw.js";
+import { $, caretLine, insert, isReplacing, question, replace, story } from "./fields.js";
+import { ofServer } from "./server.js";
+
+const chooser = $("model");
 const SENTENCES = 1000, CHARACTERS = 1000; // more the service does not take
-const AGAIN = 1000; // milliseconds before a server that did not answer is asked again
 const SETTLED = 700; // milliseconds without a key, before the link changes and the answer is said
+const EXAMPLE = [story.placeholder, question.placeholder];
+const SLOW = 400; // milliseconds before an old answer is said to be old
 
-let models = []; // as /api/models lists them
-let drawn = null; // the answer on the page
-let expected = null; // the right answer, while an example stands as it was made
-let missing = null; // the model that a link names, where it is not here
 let turn = 0; // counts the edits, so that what comes late is known to be late
-
-// --- asking ---------------------------------------------------------------------------------
-
-const pause = (milliseconds) => new Promise((resume) => setTimeout(resume, milliseconds));
-
-// What the server replies; asked again while it is away or has too much to do, unless `late()`.
-async function ofServer(path, body, late = () => false) {
-  const sent = body && { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) };
-  for (let tries = 0; ; tries++) {
-    const reply = await fetch(path, sent).catch(() => null);
-    const value = (await reply?.json().catch(() => null)) ?? {};
-    if (reply?.ok) {
-      if (tries) say("");
-      return value;
-    }
-    const problem = !reply ? "The server does not answer. Is it still running?"
-      : value.detail ? `The server says: ${value.detail}.` : `The server failed (${reply.status}).`;
-    if (reply && reply.status !== 429) throw new Error(problem);
-    say(problem);
-    await pause(AGAIN);
-    if (late()) throw new Error(problem);
-  }
-}
-
-let busy = false, changed = false;
-
-// One request at a time; what is typed meanwhile is asked next, all at once.
-async function ask() {
-  changed = true;
-  document.body.dataset.state = "asking";
-  if (busy) return;
-  busy = true;
-  while (changed) {
-    changed = false;
-    await askOnce();
-  }
-  busy = false;
-  document.body.dataset.state = "answered";
-}
-
-async function askOnce() {
-  const lines = story.value.split("\n");
-  const told = lines.flatMap((line, index) => (wordsOf(line).length ? [index] : []));
-  let answer = null, problem = tooMuch(lines);
-  if (!problem && wordsOf(question.value).length) {
-    const body = { model: chooser.value, story: told.map((index) => lines[index]), question: question.value };
-    try {
-      answer = { ...await ofServer("/api/answer", body, () => changed), told };
-    } catch (error) {
-      problem = error.message;
-    }
-  }
-  if (changed) return;
-  say(problem);
-  draw(answer);
-}
-
-function tooMuch(lines) {
-  if (lines.length > SENTENCES) return `A story has at most ${SENTENCES} lines, this has ${lines.length}.`;
-  const long = lines.findIndex((line) => line.length > CHARACTERS);
-  return long < 0 ? "" : `A line has at most ${CHARACTERS} characters, line ${long + 1} has ${lines[long].length}.`;
-}
+let keepLines = false; // each line is one sentence, whatever it holds
+let beforeRewrite = null; // the story as it was written, to know it again when it is undone
+let lastNumber = 0; // the last line number that was dropped
+let isPasted = false, isComposing = false;
 
 function say(problem) {
   $("problem").hidden = !problem;
   $("problem").textContent = problem;
 }
 
-// --- words, as the model splits them ---------------------------------------------------------
+// Of the question itself: what is on the page answers an earlier one.
+function sayLate(problem) {
+  say(problem);
+  if (problem) markStale("Not up to date.");
+}
 
-// The pieces of a line: each with its text, and the word that the model reads, if it is one.
-function piecesOf(line) {
-  const pieces = line.split(/(\s+)/).map((text) => ({ text, word: text.trim().toLowerCase() }));
-  for (const piece of pieces.toReversed()) {
-    piece.word = piece.word.replace(/[.!?]+$/, "");
-    if (piece.word) break; // only the end of a sentence loses its punctuation
+const ask = (path, options) => ofServer(path, { say, ...options });
+const named = (path) => `${path}?model=${encodeURIComponent(page.model.name)}`;
+
+// --- asking ----------------------------------------------------------------------------------
+
+let busy = false, changed = false;
+
+// One question at a time; what is typed meanwhile is asked next, all at once.
+async function answer() {
+  changed = true;
+  document.body.dataset.state = "asking";
+  if (busy) return;
+  busy = true;
+  const late = setTimeout(() => markStale("Asking …"), SLOW);
+  while (changed) {
+    changed = false;
+    await answerOnce();
   }
-  return pieces;
+  busy = false;
+  clearTimeout(late);
+  document.body.dataset.state = "answered";
 }
 
-const wordsOf = (line) => piecesOf(line).flatMap((piece) => piece.word || []);
-
-// --- drawing ---------------------------------------------------------------------------------
-
-function made(tag, properties = {}, ...children) {
-  const element = Object.assign(document.createElement(tag), properties);
-  element.append(...children);
-  return element;
-}
-
-function bar(share) {
-  const element = made("i");
-  element.style.setProperty("--share", share);
-  return element;
-}
-
-const percent = (share) => `${Math.round(100 * share)}%`;
-
-// Rows below the text: the same words, those that the model does not know underlined.
-function drawWords(words, line, unknown) {
-  const pieces = line.length > CHARACTERS ? [{ text: line }] : piecesOf(line);
-  const key = line + "\n" + pieces.map((piece) => unknown.has(piece.word)).join();
-  if (words.dataset.key === key) return;
-  words.dataset.key = key;
-  words.replaceChildren(
-    ...pieces.map(({ text, word }) => (unknown.has(word) ? made("mark", { textContent: text }) : text)),
-  );
-}
-
-function rowsFor(lines) {
-  const rows = $("lines");
-  while (rows.children.length > lines.length) rows.lastChild.remove();
-  while (rows.children.length < lines.length) {
-    const number = made("span", { textContent: rows.children.length + 1 });
-    rows.append(made("div", { className: "row" }, number, made("div", { className: "words" }), made("div", { className: "hops" })));
+async function answerOnce() {
+  let found = null, hint = "No answer.", problem = "";
+  try {
+    const reading = await read();
+    if (changed) return;
+    drawStory(); // unknown words are marked before there is an answer
+    const lineOf = reading.lines.flatMap((line, index) => (line.sentence === null ? [] : [index]));
+    const sentences = lineOf.map((line) => reading.lines[line].sentence);
+    problem = tooMuch(sentences, lineOf);
+    hint = problem ? hint : unanswerable(reading, sentences);
+    if (!problem && !hint) {
+      hint = "No answer.";
+      const body = { model: page.model.name, story: sentences, question: question.value };
+      const lines = story.value.split("\n");
+      found = { ...(await ask("/api/answer", { body, late: () => changed, say: sayLate })), lines, lineOf };
+    }
+  } catch (error) {
+    problem = error.message;
   }
-  return [...rows.children];
-}
-
-function drawStory() {
-  const lines = story.value.split("\n", SENTENCES);
-  const unknown = new Set(drawn?.unknown_words);
-  const places = new Map(drawn?.told.map((line, place) => [line, place]));
-  const forgotten = drawn ? drawn.told.length - model().memory_slots : 0;
-  const strongest = drawn?.attention.map((hop) => Math.max(...hop));
-  rowsFor(lines).forEach((row, index) => {
-    drawWords(row.children[1], lines[index], unknown);
-    const place = places.get(index);
-    const shares = place === undefined ? [] : drawn.attention.map((hop) => hop[place]);
-    const tops = shares.map((share, hop) => share > FAINT && share === strongest[hop]);
-    const key = shares.join() + tops;
-    row.classList.toggle("read", tops.includes(true));
-    row.classList.toggle("forgotten", place < forgotten);
-    if (row.dataset.shares === key) return;
-    row.dataset.shares = key;
-    row.lastChild.replaceChildren(...shares.map((share, hop) => cell(share, tops[hop])));
-  });
-  let asked = $("asked").firstChild;
-  if (!asked) $("asked").append((asked = made("div", { className: "words" })));
-  drawWords(asked, question.value, unknown);
-}
-
-function cell(share, top) {
-  const element = made("span", { className: top ? "cell top" : "cell" });
-  if (share >= FAINT) element.append(bar(share), made("b", { textContent: share.toFixed(2) }));
-  return element;
-}
-
-function draw(answer) {
-  drawn = answer;
-  drawStory();
-  drawAnswer();
-  drawReads();
-  drawNotes();
+  if (changed) return;
+  say(problem);
+  draw(found, hint);
   settle();
 }
 
-function drawAnswer() {
-  if (!drawn) {
-    const hint = wordsOf(question.value).length ? "No answer." : "Ask a question.";
-    $("answer").replaceChildren(made("p", { className: "faint", textContent: hint }));
-    return;
+// Have the fields read, and put what is rewritten into them.
+async function read() {
+  const body = {
+    story: story.value,
+    question: question.value,
+    model: page.model.name,
+    keep_lines: keepLines || isComposing, // what an input method writes is left to it
+    caret_line: isPasted ? null : caretLine(),
+    last_number: lastNumber,
+  };
+  const reading = await ask("/api/read", { body, late: () => changed, say: sayLate });
+  if (changed) return null;
+  page.reading = reading;
+  isPasted = false;
+  if (reading.rewritten) rewrite(reading.rewritten);
+  return reading;
+}
+
+function rewrite({ lines, questions, stories, last_number }) {
+  beforeRewrite = story.value;
+  replace(story, lines.join("\n"));
+  const remarks = [];
+  if (last_number !== lastNumber) remarks.push("The line numbers were left out.");
+  if (stories > 1) remarks.push(`The text holds ${stories} stories: this is the first one.`);
+  lastNumber = last_number;
+  const asked = questions.at(-1);
+  if (asked) {
+    replace(question, asked.question);
+    const isAtEnd = lines.slice(asked.lines).every((line) => !line.trim());
+    page.expected = isAtEnd ? asked.answer : null;
+    remarks.push(questions.length > 1 ? `The text holds ${questions.length} questions: the last one is asked.` : "The question was moved to its own field.");
   }
-  const ranked = [drawn, ...drawn.runners_up].filter((one, rank) => !rank || one.probability >= FAINT);
-  const shares = ranked.map((one, rank) =>
-    made("div", { className: rank ? "" : "first" },
-      made("dt", { textContent: one.answer }),
-      made("dd", {}, bar(one.probability)),
-      made("dd", { textContent: percent(one.probability) })));
-  const verdict = expected === null ? [] : [
-    drawn.answer === expected
-      ? made("p", { className: "right", textContent: "✓ right" })
-      : made("p", { className: "wrong", textContent: `✗ the right answer: ${expected}` }),
-  ];
-  $("answer").replaceChildren(
-    made("p", { className: "best", textContent: drawn.answer }), ...verdict,
-    made("dl", { className: "shares" }, ...shares));
+  showFound(questions.length > 1 ? { lines, questions } : null);
+  if (remarks.length) page.remark = remarks.join(" ");
 }
 
-function drawReads() {
-  const lines = story.value.split("\n");
-  $("reads").replaceChildren(...(drawn?.attention ?? []).map((hop, index) => {
-    const share = Math.max(0, ...hop);
-    const line = drawn.told[hop.indexOf(share)];
-    if (share < FAINT) return made("li", { className: "faint", textContent: `Hop ${index + 1} read no sentence.` });
-    const said = made("small", { textContent: `Hop ${index + 1} · ${percent(share)} on line ${line + 1}` });
-    const button = made("button", { type: "button" }, said, lines[line]);
-    button.addEventListener("click", () => show(line));
-    return made("li", {}, button);
-  }));
+function tooMuch(sentences, lineOf) {
+  if (sentences.length > SENTENCES) return `A story has at most ${SENTENCES} sentences, this has ${sentences.length}.`;
+  const size = (text) => [...text].length; // as the service counts: not in UTF-16
+  const long = sentences.findIndex((sentence) => size(sentence) > CHARACTERS);
+  if (long >= 0) return `A sentence has at most ${CHARACTERS} characters, line ${lineOf[long] + 1} has ${size(sentences[long])}.`;
+  const asked = size(question.value);
+  return asked > CHARACTERS ? `A question has at most ${CHARACTERS} characters, this has ${asked}.` : "";
 }
 
-function drawNotes() {
-  const notes = [];
-  if (missing !== null) notes.push(`The link names the model ${missing}, which is not here: ${chooser.value} answers.`);
-  const unknown = drawn?.unknown_words ?? [];
-  if (unknown.length) {
-    const shown = unknown.slice(0, 8).join(", ") + (unknown.length > 8 ? ` and ${unknown.length - 8} more` : "");
-    notes.push(`${shown}: never seen in training, so the model reads nothing in ${unknown.length > 1 ? "their" : "its"} place.`);
-  }
-  const forgotten = drawn ? drawn.told.length - model().memory_slots : 0;
-  if (forgotten > 0) {
-    notes.push(`The memory holds ${model().memory_slots} sentences: the first ${forgotten} of this story are forgotten.`);
-  }
-  const text = notes.join("\n");
-  if ($("notes").dataset.text === text) return; // nothing new to read aloud
-  $("notes").dataset.text = text;
-  $("notes").replaceChildren(...notes.map((note) => made("li", { textContent: note })));
+// Why there is nothing to answer: without a known word any answer is a guess.
+function unanswerable(reading, sentences) {
+  if (!reading.asks) return sentences.length ? "Ask a question." : "Write a story and ask a question.";
+  if (!sentences.length) return "Write a story: without one there is nothing to answer from.";
+  if (!reading.knows_question) return "The model knows no word of this question.";
+  return reading.knows_story ? "" : "The model knows no word of this story.";
 }
 
-// Select a line of the story, in view.
-function show(line) {
-  const lines = story.value.split("\n");
-  const start = lines.slice(0, line).join("\n").length + (line ? 1 : 0);
-  $("lines").children[line].scrollIntoView({ block: "nearest" });
-  story.focus({ preventScroll: true });
-  story.setSelectionRange(start, start + lines[line].length);
+// --- models ----------------------------------------------------------------------------------
+
+// Take the list of models; the one that was chosen stays, if it is still there.
+function list(models) {
+  page.models = models;
+  const chosen = chooser.value;
+  chooser.replaceChildren(...models.map(({ name, test_error }) =>
+    made("option", { value: name, textContent: test_error === null ? name : `${name} (${test_error.toFixed(1)}% wrong)` })));
+  if (models.some((one) => one.name === chosen)) chooser.value = chosen;
+  page.model = models[chooser.selectedIndex];
 }
-
-// --- models and examples ---------------------------------------------------------------------
-
-const model = () => models[chooser.selectedIndex];
 
 async function choose() {
-  const { name, words, memory_slots, hops, test_error } = model();
+  page.model = page.models[chooser.selectedIndex];
+  const { name, words, memory_slots, hops, test_error } = page.model;
   document.documentElement.style.setProperty("--hops", hops);
   document.documentElement.classList.toggle("many", hops > 4);
   $("hops").replaceChildren(...Array.from({ length: hops }, (_, hop) => made("span", {}, made("span", { textContent: "hop ", className: "wide" }), `${hop + 1}`)));
@@ -245,62 +151,139 @@ async function choose() {
   $("about").textContent = `knows ${words.toLocaleString("en")} words · remembers ${memory_slots} sentences${error}`;
   $("examples").replaceChildren();
   $("examples-about").textContent = "Finding out what this model knows …";
+  $("vocabulary").open = false;
+  $("vocabulary-title").textContent = `The ${words.toLocaleString("en")} words it knows`;
+  $("vocabulary-words").replaceChildren();
   delete document.body.dataset.tasks;
-  const tasks = await ofServer(`/api/tasks?model=${encodeURIComponent(name)}`);
-  if (name !== chooser.value) return [];
+  const [tasks, stories] = await Promise.all([ask(named("/api/tasks")), ask(named("/api/stories"))]);
+  if (name !== page.model.name) return [];
   $("examples-about").textContent = tasks.length
     ? "Each click makes a new story; beside it stands how often this model is wrong on 100 such questions."
-    : "This model knows none of the kinds of story that can be generated: write one in its own words.";
-  $("examples").replaceChildren(...tasks.map(exampleButton));
+    : stories.length ? "Stories that this model was trained on. Write your own in its words:"
+    : "This model knows none of the kinds of story that can be generated: write one in its own words:";
+  $("examples").replaceChildren(...(tasks.length ? tasks.map(taskButton) : stories.map(storyButton)));
+  $("vocabulary").open = !tasks.length;
+  story.placeholder = stories[0]?.story[0] ?? (tasks.length ? EXAMPLE[0] : ""); // in its own words
+  question.placeholder = stories[0]?.question ?? (tasks.length ? EXAMPLE[1] : "");
   document.body.dataset.tasks = tasks.length;
-  return tasks;
+  return tasks.length ? () => takeExample(tasks.at(-1).task) : stories.length ? () => put(stories[0]) : null;
 }
 
-function exampleButton({ task, title, error }) {
+function taskButton({ task, title, error }) {
   const wrong = made("small", { textContent: ` ${error.toFixed(0)}% wrong` });
   const button = made("button", { type: "button" }, `${task} ${title}`, wrong);
   button.addEventListener("click", () => takeExample(task).catch((problem) => say(problem.message)));
   return button;
 }
 
-// What stood on the page before is one step back.
+function storyButton(example) {
+  const button = made("button", { type: "button", textContent: example.question });
+  button.addEventListener("click", () => put(example));
+  return button;
+}
+
+async function showWords() {
+  if (!$("vocabulary").open || $("vocabulary-words").children.length) return;
+  const { name } = page.model;
+  const { words, total } = await ask(named("/api/words"));
+  if (name !== page.model.name) return;
+  const more = total > words.length ? [made("li", { className: "faint", textContent: `and ${(total - words.length).toLocaleString("en")} more` })] : [];
+  $("vocabulary-words").replaceChildren(...words.map((word) => made("li", { textContent: word })), ...more);
+}
+
+// After the server was away: it may offer other models.
+async function refresh() {
+  const models = await ask("/api/models");
+  if (JSON.stringify(models) === JSON.stringify(page.models)) return;
+  page.reading = null;
+  list(models);
+  draw(null, "Asking …");
+  edited();
+  await choose();
+}
+
+// --- stories from elsewhere ------------------------------------------------------------------
+
 async function takeExample(task) {
   const asked = ++turn;
   document.body.dataset.state = "asking";
-  const example = await ofServer(`/api/example?task=${task}&model=${encodeURIComponent(chooser.value)}`, null, () => turn !== asked);
-  if (turn !== asked) return; // somebody has typed meanwhile
-  if (story.value || question.value) history.replaceState(null, "", link());
+  const example = await ask(`${named("/api/example")}&task=${task}`, { late: () => turn !== asked });
+  if (turn === asked) put(example); // else somebody has typed meanwhile
+}
+
+// Put a story on the page; what stood there before is one step back.
+function put({ story: sentences, question: asked, answer: right = null }, isFound = false) {
+  if (story.value || question.value) remember();
   const before = location.hash;
-  story.value = example.story.join("\n");
-  question.value = example.question;
-  expected = example.answer;
-  if (before) history.pushState(null, "", link());
+  story.value = sentences.join("\n");
+  question.value = asked;
+  resetText(right);
+  showFound(isFound ? page.found : null);
+  if (before) history.pushState(state(), "", link());
   edited();
+}
+
+function resetText(expected) {
+  page.expected = expected;
+  page.remark = "";
+  keepLines = false;
+  lastNumber = 0;
+}
+
+function clear() {
+  put({ story: [], question: "" });
+  story.focus();
+}
+
+// The questions of a pasted text, each with the story before it.
+function showFound(found) {
+  page.found = found;
+  $("found").hidden = !found;
+  const shown = found?.questions.slice(0, 20) ?? [];
+  $("found").replaceChildren(...shown.map(({ question: text, answer: right, lines }) => {
+    const button = made("button", { type: "button", textContent: text });
+    button.setAttribute("aria-pressed", text === question.value && lines === story.value.trimEnd().split("\n").length);
+    button.addEventListener("click", () => put({ story: found.lines.slice(0, lines), question: text, answer: right }, true));
+    return button;
+  }));
 }
 
 // --- the link --------------------------------------------------------------------------------
 
 // Behind the #, which a browser keeps to itself: no server sees it in a log.
 function link() {
-  const parts = new URLSearchParams({ model: chooser.value, story: story.value, question: question.value });
+  const parts = new URLSearchParams({ model: page.model.name, story: story.value, question: question.value });
+  if (keepLines) parts.set("lines", "kept");
   return `#${parts}`;
 }
 
-// Takes model, story and question from the address; whether a story or a question was in it.
+const state = () => ({ expected: page.expected });
+
+function remember() {
+  try {
+    history.replaceState(state(), "", link());
+  } catch {
+    // a browser bounds the length of an address, and how often it changes
+  }
+}
+
+// Take model, story and question from the address; return whether a story or question was in it.
 function readLink() {
   const parts = new URLSearchParams(location.hash.slice(1));
-  const named = models.findIndex((one) => one.name === parts.get("model"));
-  if (named >= 0) chooser.selectedIndex = named;
-  missing = parts.has("model") && named < 0 ? parts.get("model") : null;
+  const index = page.models.findIndex((one) => one.name === parts.get("model"));
+  if (index >= 0) chooser.selectedIndex = index;
+  page.missing = parts.has("model") && index < 0 ? parts.get("model") : null;
   if (!parts.has("story") && !parts.has("question")) return false;
   story.value = parts.get("story") ?? "";
   question.value = parts.get("question") ?? "";
-  expected = null;
+  resetText(history.state?.expected ?? null);
+  keepLines = parts.get("lines") === "kept";
+  showFound(null);
   return true;
 }
 
 async function share() {
-  history.replaceState(null, "", link());
+  remember();
   try {
     await navigator.clipboard.writeText(location.href);
     $("copied").textContent = "Copied.";
@@ -314,7 +297,7 @@ async function share() {
 function edited() {
   turn++;
   drawStory();
-  ask();
+  answer();
   $("copied").textContent = "";
 }
 
@@ -324,28 +307,46 @@ let settling = 0;
 function settle() {
   clearTimeout(settling);
   settling = setTimeout(() => {
-    history.replaceState(null, "", link());
-    const heard = drawn ? `${drawn.answer}, ${percent(drawn.probability)}` : "";
+    remember();
+    const said = page.drawn ? [unknownWords(), `${page.drawn.answer}, ${percent(page.drawn.probability)}`] : [];
+    const heard = said.filter(Boolean).join(". ");
     if ($("heard").textContent !== heard) $("heard").textContent = heard;
   }, SETTLED);
 }
 
-// Put text in as if it were typed: it can be undone.
-function insert(event, text) {
-  event.preventDefault();
-  document.execCommand("insertText", false, text);
+function typed(event) {
+  if (isReplacing()) return;
+  isComposing = Boolean(event.isComposing);
+  page.expected = null;
+  page.remark = "";
+  if (event.target === story) {
+    showFound(null);
+    if (!story.value) resetText(null);
+    if (event.inputType === "historyUndo" && story.value === beforeRewrite) {
+      keepLines = true;
+      page.remark = "Each line is read as one sentence, as you wrote it.";
+    }
+  }
+  edited();
 }
 
 function listen() {
+  story.addEventListener("input", typed);
+  question.addEventListener("input", typed);
   for (const field of [story, question]) {
-    field.addEventListener("input", () => {
-      expected = null;
+    field.addEventListener("compositionend", () => {
+      isComposing = false;
       edited();
     });
   }
-  story.addEventListener("paste", (event) => {
-    const text = event.clipboardData.getData("text");
-    if (/[.!?][ \t]+\S/.test(text)) insert(event, text.replace(/([.!?])[ \t]+(?=\S)/g, "$1\n"));
+  for (const kind of ["paste", "drop"]) {
+    story.addEventListener(kind, () => {
+      isPasted = true;
+      keepLines = false;
+    });
+  }
+  story.addEventListener("blur", () => {
+    if (page.reading?.lines.some((line) => line.sentence === null && line.words.join("").trim())) edited();
   });
   question.addEventListener("paste", (event) => {
     const text = event.clipboardData.getData("text");
@@ -355,28 +356,37 @@ function listen() {
     if (event.inputType === "insertLineBreak") event.preventDefault();
   });
   chooser.addEventListener("change", () => {
-    drawn = missing = null;
-    choose().catch((problem) => say(problem.message));
-    edited();
+    page.missing = null;
+    changeModel(true);
   });
   window.addEventListener("hashchange", () => {
-    const name = chooser.value;
+    const { name } = page.model;
     readLink();
-    if (name !== chooser.value) choose().catch((problem) => say(problem.message));
-    edited();
+    changeModel(name !== chooser.value);
   });
+  window.addEventListener("serverchange", () => refresh().catch((problem) => say(problem.message)));
+  $("vocabulary").addEventListener("toggle", () => showWords().catch((problem) => say(problem.message)));
   $("share").addEventListener("click", share);
+  $("clear").addEventListener("click", clear);
+}
+
+function changeModel(isOther) {
+  if (isOther) {
+    page.reading = null;
+    draw(null, "Asking …"); // the bars are those of other hops
+    choose().catch((problem) => say(problem.message));
+  }
+  edited();
 }
 
 async function begin() {
-  models = await ofServer("/api/models");
-  chooser.replaceChildren(...models.map(({ name, test_error }) =>
-    made("option", { value: name, textContent: test_error === null ? name : `${name} (${test_error.toFixed(1)}% wrong)` })));
+  list(await ask("/api/models"));
   listen();
   const linked = readLink();
+  page.model = page.models[chooser.selectedIndex];
   if (story.value || question.value) edited();
-  const tasks = await choose();
-  if (!linked && !turn && tasks.length) await takeExample(tasks.at(-1).task);
+  const example = await choose();
+  if (!linked && !turn && example) await example();
   drawStory();
   document.body.dataset.ready = "";
 }

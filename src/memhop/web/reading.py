@@ -1,0 +1,171 @@
+"""How a model reads what stands in the two fields of the page.
+
+The page holds one sentence a line. What was typed or pasted otherwise is rewritten here, by the
+rules of `memhop.vocabulary`, so that the page needs no rules of its own: several sentences on a
+line, lines of a bAbI file (``2 Where is Mary?<TAB>garden<TAB>1``), questions among the story.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+from memhop.text.encoding import answer_word
+from memhop.vocabulary import Vocabulary, is_question, split_sentences, split_words
+from memhop.web.schemas import FoundQuestion, Page, Reading, ReadLine, Rewritten
+
+_NUMBERED = re.compile(r"\s*([0-9]{1,6})[ \t]+(?=\S)")
+# a tab that was copied from a screen is often a run of blanks
+_ASKED = re.compile(r"(.*?\S)\s*(?:\t|(?<=\?)\s)\s*([^\t?]*?)\s*((?:(?:^|\s)[0-9]+)*)\s*")
+
+
+class _Line(NamedTuple):
+    """A line of a text without what a bAbI file adds; ``number`` is 0 where it has none."""
+
+    text: str
+    number: int = 0
+    answer: str | None = None
+    is_question: bool = False
+
+
+def read_page(page: Page, vocabulary: Vocabulary) -> Reading:
+    """Return what a model with this vocabulary reads, and the fields rewritten if need be."""
+    rewritten = None if page.keep_lines else _rewritten(page, vocabulary)
+    lines, question = page.story.split("\n"), page.question
+    if rewritten:
+        lines = rewritten.lines
+        question = rewritten.questions[-1].question if rewritten.questions else question
+    known, unknown = set[str](), dict[str, None]()
+    read = []
+    for line in lines:
+        sentence = line if page.keep_lines else " ".join(split_sentences(line))
+        asks = not page.keep_lines and is_question(sentence)  # only where somebody writes it
+        words = [] if asks else split_words(sentence)
+        missing = {word: None for word in words if word not in vocabulary}
+        known.update(word for word in words if word not in missing)
+        unknown |= missing
+        read.append(ReadLine(sentence=sentence if words else None, words=_marked(line, missing)))
+    asked = split_words(question)
+    missing = {word: None for word in asked if word not in vocabulary}
+    return Reading(
+        lines=read,
+        question=_marked(question, missing),
+        asks=bool(asked),
+        unknown_words=[*(unknown | missing)],
+        knows_story=bool(known),
+        knows_question=len(missing) < len(set(asked)),
+        rewritten=rewritten,
+    )
+
+
+def _rewritten(page: Page, vocabulary: Vocabulary) -> Rewritten | None:
+    """Return the story as one sentence a line, without its questions; None if nothing changes."""
+    raw = page.story.split("\n")
+    lines = list(_without_numbers(raw, page.last_number, vocabulary))
+    (begin, end), *others = _stories(lines)
+    texts: list[str] = []
+    questions: list[FoundQuestion] = []
+    for number in range(begin, end):
+        for part in _sentences(lines[number], has_caret=number == page.caret_line):
+            if part.is_question:
+                questions.append(_found(part, len(texts)))
+            else:
+                texts.append(part.text)
+    (own,) = _without_numbers([page.question], page.last_number or None, vocabulary)
+    if own.text != page.question and not questions:
+        questions = [_found(own, len(texts))]
+    if texts == raw and not questions:
+        return None
+    last = max((line.number for line in lines[begin:end]), default=0)
+    return Rewritten(
+        lines=texts,
+        questions=questions,
+        stories=1 + len(others),
+        last_number=last or page.last_number,
+    )
+
+
+def _stories(lines: Sequence[_Line]) -> list[tuple[int, int]]:
+    """Return where the stories of a text begin and end: the number 1 begins one."""
+    numbered = [place for place, line in enumerate(lines) if line.number]
+    begins = [place for place in numbered[1:] if lines[place].number == 1]
+    return list(pairwise([0, *begins, len(lines)]))
+
+
+def _found(asked: _Line, lines: int) -> FoundQuestion:
+    answer = None if asked.answer is None else answer_word(asked.answer)
+    return FoundQuestion(question=asked.text, answer=answer, lines=lines)
+
+
+def _without_numbers(
+    raw: Sequence[str], last: int | None, vocabulary: Vocabulary
+) -> Iterator[_Line]:
+    """Split off the numbers and answers of bAbI lines; other lines stay as they are.
+
+    A number at the beginning of a line is that of a bAbI file if the line holds an answer behind
+    a tab, or if a neighbour holds the number before or after it, or if it follows the last number
+    that was dropped (``last``, 0 for none yet, None for no such rule) and the model does not know
+    it as a word. Behind such lines a 1 begins the next story.
+    """
+    matches = [_NUMBERED.match(line) for line in raw]
+    numbers = [int(match[1]) if match else 0 for match in matches]
+    filled = [place for place, line in enumerate(raw) if line.strip()]
+    neighbours: set[int] = set()
+    for above, below in pairwise(filled):
+        if numbers[above] and numbers[below] == numbers[above] + 1:
+            neighbours |= {above, below}
+    has_numbers = False
+    for place, (line, match, number) in enumerate(zip(raw, matches, numbers, strict=True)):
+        follows = last is not None and number == last + 1 and str(number) not in vocabulary
+        follows = follows and (last != 0 or place == filled[0])
+        follows = follows or (has_numbers and number == 1)
+        if match and ("\t" in line.strip() or place in neighbours or follows):
+            has_numbers = True
+            yield _fields(line[match.end() :], number)
+            last = None if last is None else number
+        else:
+            yield _Line(line)
+
+
+def _fields(text: str, number: int) -> _Line:
+    """Return the question and answer of a bAbI line, or its statement."""
+    asked = _ASKED.fullmatch(text)
+    if asked and ("\t" in text or asked[2]):
+        return _Line(asked[1], number, asked[2] or None, True)
+    return _Line(text, number)
+
+
+def _sentences(line: _Line, has_caret: bool) -> Iterator[_Line]:
+    """Return the sentences of a line as lines of their own.
+
+    The last one of the line that somebody writes in stays, even if it is a question.
+    """
+    if line.is_question:
+        yield line
+        return
+    pieces = split_sentences(line.text)
+    if len(pieces) < 2 and not (pieces and is_question(pieces[0])):
+        yield line
+        return
+    for index, piece in enumerate(pieces):
+        is_written = has_caret and index == len(pieces) - 1
+        blanks = line.text[len(line.text.rstrip()) :] if is_written else ""  # a word will follow
+        yield _Line(piece + blanks, is_question=is_question(piece) and not is_written)
+
+
+def _marked(line: str, unknown: dict[str, None]) -> list[str]:
+    """Return the pieces of a line, in turn of words that are read and of words that are not.
+
+    >>> _marked("A zebra, a gnu slept.", {"zebra,": None, "gnu": None})
+    ['A ', 'zebra,', ' a ', 'gnu', ' slept.']
+    """
+    if not unknown:
+        return [line]
+    pieces = [""]
+    for text in re.split(r"(\s+)", line):
+        words = () if text.isspace() else (*split_words(text), text.lower())
+        if any(word in unknown for word in words):
+            pieces += [text, ""]
+        else:
+            pieces[-1] += text
+    return pieces
