@@ -102,6 +102,26 @@ def test_another_number_of_threads(
     memhop(*RESUME, stopped, "--threads", "1").fits()
 
 
+@pytest.mark.parametrize("begin", [[], ["--no-examples"]])
+@pytest.mark.parametrize("resume", [[], ["--no-examples"]])
+def test_a_resumed_run_stores_no_story_that_was_to_be_left_out(
+    memhop: Program, data: str, monkeypatch: pytest.MonkeyPatch, begin: list[str], resume: list[str]
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("memhop.cli.screen._figures", stop_at(2))
+        memhop("train", "--data", data, "--task=1", *TINY, "--name", "half", *begin)
+    memhop(*RESUME, "half", *resume).fits()
+    assert len(list(Path("runs/half").rglob("examples.json"))) == (not begin and not resume)
+
+
+def test_a_run_stored_before_there_were_examples_goes_on(memhop: Program, stopped: str) -> None:
+    for path in Path("runs", stopped).rglob("command.json"):
+        command = json.loads(path.read_text())
+        del command["store_examples"]
+        path.write_text(json.dumps(command))
+    memhop(*RESUME, stopped).fits()
+
+
 def test_a_run_that_stores_nothing(memhop: Program, trained: str) -> None:
     for name in ("none", trained):
         for path in Path("runs").rglob("command.json"):
@@ -121,7 +141,7 @@ def test_a_broken_command_is_one_line(memhop: Program, trained: str) -> None:
         {"files": [file | {"train": 1}]}, {"files": [file | {"train": {"path": 1}}]},
         {"files": [file | {"other": file["train"]}]}, {"files": None}, {"files": 3},
         {"files": [file | {"train": file["train"] | {"path": "a\0b"}}]},
-        {"schema": 2}, {"device": "meta"},
+        {"schema": 2}, {"device": "meta"}, {"store_examples": 1},
     ]  # fmt: skip
     for change in changes:
         path.write_text(json.dumps(good | change))

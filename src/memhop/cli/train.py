@@ -140,7 +140,7 @@ def train(
 
 
 def _stored(folder: Path, context: typer.Context, device: str, threads: int) -> list[TrainingJob]:
-    """Return the trainings that a run stored; only where to compute can be another, and no examples."""
+    """Return the trainings that a run stored; where to compute may be another."""
     sources = {name: context.get_parameter_source(name) for name in context.params}
     given = {name for name, source in sources.items() if source and source.name == "COMMANDLINE"}
     for name, option in _STORED.items():
