@@ -14,6 +14,7 @@ const SLOW = 400; // milliseconds before an old answer is said to be old
 let turn = 0; // counts the edits, so that what comes late is known to be late
 let keepLines = false; // each line is one sentence, whatever it holds
 let beforeRewrite = null; // the story as it was written, to know it again when it is undone
+let lastStory = "", joined = null; // what the last edit left; the story before two lines were joined
 let lastNumber = 0; // the last line number that was dropped
 let isPasted = false, isComposing = false;
 
@@ -90,13 +91,23 @@ async function read() {
   if (changed) return null;
   page.reading = reading;
   isPasted = false;
+  if (reading.rewritten?.lines.join("\n") === joined) {
+    keepAsWritten(); // it was split before, and somebody has put it together again
+    return read();
+  }
   if (reading.rewritten) rewrite(reading.rewritten);
   return reading;
+}
+
+function keepAsWritten() {
+  keepLines = true;
+  page.remark = "Each line is read as one sentence, as you wrote it.";
 }
 
 function rewrite({ lines, questions, stories, last_number }) {
   beforeRewrite = story.value;
   replace(story, lines.join("\n"));
+  lastStory = story.value;
   const remarks = [];
   if (last_number !== lastNumber) remarks.push("The line numbers were left out.");
   if (stories > 1) remarks.push(`The text holds ${stories} stories: this is the first one.`);
@@ -228,6 +239,8 @@ function resetText(expected) {
   page.remark = "";
   keepLines = false;
   lastNumber = 0;
+  joined = null;
+  lastStory = story.value;
 }
 
 function clear() {
@@ -322,10 +335,11 @@ function typed(event) {
   if (event.target === story) {
     showFound(null);
     if (!story.value) resetText(null);
-    if (event.inputType === "historyUndo" && story.value === beforeRewrite) {
-      keepLines = true;
-      page.remark = "Each line is read as one sentence, as you wrote it.";
-    }
+    if (event.inputType === "historyUndo" && story.value === beforeRewrite) keepAsWritten();
+    const lines = (text) => text.split("\n").length;
+    const isJoined = lastStory.length === story.value.length + 1 && lines(lastStory) > lines(story.value);
+    if (isJoined) joined = lastStory;
+    lastStory = story.value;
   }
   edited();
 }
@@ -343,6 +357,7 @@ function listen() {
     story.addEventListener(kind, () => {
       isPasted = true;
       keepLines = false;
+      joined = null;
     });
   }
   story.addEventListener("blur", () => {
