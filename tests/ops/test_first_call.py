@@ -1,6 +1,7 @@
 """What a first call costs and needs: a cache for what was compiled, or no compiler at all."""
 
 import shutil
+import time
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -60,6 +61,21 @@ ONE = """
 def passes(script: str, *arguments: str, **options: Any) -> int:
     """How many passes of the compiler a script takes in a process of its own."""
     return int(run_script(dedent(COUNTED) + dedent(script), *arguments, **options))
+
+
+# A call that needs the kernels, its passes of the compiler, and what is logged of it
+COLD = """
+    import logging
+    import torch
+    from tests.ops.large_calls import assert_same, results
+
+    handler = logging.Handler()
+    handler.emit = lambda record: print(record.levelname, record.getMessage())
+    logging.getLogger().addHandler(handler)
+    for _ in range(3):
+        assert_same(results("auto", "rows"), results(sys.argv[1], "rows"))
+    print(len(passes))
+"""
 
 
 @pytest.fixture
@@ -140,3 +156,31 @@ def test_where_numba_fails_torch_takes_over_with_one_warning(step: str, tmp_path
     assert len(said.splitlines()) == 1
     assert f"numba does not {step} today" in said
     assert "plain torch" in said
+
+
+def test_the_eager_form_serves_on_a_new_machine_and_the_next_process_is_fused(
+    tmp_path: Path,
+) -> None:
+    script, folder = dedent(COUNTED) + dedent(COLD), str(tmp_path)
+    line, count = run_script(script, "torch", NUMBA_CACHE_DIR=folder).splitlines()
+    assert line.startswith("WARNING the eager form serves while memhop's kernels compile")
+    assert count == "0"
+    limit = time.monotonic() + 900  # the process that compiles outlives ours
+    while not list(tmp_path.glob("*write_bank_float32*.nbc")) and time.monotonic() < limit:
+        time.sleep(1)
+    assert run_script(script, "fused", NUMBA_CACHE_DIR=folder) == "0\n"
+
+
+def test_a_field_more_in_a_record_compiles_the_kernels_again(tmp_path: Path) -> None:
+    package = tmp_path / "changed" / "memhop"
+    source = Path(memhop.__file__).parent
+    shutil.copytree(source, package, ignore=shutil.ignore_patterns("__pycache__"))
+    kept = {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    assert passes(ONE, str(package), path=(package.parent,), **kept) > 0
+    assert passes(ONE, str(package), path=(package.parent,), **kept) == 0
+    problem = package / "ops" / "problem.py"
+    text = problem.read_text()
+    changed = text.replace("    a: int = -1\n", "    new_field: int = 0\n    a: int = -1\n")
+    assert changed != text
+    problem.write_text(changed)
+    assert passes(ONE, str(package), path=(package.parent,), **kept) > 0

@@ -19,6 +19,7 @@ from memhop.bench.hop_rows import COLUMNS
 from memhop.bench.hop_speed import BARS
 from memhop.bench.record import Row, read_rows, write_rows
 from memhop.errors import MemhopError
+from memhop.ops.warmup import warmup
 
 
 class Part(NamedTuple):
@@ -105,6 +106,7 @@ def measure(
     on_begin: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Found]:
     """Measure the parts; each process tells what it begins."""
+    warmup()  # "auto" is measured as it is once its kernels are compiled
     left = plan(parts, tiny)
     while left:
         process = left.pop(0)

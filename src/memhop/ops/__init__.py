@@ -6,10 +6,11 @@
 - ``"project"``: the memory is projected first, by large matrix products, and then read.
 - ``"torch"``: the raw memory is read; nothing of size [N, memory_dim] is made.
 - ``"fused"``: the same as one operation, forward and backward, compiled by numba (CPU) or triton
-  (CUDA) at its first use, which takes some ten seconds once and is kept on disk. Where no compiler
-  works, plain torch takes over with a warning.
-- ``"auto"``: the one that counting says is the fastest; ``choice`` says when that is. A small call
-  takes plain torch, and never waits for a compiler.
+  (CUDA). The first call on a machine waits for the compiler, about half a minute; later processes
+  load the kernels from disk. Where no compiler works, plain torch takes over with a warning.
+- ``"auto"``: the one that counting says is the fastest; ``choice`` says when that is. It does not
+  wait for a compiler: until the kernels are compiled, by another process in the background, plain
+  torch serves. ``memhop.warmup()`` compiles them ahead; see ``background`` for the exceptions.
 
 All is of one dtype, float32, float64, bfloat16 or float16, and so are the results; half types are
 computed in float32 and rounded once, at the end. A memory (keys, memories, values) may be in
@@ -30,7 +31,7 @@ from typing import Literal, overload
 import torch
 from torch import Tensor
 
-from memhop.ops import checks, fused, plain, reference
+from memhop.ops import background, checks, fused, plain, reference
 from memhop.ops.checks import Checked, Precision
 from memhop.ops.choice import form_of_hops, fusing_pays
 from memhop.ops.memory import Memory, Quantized, Stored, converted
@@ -125,7 +126,7 @@ def read(
     memory = Memory(keys, values, slots, padding_mask, lengths, score_bias)
     batch, num_slots, precision, _ = checks.check_read(query, memory)
     if impl == "auto" and fusing_pays(query, math.prod(batch), num_slots, memory, 1, grad=False):
-        impl = "torch" if fused.is_transformed() else "fused"
+        impl = fused_or_eager(math.prod(batch), memory, precision)
     if impl == "fused":
         with no_autocast(precision, query):
             read_out, p = fused.read(
@@ -269,8 +270,8 @@ def take_hops(
     keys = memory.keys
     if impl == "auto":
         impl = form_of_hops(query, checked.batch, checked.num_slots, memory, hops)
-        if impl == "fused" and fused.is_transformed():
-            impl = "torch"
+        if impl == "fused":
+            impl = fused_or_eager(math.prod(checked.batch), memory, checked.precision)
     batch, num_slots, precision, is_plain = checked
     if impl == "fused":
         with no_autocast(precision, query):
@@ -287,6 +288,13 @@ def take_hops(
     if need_weights:
         p = torch.stack([weights.expand(*batch, -1) for weights in attentions], -2)
     return in_result_dtype(precision, result, p)
+
+
+def fused_or_eager(num_queries: int, memory: Memory, precision: Precision) -> str:
+    """The form of a call that pays to be fused: "torch" where that cannot be, or not yet."""
+    if fused.is_transformed() or not background.is_ready(memory, num_queries, precision.computed):
+        return "torch"
+    return "fused"
 
 
 def take_prepared(

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from memhop.ops import plain, reference, shared
+from memhop.ops import background, plain, reference, shared
 from memhop.ops.flat import flat_problem, order_of, steps_of
 from memhop.ops.memory import Memory
 from memhop.ops.problem import Gradients, Problem, Step, Trace, Wanted
@@ -145,6 +145,7 @@ def _works_on(device_type: str, dtype: torch.dtype, backward: bool) -> bool:
             )
     except Exception as error:  # whatever a compiler may raise, plain torch does the same
         warn_once(f"{type(error).__name__}: {error}".partition("\n")[0])
+        background.give_up(dtype)
         return False
     return True
 

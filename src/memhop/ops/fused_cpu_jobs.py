@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from memhop.ops.compiled import compiled, job, records_at, take_turn
+from memhop.ops import background
+from memhop.ops.compiled import JOB_SIGNATURE, compiled, job, records_at, take_turn
 from memhop.ops.fused_cpu_backward import backward, order_by_place, write_bank
 from memhop.ops.fused_cpu_forward import forward
 from memhop.ops.fused_cpu_rows import TARGET, WORK, Block, Plan, integers_at, record
+from memhop.ops.kernel_cache import KernelCache
 
 # Addresses, counters that threads take turns by, a plan; for a bank, how its rows are named. The
 # address of the record is that of its first counter.
@@ -115,4 +117,16 @@ FUNCTIONS: dict[tuple[str, torch.dtype], Callable[[int], None]] = {
 @functools.cache
 def compiled_job(name: str, dtype: torch.dtype) -> Any:
     """A job ready to be called, with the address of its C function."""
+    if not is_kept(name, dtype):
+        background.stop(dtype)
     return job(FUNCTIONS[name, dtype])
+
+
+def is_kept(name: str, dtype: torch.dtype) -> bool:
+    """Return whether a job is on disk, compiled."""
+    return KernelCache(FUNCTIONS[name, dtype]).is_kept(JOB_SIGNATURE)
+
+
+def jobs_of(backward: bool) -> tuple[str, ...]:
+    """Return the names of the jobs of a forward pass, or of both passes."""
+    return ("forward", "backward", "order_slots", "write_bank") if backward else ("forward",)

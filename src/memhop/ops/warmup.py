@@ -15,7 +15,6 @@ from memhop.ops.summed_rows import WORTH_COMPILING as MANY_QUESTIONS
 from memhop.ops.summed_rows import SummedRows
 
 DTYPES = (torch.float32, torch.float64)
-JOBS = ("forward", "backward", "write_bank")  # of the fused form, for each dtype
 
 
 class Kernel(NamedTuple):
@@ -67,10 +66,9 @@ def check_can_keep() -> None:
 
 def kernels() -> Iterator[Kernel]:
     """Yield all kernels for the CPU."""
-    from memhop.ops.fused_cpu_jobs import compiled_job
+    from memhop.ops.fused_cpu_jobs import compiled_job, jobs_of
 
-    jobs = [*product(JOBS, DTYPES), ("order_slots", DTYPES[0])]
-    for job, dtype in jobs:
+    for dtype, job in product(DTYPES, jobs_of(backward=True)):
         yield Kernel(f"fused {job}, {name_of(dtype)}", partial(compiled_job, job, dtype))
     for dtype in DTYPES:
         yield Kernel(f"sums of word vectors, {name_of(dtype)}", partial(call_sum_bags, dtype))
