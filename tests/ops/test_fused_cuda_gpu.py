@@ -4,79 +4,33 @@
 must be asked for before triton is imported. In the suite's own process it is for a GPU.
 """
 
-import dataclasses
-import importlib.util
-import os
 from functools import partial
 
 import pytest
 import torch
 from torch import Tensor
 
-from memhop.ops import fused_cuda_plan
-from memhop.ops.fused_cuda_plan import Plan, Sizes, padded, plan_for
 from memhop.ops.problem import Gradients, Problem, Step, Trace, Wanted
+from tests.ops.cuda_problems import (
+    DEVICE,
+    EVERYTHING,
+    IS_INTERPRETED,
+    as_planned,
+    hops_over,
+    in_parts,
+    in_tiles,
+    moved,
+    normal,
+    together,
+    with_plans,
+)
 from tests.ops.problem_oracle import assert_close, assert_kernel_agrees, draw_problem, outcome
 
-if importlib.util.find_spec("triton") is None:
-    pytest.skip("triton is not installed", allow_module_level=True)
-if os.environ.get("TRITON_INTERPRET") != "1" and not torch.cuda.is_available():
-    pytest.skip("no GPU here: test_fused_cuda interprets these tests", allow_module_level=True)
+from memhop.ops import fused_cuda, fused_cuda_gradients  # isort: skip, needs triton
 
-from memhop.ops import fused_cuda, fused_cuda_gradients
-
-IS_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-DEVICE = "cpu" if IS_INTERPRETED else "cuda"
 TIGHT = {torch.float64: 1e-11, torch.float32: 2e-5}  # rounding of sums of some ten numbers
-EVERYTHING = Wanted(keys=True, values=True, scores=True)
 
 gpu_only = pytest.mark.skipif(IS_INTERPRETED, reason="for a GPU; too much to interpret")
-
-
-def as_planned(sizes: Sizes) -> Plan:
-    return plan_for(sizes)
-
-
-def in_tiles(sizes: Sizes) -> Plan:
-    """All hops in one launch: four rows in a program, tiles of two slots and of four terms."""
-    block = dataclasses.replace(plan_for(sizes).block, rows=4, slots=2, terms=4)
-    return Plan(block, parts=1, part_slots=sizes.slots)
-
-
-def together(sizes: Sizes) -> Plan:
-    """All hops in one launch: sixteen rows in a program, multiplied in blocks; for float32."""
-    block = plan_for(sizes).block
-    widths = {
-        width: max(16, getattr(block, width))
-        for width in ("key_width", "value_width", "query_width")
-    }
-    slots = min(4, block.slots)
-    block = dataclasses.replace(block, rows=16, slots=slots, terms=16, **widths)
-    return Plan(block, parts=1, part_slots=sizes.slots)
-
-
-def in_parts(sizes: Sizes) -> Plan:
-    """Two launches a hop: parts of two tiles of two slots, two of which are merged at once."""
-    rows = min(4, padded(sizes.rows))  # one, where it is used; a few are quicker to interpret
-    block = dataclasses.replace(plan_for(sizes).block, rows=rows, slots=2, parts=2, ages=2)
-    return Plan(block, parts=max(2, -(-sizes.slots // 4)), part_slots=4)
-
-
-@pytest.fixture
-def planned(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The way of sharing a problem out that a test names, forced on a small one."""
-    monkeypatch.setattr(fused_cuda_plan, "plan_for", request.param)
-
-
-def with_plans(*plans: object) -> pytest.MarkDecorator:
-    names = [plan.__name__ for plan in plans]  # type: ignore[attr-defined]
-    return pytest.mark.parametrize("planned", plans, ids=names, indirect=True)
-
-
-def moved(problem: Problem) -> Problem:
-    """The problem on the device, strides kept."""
-    tensors = [None if tensor is None else tensor.to(DEVICE) for tensor in problem.tensors]
-    return Problem.of_tensors(tensors, problem.steps)
 
 
 def assert_agrees(
@@ -107,15 +61,6 @@ def assert_agrees(
     rtol = TIGHT[problem.query.dtype] if rtol is None else rtol
     # atol: a gradient of a softmax over one slot is all rounding
     assert_kernel_agrees(forward, backward, problem, rtol=rtol, atol=rtol / 10, keep=(True,))
-
-
-def hops_over(memory: Tensor, query: Tensor, values: Tensor | None = None) -> Problem:
-    """Two hops without weights over a memory."""
-    return Problem(query, memory, None, values, None, None, None, None, None, (), (Step(),) * 2)
-
-
-def normal(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=dtype)
 
 
 def with_everything(storage: torch.dtype, dtype: torch.dtype = torch.float32) -> Problem:

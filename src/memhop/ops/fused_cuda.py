@@ -42,12 +42,14 @@ from memhop.ops.fused_cuda_rows import (
     Given,
     Layout,
     ages_at,
+    count_readable,
     keys_at,
     laid_out,
     look,
     of_table,
     places_of,
     product,
+    readable_from,
     rows_of_program,
     store_products,
     store_vectors,
@@ -131,6 +133,8 @@ def forward(problem: Problem, keep_weights: bool) -> Trace:
 def walk(given: Given, layout: Layout, found: Found, block: Block) -> None:
     """All hops, in one launch or in two a hop."""
     programs, launch = triton.cdiv(layout.rows, block.rows), options(block)
+    if given.counts is not None:
+        count_readable[(programs, layout.parts)](given, layout, block, **launch)
     if layout.parts == 1:
         all_hops[(programs,)](given, layout, found, block, **launch)
         return
@@ -187,7 +191,7 @@ def begin(given, layout, found, hop, block: tl.constexpr):
         numbers = vectors(found.queries, at, memory_dim, block.query_width)
         shift = tl.sum(numbers * vectors(a_bias, row * 0, memory_dim, block.query_width), 1)
     tl.store(found.shift + row, shift, mask=live)
-    if given.ages is not None:
+    if given.counts is not None:
         table, has_table = weight_of(given, hop, A_TEMPORAL, block)
         if has_table:
             into = found.aged_scores + row * layout.ages
@@ -210,6 +214,7 @@ def attend(given, layout, found, hop, part, block: tl.constexpr):
     sums = tl.full([block.rows, block.slots, block.value_width], 0.0, dtype)
     first = part * layout.part_slots
     last = tl.minimum(first + layout.part_slots, layout.slots)
+    left = readable_from(given, layout, row, hop, part, block)
     for start in tl.range(first, last, block.slots, num_stages=block.stages):
         slot = start + tl.arange(0, block.slots)
         readable, bias = look(given, layout, row, hop, slot, last, block)
@@ -218,8 +223,8 @@ def attend(given, layout, found, hop, part, block: tl.constexpr):
         score = tl.sum(values * keyed[:, None, :], 2) + bias + shift
         if given.value_rows is not None:
             values = values_at(given, layout, row, place, readable, block)
-        if given.ages is not None:
-            age = ages_at(given, layout, row, hop, slot, readable)
+        if given.counts is not None:
+            age, left = ages_at(layout, left, readable)
             aged = found.aged_scores + (row * layout.ages)[:, None] + age
             score += of_table(given, hop, A_TEMPORAL, aged, readable)
         if found.scores is not None:
@@ -234,7 +239,7 @@ def attend(given, layout, found, hop, part, block: tl.constexpr):
         top = new_top
         total = total * scale + weight
         sums = sums * scale[:, :, None] + weight[:, :, None] * values
-        if given.ages is not None:
+        if given.counts is not None:
             is_last = age == layout.ages - 1
             older = older * scale + tl.where(is_last, weight, 0.0)
             into = found.aged + (here * layout.ages)[:, None] + age
@@ -244,7 +249,7 @@ def attend(given, layout, found, hop, part, block: tl.constexpr):
     at = row * layout.parts + part
     tl.store(found.part_tops + at, best, mask=live)
     tl.store(found.part_totals + at, tl.sum(total * scale, 1), mask=live)
-    if given.ages is not None:
+    if given.counts is not None:
         tl.store(found.part_older + at, tl.sum(older * scale, 1), mask=live)
     summed = tl.sum(sums * scale[:, :, None], 1)
     store_vectors(found.part_sums, at, live, layout.value_columns * block.unit, summed)
@@ -266,7 +271,7 @@ def finish(given, layout, found, hop, block: tl.constexpr):
     tl.store(found.totals + here, divisor, mask=live)
     tl.store(found.mass + here, mass, mask=live)
     store_vectors(found.read, here, live, layout.value_columns * block.unit, read)
-    if given.ages is not None:
+    if given.counts is not None:
         for start in range(0, layout.ages, block.terms):
             age = start + tl.arange(0, block.terms)
             at = (here * layout.ages)[:, None] + age[None, :]
@@ -332,13 +337,13 @@ def update(given, layout, found, row, live, hop, mass, block: tl.constexpr):
     bias, has_bias = weight_of(given, hop, C_BIAS, block)
     if has_bias:
         updated += mass[:, None] * vectors(bias, row * 0, memory_dim, width)
-    if given.ages is not None:
+    if given.counts is not None:
         table, has_table = weight_of(given, hop, C_TEMPORAL, block)
         if has_table:
             aged = found.aged + here * layout.ages
             updated += product(table, memory_dim, 1, aged, layout.ages, memory_dim, block, width)
     if tl.load(given.steps + hop * FIELDS + RELU) != 0:
-        updated = tl.maximum(updated, 0.0)
+        updated = tl.where(updated <= 0, 0.0, updated)  # NaN stays
     store_vectors(found.queries, at + 1, live, memory_dim, updated)
 
 

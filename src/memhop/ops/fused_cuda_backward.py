@@ -36,12 +36,14 @@ from memhop.ops.fused_cuda_rows import (
     Given,
     Layout,
     ages_at,
+    count_readable,
     keys_at,
     laid_out,
     look,
     of_table,
     places_of,
     product,
+    readable_from,
     rows_of_program,
     store_products,
     store_vectors,
@@ -150,7 +152,7 @@ def sought_for(
         by_aged=gradients.by_aged,
         by_scores=gradients.by_scores,
         by_weights=given,
-        means=None if given is None else (trace.weights * given).sum(-1),
+        means=None if given is None else means_of(trace.weights, given),
         mean=new(rows),
         shift=new(rows),
         by_aged_weights=new(rows, ages) if ages else None,
@@ -160,9 +162,16 @@ def sought_for(
     )
 
 
+def means_of(weights: Tensor, by_weights: Tensor) -> Tensor:
+    """Return sum_i p_i G_i; where p is 0, as at an ignored slot, an infinite G adds nothing."""
+    return torch.where(weights == 0, 0.0, weights * by_weights).sum(-1)
+
+
 def walk_back(given: Given, layout: Layout, sought: Sought, block: Block) -> None:
     """All hops, in one launch or in two a hop."""
     programs, launch = triton.cdiv(layout.rows, block.rows), options(block)
+    if given.counts is not None:
+        count_readable[(programs, layout.parts)](given, layout, block, **launch)
     if layout.parts == 1:
         all_hops_backward[(programs,)](given, layout, sought, block, **launch)
         return
@@ -221,7 +230,7 @@ def begin(given, layout, sought, hop, block: tl.constexpr):
     mean = tl.sum(by_read * vectors(sought.read, here, columns, block.value_width), 1)
     if sought.means is not None:
         mean += tl.load(sought.means + here)
-    if given.ages is not None:
+    if given.counts is not None:
         count = tl.where(tl.load(step + C_TEMPORAL) >= 0, layout.ages, 0)
         for start in range(0, count, block.terms):
             age = start + tl.arange(0, block.terms)
@@ -242,7 +251,7 @@ def begin_update(given, layout, sought, row, live, hop, block: tl.constexpr):
     if tl.load(given.steps + hop * FIELDS + RELU) != 0:
         following = row * (layout.hops + 1) + hop + 1
         updated = vectors(sought.queries, following, memory_dim, block.query_width)
-        by_read_out = tl.where(updated > 0, by_read_out, 0.0)
+        by_read_out = tl.where(updated <= 0, 0.0, by_read_out)  # as torch does for NaN
     store_vectors(sought.by_read_out, here, live, memory_dim, by_read_out)
     tl.debug_barrier()
     factors, columns = sought.by_read_out + here * memory_dim, layout.value_columns * block.unit
@@ -252,7 +261,7 @@ def begin_update(given, layout, sought, row, live, hop, block: tl.constexpr):
     else:
         by_read = vectors(sought.by_read_out, here, columns, block.value_width)
     store_vectors(sought.by_read, here, live, columns, by_read)
-    if given.ages is not None:
+    if given.counts is not None:
         table, has_table = weight_of(given, hop, C_TEMPORAL, block)
         into = sought.by_aged_weights + row * layout.ages
         if has_table:
@@ -274,6 +283,7 @@ def attend(given, layout, sought, hop, part, block: tl.constexpr):
     sums = tl.full([block.rows, block.slots, block.key_width], 0.0, dtype)
     first = part * layout.part_slots
     last = tl.minimum(first + layout.part_slots, layout.slots)
+    left = readable_from(given, layout, row, hop, part, block)
     for start in tl.range(first, last, block.slots, num_stages=block.stages):
         slot = start + tl.arange(0, block.slots)
         readable, _bias = look(given, layout, row, hop, slot, last, block)
@@ -287,8 +297,8 @@ def attend(given, layout, sought, hop, part, block: tl.constexpr):
         at = (here * layout.slots)[:, None] + slot[None, :]
         if sought.by_weights is not None:
             by_weight += tl.load(sought.by_weights + at, mask=readable, other=0.0)
-        if given.ages is not None:
-            age = ages_at(given, layout, row, hop, slot, readable)
+        if given.counts is not None:
+            age, left = ages_at(layout, left, readable)
             by_aged = sought.by_aged_weights + (row * layout.ages)[:, None] + age
             by_weight += of_table(given, hop, C_TEMPORAL, by_aged, readable)
         weight = tl.load(sought.weights + at, mask=readable, other=0.0)
@@ -299,14 +309,14 @@ def attend(given, layout, sought, hop, part, block: tl.constexpr):
             tl.store(sought.by_scores + at, by_score, mask=inside)
         mass += by_score
         sums += by_score[:, :, None] * keys
-        if given.ages is not None:
+        if given.counts is not None:
             is_last = age == layout.ages - 1
             older += tl.where(is_last, by_score, 0.0)
             into = sought.by_aged + (here * layout.ages)[:, None] + age
             tl.store(into, by_score, mask=live[:, None] & readable & (age < layout.ages - 1))
     at = row * layout.parts + part
     tl.store(sought.part_masses + at, tl.sum(mass, 1), mask=live)
-    if given.ages is not None:
+    if given.counts is not None:
         tl.store(sought.part_older + at, tl.sum(older, 1), mask=live)
     columns = layout.key_columns * block.unit
     store_vectors(sought.part_sums, at, live, columns, tl.sum(sums, 1))
@@ -322,7 +332,7 @@ def finish(given, layout, sought, hop, block: tl.constexpr):
     mass, older, sums = added_up(layout, sought, row, block)
     tl.store(sought.by_mass + here, mass, mask=live)
     store_vectors(sought.by_keyed, here, live, columns, sums)
-    if given.ages is not None:
+    if given.counts is not None:
         at = here * layout.ages + layout.ages - 1
         tl.store(sought.by_aged + at, older, mask=live)
     tl.debug_barrier()
@@ -335,7 +345,7 @@ def finish(given, layout, sought, hop, block: tl.constexpr):
     bias, has_bias = weight_of(given, hop, A_BIAS, block)
     if has_bias & (tl.load(given.steps + hop * FIELDS + SOFTMAX) == 0):
         by_query += mass[:, None] * vectors(bias, row * 0, memory_dim, width)
-    if given.ages is not None:
+    if given.counts is not None:
         table, has_table = weight_of(given, hop, A_TEMPORAL, block)
         if has_table:
             aged = sought.by_aged + here * layout.ages

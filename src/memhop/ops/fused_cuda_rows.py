@@ -22,7 +22,6 @@ from torch import Tensor
 
 from memhop.ops.fused_cuda_plan import TOGETHER, Plan
 from memhop.ops.problem import Problem, Step
-from memhop.ops.reference import slot_ages
 
 DOT_ROWS = tl.constexpr(TOGETHER)
 FIELDS = tl.constexpr(len(Step._fields))  # of a step, in the order of ``Step``
@@ -37,8 +36,8 @@ class Given(NamedTuple):
     None may be called "values", which triton's tuples have themselves. ``value_rows`` is None where
     the values are the keys. ``weights`` holds all weights end to end, the temporal tables filled up
     to the longest with their last row; ``steps`` says where each begins, counted in ``Block.unit``
-    numbers, -1 for none. ``ages`` are int32 [B or 1, K or 1, N], or None where there are no
-    temporal tables.
+    numbers, -1 for none. ``counts`` are the readable slots of each part of a row, int32
+    [B, K or 1, parts], or None where there are no temporal tables.
     """
 
     key_rows: Any
@@ -49,7 +48,7 @@ class Given(NamedTuple):
     ignored: Any
     lengths: Any
     bias: Any
-    ages: Any
+    counts: Any
     weights: Any
     steps: Any
 
@@ -78,13 +77,14 @@ class Layout(NamedTuple):
     ignored_of_row: int
     bias_of_row: int
     bias_of_hop: int
-    ages_of_row: int
-    ages_of_hop: int
+    counted_hops: int
+    counts_of_row: int
+    counts_of_hop: int
 
 
 def laid_out(problem: Problem, plan: Plan) -> tuple[Given, Layout]:
     """The problem laid out for kernels: the weights are copied, what slots hold is not."""
-    ages, unit = ages_of(problem), plan.block.unit
+    counts, unit = new_counts(problem, plan), plan.block.unit
     weights = filled_tables(problem)
     flat = [weight.reshape(-1) for weight in weights]
     sizes = tuple(weight.numel() for weight in weights)
@@ -98,7 +98,7 @@ def laid_out(problem: Problem, plan: Plan) -> tuple[Given, Layout]:
         ignored=None if problem.ignored is None else problem.ignored.view(torch.uint8),
         lengths=contiguous(problem.lengths),
         bias=problem.score_bias,
-        ages=ages,
+        counts=counts,
         weights=torch.cat(flat) if flat else problem.query.new_empty(0),
         steps=step_table(problem.steps, sizes, unit, problem.query.device),
     )
@@ -121,8 +121,9 @@ def laid_out(problem: Problem, plan: Plan) -> tuple[Given, Layout]:
         ignored_of_row=stride_of(problem.ignored, 0),
         bias_of_row=stride_of(problem.score_bias, 0),
         bias_of_hop=stride_of(problem.score_bias, 1),
-        ages_of_row=stride_of(ages, 0),
-        ages_of_hop=stride_of(ages, 1),
+        counted_hops=0 if counts is None else counts.shape[1],
+        counts_of_row=stride_of(counts, 0),
+        counts_of_hop=stride_of(counts, 1),
     )
     return given, layout
 
@@ -160,27 +161,13 @@ def step_table(
     return torch.tensor(table, dtype=torch.int64, device=device)
 
 
-def ages_of(problem: Problem) -> Tensor | None:
-    """How many readable slots follow each, int32 [B or 1, K or 1, N]; beyond the tables the last.
-
-    That is the place in a temporal table. Only one readable slot of a row has a place before the
-    last, so sums over the slots of a place are nothing but what that slot has.
-    """
+def new_counts(problem: Problem, plan: Plan) -> Tensor | None:
+    """Return room for ``Given.counts``; a bias may exclude other slots in each hop."""
     if problem.num_ages == 0:
         return None
-    unreadable = None
-    if problem.ignored is not None:
-        unreadable = problem.ignored.unsqueeze(1)
-    if problem.lengths is not None:
-        places = torch.arange(problem.num_slots, device=problem.lengths.device)
-        beyond = (places >= problem.lengths.unsqueeze(1)).unsqueeze(1)
-        unreadable = beyond if unreadable is None else unreadable | beyond
-    if problem.score_bias is not None:
-        excluded = problem.score_bias == -torch.inf
-        unreadable = excluded if unreadable is None else unreadable | excluded
-    ages = slot_ages(problem.num_slots, unreadable, problem.query.device)
-    ages = ages.clamp(max=problem.num_ages - 1).to(torch.int32)
-    return ages.view(1, 1, -1) if ages.dim() == 1 else ages
+    hops = 1 if problem.score_bias is None else problem.score_bias.shape[1]
+    sizes = problem.query.shape[0], hops, plan.parts
+    return problem.query.new_empty(sizes, dtype=torch.int32)
 
 
 @triton.jit
@@ -276,12 +263,48 @@ def look(given, layout, row, hop, slot, last, block: tl.constexpr):
     return readable, bias
 
 
+@triton.jit(do_not_specialize=["layout"])
+def count_readable(given, layout, block: tl.constexpr):
+    """Grid [rows / Block.rows, parts]: write the number of readable slots in each part."""
+    row, live = rows_of_program(layout, block)
+    part = tl.program_id(1)
+    first = part * layout.part_slots
+    last = tl.minimum(first + layout.part_slots, layout.slots)
+    for hop in range(0, layout.counted_hops):
+        count = tl.full([block.rows, block.slots], 0, tl.int32)
+        for start in range(first, last, block.slots):
+            slot = start + tl.arange(0, block.slots)
+            readable, _bias = look(given, layout, row, hop, slot, last, block)
+            count += readable.to(tl.int32)
+        at = row * layout.counts_of_row + hop * layout.counts_of_hop + part
+        tl.store(given.counts + at, tl.sum(count, 1), mask=live)
+
+
 @triton.jit
-def ages_at(given, layout, row, hop, slot, readable):
-    """The places of slots in the temporal tables."""
-    of_hop = tl.cast(hop, tl.int64) * layout.ages_of_hop
-    at = (row * layout.ages_of_row + of_hop)[:, None] + slot[None, :]
-    return tl.load(given.ages + at, mask=readable, other=0)
+def readable_from(given, layout, row, hop, part, block: tl.constexpr):
+    """Return the number of readable slots [rows] in a part and all later parts."""
+    left = tl.full([block.rows], 0, tl.int32)
+    if given.counts is not None:
+        of_hop = tl.cast(hop, tl.int64) * layout.counts_of_hop
+        counts = given.counts + row * layout.counts_of_row + of_hop
+        for start in range(part, layout.parts, block.parts):
+            other = start + tl.arange(0, block.parts)
+            inside = (row >= 0)[:, None] & (other < layout.parts)[None, :]
+            left += tl.sum(tl.load(counts[:, None] + other[None, :], mask=inside, other=0), 1)
+    return left
+
+
+@triton.jit
+def ages_at(layout, left, readable):
+    """Return the places of slots in the temporal tables, and how many slots are left after them.
+
+    The place of a slot is the number of readable slots after it, at most that of the last row.
+    Only one readable slot of a row has a place before the last, so the sum over the slots of such
+    a place is what that slot has. ``left`` is the number of readable slots from these on.
+    """
+    count = readable.to(tl.int32)
+    age = tl.minimum(left[:, None] - tl.cumsum(count, 1), layout.ages - 1)
+    return age, left - tl.sum(count, 1)
 
 
 @triton.jit
