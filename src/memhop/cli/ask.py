@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from memhop.cli.conversation import talk
 from memhop.cli.screen import answer_json, say, say_answer, say_json
 from memhop.cli.settings import Json, Run, Threads, load_model, use
 from memhop.errors import MemhopError
@@ -19,8 +20,6 @@ from memhop.whole_file import whole_file
 Asked = tuple[list[str], str]  # a story and a question
 
 _LARGEST_TEXT = 16 * 2**20
-_HELP = "Tell sentences; ask with a '?' at the end. 'forget': new story. 'quit': the end."
-_QUESTION_WORDS = {"where", "what", "who", "how", "is", "why"}
 
 app = typer.Typer()
 
@@ -47,7 +46,7 @@ def ask(
     """Ask a trained model about a story and see which sentences each hop read.
 
     Story and questions come from --story and --question, from a --file, or, with neither, from
-    what you type.
+    what you type; then 'help' lists the commands.
     """
     use(threads)
     asked = _questions(story, question or [], file)
@@ -57,7 +56,7 @@ def ask(
         asked = _only(asked)
     model = load_model(find_run(run))
     if asked is None:
-        _talk(model)
+        talk(model)
         return
     answers = _answers(model, asked, svg)
     if json:
@@ -137,39 +136,3 @@ def _read(file: Path | None) -> str:
         raise MemhopError(f"{file or 'stdin'}:{line}: needs UTF-8 text") from error
     except OSError as error:
         raise MemhopError(f"{file}: cannot be read: {error.strerror}") from error
-
-
-def _talk(model: MemN2N) -> None:
-    """A conversation at the terminal; Ctrl-D or 'quit' ends it."""
-    say(_HELP, style="dim")
-    story: list[str] = []
-    while True:
-        try:
-            line = input("> ").strip()
-        except EOFError:
-            print()
-            return
-        if line.lower().rstrip(".!") in ("quit", "exit"):
-            return
-        if line.lower().rstrip(".!") == "forget":
-            story = []
-            say("a new story", style="dim")
-            continue
-        told = []
-        for sentence in split_sentences(line):
-            if not sentence.endswith("?"):
-                told.append(sentence)
-                story.append(sentence)
-                continue
-            say_answer(model.answer(story, sentence))
-            say("")
-        if told:
-            say(_noted(told, len(story)), style="dim")
-
-
-def _noted(told: list[str], length: int) -> str:
-    """What became of the sentences told; those that look like questions were stored too."""
-    words = (split_words(sentence)[:1] for sentence in told)
-    asks = any(first and first[0] in _QUESTION_WORDS for first in words)
-    held = f"the story holds {length:,} sentence{'s' if length > 1 else ''}"
-    return held + ("; a question ends in '?'" if asks else "")

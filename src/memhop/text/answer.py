@@ -1,5 +1,6 @@
 """What a model says to one question, and how that is told."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -55,12 +56,7 @@ class Answer:
 
     def never_seen(self) -> str:
         """What has to be said of unknown words; nothing where there are none."""
-        if not self.unknown_words:
-            return ""
-        words = ", ".join(self.unknown_words[:_UNKNOWN_SHOWN])
-        more = len(self.unknown_words) - _UNKNOWN_SHOWN
-        words += f" and {more:,} more" if more > 0 else ""
-        return f"never seen in training, read as nothing: {words}"
+        return never_seen(self.unknown_words)
 
     def not_read(self) -> str:
         """Return a line on the sentences that the memory could not hold; empty if it held all."""
@@ -80,6 +76,16 @@ class Answer:
         lines = [f"<div><b>{question}</b>&#8195;<b>{answer}</b> {shares}</div>"]
         lines += [f"<div>{note}</div>" for note in notes if note]
         return "\n".join(["<div>", *lines, self.picture()._repr_html_(), "</div>"])
+
+
+def never_seen(words: Sequence[str]) -> str:
+    """Return the line that names unknown words; an empty text for none."""
+    if not words:
+        return ""
+    shown = ", ".join(words[:_UNKNOWN_SHOWN])
+    more = len(words) - _UNKNOWN_SHOWN
+    shown += f" and {more:,} more" if more > 0 else ""
+    return f"never seen in training, read as nothing: {shown}"
 
 
 def _percent(share: float) -> str:
