@@ -20,7 +20,6 @@ _INTERRUPTED = 130  # what a shell says of a program that Ctrl-C ended
 app = typer.Typer(
     name="memhop",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="Multi-hop memory for PyTorch: train a memory network on stories, ask it questions, "

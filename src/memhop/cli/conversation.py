@@ -7,12 +7,12 @@ from memhop.vocabulary import split_sentences, split_words
 
 _BEGIN = "Type sentences; a question ends in '?'. 'help' lists the commands, 'quit' ends."
 _HELP = """\
-Mary took the milk.   a sentence is added to the story; several on a line are too
-Where is the milk?    a question is answered from the story so far
-undo                  take back the last line, or the last 'forget'
-forget                begin a new story
-help                  this text
-quit                  end (also: exit, Ctrl-D)"""
+Mary took the milk.  sentences are added to the story
+Where is the milk?   a question is answered from the story so far
+undo                 take back the last line, or the last 'forget'
+forget               begin a new story
+help                 show this text
+quit                 end (also: exit, Ctrl-D)"""
 _QUESTION_WORDS = {"where", "what", "who", "how", "is", "why"}
 
 

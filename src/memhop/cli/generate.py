@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from memhop.cli import completion
 from memhop.cli.screen import program, say
 from memhop.data import TASK_NAMES, generate_splits, write_babi
 from memhop.data import generate as generate_stories
@@ -18,7 +19,10 @@ app = typer.Typer()
 
 @app.command()
 def generate(
-    task: Annotated[int, typer.Option(help="Which kind of story, 1 to 20.")] = 1,
+    task: Annotated[
+        int,
+        typer.Option(help="Which kind of story, 1 to 20.", autocompletion=completion.tasks),
+    ] = 1,
     questions: Annotated[
         int | None, typer.Option(min=1, help="How many questions; 1000 without.")
     ] = None,

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from memhop.cli import completion
 from memhop.cli.screen import say, say_progress
 from memhop.cli.settings import Threads, use
 from memhop.errors import MemhopError
@@ -15,7 +16,11 @@ app = typer.Typer()
 def serve(
     runs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[RUN]...", help="Names or paths of runs. Without: the newest."),
+        typer.Argument(
+            metavar="[RUN]...",
+            help="Names or paths of runs. Without: the newest.",
+            autocompletion=completion.runs,
+        ),
     ] = None,
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port to listen at; 0 takes a free one.")

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
+from memhop.cli import completion
 from memhop.cli.screen import say_error
 from memhop.data import find_tasks, read_babi
 from memhop.errors import MemhopError
@@ -21,14 +22,23 @@ DataFolder = Annotated[
     Path | None, typer.Option(help="Folder with the bAbI files (see: memhop data babi).")
 ]
 TaskList = Annotated[
-    str | None, typer.Option(metavar="LIST", help="Tasks, as 1,2,5-7. Without: all there are.")
+    str | None,
+    typer.Option(
+        metavar="LIST",
+        help="Tasks, as 1,2,5-7. Without: all there are.",
+        autocompletion=completion.tasks,
+    ),
 ]
 Threads = Annotated[
     int, typer.Option(min=1, help="CPU threads to compute with, up to the number of cores.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for another program.")]
 Run = Annotated[
-    str | None, typer.Argument(help="Name or path of a run. Without: the newest finished in runs/.")
+    str | None,
+    typer.Argument(
+        help="Name or path of a run. Without: the newest finished in runs/.",
+        autocompletion=completion.runs,
+    ),
 ]
 
 

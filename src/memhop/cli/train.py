@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
+from memhop.cli import completion
 from memhop.cli.screen import (
     Stopped,
     duration,
@@ -85,7 +86,11 @@ def train(
     ] = None,
     test: Annotated[Path | None, typer.Option(help="Your own test file.")] = None,
     recipe: Annotated[
-        str, typer.Option(help="'paper', 'best', or a JSON file of settings (left out: defaults).")
+        str,
+        typer.Option(
+            help="'paper', 'best', or a JSON file of settings (left out: defaults).",
+            autocompletion=completion.recipes,
+        ),
     ] = "paper",
     setting: Annotated[
         list[str] | None,
@@ -98,7 +103,11 @@ def train(
     device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1.")] = "cpu",
     threads: Threads = 1,
     name: Annotated[
-        str | None, typer.Option(help="Name of the run under runs/; one is made up without.")
+        str | None,
+        typer.Option(
+            help="Name of the run under runs/; one is made up without.",
+            autocompletion=completion.run_names,
+        ),
     ] = None,
     resume: Annotated[
         bool,
@@ -221,7 +230,7 @@ def _epochs(recipe: Recipe) -> str:
     """Say how many epochs there are: the recipe's ``epochs`` follow those of the linear start."""
     first, then = recipe.linear_start_epochs, recipe.epochs
     if not first:
-        return f"{then} epochs, without a linear start"
+        return f"{then} epoch{'s' if then > 1 else ''}, without a linear start"
     return f"{first + then} epochs: {first} of linear start (linear_start_epochs), then {then}"
 
 
