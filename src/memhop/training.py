@@ -32,6 +32,7 @@ from memhop.training_run import Metric, RestartScore, State, TrainingRun, checks
 from memhop.training_steps import Descent, learning_rate
 
 _WEIGHTS, _EPOCHS, _SPLIT = 0, 1, 2  # which of a restart's generators
+MOST_RESTARTS = 1_000_000
 _EVERY_EPOCHS, _EVERY_SECONDS = 10, 30.0  # a checkpoint at the latest after
 
 
@@ -121,7 +122,11 @@ def train(
         KeyboardInterrupt: passed on after a last checkpoint of the epochs that are done.
     """
     recipe = recipe or Recipe.paper()
-    numbered = restarts if isinstance(restarts, range) else range(_whole("restarts", restarts, 1))
+    numbered = (
+        restarts
+        if isinstance(restarts, range)
+        else range(_whole("restarts", restarts, 1, MOST_RESTARTS))
+    )
     _whole("seed", seed, 0)
     _whole("restarts", len(numbered), 1)
     words = SplitSentences()
@@ -155,9 +160,11 @@ def train(
     return TrainingResult(model, scores, kept, trainer.state.seconds, trainer.model)
 
 
-def _whole(name: str, value: int, least: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise MemhopError(f"{name} must be a whole number from {least}, not {value!r}")
+def _whole(name: str, value: int, least: int, most: int | None = None) -> int:
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    if not is_whole or value < least or (most is not None and value > most):
+        to = "" if most is None else f" to {most:,}"
+        raise MemhopError(f"{name} must be a whole number from {least}{to}, not {value!r:.60}")
     return value
 
 

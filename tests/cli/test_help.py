@@ -16,9 +16,10 @@ HEAD = """# The command line
 What `--help` prints of every command, at 80 columns. This page is generated:
 `python tests/cli/test_help.py`.
 
-`memhop --install-completion` sets up completion with the Tab key for the shell that runs it (bash,
-zsh, fish or PowerShell): commands, options, names of runs, tasks and recipes. Each Tab starts the
-program, which takes as long as `memhop --help`. `memhop --show-completion` prints the script.
+`memhop --install-completion` sets up completion with the Tab key for the shell
+that runs it (bash, zsh, fish or PowerShell): commands, options, names of runs,
+tasks and recipes. Each Tab starts the program, which takes as long as
+`memhop --help`. `memhop --show-completion` prints the script.
 """
 
 

@@ -148,5 +148,5 @@ def _change(text: str) -> tuple[str, Any]:
         raise MemhopError(f"--set needs NAME=VALUE, not {text!r}")
     try:
         return name.strip(), json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         return name.strip(), value.strip()

@@ -54,7 +54,7 @@ from memhop.runs import (
     stopped_after,
     trained_in,
 )
-from memhop.training import TrainingResult
+from memhop.training import MOST_RESTARTS, TrainingResult
 from memhop.training import train as train_model
 from memhop.whole_file import check_writable
 
@@ -97,7 +97,8 @@ def train(
         typer.Option("--set", metavar="NAME=VALUE", help="Change one setting of the recipe."),
     ] = None,
     restarts: Annotated[
-        int, typer.Option(min=1, help="Models from random starts; the best one is kept.")
+        int,
+        typer.Option(min=1, max=MOST_RESTARTS, help="Models from random starts; the best is kept."),
     ] = 10,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same threads: same model.")] = 0,
     device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1.")] = "cpu",
@@ -253,7 +254,7 @@ def _name_for(train: Path | None, joint: bool) -> str:
 
 
 def _named_folder(name: str) -> Path:
-    if not name or Path(name).name != name or name[0] in ".-":
+    if not name or Path(name).name != name or name[0] in ".-" or not name.isprintable():
         raise MemhopError(f"--name needs a plain name for a folder under {RUNS}/, not {name!r}")
     return RUNS / name
 
