@@ -542,7 +542,7 @@ def test_lists_and_several_words_are_one_answer() -> None:
     [
         ({"restarts": 0}, "restarts must be a whole number from 1 to 1,000,000, not 0"),
         ({"restarts": 1.5}, "restarts must be a whole number from 1 to 1,000,000, not 1.5"),
-        ({"restarts": 10**30}, "restarts must be a whole number from 1 to 1,000,000, not 1000"),
+        ({"restarts": 1000001}, "restarts must be a whole number from 1 to 1,000,000, not 1000001"),
         ({"seed": -1}, "seed must be a whole number from 0, not -1"),
         ({"seed": "x"}, "seed must be a whole number from 0, not 'x'"),
     ],

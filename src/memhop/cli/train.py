@@ -6,12 +6,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 import typer
 
-from memhop.cli import completion
 from memhop.cli.screen import (
     Stopped,
     duration,
@@ -31,6 +30,19 @@ from memhop.cli.settings import (
     check_threads,
     read_recipe,
     use,
+)
+from memhop.cli.train_options import (
+    Changes,
+    Device,
+    Joint,
+    NoExamples,
+    RecipeName,
+    Restarts,
+    Resume,
+    RunName,
+    Seed,
+    TestFile,
+    TrainFile,
 )
 from memhop.cli.training_jobs import (
     Settings,
@@ -54,17 +66,9 @@ from memhop.runs import (
     stopped_after,
     trained_in,
 )
-from memhop.training import MOST_RESTARTS, TrainingResult
+from memhop.training import TrainingResult
 from memhop.training import train as train_model
 from memhop.whole_file import check_writable
-
-NoExamples = Annotated[
-    bool,
-    typer.Option(
-        "--no-examples",
-        help="Store no training story in the run; without, up to three, for its page to show.",
-    ),
-]
 
 app = typer.Typer()
 
@@ -78,44 +82,17 @@ def train(
     context: typer.Context,
     data: DataFolder = None,
     task: TaskList = None,
-    joint: Annotated[
-        bool, typer.Option("--joint", help="One model over all the tasks, not one a task.")
-    ] = False,
-    train: Annotated[
-        Path | None, typer.Option(help="Your own training file, in the bAbI format.")
-    ] = None,
-    test: Annotated[Path | None, typer.Option(help="Your own test file.")] = None,
-    recipe: Annotated[
-        str,
-        typer.Option(
-            help="'paper', 'best', or a JSON file of settings (left out: defaults).",
-            autocompletion=completion.recipes,
-        ),
-    ] = "paper",
-    setting: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Change one setting of the recipe."),
-    ] = None,
-    restarts: Annotated[
-        int,
-        typer.Option(min=1, max=MOST_RESTARTS, help="Models from random starts; the best is kept."),
-    ] = 10,
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, same threads: same model.")] = 0,
-    device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1.")] = "cpu",
+    joint: Joint = False,
+    train: TrainFile = None,
+    test: TestFile = None,
+    recipe: RecipeName = "paper",
+    setting: Changes = None,
+    restarts: Restarts = 10,
+    seed: Seed = 0,
+    device: Device = "cpu",
     threads: Threads = 1,
-    name: Annotated[
-        str | None,
-        typer.Option(
-            help="Name of the run under runs/; one is made up without.",
-            autocompletion=completion.run_names,
-        ),
-    ] = None,
-    resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume", help="Go on with the run --name; data and settings come from the run."
-        ),
-    ] = False,
+    name: RunName = None,
+    resume: Resume = False,
     no_examples: NoExamples = False,
     json: Json = False,
 ) -> None:

@@ -1,0 +1,52 @@
+"""The options of ``memhop train`` that no other command has."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from memhop.cli import completion
+from memhop.training import MOST_RESTARTS
+
+Joint = Annotated[
+    bool, typer.Option("--joint", help="One model over all the tasks, not one a task.")
+]
+TrainFile = Annotated[Path | None, typer.Option(help="Your own training file, in the bAbI format.")]
+TestFile = Annotated[Path | None, typer.Option(help="Your own test file.")]
+RecipeName = Annotated[
+    str,
+    typer.Option(
+        help="'paper', 'best', or a JSON file of settings (left out: defaults).",
+        autocompletion=completion.recipes,
+    ),
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Change one setting of the recipe."),
+]
+Restarts = Annotated[
+    int,
+    typer.Option(min=1, max=MOST_RESTARTS, help="Models from random starts; the best is kept."),
+]
+Seed = Annotated[int, typer.Option(min=0, help="Same seed, same threads: same model.")]
+Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1.")]
+RunName = Annotated[
+    str | None,
+    typer.Option(
+        help="Name of the run under runs/; one is made up without.",
+        autocompletion=completion.run_names,
+    ),
+]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume", help="Go on with the run --name; data and settings come from the run."
+    ),
+]
+NoExamples = Annotated[
+    bool,
+    typer.Option(
+        "--no-examples",
+        help="Store no training story in the run; without, up to three, for its page to show.",
+    ),
+]
