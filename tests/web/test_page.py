@@ -320,7 +320,7 @@ def test_a_paragraph_that_is_pasted_becomes_a_line_a_sentence(visit: Open) -> No
     page.page.keyboard.press("Control+z")
     page.settle()
     assert page.page.input_value("#story") == " ".join(STORY)
-    assert page.page.inner_text("#notes") == "Each line is read as one sentence, as you wrote it."
+    assert page.page.inner_text("#notes") == "Each line is read as one sentence."
     page.page.keyboard.press("Control+z")
     page.settle()
     assert page.page.input_value("#story") == ""
@@ -578,7 +578,7 @@ def test_an_old_answer_is_marked_until_there_is_a_new_one(visit: Open) -> None:
     page.page.fill("#question", "Where is John?")
     page.page.wait_for_selector("body.stale")
     assert page.page.inner_text("#stale") == (
-        "Asking \u2026 This is the answer to what stood here before."
+        "Asking \u2026 This answers the text before your last change."
     )
     assert page.page.get_attribute("#answer", "aria-busy") == "true"
     page.page.click("#reads button >> nth=0")  # of the old answer: its line is still there
@@ -614,7 +614,7 @@ def test_a_server_that_comes_back_with_other_models_is_asked_with_these(
         page.tell(*STORY, question="Where is Mary?")
     page.page.fill("#question", "Where is John?")
     page.page.wait_for_selector("body.stale")
-    assert page.page.inner_text("#stale").startswith("Not up to date.")
+    assert page.page.inner_text("#stale").startswith("The server does not answer.")
     other = Served("other", served["walks"].model, None)
     with running({"other": other}, port=client.port):
         expect(page.page.locator("#model")).to_have_value("other")
@@ -665,7 +665,8 @@ def test_a_model_of_ones_own_shows_its_words_and_its_stories(
     browser: Browser, served: dict[str, Served]
 ) -> None:
     words = ["Tom sold the zebra.", "Ann bought it."]
-    model = MemN2N(Vocabulary.from_texts([*words, "who has it"]), Recipe(), Sizes(4, 10))
+    model = MemN2N(Vocabulary.from_texts([*words, "who has it"]), Recipe(), Sizes(4, 1))
+    words[1] = "Ann bought it. She slept."  # one statement of the training
     model.examples = (
         Example(tuple(words), "Who has it?", "ann"),
         Example(("Tom sold it.",), "Who sold it?", "tom"),
@@ -676,6 +677,11 @@ def test_a_model_of_ones_own_shows_its_words_and_its_stories(
         assert page.page.input_value("#story").split("\n") == words
         assert page.page.inner_text("#answer .right, #answer .wrong")
         assert page.page.get_attribute("#story", "placeholder") == words[0]
+        assert page.page.inner_text("#about") == "knows 9 words · remembers 1 sentence"
+        assert page.page.inner_text("#notes").splitlines() == [
+            "Each line is read as one sentence.",
+            "The memory holds 1 sentence: the oldest one is not read.",
+        ]
         expect(page.page.locator("#vocabulary-words")).to_contain_text("zebra")
         page.page.click("text=Who sold it?")
         page.settle()

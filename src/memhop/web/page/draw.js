@@ -30,6 +30,8 @@ function bar(share) {
   return element;
 }
 
+export const counted = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
+
 export const percent = (share) => `${Math.round(100 * share)}%`;
 
 // --- the story -------------------------------------------------------------------------------
@@ -174,7 +176,7 @@ export function markStale(reason) {
   $("stale").hidden = !isStale;
   document.body.classList.toggle("stale", isStale);
   $("answer").setAttribute("aria-busy", Boolean(reason));
-  $("stale").textContent = isStale ? `${reason} This is the answer to what stood here before.` : "";
+  $("stale").textContent = isStale ? `${reason} This answers the text before your last change.` : "";
 }
 
 function drawReads() {
@@ -197,8 +199,8 @@ function drawNotes() {
   if (page.missing !== null) notes.push(`The link names the model ${page.missing}, which is not here: ${page.model.name} answers.`);
   if (page.remark) notes.push(page.remark);
   if (truncated()) {
-    const oldest = truncated() === 1 ? "oldest sentence is" : `${truncated()} oldest sentences are`;
-    notes.push(`The memory holds ${page.model.memory_slots} sentences: the ${oldest} not read.`);
+    const oldest = truncated() === 1 ? "oldest one is" : `${truncated()} oldest sentences are`;
+    notes.push(`The memory holds ${counted(page.model.memory_slots, "sentence")}: the ${oldest} not read.`);
   }
   const text = notes.join("\n");
   if ($("notes").dataset.text === text) return; // nothing new to read aloud

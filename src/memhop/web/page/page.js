@@ -1,7 +1,7 @@
 // The page: what is typed is read and asked at once, and the answer is drawn over the sentences.
 // How a text is split, and which words are known, only the server says (/api/read).
 
-import { draw, drawStory, made, markStale, page, percent, unknownWords } from "./draw.js";
+import { counted, draw, drawStory, made, markStale, page, percent, unknownWords } from "./draw.js";
 import { $, caretLine, insert, isReplacing, question, replace, story } from "./fields.js";
 import { ofServer } from "./server.js";
 
@@ -16,7 +16,7 @@ let keepLines = false; // each line is one sentence, whatever it holds
 let beforeRewrite = null; // the story as it was written, to know it again when it is undone
 let lastStory = "", joined = null; // what the last edit left; the story before two lines were joined
 let lastNumber = 0; // the last line number that was dropped
-let isPasted = false, isComposing = false;
+let isPasted = false, isPut = false, isComposing = false; // how the text came here
 
 function say(problem) {
   $("problem").hidden = !problem;
@@ -26,7 +26,7 @@ function say(problem) {
 // Of the question itself: what is on the page answers an earlier one.
 function sayLate(problem) {
   say(problem);
-  if (problem) markStale("Not up to date.");
+  if (problem) markStale(problem);
 }
 
 const ask = (path, options) => ofServer(path, { say, ...options });
@@ -91,8 +91,11 @@ async function read() {
   if (changed) return null;
   page.reading = reading;
   isPasted = false;
-  if (reading.rewritten?.lines.join("\n") === joined) {
-    keepAsWritten(); // it was split before, and somebody has put it together again
+  // a line that somebody has joined again, or that a training had as one sentence, stays one
+  const isWanted = isPut || reading.rewritten?.lines.join("\n") === joined;
+  isPut = false;
+  if (reading.rewritten && isWanted) {
+    keepAsWritten();
     return read();
   }
   if (reading.rewritten) rewrite(reading.rewritten);
@@ -101,7 +104,7 @@ async function read() {
 
 function keepAsWritten() {
   keepLines = true;
-  page.remark = "Each line is read as one sentence, as you wrote it.";
+  page.remark = "Each line is read as one sentence.";
 }
 
 function rewrite({ lines, questions, stories, last_number }) {
@@ -159,11 +162,11 @@ async function choose() {
   document.documentElement.classList.toggle("many", hops > 4);
   $("hops").replaceChildren(...Array.from({ length: hops }, (_, hop) => made("span", {}, made("span", { textContent: "hop ", className: "wide" }), `${hop + 1}`)));
   const error = test_error === null ? "" : ` · ${test_error.toFixed(1)}% wrong of its test questions`;
-  $("about").textContent = `knows ${words.toLocaleString("en")} words · remembers ${memory_slots} sentences${error}`;
+  $("about").textContent = `knows ${counted(words, "word")} · remembers ${counted(memory_slots, "sentence")}${error}`;
   $("examples").replaceChildren();
   $("examples-about").textContent = "Finding out what this model knows …";
   $("vocabulary").open = false;
-  $("vocabulary-title").textContent = `The ${words.toLocaleString("en")} words it knows`;
+  $("vocabulary-title").textContent = `The ${counted(words, "word")} it knows`;
   $("vocabulary-words").replaceChildren();
   delete document.body.dataset.tasks;
   const [tasks, stories] = await Promise.all([ask(named("/api/tasks")), ask(named("/api/stories"))]);
@@ -187,8 +190,8 @@ function taskButton({ task, title, error }) {
   return button;
 }
 
-function storyButton(example) {
-  const button = made("button", { type: "button", textContent: example.question });
+function storyButton(example, index) {
+  const button = made("button", { type: "button", textContent: `${index + 1} ${example.question}` });
   button.addEventListener("click", () => put(example));
   return button;
 }
@@ -229,6 +232,7 @@ function put({ story: sentences, question: asked, answer: right = null }, isFoun
   story.value = sentences.join("\n");
   question.value = asked;
   resetText(right);
+  isPut = true;
   showFound(isFound ? page.found : null);
   if (before) history.pushState(state(), "", link());
   edited();
@@ -239,6 +243,7 @@ function resetText(expected) {
   page.remark = "";
   keepLines = false;
   lastNumber = 0;
+  isPut = false;
   joined = null;
   lastStory = story.value;
 }
@@ -330,6 +335,7 @@ function settle() {
 function typed(event) {
   if (isReplacing()) return;
   isComposing = Boolean(event.isComposing);
+  isPut = false;
   page.expected = null;
   page.remark = "";
   if (event.target === story) {
