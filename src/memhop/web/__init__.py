@@ -2,6 +2,6 @@
 
 ``limits`` are the bounds of one server, ``models`` the models it serves, ``examples`` fresh
 stories for them, ``batches`` answers requests that come together at once, ``guard`` holds every
-request to the bounds, ``schemas`` is what goes in and out, ``api`` the addresses, ``server`` runs
-it, and ``page`` is what a browser gets.
+request to the bounds, ``schemas`` is what goes in and out, ``reading`` splits what is typed
+on the page, ``api`` the addresses, ``server`` runs it, and ``page`` is what a browser gets.
 """
