@@ -2,18 +2,46 @@
 
 import os
 import signal
+import subprocess
+import sys
 
+import pytest
 from hypothesis import settings
 
-# Several tests run at once, each with torch's threads; one that waits must not hold a core. It is
+# Several tests run at once, each in a process. With more threads than cores, threads that wait for
+# each other cost up to 20 times the work. Tests of threads set their number. Both variables are
 # read when torch is loaded, here or in a process that a test starts.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-# A shell starts what runs in the background deaf to Ctrl-C, and the programs under test stay so.
+# A shell starts background jobs with SIGINT ignored, and the programs under test would inherit it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# How long an example takes says more of what else the machine does than of the code.
+# The duration of an example depends on the load of the machine.
 # Where CI is set hypothesis draws the same examples every time.
 settings.register_profile("memhop", settings(), deadline=None)
 settings.load_profile("memhop")
+
+
+class CompileFirst:
+    """Compiles the kernels, or finds them on disk, while the workers collect the tests."""
+
+    def __init__(self) -> None:
+        self.compiling = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-m", "memhop", "warmup"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,  # where it fails, tests compile, and say what is wrong
+        )
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self) -> None:
+        """Wait: no test runs before each worker has collected, which calls this."""
+        if self.compiling.poll() is None:
+            self.compiling.wait()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile in the process that starts the workers, where there are any."""
+    if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(CompileFirst())

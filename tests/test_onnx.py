@@ -70,6 +70,8 @@ FORMS = {
     ),
 }
 every_form = pytest.mark.parametrize("name", FORMS)
+# torch.onnx.export of torch 2.9 refuses a batch of 1 here; after torch.export.export it does not
+IN_TWO_STEPS = tuple(map(int, torch.__version__.split(".")[:2])) < (2, 10)
 
 
 @cache
@@ -79,7 +81,7 @@ def layer_and_graph(name: str) -> tuple[nn.Module, Any]:
     torch.manual_seed(0)
     layer = form.make().eval()  # torch warns of a layer that trains
     given, axes = form.arguments(*TRACED), form.open_axes()
-    if not form.weights:
+    if not form.weights and not (IN_TWO_STEPS and name == "without softmax and mask"):
         program = torch.onnx.export(
             layer, (), kwargs=given, dynamic_shapes=axes, dynamo=True, verbose=False
         )
@@ -87,7 +89,7 @@ def layer_and_graph(name: str) -> tuple[nn.Module, Any]:
         exported = torch.export.export(
             layer,
             (),
-            {**given, "need_weights": True},
+            {**given, "need_weights": form.weights},
             dynamic_shapes={**axes, "need_weights": None},
         )
         program = torch.onnx.export(exported, dynamo=True, verbose=False)

@@ -108,7 +108,7 @@ def test_examples_in_docstrings_run(
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("memhop"):
             raise
-        pytest.skip(f"needs {error.name}")
+        pytest.skip(f"needs the package {error.name}")
     given = {"getfixture": request.getfixturevalue}  # as under pytest --doctest-modules
     assert doctest.testmod(module, extraglobs=given).failed == 0
 

@@ -11,7 +11,7 @@ from memhop.data import TASK_NAMES, find_tasks
 NEIGHBOUR = Path(__file__).parents[1] / ".." / "shared" / "babi" / "en"
 FOLDER = Path(os.environ.get("MEMHOP_BABI") or NEIGHBOUR)
 pytestmark = pytest.mark.skipif(
-    not FOLDER.is_dir(), reason="the released bAbI files are not here: name them in MEMHOP_BABI"
+    not FOLDER.is_dir(), reason="needs the released bAbI files: set MEMHOP_BABI to their folder"
 )
 
 

@@ -59,7 +59,9 @@ def test_a_run_writes_rows_from_which_both_pictures_are_made(
 
 
 def test_a_plot_of_the_rows(tmp_path: Path) -> None:
-    plots = pytest.importorskip("memhop.bench.plots", exc_type=ImportError)
+    plots = pytest.importorskip(
+        "memhop.bench.plots", exc_type=ImportError, reason="needs the extra plot"
+    )
     rows = (PROJECT / "results" / "attention.csv").read_text(encoding="utf-8")
     (tmp_path / "attention.csv").write_text(rows, encoding="utf-8")
     assert list(plots.draw(tmp_path, tmp_path)) == [tmp_path / "attention.svg"]

@@ -21,13 +21,15 @@ LINUX = hop_memory.STATUS.exists() and hop_memory.CLEAR.exists()
 
 def test_forms_take_turns_after_a_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hop_clock, "LEAST_SAMPLE", 1e-9)
+    clock = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
     called: list[str] = []
 
     def entrant(form: str, seconds: float) -> Timed:
         def call() -> None:
             assert not torch.is_grad_enabled()
             called.append(form)
-            time.sleep(seconds)
+            clock[0] += seconds
 
         return Timed(form, call, lambda: called.append(f"before {form}"))
 
@@ -36,8 +38,8 @@ def test_forms_take_turns_after_a_warm_up(monkeypatch: pytest.MonkeyPatch) -> No
     assert called[-12:] == ["before slow", "slow", "before quick", "quick"] * 3
     assert len(called) == 2 * 2 * (5 + 3)
     assert found["slow"].rounds == found["quick"].rounds == 3
-    assert 0.02 <= found["slow"].seconds < 1
-    assert 0.001 <= found["quick"].seconds < found["slow"].seconds
+    assert found["slow"].seconds == pytest.approx(0.02)
+    assert found["quick"].seconds == pytest.approx(0.001)
 
 
 def test_rounds_go_on_while_there_is_time(monkeypatch: pytest.MonkeyPatch) -> None:

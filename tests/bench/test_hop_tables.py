@@ -179,7 +179,9 @@ def growing() -> Iterator[dict[str, Any]]:
 
 
 def test_plots(tmp_path: Path, bars: list[dict[str, Any]]) -> None:
-    plots = pytest.importorskip("memhop.bench.plots", exc_type=ImportError)
+    plots = pytest.importorskip(
+        "memhop.bench.plots", exc_type=ImportError, reason="needs the extra plot"
+    )
     assert list(plots.draw(tmp_path, tmp_path)) == []
     put(tmp_path, "bars", bars)
     put(tmp_path, "scaling", list(growing()))
@@ -195,7 +197,9 @@ def test_plots(tmp_path: Path, bars: list[dict[str, Any]]) -> None:
 
 
 def test_what_the_plots_show(tmp_path: Path, bars: list[dict[str, Any]]) -> None:
-    hop_plots = pytest.importorskip("memhop.bench.hop_plots", exc_type=ImportError)
+    hop_plots = pytest.importorskip(
+        "memhop.bench.hop_plots", exc_type=ImportError, reason="needs the extra plot"
+    )
     put(tmp_path, "scaling", list(growing()))
     panels = hop_plots.growth(read_rows(tmp_path / "hop_scaling.csv")).axes
     drawn = [[line.get_xydata().tolist() for line in panel.lines] for panel in panels]

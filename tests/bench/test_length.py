@@ -49,7 +49,9 @@ def test_the_curve_is_the_mean_of_the_seeds() -> None:
 
 
 def test_the_picture_has_a_panel_for_each_task() -> None:
-    plot = pytest.importorskip("memhop.bench.length_plot", exc_type=ImportError)
+    plot = pytest.importorskip(
+        "memhop.bench.length_plot", exc_type=ImportError, reason="needs the extra plot"
+    )
     panels = plot.curves(ROWS).axes
     assert [panel.get_title() for panel in panels] == ["task 1", "task 2", "task 3"]
     drawn = [tuple(line.get_ydata()) for line in panels[0].lines]

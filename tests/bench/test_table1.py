@@ -324,7 +324,9 @@ def test_without_a_file_the_command_says_that_nothing_is_kept(folder: Path) -> N
 
 
 def test_the_picture_shows_our_cells_the_papers_and_how_they_differ() -> None:
-    plot = pytest.importorskip("memhop.bench.table1_plot", exc_type=ImportError)
+    plot = pytest.importorskip(
+        "memhop.bench.table1_plot", exc_type=ImportError, reason="needs the extra plot"
+    )
     rows = [row_of(0, 2.0, 0.1, 70.2), row_of(0, 2.0, 0.1, 4.0) | {"task": 4}]
     panels = plot.grid(rows).axes
     shown = [[text.get_text() for text in panel.texts] for panel in panels]

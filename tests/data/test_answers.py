@@ -220,14 +220,14 @@ NOT_ENOUGH = {10: UNLIKE[10]}
 
 
 @pytest.mark.skipif(
-    not FOLDER.is_dir(), reason="the released bAbI files are not here: name them in MEMHOP_BABI"
+    not FOLDER.is_dir(), reason="needs the released bAbI files: set MEMHOP_BABI to their folder"
 )
 @pytest.mark.parametrize("split", ["train", "test"])
 @pytest.mark.parametrize("task", range(1, 21))
 def test_all_released_answers_but_a_few_follow(task: int, split: str) -> None:
     file = find_tasks(FOLDER).get(task, {}).get(split)
     if file is None:
-        pytest.skip(f"task {task} has no file here")
+        pytest.skip(f"needs a file of task {task} in MEMHOP_BABI")
     examples = memhop.read_babi(file)
     which = 1 if split == "test" else 2 if len(examples) > 1000 else 0
     unlike = sum(not is_right(task, example) for example in examples)

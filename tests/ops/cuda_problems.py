@@ -16,9 +16,9 @@ from memhop.ops.fused_cuda_plan import Plan, Sizes, padded, plan_for
 from memhop.ops.problem import Problem, Step, Wanted
 
 if importlib.util.find_spec("triton") is None:
-    pytest.skip("triton is not installed", allow_module_level=True)
+    pytest.skip("needs triton", allow_module_level=True)
 if os.environ.get("TRITON_INTERPRET") != "1" and not torch.cuda.is_available():
-    pytest.skip("no GPU here: test_fused_cuda interprets these tests", allow_module_level=True)
+    pytest.skip("needs a GPU; test_fused_cuda interprets these tests", allow_module_level=True)
 
 IS_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if IS_INTERPRETED else "cuda"

@@ -15,6 +15,7 @@ from tests.ops.problem_oracle import (
     outcome,
     weight_gradients_from,
 )
+from tests.seeds import seeds
 
 STORED = [torch.float32, torch.bfloat16, torch.float16, torch.int8]
 
@@ -78,7 +79,7 @@ def true_of(problem: Problem) -> list[Tensor]:
 
 
 @pytest.mark.usefixtures("cut")
-@pytest.mark.parametrize("seed", range(50))
+@pytest.mark.parametrize("seed", seeds(25, 500))
 def test_all_in_float64(seed: int) -> None:
     assert_kernel_agrees(
         fused_cpu.forward, fused_cpu.backward, draw_problem(seed),
@@ -88,7 +89,7 @@ def test_all_in_float64(seed: int) -> None:
 
 @pytest.mark.usefixtures("cut")
 @pytest.mark.parametrize("storage", STORED)
-@pytest.mark.parametrize("seed", range(100, 110))
+@pytest.mark.parametrize("seed", seeds(5, 100, first=100))
 def test_all_storages(seed: int, storage: torch.dtype) -> None:
     problem = draw_problem(seed, dtype=torch.float32, storage=storage)
     assert_kernel_agrees(

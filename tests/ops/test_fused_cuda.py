@@ -22,9 +22,7 @@ HERE = Path(__file__).parent
 H100 = 132
 SMALLEST_GPU = 99 * 1024  # bytes of shared memory that a program may have, of those since 2020
 
-needs_triton = pytest.mark.skipif(
-    importlib.util.find_spec("triton") is None, reason="triton is not installed"
-)
+needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs triton")
 
 
 def sizes(rows: int, slots: int, columns: int, itemsize: int = 4, stored: int = 4) -> Sizes:

@@ -30,7 +30,7 @@ from memhop.ops import fused_cuda, fused_cuda_gradients  # isort: skip, needs tr
 
 TIGHT = {torch.float64: 1e-11, torch.float32: 2e-5}  # rounding of sums of some ten numbers
 
-gpu_only = pytest.mark.skipif(IS_INTERPRETED, reason="for a GPU; too much to interpret")
+gpu_only = pytest.mark.skipif(IS_INTERPRETED, reason="needs a GPU: too large for the interpreter")
 
 
 def assert_agrees(

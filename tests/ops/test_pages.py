@@ -8,7 +8,7 @@ import torch
 from memhop.ops import pages
 
 needs_large_pages = pytest.mark.skipif(
-    not hasattr(mmap, "MADV_HUGEPAGE"), reason="this system has no large pages to ask for"
+    not hasattr(mmap, "MADV_HUGEPAGE"), reason="needs madvise(MADV_HUGEPAGE)"
 )
 
 

@@ -347,7 +347,7 @@ def test_several_threads_read_at_once() -> None:
             assert_bit_equal(future.result(), expected[i])
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no fork")
+@pytest.mark.skipif(sys.platform == "win32", reason="needs os.fork")
 @pytest.mark.slow
 def test_a_forked_child_reads_after_its_parent() -> None:
     in_a_new_process(

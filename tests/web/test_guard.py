@@ -60,12 +60,10 @@ def test_a_body_in_chunks_is_read_up_to_the_bound(start: Start) -> None:
 
 def test_a_request_that_comes_too_slowly_is_given_up(start: Start) -> None:
     client = start(Limits(seconds=0.3))
-    begun = time.perf_counter()
     sentence = reply(opened(client, HEAD + b"Content-Length: 10\r\n\r\n{")).refused(408)
     never_sent = opened(client, HEAD + b"Content-Length: 2000000\r\n\r\n{")
     assert reply(never_sent).refused(413).endswith("this has 2,000,000")
     assert sentence == "a request needs to be sent within 0.3 seconds"
-    assert 0.25 < time.perf_counter() - begun < 10
 
 
 def test_one_request_too_many_is_refused_and_later_there_is_room_again(start: Start) -> None:

@@ -1,0 +1,20 @@
+"""Run every benchmark that has --tiny in this process. The results of a tiny run are no results."""
+
+import sys
+import time
+
+import typer.main
+
+from memhop.cli import bench, main
+
+commands = typer.main.get_command(bench.app).commands  # type: ignore[attr-defined]
+for name, command in commands.items():
+    if any("--tiny" in parameter.opts for parameter in command.params):
+        print(f"-- bench {name} --tiny", flush=True)
+        begun = time.perf_counter()
+        try:
+            main(["bench", name, "--tiny"])
+        except SystemExit as end:
+            if end.code:
+                sys.exit(f"bench {name} --tiny: FAILED with status {end.code}")
+        print(f"-- bench {name} --tiny: {time.perf_counter() - begun:.0f} s", flush=True)

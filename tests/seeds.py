@@ -1,0 +1,11 @@
+"""Random seeds: a few in every run of the tests, many under ``pytest -m thorough``."""
+
+from typing import Any
+
+import pytest
+
+
+def seeds(few: int, many: int, first: int = 0) -> list[Any]:
+    """Return ``many`` seeds from ``first`` on; those after the ``few`` first are ``thorough``."""
+    numbers = range(first, first + many)
+    return [*numbers[:few], *(pytest.param(n, marks=pytest.mark.thorough) for n in numbers[few:])]
