@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from memhop.errors import MemhopError
-from memhop.whole_file import whole_file
+from memhop.whole_file import check_writable, whole_file
 
 
 def begun_and_stopped(path: Path) -> None:
@@ -44,3 +44,14 @@ def test_the_reason_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(MemhopError) as caught, whole_file(path):
         pass
     assert str(caught.value) == f"{path}: cannot be written: No such file or directory"
+
+
+def test_a_folder_is_checked_without_a_trace(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    check_writable(tmp_path)
+    check_writable(tmp_path / "new" / "below")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(MemhopError) as caught:
+            check_writable(place)
+        assert str(caught.value).startswith(f"{place}: cannot be written to: ")

@@ -113,6 +113,18 @@ def test_own_files_and_a_recipe_of_ones_own(memhop: Program, data: str) -> None:
     assert not list(Path(result["run"]).rglob("examples.json"))
 
 
+def test_the_epochs_of_the_linear_start_are_counted(memhop: Program, data: str) -> None:
+    line = ["train", "--data", data, "--task", "1", "--restarts", "1", "--set", "epochs=1"]
+    said = memhop(*line, "--json").fits()
+    first = "21 epochs: 20 of linear start (linear_start_epochs), then 1"
+    assert said.err.splitlines()[0] == first
+    assert json.loads(said.out)[0]["epochs"] == 21
+    [metrics] = Path("runs").rglob("metrics.csv")
+    assert metrics.read_text().splitlines()[-1].startswith("21,")
+    said = memhop(*line, "--set", "linear_start_epochs=0").fits()
+    assert said.err.splitlines()[0] == "1 epoch, without a linear start"
+
+
 def test_a_name_is_used_once(memhop: Program, data: str, trained: str) -> None:
     line = ["train", "--data", data, "--task", "1", "--joint", "--name", trained, *TINY]
     assert "a run is there already" in memhop(*line).complaint()
