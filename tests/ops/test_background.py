@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 import warnings
@@ -178,18 +179,24 @@ def test_a_graph_that_is_compiled_waits(machine: Machine) -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_a_forked_child_looks_at_the_disk_alone(machine: Machine) -> None:
     assert not is_ready()
-    with background._state.lock, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of forks beside threads
+    lock = background._state.lock
+    lock.acquire()  # as another thread may hold it
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of forks where there are threads
         child = os.fork()
     if child == 0:
         status = 1
         try:
+            signal.alarm(60)  # a hang ends here
             before = is_ready()
             machine.kept = {True}
             status = 0 if (before, is_ready(), len(machine.started)) == (False, True, 1) else 1
+            background.stop(F32)  # not the process of its parent
         finally:
             os._exit(status)
+    lock.release()
     assert os.waitpid(child, 0)[1] == 0
+    assert machine.started[0].poll() is None
     assert not is_ready()
 
 

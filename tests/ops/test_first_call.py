@@ -171,6 +171,27 @@ def test_the_eager_form_serves_on_a_new_machine_and_the_next_process_is_fused(
     assert run_script(script, "fused", NUMBA_CACHE_DIR=folder) == "0\n"
 
 
+TRAINED = """
+    import torch
+    import memhop
+
+    torch.set_num_threads(1)
+    examples = list(memhop.to_examples(memhop.generate(1, questions=100)))
+    model = memhop.train(examples, recipe=memhop.Recipe(epochs=3), restarts=2).model
+    print([weight.double().sum().item() for weight in model.state_dict().values()], len(passes))
+"""
+
+
+def test_a_training_has_the_same_bits_whatever_was_compiled_before(tmp_path: Path) -> None:
+    """So has one that is resumed: what is compiled by then changes nothing."""
+    script = dedent(COUNTED) + dedent(TRAINED)
+    (cold, first), (warm, second) = (
+        run_script(script, NUMBA_CACHE_DIR=str(tmp_path)).rsplit(maxsplit=1) for _ in range(2)
+    )
+    assert cold == warm
+    assert (int(first) > 0, int(second)) == (True, 0)
+
+
 def test_a_field_more_in_a_record_compiles_the_kernels_again(tmp_path: Path) -> None:
     package = tmp_path / "changed" / "memhop"
     source = Path(memhop.__file__).parent
