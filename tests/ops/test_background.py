@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -50,7 +51,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     monkeypatch.setattr(background, "POLL_SECONDS", 0.0)
     monkeypatch.setattr(background, "start_compiler", machine.start)
     monkeypatch.setattr(background, "are_kept", lambda dtype, back: back in machine.kept)
-    monkeypatch.setattr(kernel_cache, "can_keep", lambda: True)
+    monkeypatch.setattr(kernel_cache, "writable_folder", Path)
     yield machine
     for process in machine.started:
         process.kill()
@@ -165,7 +166,7 @@ def test_a_frozen_program_waits(
 def test_without_a_folder_to_write_to_a_call_waits(
     machine: Machine, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kernel_cache, "can_keep", lambda: False)
+    monkeypatch.setattr(kernel_cache, "writable_folder", lambda: None)
     assert waits(caplog, "NUMBA_CACHE_DIR")
     assert machine.started == []
 

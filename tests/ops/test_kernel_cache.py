@@ -15,7 +15,7 @@ import pytest
 from memhop.errors import MemhopError
 from memhop.ops import kernel_cache
 from memhop.ops.kernel_cache import KernelCache, source_hash
-from memhop.ops.warmup import check_can_keep
+from memhop.ops.warmup import folder_for_kernels
 
 OPS = Path(kernel_cache.__file__).parent
 untyped: Any = numba
@@ -170,7 +170,30 @@ def test_a_folder_that_cannot_be_written_to_is_an_error_of_one_line(
     file.write_text("no folder")
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(file))
     with pytest.raises(MemhopError, match=f"^cannot write compiled kernels to {file}: set NUMBA_"):
-        check_can_keep()
+        folder_for_kernels()
+
+
+def test_the_folder_for_kernels_is_the_first_that_can_be_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, own = tmp_path / "file", tmp_path / "own"
+    file.write_text("no folder")
+    monkeypatch.setattr(kernel_cache, "folders", lambda: [file, own])
+    assert folder_for_kernels() == own
+
+
+def test_old_forms_of_a_function_are_removed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder.mkdir()
+    (folder / "another_function-1.nbc").touch()
+    for age in range(1, 20):
+        path = folder / f"{KernelCache(double).name}-{age}.nbc"
+        path.touch()
+        os.utime(path, (0, 100 - age))
+    call_and_count_hits()
+    left = {path.name.rpartition("-")[2] for path in folder.glob("*double-*.nbc")}
+    assert left > {f"{age}.nbc" for age in range(1, kernel_cache.NEWEST)}
+    assert len(left) == kernel_cache.NEWEST
+    assert (folder / "another_function-1.nbc").exists()
 
 
 def test_the_folders_of_users_are_those_of_their_system(monkeypatch: pytest.MonkeyPatch) -> None:

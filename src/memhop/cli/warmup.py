@@ -5,8 +5,7 @@ import time
 import typer
 
 from memhop.cli.screen import duration, say, warmup_progress
-from memhop.ops import kernel_cache
-from memhop.ops.warmup import check_can_keep, warmup
+from memhop.ops.warmup import folder_for_kernels, warmup
 
 app = typer.Typer()
 
@@ -19,9 +18,7 @@ def run() -> None:
     slower form while it works in the background. NUMBA_CACHE_DIR names another folder for what
     is compiled.
     """
-    check_can_keep()
-    begun = time.perf_counter()
+    folder, begun = folder_for_kernels(), time.perf_counter()
     with warmup_progress() as show:
         warmup(show)
-    folder = next(folder for folder in kernel_cache.folders() if folder.is_dir())
     say(f"all kernels are in {folder} ({duration(time.perf_counter() - begun)})")

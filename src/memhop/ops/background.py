@@ -150,7 +150,7 @@ def reason_to_wait() -> str | None:
         return "activation checkpointing needs the same form in both passes"
     if getattr(sys, "frozen", False) or not sys.executable:
         return "this program is frozen"
-    if not kernel_cache.can_keep():
+    if kernel_cache.writable_folder() is None:
         return "no folder for them can be written to; NUMBA_CACHE_DIR names another"
     return None
 

@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 from uuid import uuid4
 
 CHECKSUM_BYTES = 32
+NEWEST = 8  # compiled forms of a function that stay, for other dtypes, sources and processors
 
 
 def source_hash(folder: Traversable | None = None) -> str:
@@ -80,6 +81,7 @@ class KernelCache:
         for path in self.paths(signature):
             with suppress(OSError):
                 write_checked(path, content)
+                remove_old(path.parent, self.name)
                 return
 
     def is_kept(self, signature: Any) -> bool:
@@ -148,14 +150,22 @@ def user_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 
 
-def can_keep() -> bool:
-    """Return whether any of the folders can be written to."""
+def writable_folder() -> Path | None:
+    """Return the first of the folders that can be written to, None where there is none."""
     for folder in folders():
         with suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=folder).close()
-            return True
-    return False
+            return folder
+    return None
+
+
+def remove_old(folder: Path, name: str) -> None:
+    """Remove the compiled forms of a function but for the newest ones."""
+    with suppress(OSError):  # as where another process has removed one
+        kept = sorted(folder.glob(f"{name}-*.nbc"), key=lambda path: path.stat().st_mtime)
+        for path in kept[:-NEWEST]:
+            path.unlink()
 
 
 def read_checked(path: Path) -> bytes:

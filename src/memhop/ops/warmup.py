@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import product
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -53,15 +54,18 @@ def warmup(progress: Callable[[str, int, int], None] | None = None) -> None:
         raise MemhopError(f"the kernels do not compile here: {reason}") from error
 
 
-def check_can_keep() -> None:
-    """Raise an error where no folder for compiled kernels can be written to."""
+def folder_for_kernels() -> Path:
+    """Return the folder that compiled kernels go to; MemhopError where none can be written to."""
     try:
-        if kernel_cache.can_keep():
-            return
+        folder = kernel_cache.writable_folder()
         tried = " and ".join(map(str, kernel_cache.folders()))
     except ImportError as error:
         raise MemhopError(f"the kernels do not compile here: {error}") from error
-    raise MemhopError(f"cannot write compiled kernels to {tried}: set NUMBA_CACHE_DIR to a folder")
+    if folder is None:
+        raise MemhopError(
+            f"cannot write compiled kernels to {tried}: set NUMBA_CACHE_DIR to a folder"
+        )
+    return folder
 
 
 def kernels() -> Iterator[Kernel]:
