@@ -21,6 +21,7 @@ ROWS = [
     ["example"],
     ["ops"],
     ["embedding"],
+    ["hop_modules"],
     ["nn"],
     ["picture"],
     ["vocabulary"],

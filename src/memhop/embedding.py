@@ -4,6 +4,8 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
+from torch.nn.utils.parametrize import type_before_parametrizations
 
 from memhop.ops import Table
 
@@ -55,11 +57,38 @@ class EmbeddingTable(nn.Module):
         return f"{input_dim}, {memory_dim}, bias={has_bias}, temporal_slots={temporal_slots}"
 
 
+_FORWARD = EmbeddingTable.forward
+
+
+def is_plain(module: nn.Module | None, kind: type[nn.Module] = EmbeddingTable) -> bool:
+    """Return whether calling a module is no more than the formula of its class.
+
+    Not so: subclasses and replacements, hooks, pruning and the older weight norm (which work by
+    hooks), and a ``forward`` of the module's own. Parametrized weights are plain: their values are
+    read at every call. Global hooks are ``has_global_hooks``.
+    """
+    if module is None or not (type(module) is kind or type_before_parametrizations(module) is kind):
+        return False
+    return not (
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or "forward" in module.__dict__
+        or (kind is EmbeddingTable and EmbeddingTable.forward is not _FORWARD)
+    )
+
+
+def has_global_hooks() -> bool:
+    """Return whether hooks for all modules are registered."""
+    return bool(_has_any_global_hook())  # type: ignore[no-untyped-call]
+
+
 def table_of(module: nn.Module | None) -> Table:
-    """The weights of an ``EmbeddingTable`` in the form that ``ops.multi_hop`` takes."""
+    """Return the weights of an ``EmbeddingTable`` in the form that ``ops.multi_hop`` takes."""
     if not isinstance(module, EmbeddingTable):
         came = type(module).__name__
-        raise ValueError(f"a hop needs an EmbeddingTable, whose weights it reads; got {came}")
+        raise ValueError(f"expected an EmbeddingTable, whose weights are read; got {came}")
     # A module searches for each weight by name; of a small call that takes longer than the sums.
     # What is no parameter of its own, a parametrized weight or None, is an attribute all the same.
     # An attribute is not looked up before it has to be, as it would be for dict.get.

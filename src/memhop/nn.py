@@ -6,8 +6,8 @@ Networks", arXiv 1503.08895, sections 2 and 4.1.
 All three take a batch of queries with a memory each, one memory for the whole batch, which is not
 copied for each query, or one query alone:
 
-    query [B, D] and memories [B, N, input_dim], memory_padding_mask [B, N]
-    query [B, D] and memories [N, input_dim],    memory_padding_mask [N] or [B, N]
+    query [B, D] and memories [B, N, input_dim], memory_padding_mask [B, N], [1, N] or [N]
+    query [B, D] and memories [N, input_dim],    memory_padding_mask [B, N], [1, N] or [N]
     query [D]    and memories [N, input_dim],    memory_padding_mask [N]; no batch axis comes out
 
 B = 0 and N = 0 are allowed. Where a row has no readable slot a hop adds nothing to its query: all
@@ -22,20 +22,20 @@ converted for the call.
 
 from functools import partial
 from itertools import pairwise
-from typing import Any, Literal, Self, TypedDict, Unpack, get_args
+from typing import Any, Literal, NoReturn, Self, TypedDict, Unpack, get_args
 
 import torch
 from torch import Tensor, nn
 
 from memhop import ops
-from memhop.embedding import EmbeddingTable, table_of
-from memhop.ops import checks, layer_checks
+from memhop.embedding import EmbeddingTable
+from memhop.hop_modules import ModuleHop, Result, hops_of, take_hops
+from memhop.ops import layer_checks, refusals
 from memhop.ops.memory import Memory, Stored
 
 __all__ = ["HopOptions", "MemoryHop", "MemoryNetwork", "MultiHop", "Tying"]
 
 Tying = Literal["none", "adjacent", "layerwise"]
-Result = Tensor | tuple[Tensor, Tensor]
 
 
 class HopOptions(TypedDict, total=False):
@@ -48,7 +48,15 @@ class HopOptions(TypedDict, total=False):
     temporal_slots: int | None
 
 
-class MemoryHop(nn.Module):
+class NotScriptable(nn.Module):
+    """A layer that ``torch.jit.script`` refuses in one line."""
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        name = type(self).__name__
+        raise ValueError(f"{name} cannot be scripted: use torch.export, or torch.jit.trace")
+
+
+class MemoryHop(NotScriptable):
     """One hop: a query attends to the slots of a memory, reads them, and is updated.
 
         p_i = softmax_i(q . (A m_i + a)),    q <- q + sum_i p_i (C m_i + c)
@@ -91,7 +99,7 @@ class MemoryHop(nn.Module):
             "MemoryHop", input_dim=input_dim, memory_dim=memory_dim, temporal_slots=temporal_slots
         )
         self.input_dim, self.memory_dim = int(input_dim), int(memory_dim)
-        self.relu, self.softmax = relu, softmax
+        self.relu, self.softmax, self._has_temporal = relu, softmax, temporal_slots is not None
         table = partial(EmbeddingTable, input_dim, memory_dim, bias, temporal_slots, device, dtype)
         self.embed_a, self.embed_c = table(), table()
 
@@ -112,18 +120,18 @@ class MemoryHop(nn.Module):
 
         Args are those of ``MultiHop.forward``, and so are the errors.
         """
-        a, c = table_of(self.embed_a), table_of(self.embed_c)
-        hops = [ops.Hop(a, c, None, self.relu, self.softmax)]
+        a, c = self.embed_a, self.embed_c
+        hops = [ModuleHop(a, c, None, self.relu, self.softmax, self._has_temporal)]
         memory = Memory(memories, padding_mask=memory_padding_mask)
-        checked = layer_checks.check_hops("MemoryHop", self.memory_dim, query, memory, hops)
-        result = ops.take_hops(query, memory, hops, checked, need_weights=need_weights)
+        dims = self.memory_dim, self.input_dim
+        result = take_hops("MemoryHop", dims, query, memory, hops, need_weights)
         return (result[0], result[1].squeeze(-2)) if need_weights else result
 
     def extra_repr(self) -> str:
         return f"{self.input_dim}, {self.memory_dim}, relu={self.relu}, softmax={self.softmax}"
 
 
-class MultiHop(nn.Module):
+class MultiHop(NotScriptable):
     """Several hops over one memory; each is a ``MemoryHop``, with weights tied as ``tying`` says.
 
         p_i = softmax_i(q . (A_k m_i + a_k)),    q <- q + sum_i p_i (C_k m_i + c_k),    k = 1 .. K
@@ -169,10 +177,11 @@ class MultiHop(nn.Module):
             "MultiHop", input_dim=input_dim, memory_dim=memory_dim, num_hops=num_hops,
             temporal_slots=temporal_slots,
         )  # fmt: skip
-        checks.check_word("MultiHop", "tying", tying, get_args(Tying))
+        refusals.check_word("MultiHop", "tying", tying, get_args(Tying))
         input_dim, memory_dim, num_hops = int(input_dim), int(memory_dim), int(num_hops)
         self.input_dim, self.memory_dim, self.num_hops = input_dim, memory_dim, num_hops
         self.tying, self.relu, self.softmax = tying, relu, softmax
+        self._has_temporal = temporal_slots is not None
         table = partial(EmbeddingTable, input_dim, memory_dim, bias, temporal_slots, device, dtype)
         if tying == "adjacent":
             self.tables = nn.ModuleList(table() for _ in range(num_hops + 1))
@@ -190,20 +199,24 @@ class MultiHop(nn.Module):
                 module.reset_parameters()
 
     def as_hops(self) -> list[ops.Hop]:
-        """The weights and options in the form that ``ops.multi_hop`` takes."""
-        relu, softmax = self.relu, self.softmax
+        """Return the weights and options in the form that ``ops.multi_hop`` takes.
+
+        Raises:
+            ValueError: if a table is no ``EmbeddingTable``. What is attached to the tables, hooks
+                and the like, is not part of their weights.
+        """
+        return hops_of(self._module_hops())
+
+    def _module_hops(self) -> list[ModuleHop]:
+        options = self.relu, self.softmax, self._has_temporal
         if self.tying == "adjacent":
-            pairs = pairwise([table_of(module) for module in self.tables])
-            return [ops.Hop(a, c, None, relu, softmax) for a, c in pairs]
-        if self.tying == "layerwise":
-            a, c = table_of(self.embed_a), table_of(self.embed_c)
-            return [ops.Hop(a, c, self.transform.weight, relu, softmax)] * self.num_hops
+            return [ModuleHop(a, c, None, *options) for a, c in pairwise(self.tables)]
         modules: Any = self._modules
+        if self.tying == "layerwise":
+            a, c, transform = (modules[name] for name in ("embed_a", "embed_c", "transform"))
+            return [ModuleHop(a, c, transform, *options)] * self.num_hops
         each = [modules[str(k)]._modules for k in range(self.num_hops)]
-        return [
-            ops.Hop(table_of(hop["embed_a"]), table_of(hop["embed_c"]), None, relu, softmax)
-            for hop in each
-        ]
+        return [ModuleHop(hop["embed_a"], hop["embed_c"], None, *options) for hop in each]
 
     def forward(
         self,
@@ -218,7 +231,7 @@ class MultiHop(nn.Module):
         Args:
             query: [B, memory_dim] or [memory_dim].
             memories: [B, N, input_dim] or [N, input_dim], a tensor or ``ops.Quantized``.
-            memory_padding_mask: bool, [B, N] or [N], True = ignore that slot.
+            memory_padding_mask: bool, [B, N], [1, N] or [N], True = ignore that slot.
             need_weights: also return the attention p of every hop, [B, num_hops, N].
 
         Returns:
@@ -227,9 +240,9 @@ class MultiHop(nn.Module):
         Raises:
             ValueError: for shapes, dtypes and devices that do not fit, before any work.
         """
-        hops, memory = self.as_hops(), Memory(memories, padding_mask=memory_padding_mask)
-        checked = layer_checks.check_hops("MultiHop", self.memory_dim, query, memory, hops)
-        return ops.take_hops(query, memory, hops, checked, need_weights=need_weights)
+        memory = Memory(memories, padding_mask=memory_padding_mask)
+        dims = self.memory_dim, self.input_dim
+        return take_hops("MultiHop", dims, query, memory, self._module_hops(), need_weights)
 
     def extra_repr(self) -> str:
         return (
@@ -238,7 +251,7 @@ class MultiHop(nn.Module):
         )
 
 
-class MemoryNetwork(nn.Module):
+class MemoryNetwork(NotScriptable):
     """Project a query, take several hops over a memory, project the result.
 
         q = query_proj(query);    hops of ``MultiHop``;    y = output_proj(q)
@@ -324,7 +337,7 @@ class MemoryNetwork(nn.Module):
         Args:
             query: [B, input_dim] or [input_dim].
             memories: [B, N, input_dim] or [N, input_dim], a tensor or ``ops.Quantized``.
-            memory_padding_mask: bool, [B, N] or [N], True = ignore that slot.
+            memory_padding_mask: bool, [B, N], [1, N] or [N], True = ignore that slot.
             need_weights: also return the attention p of every hop, [B, num_hops, N].
 
         Returns:
@@ -333,10 +346,11 @@ class MemoryNetwork(nn.Module):
         Raises:
             ValueError: for sizes, dtypes and devices that do not fit, before any work.
         """
+        projection = self.query_proj
         layer_checks.check_layer_inputs(
-            "MemoryNetwork", self.input_dim, query,
+            "MemoryNetwork", (self.input_dim, self.input_dim), query,
             Memory(memories, padding_mask=memory_padding_mask),
-            self.query_proj.weight, self.num_memories,
+            projection.weight if isinstance(projection, nn.Linear) else None, self.num_memories,
         )  # fmt: skip
         result = self.hops(
             self.query_proj(query), memories,

@@ -2,6 +2,7 @@
 
 # ruff: noqa: E501  (an error is one line)
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -62,15 +63,15 @@ CAME = "; got query [4, 5] float32 on cpu, keys [4, 7, 5] float32 on cpu"
         ({"score_bias": torch.zeros(4, 7).half()}, f"read needs {ONE_DTYPE}{CAME}, score_bias [4, 7] float16 on cpu"),
         ({"keys": INT8, "query": QUERY.double()}, "read needs float32, bfloat16 or float16 beside what is Quantized (it is float32); got query [4, 5] float64 on cpu, keys Quantized [4, 7, 5] int8 on cpu with scale [4, 7] float32 on cpu"),
         ({"keys": INT8, "query": QUERY[:, :3]}, "read needs query [..., I] and keys [..., N, I] with one I; got query [4, 3] float32 on cpu, keys Quantized [4, 7, 5] int8 on cpu with scale [4, 7] float32 on cpu"),
-        ({"keys": tuple(INT8)}, "read needs tensors; got query [4, 5] float32 on cpu, keys of type tuple"),
+        ({"keys": (INT8.data, INT8.scale)}, "read needs tensors; got query [4, 5] float32 on cpu, keys of type tuple"),
         ({"keys": INT8.data}, "read needs float32, float64, bfloat16 or float16; got query [4, 5] float32 on cpu, keys [4, 7, 5] int8 on cpu"),
         ({"score_bias": INT8}, f"read needs tensors{CAME}, score_bias Quantized [4, 7, 5] int8 on cpu with scale [4, 7] float32 on cpu"),
-        ({"keys": INT8._replace(scale=torch.ones(4, 1))}, "read needs keys Quantized of int8 [..., N, I] with a float32 scale [..., N] beside it; got query [4, 5] float32 on cpu, keys Quantized [4, 7, 5] int8 on cpu with scale [4, 1] float32 on cpu"),
-        ({"keys": INT8._replace(scale=torch.ones(4, 7).double())}, "read needs keys Quantized of int8 [..., N, I] with a float32 scale [..., N] beside it; got query [4, 5] float32 on cpu, keys Quantized [4, 7, 5] int8 on cpu with scale [4, 7] float64 on cpu"),
-        ({"keys": INT8._replace(scale=torch.ones(4, 7).to("meta"))}, "read needs keys Quantized of int8 [..., N, I] with a float32 scale [..., N] beside it; got query [4, 5] float32 on cpu, keys Quantized [4, 7, 5] int8 on cpu with scale [4, 7] float32 on meta"),
-        ({"keys": INT8._replace(data=KEYS)}, "read needs keys Quantized of int8 [..., N, I] with a float32 scale [..., N] beside it; got query [4, 5] float32 on cpu, keys Quantized [4, 7, 5] float32 on cpu with scale [4, 7] float32 on cpu"),
+        ({"keys": replace(INT8, scale=torch.ones(4, 1))}, "read needs keys Quantized of int8 [..., N, I] with a float32 scale [..., N] beside it; got query [4, 5] float32 on cpu, keys Quantized [4, 7, 5] int8 on cpu with scale [4, 1] float32 on cpu"),
+        ({"keys": replace(INT8, scale=torch.ones(4, 7).double())}, "read needs keys Quantized of int8 [..., N, I] with a float32 scale [..., N] beside it; got query [4, 5] float32 on cpu, keys Quantized [4, 7, 5] int8 on cpu with scale [4, 7] float64 on cpu"),
+        ({"keys": replace(INT8, scale=torch.ones(4, 7).to("meta"))}, "read needs keys Quantized of int8 [..., N, I] with a float32 scale [..., N] beside it; got query [4, 5] float32 on cpu, keys Quantized [4, 7, 5] int8 on cpu with scale [4, 7] float32 on meta"),
+        ({"keys": replace(INT8, data=KEYS)}, "read needs keys Quantized of int8 [..., N, I] with a float32 scale [..., N] beside it; got query [4, 5] float32 on cpu, keys Quantized [4, 7, 5] float32 on cpu with scale [4, 7] float32 on cpu"),
         ({"keys": Quantized([1], INT8.scale)}, "read needs keys Quantized of int8 [..., N, I] with a float32 scale [..., N] beside it; got query [4, 5] float32 on cpu, keys Quantized of type list with scale [4, 7] float32 on cpu"),  # type: ignore[arg-type]
-        ({"values": INT8._replace(scale=torch.ones(4, 7).requires_grad_())}, f"read needs values Quantized with a scale that requires no gradient (it is not given one){CAME}, values Quantized [4, 7, 5] int8 on cpu with scale [4, 7] float32 on cpu"),
+        ({"values": replace(INT8, scale=torch.ones(4, 7).requires_grad_())}, f"read needs values Quantized with a scale that requires no gradient (it is not given one){CAME}, values Quantized [4, 7, 5] int8 on cpu with scale [4, 7] float32 on cpu"),
         ({"keys": INT8, "values": KEYS[:, :6]}, f"read needs values [..., N, V] with the N of the keys{CAME_INT8}, values [4, 6, 5] float32 on cpu"),
         ({"slots": SLOTS - 1}, f"read needs slots from 0 to 6 and there are slots from -1 to -1{CAME}, slots [4, 6] int64 on cpu"),
     ],
@@ -115,7 +116,7 @@ def hop(**parts: Tensor) -> Hop:
         ({"hops": [hop(), hop(bias=torch.zeros(5).half())]}, f"multi_hop needs {ONE_DTYPE}; got query [4, 5] float32 on cpu, memories [4, 7, 3] float32 on cpu, hops[1].a.bias [5] float16 on cpu"),
         ({"hops": [hop(), hop(weight=torch.zeros(5, 3).to("meta"))]}, "multi_hop needs all tensors on one device; got query [4, 5] float32 on cpu, memories [4, 7, 3] float32 on cpu, hops[1].a.weight [5, 3] float32 on meta"),
         ({"hops": [hop(bias=torch.zeros(5).to("meta"))]}, "multi_hop needs all tensors on one device; got query [4, 5] float32 on cpu, memories [4, 7, 3] float32 on cpu, hops[0].a.bias [5] float32 on meta"),
-        ({"hops": [hop(weight=torch.zeros(5, 3).double())], "memories": INT8._replace(data=INT8.data[..., :3])}, "multi_hop needs float32, bfloat16 or float16 beside what is Quantized (it is float32); got query [4, 5] float32 on cpu, memories Quantized [4, 7, 3] int8 on cpu with scale [4, 7] float32 on cpu, hops[0].a.weight [5, 3] float64 on cpu"),
+        ({"hops": [hop(weight=torch.zeros(5, 3).double())], "memories": replace(INT8, data=INT8.data[..., :3])}, "multi_hop needs float32, bfloat16 or float16 beside what is Quantized (it is float32); got query [4, 5] float32 on cpu, memories Quantized [4, 7, 3] int8 on cpu with scale [4, 7] float32 on cpu, hops[0].a.weight [5, 3] float64 on cpu"),
         ({"memories": INT8}, "multi_hop needs hops[0].a.weight [D, I], D = 5 from the query and I = 5 from the memories; got query [4, 5] float32 on cpu, memories Quantized [4, 7, 5] int8 on cpu with scale [4, 7] float32 on cpu, hops[0].a.weight [5, 3] float32 on cpu"),
         ({"score_bias": torch.zeros(4, 3, 7)}, "multi_hop needs score_bias [..., N] or [..., K, N] with K = 1 hops; got query [4, 5] float32 on cpu, memories [4, 7, 3] float32 on cpu, score_bias [4, 3, 7] float32 on cpu"),
     ],

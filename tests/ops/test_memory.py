@@ -192,7 +192,44 @@ def test_int8_under_the_transforms_of_torch() -> None:
     )
     torch.testing.assert_close(compiled(query, memory), exact)
     again = pickle.loads(pickle.dumps(memory))
-    assert all(torch.equal(one, other) for one, other in zip(memory, again, strict=True))
+    assert torch.equal(again.data, memory.data)
+    assert torch.equal(again.scale, memory.scale)
+
+
+def test_quantized_loads_from_a_file_that_runs_no_code(tmp_path: Path) -> None:
+    memory = Quantized.of(torch.randn(5, 4))
+    torch.save({"memory": memory}, tmp_path / "memory.pt")
+    loaded = torch.load(tmp_path / "memory.pt", weights_only=True)["memory"]
+    assert isinstance(loaded, Quantized)
+    assert torch.equal(loaded.dequantized(), memory.dequantized())
+
+
+INDICES: list[Any] = [
+    0, -1, slice(1, 3), [2, 0], torch.tensor([True, False, True]), None, ..., (0, 1), (..., 2),
+    (slice(None), slice(0, 2)), (None, ..., slice(1, None)), (torch.tensor([0, 2]), 1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("index", INDICES, ids=str)
+def test_quantized_is_indexed_by_rows_as_a_tensor_is(index: Any) -> None:
+    memory = Quantized.of(torch.randn(3, 5, 4))
+    rows = torch.arange(15).view(3, 5)[index]  # the numbers of the rows that the index names
+    expected = memory.dequantized().view(15, 4)[rows]
+    assert torch.equal(memory[index].dequantized(), expected)
+
+
+def test_quantized_has_sizes_and_a_device_and_moves() -> None:
+    memory = Quantized.of(torch.randn(3, 5, 4))
+    assert (memory.shape, memory.dim(), len(memory)) == ((3, 5, 4), 3, 3)
+    assert memory.device == torch.device("cpu")
+    assert memory.to("cpu") is memory.cpu() is memory
+    away = memory.to(torch.device("meta"))
+    assert (away.data.device.type, away.scale.device.type) == ("meta", "meta")
+    with pytest.raises(ValueError, match=r"needs a device; got torch.float32"):
+        memory.to(torch.float32)  # type: ignore[arg-type]
+    for index in ((0, 0, 0), (..., 0, 0, 0), 3):
+        with pytest.raises(IndexError):
+            memory[index]
 
 
 def mapped(path: Path, rows: Tensor, by: str) -> Tensor:

@@ -31,12 +31,12 @@ from typing import Literal, overload
 import torch
 from torch import Tensor
 
-from memhop.ops import background, checks, fused, plain, reference
+from memhop.ops import background, checks, fused, ignored_content, plain, reference, refusals
 from memhop.ops.checks import Checked, Precision
 from memhop.ops.choice import form_of_hops, fusing_pays
 from memhop.ops.memory import Memory, Quantized, Stored, converted
 from memhop.ops.reference import EVERYTHING, readable_in_each_hop
-from memhop.ops.weights import Hop, OncePerTensor, Table
+from memhop.ops.weights import Hop, OncePerTensor, Table, with_short_tables
 
 __all__ = ["IMPLEMENTATIONS", "Hop", "Quantized", "Table", "multi_hop", "read"]
 
@@ -101,7 +101,7 @@ def read(
         values: v, [..., N, V]; None means the keys.
         slots: integers, [..., N]. Then keys and values are banks [..., U, I] and [..., U, V], and
             each row of the batch holds the rows of the bank that its slots name.
-        padding_mask: bool, [..., N], True = ignore that slot. What it holds must still be finite.
+        padding_mask: bool, [..., N], True = ignore that slot. Its content has no effect.
         lengths: integers, [...]: slot i may be read where i < length; in place of a padding mask.
         score_bias: b, [..., N]; -inf makes a slot one to ignore.
         softmax: False takes the scores themselves as p.
@@ -121,7 +121,7 @@ def read(
     >>> weights.argmax()
     tensor(1)
     """
-    checks.check_word("read", "impl", impl, IMPLEMENTATIONS)
+    refusals.check_word("read", "impl", impl, IMPLEMENTATIONS)
     values = None if values is keys else values
     memory = Memory(keys, values, slots, padding_mask, lengths, score_bias)
     batch, num_slots, precision, _ = checks.check_read(query, memory)
@@ -136,8 +136,8 @@ def read(
     (query, k, v, score_bias), _ = in_precision(precision, query, memory, ())
     form = reference.read if impl == "reference" else plain.read
     with no_autocast(precision, query):
-        read_out, weights = form(
-            query, k, v,
+        read_out, weights = ignored_content.read(
+            form, query, k, v,
             slots=None if slots is None else slots.long(),
             readable=reference.readable_slots(ignored_slots(memory, num_slots), score_bias),
             softmax=softmax,
@@ -227,7 +227,7 @@ def multi_hop(
         values: v, [..., N, V], read in place of m by a C of [D, V]; None means m.
         slots: integers, [..., N]. Then memories is a bank [..., U, I], values one [..., U, V], and
             each row of the batch holds the rows of the bank that its slots name.
-        padding_mask: bool, [..., N], True = ignore that slot. What it holds must still be finite.
+        padding_mask: bool, [..., N], True = ignore that slot. Its content has no effect.
         lengths: integers, [...]: slot i may be read where i < length; in place of a padding mask.
         score_bias: b, [..., N], or with one more axis [..., K, N] for a bias of each hop; -inf
             makes a slot one to ignore.
@@ -250,7 +250,7 @@ def multi_hop(
     >>> weights.shape
     torch.Size([2, 3])
     """
-    checks.check_word("multi_hop", "impl", impl, IMPLEMENTATIONS)
+    refusals.check_word("multi_hop", "impl", impl, IMPLEMENTATIONS)
     values = None if values is memories else values
     memory = Memory(memories, values, slots, padding_mask, lengths, score_bias)
     checked = checks.check_multi_hop(query, memory, hops)
@@ -307,9 +307,10 @@ def take_prepared(
     if score_bias is not None and score_bias.dim() == len(batch) + 2:
         biases = score_bias.unbind(-2)
     ignored = ignored_slots(memory, num_slots)
+    hops = with_short_tables(hops, num_slots)
     with no_autocast(precision, query):
-        result, attentions = form(
-            query, keys, values, hops,
+        result, attentions = ignored_content.multi_hop(
+            form, query, keys, values, hops,
             slots=None if memory.slots is None else memory.slots.long(),
             readable=readable_in_each_hop(hops, num_slots, ignored, biases),
         )  # fmt: skip

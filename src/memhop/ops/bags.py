@@ -51,7 +51,7 @@ def sum_bags(tables: Tensor, bags: Bags, chosen: Tensor | None) -> Tensor:
         from memhop.ops import bags_cpu  # numba takes half a second to import
 
         if chosen is None:
-            chosen = torch.arange(len(bags)).expand(len(tables), -1)
+            chosen = torch.arange(len(bags), device=tables.device).expand(len(tables), -1)
         return bags_cpu.sum_bags(tables, bags, chosen)
     return _in_torch(tables, bags, chosen)
 

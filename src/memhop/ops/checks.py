@@ -1,31 +1,36 @@
 """What the operations accept; for all else one line that says what was needed and what came.
 
 These run at every call, so they look at shapes, dtypes and devices only. The one look at values,
-that slots name rows and lengths count slots which exist, is left out where values cannot be looked
-at: while a graph is compiled, exported or captured, and under ``vmap``.
+that slots name rows and lengths count slots which exist, becomes an assertion in a graph that is
+compiled or captured, and is left out where values cannot be looked at: in an exported graph, and
+under ``vmap``.
 
 ``common_case`` settles most calls by a handful of comparisons. What it leaves open goes through
 all checks one by one, and only they find words for it.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple, NoReturn
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from memhop.ops.memory import Memory, Quantized, Stored, numbers
+from memhop.ops.memory import Memory, Quantized, numbers
+from memhop.ops.refusals import (
+    HIGHEST,
+    INDICES,
+    STORED,
+    Given,
+    check_layouts,
+    is_dense,
+    present,
+    refuse,
+)
 from memhop.ops.weights import Hop, Table
 
 HALF = (torch.bfloat16, torch.float16)
 FLOATING = (torch.float32, torch.float64, *HALF)
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
-
-STORED = ("keys", "memories", "values")  # what may be stored in fewer bytes than the query
-INDICES = ("slots", "padding_mask", "memory_padding_mask", "lengths")  # what is not floating
-OPTIONAL = ("values", "score_bias", *INDICES)
-
-Given = Mapping[str, Stored | None]
 
 
 class Precision(NamedTuple):
@@ -63,7 +68,7 @@ def common_case(query: Tensor, memory: Memory, hops: Sequence[Hop]) -> Checked |
     keys, values, slots, mask, lengths, score_bias = memory
     if not (values is None and slots is None and lengths is None and score_bias is None):
         return None
-    if not (isinstance(query, Tensor) and isinstance(keys, Tensor)):
+    if not (isinstance(keys, Tensor) and is_dense(query) and is_dense(keys)):
         return None
     dtype, device, shape, rows = query.dtype, query.device, query.shape, keys.shape
     if keys.dtype != dtype or keys.device != device or len(shape) < 1 or len(rows) < 2:
@@ -94,36 +99,6 @@ def common_case(query: Tensor, memory: Memory, hops: Sequence[Hop]) -> Checked |
     if mask.dtype != torch.bool or mask.device != device or mask.shape != over_slots:
         return None
     return Checked(batch, num_slots, precision)
-
-
-def refuse(caller: str, needed: str, given: Given) -> NoReturn:
-    """Raise the ValueError that names what was needed and everything that came."""
-    came = ", ".join(describe(name, tensor) for name, tensor in present(given).items())
-    raise ValueError(f"{caller} needs {needed}; got {came}")
-
-
-def present(given: Given) -> Given:
-    """What came, and None where it is not one of those that may be left out."""
-    return {k: tensor for k, tensor in given.items() if tensor is not None or k not in OPTIONAL}
-
-
-def describe(name: str, tensor: object) -> str:
-    """A tensor's name, sizes, dtype and device, such as ``query [4, 16] float32 on cpu``."""
-    if isinstance(tensor, Quantized):
-        return (
-            f"{describe(f'{name} Quantized', tensor.data)} with {describe('scale', tensor.scale)}"
-        )
-    if not isinstance(tensor, Tensor):
-        return f"{name} of type {type(tensor).__name__}"
-    dtype = str(tensor.dtype).removeprefix("torch.")
-    return f"{name} {list(tensor.shape)} {dtype} on {tensor.device}"
-
-
-def check_word(caller: str, argument: str, word: str, words: Sequence[str]) -> None:
-    """The word is one of a few."""
-    if word not in words:
-        choices = ", ".join(repr(choice) for choice in words)
-        raise ValueError(f"{caller} needs {argument} to be one of {choices}; got {word!r}")
 
 
 def check_read(query: Tensor, memory: Memory) -> Checked:
@@ -179,6 +154,7 @@ def check_alike(caller: str, given: Given, hops: Sequence[Hop] = ()) -> Precisio
             refuse(caller, "tensors", given)
         if isinstance(tensor, Quantized):
             check_quantized(caller, name, tensor, given)
+    check_layouts(caller, given)
     tensors = {name: numbers(stored) for name, stored in given.items() if stored is not None}
     weights = [weight for _, weight in named_weights(hops)]
     device = next(iter(tensors.values())).device
@@ -190,7 +166,7 @@ def check_alike(caller: str, given: Given, hops: Sequence[Hop] = ()) -> Precisio
 
 def check_quantized(caller: str, name: str, stored: Quantized, given: Given) -> None:
     """It is int8 with a float32 scale for each row, and asks for no gradient."""
-    data, scale = stored
+    data, scale = stored.data, stored.scale
     if not (
         isinstance(data, Tensor)
         and isinstance(scale, Tensor)
@@ -315,9 +291,12 @@ def check_range(caller: str, name: str, highest: int, given: Given) -> None:
     integers = given[name]
     if not isinstance(integers, Tensor) or integers.numel() == 0:
         return
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_exporting():
         return
-    if integers.is_cuda and torch.cuda.is_current_stream_capturing():
+    is_captured = integers.is_cuda and torch.cuda.is_current_stream_capturing()
+    if torch.compiler.is_compiling() or is_captured:  # checked where the graph runs
+        fits = ((integers >= 0) & (integers <= highest)).all()
+        torch._assert_async(fits, f"{caller} needs {name} from 0 to {HIGHEST[name]}")
         return
     try:
         least, most = (int(end) for end in integers.aminmax())

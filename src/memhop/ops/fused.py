@@ -16,13 +16,19 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from memhop.ops import background, plain, reference, shared
+from memhop.ops import background, ignored_content, plain, reference, shared
+from memhop.ops.addresses import has_address, is_intercepted
 from memhop.ops.flat import flat_problem, order_of, steps_of
+from memhop.ops.fused_gradients import (
+    NUM_TENSORS,
+    ignored_slots,
+    reached_by_weights,
+    weight_gradients,
+    zero_where_ignored,
+)
 from memhop.ops.memory import Memory
 from memhop.ops.problem import Gradients, Problem, Step, Trace, Wanted
-from memhop.ops.weights import Hop, Table
-
-NUM_TENSORS = len(Problem._fields) - 2  # of a problem, before its weights
+from memhop.ops.weights import Hop, Table, with_short_tables
 
 
 class Kernel(NamedTuple):
@@ -43,7 +49,7 @@ def multi_hop(
 ) -> tuple[Tensor, Tensor | None]:
     """The result [..., D] and the weights [..., K, N] of a checked call, in the dtype computed."""
     order = order_of(batch, memory)
-    weights, steps = steps_of(hops, computed)
+    weights, steps = steps_of(with_short_tables(hops, num_slots), computed)
     problem = flat_problem(query, memory, order, num_slots, computed, weights, steps)
     result, attention = run(problem, need_weights)
     return order.restored(result), None if attention is None else order.restored(attention)
@@ -93,7 +99,7 @@ def run(problem: Problem, need_weights: bool) -> tuple[Tensor, Tensor | None]:
             "impl='fused' has no rule for the transforms of torch.func (vmap, grad, jvp and the "
             "like) and for forward-mode differentiation; impl='auto' takes plain torch there"
         )
-    if not (is_shared(problem) or works_on(*place, grad)):
+    if not can_be_fused(tensors) or not (is_shared(problem) or works_on(*place, grad)):
         result, attention = in_torch(problem)
         return result, attention if need_weights else None
     if grad:
@@ -101,6 +107,11 @@ def run(problem: Problem, need_weights: bool) -> tuple[Tensor, Tensor | None]:
         return result, attention
     trace = kernel_for(problem).forward(problem, need_weights)
     return result_of(problem, trace), trace.weights
+
+
+def can_be_fused(tensors: Sequence[Tensor | None]) -> bool:
+    """Return whether compiled code may read all tensors, and nothing has to see what it does."""
+    return not is_intercepted() and all(t is None or has_address(t) for t in tensors)
 
 
 def is_shared(problem: Problem) -> bool:
@@ -205,7 +216,11 @@ def gradients(
 ) -> list[Tensor | None]:
     """Of the tensors of a problem, in a row: those that are needed, and None for others."""
     if by_result is None:
+        needed = reached_by_weights(problem.steps, needed)
         by_result = torch.zeros_like(result_of(problem, trace))
+    if by_weights is not None:
+        by_weights = zero_where_ignored(problem, by_weights.resolve_neg())
+    by_result = by_result.resolve_neg()
     names = dict(zip(Problem._fields, needed, strict=False))
     wanted = Wanted(names["keys"], names["values"], names["score_bias"])
     found = kernel_for(problem).backward(
@@ -221,53 +236,6 @@ def gradients(
         found.by_query, found.by_keys, None, found.by_values, None, None, None, None, of_bias,
         *of_weights,
     ]  # fmt: skip
-
-
-def weight_gradients(
-    problem: Problem, trace: Trace, found: Gradients, needed: Sequence[bool]
-) -> list[Tensor | None]:
-    """Products of what the kernel gives; one that several hops share is summed over them."""
-    sums: dict[int, Tensor] = {}
-    sought = {place for place, need in enumerate(needed) if need}
-
-    def add(place: int, left: Tensor, right: Tensor) -> None:
-        if place in sums:
-            sums[place].addmm_(left.T, right)
-        elif place in sought:
-            sums[place] = left.T @ right
-
-    def add_vector(place: int, factors: Tensor, rows: Tensor) -> None:
-        if place in sums:
-            sums[place].addmv_(rows.T, factors)
-        elif place in sought:
-            sums[place] = rows.T @ factors
-
-    def add_temporal(place: int, by_age: Tensor | None, rows: Tensor) -> None:
-        if place not in sought or by_age is None:
-            return
-        last = problem.weights[place].shape[0] - 1
-        if last + 1 < by_age.shape[1]:  # another table is longer: this one's last row is for more
-            by_age = torch.cat([by_age[:, :last], by_age[:, last:].sum(1, keepdim=True)], 1)
-        add(place, by_age, rows)
-
-    for k, step in enumerate(problem.steps):
-        query, by_read_out = trace.queries[:, k], found.by_read_out[:, k]
-        add(step.a, query, found.by_keyed[:, k])
-        add(step.c, by_read_out, trace.read[:, k])
-        add(step.transform, by_read_out, query)
-        add_vector(step.c_bias, trace.mass[:, k], by_read_out)
-        if not step.softmax:
-            add_vector(step.a_bias, found.by_mass[:, k], query)
-        add_temporal(step.a_temporal, _of_hop(found.by_aged, k), query)
-        add_temporal(step.c_temporal, _of_hop(trace.aged, k), by_read_out)
-    return [
-        sums[place] if place in sums else torch.zeros_like(weight) if need else None
-        for place, (weight, need) in enumerate(zip(problem.weights, needed, strict=True))
-    ]
-
-
-def _of_hop(sums: Tensor | None, hop: int) -> Tensor | None:
-    return None if sums is None else sums[:, hop]
 
 
 def gradients_in_torch(
@@ -289,7 +257,7 @@ def gradients_in_torch(
         ]
         found = torch.autograd.grad(
             [result for result, _ in pairs], sought, [by for _, by in pairs],
-            create_graph=create_graph, allow_unused=True, materialize_grads=True,
+            create_graph=create_graph, allow_unused=True,
         )  # fmt: skip
     given = iter(found)
     return [next(given) if need else None for need in needed]
@@ -302,38 +270,37 @@ def in_torch(problem: Problem) -> tuple[Tensor, Tensor]:
     values = keys
     if problem.values is not None:
         values = widened(problem.values, problem.value_scale, query.dtype)
-    ignored = problem.ignored
-    if problem.lengths is not None:
-        beyond = reference.beyond(problem.lengths, problem.num_slots)
-        ignored = beyond if ignored is None else ignored | beyond
+    ignored = ignored_slots(problem)
     biases: list[Tensor | None] = [None]
     if problem.score_bias is not None:
         biases = list(problem.score_bias.unbind(1))
     if problem.slots is None:
         groups = (keys.shape[0], rows // max(1, keys.shape[0]))
-        query = query.view(*groups, -1)
+        query = query.view(*groups, query.shape[-1])
         keys, values = (
             (keys.unsqueeze(1),) * 2 if values is keys else (keys.unsqueeze(1), values.unsqueeze(1))
         )
-        ignored = None if ignored is None else ignored.reshape(*groups, -1)
-        biases = [None if bias is None else bias.reshape(*groups, -1) for bias in biases]
+        over_slots = (*groups, problem.num_slots)
+        ignored = None if ignored is None else ignored.reshape(over_slots)
+        biases = [None if bias is None else bias.reshape(over_slots) for bias in biases]
     slots = None if problem.slots is None else problem.slots.long()
     step = problem.steps[0]
     if not step.carry:
         may = reference.readable_slots(ignored, biases[0])
-        result, weights = plain.read(
-            query, keys, values, slots=slots, readable=may, softmax=bool(step.softmax)
-        )
+        result, weights = ignored_content.read(
+            plain.read, query, keys, values,
+            slots=slots, readable=may, softmax=bool(step.softmax),
+        )  # fmt: skip
         attentions = [weights]
     else:
         hops = [hop_of(problem, step) for step in problem.steps]
         readable = reference.readable_in_each_hop(hops, problem.num_slots, ignored, biases)
-        result, attentions = plain.raw_multi_hop(
-            query, keys, values, hops, slots=slots, readable=readable
+        result, attentions = ignored_content.multi_hop(
+            plain.raw_multi_hop, query, keys, values, hops, slots=slots, readable=readable
         )
     shape = (rows, problem.num_slots)
     weights = torch.stack([p.expand(*query.shape[:-1], -1).reshape(shape) for p in attentions], 1)
-    return result.reshape(rows, -1), weights
+    return result.reshape(rows, result.shape[-1]), weights
 
 
 def widened(rows: Tensor, scale: Tensor | None, dtype: torch.dtype) -> Tensor:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from memhop.ops import pages, threads
+from memhop.ops.addresses import address
 from memhop.ops.compiled import AS_COMPUTED, BFLOAT16, FLOAT16, INT8
 from memhop.ops.fused_cpu_forward import ATTEND, BEGIN, FINISH, SETTLE
 from memhop.ops.fused_cpu_jobs import JOB, compiled_job
@@ -56,15 +57,15 @@ class Call:
         self.parts, self.workers = number_of_parts(problem), threads.count()
         self.groups = -(-problem.query.shape[0] // rows_in_group(problem))
         self._kept = [None if array is None else array.contiguous() for array in arrays.values()]
-        addresses = [0 if array is None else array.data_ptr() for array in self._kept]
+        addresses = [0 if array is None else address(array) for array in self._kept]
         fields = sizes_and_slots(problem, self.parts)
         fields.update(zip(arrays, addresses, strict=True))
-        fields["query"] = problem.query.data_ptr()
+        fields["query"] = address(problem.query)
         blocks = self._set_room(fields, sums)
         is_bank, weights = problem.slots is not None, problem.weights
         lists = [
             *chain.from_iterable(problem.steps),
-            *(weight.data_ptr() for weight in weights),
+            *(address(weight) for weight in weights),
             *(weight.shape[0] for weight in weights),
             *blocks,
         ]
@@ -90,8 +91,8 @@ class Call:
         found = {name: self.parts * rows * size for name, size in per_part.items()}
         found["means"] = rows * len(problem.steps)
         sizes = [*found.values(), *block * self.workers]
-        self._room = torch.empty(sum(sizes), dtype=torch.float64)
-        first = self._room.data_ptr()
+        self._room = torch.empty(sum(sizes), dtype=torch.float64, device="cpu")
+        first = address(self._room)
         places = [first + 8 * place for place in accumulate(sizes[:-1], initial=0)]
         fields.update(zip(found, places, strict=False))
         return places[len(found) :]
@@ -121,15 +122,15 @@ def sizes_and_slots(problem: Problem, parts: int) -> dict[str, int]:
     if slots is not None:
         size = slots.element_size()
         fields |= {
-            "slots": slots.data_ptr(), "slots_of_row": slots.stride(0) * size, "slot_bytes": size,
+            "slots": address(slots), "slots_of_row": slots.stride(0) * size, "slot_bytes": size,
         }  # fmt: skip
     if ignored is not None:
-        fields |= {"ignored": ignored.data_ptr(), "ignored_of_row": ignored.stride(0)}
+        fields |= {"ignored": address(ignored), "ignored_of_row": ignored.stride(0)}
     if bias is not None:
         size = bias.element_size()
         of_hop = bias.stride(1) * size if bias.shape[1] > 1 else 0
         of_row = bias.stride(0) * size
-        fields |= {"bias": bias.data_ptr(), "bias_of_row": of_row, "bias_of_hop": of_hop}
+        fields |= {"bias": address(bias), "bias_of_row": of_row, "bias_of_hop": of_hop}
     return fields
 
 
@@ -225,7 +226,11 @@ def values_of(problem: Problem) -> tuple[Tensor, Tensor | None]:
 
 def new_rows(rows: Tensor, readers: int) -> Tensor:
     """Room for the gradient of rows; zero where nobody reads them."""
-    return pages.empty_like(rows) if readers else torch.zeros(rows.shape, dtype=rows.dtype)
+    return (
+        pages.empty_like(rows)
+        if readers
+        else torch.zeros(rows.shape, dtype=rows.dtype, device=rows.device)
+    )
 
 
 def targets_of(problem: Problem, gradients: Gradients) -> np.ndarray[Any, np.dtype[np.void]]:
@@ -238,7 +243,7 @@ def targets_of(problem: Problem, gradients: Gradients) -> np.ndarray[Any, np.dty
     ):
         if rows is not None and rows.numel():
             kind = KINDS.get(rows.dtype, AS_COMPUTED)
-            found.append((rows.data_ptr(), kind, rows.shape[-1], of_keys, of_values))
+            found.append((address(rows), kind, rows.shape[-1], of_keys, of_values))
     return np.array(found, TARGET)
 
 
@@ -310,7 +315,7 @@ def rows_of(rows: Tensor, scale: Tensor | None, is_bank: bool) -> tuple[int, ...
     size = rows.element_size()
     scales = (0, 0, 0)
     if scale is not None:
-        scales = scale.data_ptr(), 0 if is_bank else scale.stride(0) * 4, scale.stride(-1) * 4
+        scales = address(scale), 0 if is_bank else scale.stride(0) * 4, scale.stride(-1) * 4
     of_row = 0 if is_bank else rows.stride(0) * size
     kind = KINDS.get(rows.dtype, AS_COMPUTED)
-    return (rows.data_ptr(), of_row, rows.stride(-2) * size, kind, rows.shape[-1], *scales)
+    return (address(rows), of_row, rows.stride(-2) * size, kind, rows.shape[-1], *scales)

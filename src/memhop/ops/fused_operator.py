@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memhop.ops.fused import NUM_TENSORS, gradients, keeps_weights, kernel_for, result_of, works_on
+from memhop.ops.fused import gradients, keeps_weights, kernel_for, result_of, works_on
+from memhop.ops.fused_gradients import NUM_TENSORS
 from memhop.ops.problem import Problem, Step, Trace
 
 STEP_FIELDS = len(Step._fields)
@@ -31,7 +32,22 @@ def _problem(
     tensors: Sequence[Tensor | None], weights: Sequence[Tensor], steps: list[int]
 ) -> Problem:
     places = [Step(*steps[i : i + STEP_FIELDS]) for i in range(0, len(steps), STEP_FIELDS)]
-    return Problem.of_tensors((*tensors, *weights), tuple(places))
+    # A graph may be given views with the negative bit, whose numbers in memory have the other sign.
+    right = (None if tensor is None else tensor.resolve_neg() for tensor in (*tensors, *weights))
+    return Problem.of_tensors(tuple(right), tuple(places))
+
+
+def check_slots(slots: Tensor | None, num_rows: int) -> None:
+    """Refuse slots outside of the bank: a graph reads them unchecked, and compiled code would too.
+
+    Raises:
+        ValueError: on the CPU; on a GPU only the assertion in the graph finds them.
+    """
+    if slots is None or not slots.is_cpu or slots.numel() == 0:
+        return
+    least, most = (int(end) for end in slots.aminmax())
+    if least < 0 or most >= num_rows:
+        raise ValueError(f"expected slots from 0 to {num_rows - 1}, got {least} to {most}")
 
 
 @torch.library.custom_op("memhop::fused", mutates_args=())
@@ -54,6 +70,7 @@ def fused(
         query, keys, key_scale, values, value_scale, slots, ignored, lengths, score_bias,
     )  # fmt: skip
     problem = _problem(tensors, weights, steps)
+    check_slots(slots, keys.shape[-2])
     trace = kernel_for(problem).forward(problem, keep_weights)
     if not problem.steps[0].carry:
         trace.queries[:, 1] = 0  # a read alone has none, and an operator may not return chance
@@ -108,7 +125,12 @@ def fused_backward(
     found = gradients(
         problem, Trace._make((*trace[:-2], aged, trace[-1])), by_result, by_weights, needed
     )
-    return [part for part, need in zip(found, needed, strict=True) if need and part is not None]
+    whole = zip(found, (*tensors, *weights), needed, strict=True)
+    return [
+        torch.zeros_like(tensor) if part is None and tensor is not None else part  # type: ignore[misc]
+        for part, tensor, need in whole
+        if need
+    ]
 
 
 @fused_backward.register_fake

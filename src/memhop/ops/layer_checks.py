@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from memhop.ops import checks
-from memhop.ops.checks import Checked, refuse
+from memhop.ops.checks import Checked
 from memhop.ops.memory import Memory, numbers
+from memhop.ops.refusals import refuse
 from memhop.ops.weights import Hop
 
 
@@ -29,29 +30,36 @@ def is_a_size(size: object) -> bool:
 
 
 def check_hops(
-    layer: str, query_dim: int, query: Tensor, memory: Memory, hops: Sequence[Hop]
+    layer: str, dims: tuple[int, int], query: Tensor, memory: Memory, hops: Sequence[Hop]
 ) -> Checked:
-    """The inputs of a layer that is hops alone fit each other, the layer and all its weights."""
+    """Check the inputs of a layer that is hops alone, and all its weights.
+
+    ``dims`` are the sizes of its query and of a slot.
+    """
     checked = checks.common_case(query, memory, hops)
-    if checked is not None and len(checked.batch) <= 1 and query.shape[-1] == query_dim:
+    if checked is not None and len(checked.batch) <= 1 and query.shape[-1] == dims[0]:
         return checked
-    check_layer_inputs(layer, query_dim, query, memory, hops[0].a.weight)
+    check_layer_inputs(layer, dims, query, memory, hops[0].a.weight)
     return checks.check_multi_hop(query, memory, hops)
 
 
 def check_layer_inputs(
     layer: str,
-    query_dim: int,
+    dims: tuple[int, int],
     query: Tensor,
     memory: Memory,
-    weight: Tensor,
+    weight: Tensor | None,
     num_memories: int | None = None,
 ) -> None:
-    """The inputs fit each other and the layer; ``weight`` [_, input_dim] is one of its own."""
+    """Check that the inputs fit each other and the layer.
+
+    ``dims`` are the sizes of its query and of a slot; ``weight`` is one of its own, or None where
+    they are not known.
+    """
     mask = memory.padding_mask
     given = {"query": query, "memories": memory.keys, "memory_padding_mask": mask}
-    checks.check_alike(layer, {**given, "weights": weight})
-    shape, input_dim = numbers(memory.keys).shape, weight.shape[1]
+    checks.check_alike(layer, given if weight is None else {**given, "weights": weight})
+    shape, (query_dim, input_dim) = numbers(memory.keys).shape, dims
     batched = query.dim() == 2
     if (
         query.dim() not in (1, 2)
@@ -70,8 +78,9 @@ def check_layer_inputs(
         refuse(layer, f"{num_memories} slots (num_memories), not {num_slots}", given)
     if mask is not None:
         each = (*query.shape[:-1], num_slots)
-        shared = (num_slots,) if len(shape) == 2 else each
-        if mask.dtype != torch.bool or (mask.shape != each and mask.shape != shared):
-            choices = f"{list(each)}" + (f" or {list(shared)}" if shared != each else "")
+        shapes = [each, (1, num_slots), (num_slots,)] if batched else [each]
+        if mask.dtype != torch.bool or tuple(mask.shape) not in shapes:
+            *others, last = dict.fromkeys(str(list(fitting)) for fitting in shapes)
+            choices = f"{', '.join(others)} or {last}" if others else last
             needed = f"memory_padding_mask {choices} of bool (True = ignore that slot)"
             refuse(layer, needed, given)

@@ -1,16 +1,19 @@
 """What a query reads: the slots, what they are stored in, and which of them may be read."""
 
-from typing import NamedTuple, Self
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 
-class Quantized(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Quantized:
     """A memory in int8 with a scale for each row: row i is ``scale[i] * data[i]``.
 
     A fourth of the size of float32, and computed in float32. It is not differentiated: neither
-    part may require a gradient; query and weights may.
+    part may require a gradient; query and weights may. Like a tensor it has a ``shape`` and a
+    ``device``, moves by ``to``, is indexed by rows, and loads with ``weights_only=True``.
 
     Attributes:
         data: int8, [..., N, I], or a bank [..., U, I].
@@ -22,6 +25,8 @@ class Quantized(NamedTuple):
     >>> memory.dequantized()
     tensor([[   0., -127.],
             [   0.,    0.]])
+    >>> memory.shape, memory[:1].shape
+    (torch.Size([2, 2]), torch.Size([1, 2]))
     """
 
     data: Tensor
@@ -29,10 +34,10 @@ class Quantized(NamedTuple):
 
     @classmethod
     def of(cls, memories: Tensor) -> Self:
-        """The nearest to a memory [..., N, I] whose scales are max |row| / 127.
+        """Return the nearest to a memory [..., N, I], with the scales max |row| / 127.
 
-        Each number errs by at most half a step, max |row| / 254, beside the rounding of float32;
-        a row of zeros stays one. float64 is rounded to float32 first. What comes out requires no
+        Each number errs by at most half a step, max |row| / 254, plus the rounding of float32;
+        a row of zeros stays one. float64 is rounded to float32 first. The result requires no
         gradient.
 
         Raises:
@@ -53,8 +58,60 @@ class Quantized(NamedTuple):
         return cls(steps.round().clamp(-127, 127).to(torch.int8), scale)
 
     def dequantized(self) -> Tensor:
-        """The memory in float32, a copy."""
+        """Return the memory in float32, a copy."""
         return self.data * self.scale.unsqueeze(-1)
+
+    @property
+    def shape(self) -> torch.Size:
+        """The sizes of the memory, [..., N, I]."""
+        return self.data.shape
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the memory."""
+        return self.data.device
+
+    def dim(self) -> int:
+        """Return the number of axes of the memory."""
+        return self.data.dim()
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def to(self, device: torch.device | str | int, *, non_blocking: bool = False) -> Self:
+        """Return the memory on a device; itself where it is there already.
+
+        Raises:
+            ValueError: for a dtype; ``dequantized().to(dtype)`` converts.
+        """
+        if isinstance(device, torch.dtype):
+            raise ValueError(f"Quantized.to needs a device; got {device} (see dequantized())")
+        data = self.data.to(device, non_blocking=non_blocking)
+        scale = self.scale.to(device, non_blocking=non_blocking)
+        return self if data is self.data and scale is self.scale else type(self)(data, scale)
+
+    def cpu(self) -> Self:
+        """Return the memory on the CPU."""
+        return self.to("cpu")
+
+    def cuda(self) -> Self:
+        """Return the memory on the current GPU."""
+        return self.to("cuda")
+
+    def __getitem__(self, rows: Any) -> Self:
+        """Return rows of the memory, by any index of a tensor [..., N]; the last axis stays whole.
+
+        Raises:
+            IndexError: for an index of more axes than [..., N] has, or out of range.
+        """
+        index = rows if isinstance(rows, tuple) else (rows,)
+        scale = self.scale[index]
+        has_ellipsis = any(each is Ellipsis for each in index)
+        return type(self)(self.data[(*index, slice(None) if has_ellipsis else ...)], scale)
+
+
+torch.serialization.add_safe_globals([Quantized])  # torch.load(..., weights_only=True) takes it
+torch.export.register_dataclass(Quantized)  # torch.export and vmap see its two tensors
 
 
 Stored = Tensor | Quantized

@@ -213,7 +213,7 @@ def gather_both(keys: Tensor, values: Tensor, slots: Tensor) -> tuple[Tensor, Te
 def gather_rows(bank: Tensor, slots: Tensor) -> Tensor:
     """The rows [..., N, I] of a bank [..., U, I] that slots [..., N] name; nothing is expanded."""
     leading, num_rows = bank.shape[:-2], bank.shape[-2]
-    if math.prod(leading) != 1:
+    if leading:
         first_rows = torch.arange(math.prod(leading), device=slots.device) * num_rows
         slots = slots + first_rows.view(*leading, 1)
     return functional.embedding(slots, bank.reshape(-1, bank.shape[-1]))

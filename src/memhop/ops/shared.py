@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from memhop.ops import pages
+from memhop.ops.ignored_content import is_finite
 from memhop.ops.problem import Gradients, Problem, Trace, Wanted
 from memhop.ops.shared_blocks import (
     Block,
@@ -33,12 +34,16 @@ from memhop.ops.shared_blocks import (
     Terms,
     add_by_age,
     blocks,
+    by_age,
     cut,
     evaluate,
     evaluate_scores,
+    may_ignore,
     multiply,
+    onto_table,
     parts,
     slots_of_blocks,
+    times,
 )
 
 
@@ -62,9 +67,20 @@ class Back(NamedTuple):
 
 
 def forward(problem: Problem, keep_weights: bool) -> Trace:
-    """All hops of B = G Q rows; the problem has no slots of a bank."""
-    trace = empty_trace(problem, keep_weights)
-    room, in_parts = Room(problem.query), list(parts(problem))
+    """All hops of B = G Q rows; the problem has no slots of a bank.
+
+    Products weigh ignored slots with zero, and zero times NaN or infinity is NaN: if the result
+    is not finite, the pass runs again on blocks in which ignored slots hold zeros.
+    """
+    trace = forward_in_parts(problem, keep_weights, list(parts(problem)))
+    if may_ignore(problem) and not is_finite(trace.read):
+        return forward_in_parts(problem, keep_weights, list(parts(problem, zero_ignored=True)))
+    return trace
+
+
+def forward_in_parts(problem: Problem, keep_weights: bool, in_parts: list[Part]) -> Trace:
+    """The forward pass, part after part in each hop."""
+    trace, room = empty_trace(problem, keep_weights), Room(problem.query)
     trace.queries[:, 0] = problem.query
     for hop, step in enumerate(problem.steps):
         trace.keyed[:, hop] = times(trace.queries[:, hop], problem.weight(step.a))
@@ -82,11 +98,33 @@ def backward(
 ) -> Gradients:
     """What ``Gradients`` holds. ``by_weights`` needs a trace that kept the weights.
 
+    Run again as ``forward`` is, if what comes out is not finite.
+    """
+
+    def backward(zero_ignored: bool) -> Gradients:
+        in_parts = list(parts(problem, zero_ignored=zero_ignored))
+        return backward_in_parts(problem, trace, by_result, by_weights, wanted, in_parts)
+
+    found = backward(zero_ignored=False)
+    if may_ignore(problem) and not is_finite(found.by_keyed):
+        return backward(zero_ignored=True)
+    return found
+
+
+def backward_in_parts(
+    problem: Problem,
+    trace: Trace,
+    by_result: Tensor,
+    by_weights: Tensor | None,
+    wanted: Wanted,
+    in_parts: list[Part],
+) -> Gradients:
+    """The backward pass, part after part in each hop.
+
     The gradients of slots held in a half type are summed over queries and hops in float32 and
     rounded once, for which the blocks are gone through once more.
     """
-    found = empty_gradients(problem, trace, by_result, wanted)
-    room, in_parts = Room(problem.query), list(parts(problem))
+    found, room = empty_gradients(problem, trace, by_result, wanted), Room(problem.query)
     stored = [tensor.dtype for tensor in found[-2:] if tensor is not None]
     at_once = all(dtype == problem.query.dtype for dtype in stored)
     backs = []
@@ -150,31 +188,6 @@ def weights_of_scores(part: Part, trace: Trace, hop: int) -> None:
     if part.problem.steps[hop].softmax:
         weights = trace.weights[:, hop, : part.longest]
         weights.sub_(trace.tops[:, hop, None]).exp_().div_(trace.totals[:, hop, None])
-
-
-def times(vectors: Tensor, matrix: Tensor | None) -> Tensor:
-    """x M for every row, summed in float64; x itself where there is no matrix."""
-    if matrix is None:
-        return vectors
-    wide = matrix.double()
-    some_at_once = [(some.double() @ wide).to(vectors.dtype) for some in torch.split(vectors, 2048)]
-    return torch.cat(some_at_once)
-
-
-def by_age(vectors: Tensor, table: Tensor | None, num_ages: int) -> Tensor | None:
-    """x . T(age), [B, T], for every age up to that of the longest table."""
-    if table is None:
-        return None
-    known = times(vectors, table.mT)
-    return torch.cat([known, known[:, -1:].expand(-1, num_ages - table.shape[0])], -1)
-
-
-def onto_table(aged: Tensor | None, table: Tensor | None) -> Tensor | None:
-    """sum_t aged_t T(t): [B, D]; the last row of a shorter table takes all that are left."""
-    if aged is None or table is None:
-        return None
-    last = table.shape[0] - 1
-    return times(torch.cat([aged[:, :last], aged[:, last:].sum(-1, keepdim=True)], -1), table)
 
 
 def score_terms(problem: Problem, trace: Trace, hop: int) -> Terms:
@@ -258,6 +271,8 @@ def gradients_of_scores(
         if by_weights is not None:
             slopes.add_(by_weights[..., block.slots])
         if softmax:
+            if block.ignored is not None:  # infinite, it would come out as 1: not to be missed
+                powers.nan_to_num_(nan=torch.nan, posinf=torch.nan)
             # No more than 1, should a product round otherwise than it did in the forward pass.
             slopes.mul_(powers.sub_(top).clamp_(max=0.0).exp_())
         elif block.ignored is not None:

@@ -29,6 +29,7 @@ class Part(NamedTuple):
         rows, memories: which of the whole problem they are.
         block: the number of slots in a block.
         longest: slots from here on are readable to none of the rows on these memories.
+        zero_ignored: blocks hold zeros in ignored slots; all rows on a memory ignore the same.
     """
 
     problem: Problem
@@ -36,6 +37,7 @@ class Part(NamedTuple):
     memories: slice
     block: int
     longest: int
+    zero_ignored: bool
 
     def grouped(self, tensor: Tensor) -> Tensor:
         """[g, Q, ...] of a tensor [g Q, ...], or [1, 1, ...] where all rows are one."""
@@ -96,8 +98,24 @@ class Room:
         return buffer[:size].view(shape)
 
 
-def parts(problem: Problem) -> Iterator[Part]:
-    """The rows in parts, those on one memory next to each other."""
+def may_ignore(problem: Problem) -> bool:
+    """Return whether some slots may be ignored."""
+    return any(part is not None for part in (problem.ignored, problem.lengths, problem.score_bias))
+
+
+def ignores_the_same(problem: Problem) -> bool:
+    """Return whether all rows ignore the same slots, as far as can be seen without reading them."""
+    over_slots = (problem.ignored, problem.score_bias)
+    is_one = all(tensor is None or tensor.stride(0) == 0 for tensor in over_slots)
+    lengths = problem.lengths
+    return is_one and (lengths is None or bool((lengths == lengths[:1]).all()))
+
+
+def parts(problem: Problem, *, zero_ignored: bool = False) -> Iterator[Part]:
+    """The rows in parts, those on one memory next to each other.
+
+    With ``zero_ignored`` rows that ignore different slots are in different parts.
+    """
     rows, (memories, num_slots, width) = problem.query.shape[0], problem.keys.shape
     if rows == 0:
         return
@@ -107,6 +125,8 @@ def parts(problem: Problem) -> Iterator[Part]:
     room = _BLOCK_BYTES // problem.query.element_size()
     queries = min(each, max(_MOST_QUERIES, room // max(num_slots, width)))
     largest = max(num_slots * queries, num_slots * width, queries * width)
+    if zero_ignored and not ignores_the_same(problem):
+        queries = 1
     together = 1 if queries < each else max(1, room // largest)
     block = max(1, room // (together * max(queries, width)))
     block -= block % 64 if block > 64 else 0  # whole cache lines
@@ -119,7 +139,7 @@ def parts(problem: Problem) -> Iterator[Part]:
         for start in range(first * each, last * each, together * queries):
             chosen = slice(start, min(start + together * queries, last * each))
             own = part_of(problem, chosen, slice(first, last))
-            yield Part(own, chosen, slice(first, last), block, longest)
+            yield Part(own, chosen, slice(first, last), block, longest, zero_ignored)
 
 
 def part_of(problem: Problem, rows: slice, memories: slice) -> Problem:
@@ -164,6 +184,11 @@ def blocks(part: Part, hop: int, room: Room) -> Iterator[Block]:
         if problem.values is not None:
             stored = problem.values[:, slots]
             values = widened(stored, problem.value_scale, slots, room, "values")
+        if part.zero_ignored and ignored is not None:
+            zeros = ignored[:, 0, :, None]
+            rows = keys
+            keys = rows.masked_fill(zeros, 0.0)
+            values = keys if values is rows else values.masked_fill(zeros, 0.0)
         yield Block(slots, ignored, bias, ages, keys, values)
 
 
@@ -230,7 +255,8 @@ def evaluate_scores(terms: Terms, block: Block, softmax: bool, out: Tensor) -> N
     if block.bias is not None:
         out.add_(block.bias)
     if block.ignored is not None and softmax:
-        # Adding the lowest number takes a tenth of the time of filling it in.
+        # Adding the lowest number takes a tenth of the time of filling it in. What is not finite
+        # stays so, and the pass runs again on zeros (``shared.forward``).
         out.add_(block.ignored.view(torch.uint8), alpha=torch.finfo(out.dtype).min)
     elif block.ignored is not None:
         out.masked_fill_(block.ignored, 0.0)
@@ -242,3 +268,28 @@ def add_by_age(aged: Tensor, block: Block, numbers: Tensor) -> None:
         aged.scatter_add_(-1, block.ages.expand_as(numbers).long(), numbers.to(aged.dtype))
     elif aged.shape[-1]:
         aged[..., -1:] += numbers.sum(-1, keepdim=True)
+
+
+def times(vectors: Tensor, matrix: Tensor | None) -> Tensor:
+    """x M for every row, summed in float64; x itself where there is no matrix."""
+    if matrix is None:
+        return vectors
+    wide = matrix.double()
+    some_at_once = [(some.double() @ wide).to(vectors.dtype) for some in torch.split(vectors, 2048)]
+    return torch.cat(some_at_once)
+
+
+def by_age(vectors: Tensor, table: Tensor | None, num_ages: int) -> Tensor | None:
+    """x . T(age), [B, T], for every age up to that of the longest table."""
+    if table is None:
+        return None
+    known = times(vectors, table.mT)
+    return torch.cat([known, known[:, -1:].expand(-1, num_ages - table.shape[0])], -1)
+
+
+def onto_table(aged: Tensor | None, table: Tensor | None) -> Tensor | None:
+    """sum_t aged_t T(t): [B, D]; the last row of a shorter table takes all that are left."""
+    if aged is None or table is None:
+        return None
+    last = table.shape[0] - 1
+    return times(torch.cat([aged[:, :last], aged[:, last:].sum(-1, keepdim=True)], -1), table)

@@ -5,9 +5,10 @@ Tying is sharing of these objects. With tables E_0 .. E_K, adjacent tying is
 ``[Hop(a, c, transform=h)] * num_hops``. Work on a weight that several hops share is done once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -62,3 +63,21 @@ class OncePerTensor:
     def optional(self, tensor: Tensor | None) -> Tensor | None:
         """The same, where None stays None."""
         return None if tensor is None else self(tensor)
+
+
+def with_short_tables(hops: Sequence[Hop], num_slots: int) -> Sequence[Hop]:
+    """Return the hops, temporal tables cut to the rows that ages of N slots can name."""
+    if torch.compiler.is_exporting():  # the graph keeps the number of slots open
+        return hops
+    rows = max(1, num_slots)
+    tables = (table.temporal for hop in hops for table in (hop.a, hop.c))
+    if not any(temporal is not None and temporal.shape[0] > rows for temporal in tables):
+        return hops
+    cut = OncePerTensor(lambda temporal: temporal[:rows])
+    return [
+        hop._replace(
+            a=hop.a._replace(temporal=cut.optional(hop.a.temporal)),
+            c=hop.c._replace(temporal=cut.optional(hop.c.temporal)),
+        )
+        for hop in hops
+    ]

@@ -1,0 +1,158 @@
+"""The hops of a layer: by the weights of its tables, or by calling the tables.
+
+``ops.multi_hop`` reads the weights of the tables and calls no module. What a user attached to a
+table (hooks, an adapter, a subclass, a replaced module) has no effect there, so such a layer calls
+every table with the whole memory, as the formula says. It is slower: [N, memory_dim] twice a hop.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from memhop import ops
+from memhop.embedding import EmbeddingTable, has_global_hooks, is_plain, table_of
+from memhop.ops import layer_checks, plain, reference
+from memhop.ops.checks import autocast_dtype
+from memhop.ops.memory import Memory, converted
+
+Result = Tensor | tuple[Tensor, Tensor]
+
+
+class ModuleHop(NamedTuple):
+    """A hop by the modules that it calls.
+
+    Attributes:
+        embed_a, embed_c: called with memories [..., N, input_dim]; return [..., N, memory_dim].
+        transform: H of layer-wise tying, called with the query; or None.
+        relu, softmax: as in ``ops.Hop``.
+        temporal: whether the tables have temporal rows, which the hop adds.
+    """
+
+    embed_a: nn.Module
+    embed_c: nn.Module
+    transform: nn.Module | None
+    relu: bool
+    softmax: bool
+    temporal: bool
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether calling its modules is no more than the formulas of their classes."""
+        h = self.transform
+        return (
+            is_plain(self.embed_a)
+            and is_plain(self.embed_c)
+            and (h is None or (is_plain(h, nn.Linear) and h.bias is None))
+        )
+
+
+def must_be_called(hops: Sequence[ModuleHop]) -> bool:
+    """Return whether something is attached to the modules of the hops, or to all modules."""
+    return has_global_hooks() or not all(hop.is_plain for hop in hops)
+
+
+def hops_of(hops: Sequence[ModuleHop]) -> list[ops.Hop]:
+    """Return the weights and options of hops in the form that ``ops.multi_hop`` takes."""
+    return [
+        ops.Hop(
+            table_of(a), table_of(c), None if h is None else weight_of(h), relu, softmax
+        )
+        for a, c, h, relu, softmax, _ in hops
+    ]  # fmt: skip
+
+
+def weight_of(transform: nn.Module) -> Tensor:
+    """Return H, the weight of the transform of layer-wise tying."""
+    if not isinstance(transform, nn.Linear):
+        came = type(transform).__name__
+        raise ValueError(
+            f"expected torch.nn.Linear as the transform, whose weight is read; got {came}"
+        )
+    return transform.weight
+
+
+def take_hops(
+    layer: str,
+    dims: tuple[int, int],
+    query: Tensor,
+    memory: Memory,
+    hops: Sequence[ModuleHop],
+    need_weights: bool,
+) -> Result:
+    """Check the inputs of a layer and take its hops, by their weights where they are plain."""
+    if not must_be_called(hops):
+        given = hops_of(hops)
+        checked = layer_checks.check_hops(layer, dims, query, memory, given)
+        return ops.take_hops(query, memory, given, checked, need_weights=need_weights)
+    layer_checks.check_layer_inputs(layer, dims, query, memory, None)
+    result, attention = take_called_hops(query, memory, hops)
+    return (result, attention) if need_weights else result
+
+
+def take_called_hops(
+    query: Tensor, memory: Memory, hops: Sequence[ModuleHop]
+) -> tuple[Tensor, Tensor]:
+    """Return the query after all hops, [..., D], and the attention [..., K, N].
+
+    The tables are called with the memory as it is given, but for slots that all rows ignore, which
+    hold zeros; ``Quantized`` is dequantized first, and a memory in fewer bytes converted.
+    """
+    mask = memory.padding_mask
+    memories = memory.keys
+    if autocast_dtype(query.device.type) is None or not isinstance(memories, Tensor):
+        memories = converted(memories, query.dtype)
+    if mask is not None:
+        by_all = mask.all(0) if mask.dim() == memories.dim() else mask
+        memories = memories.masked_fill(by_all.unsqueeze(-1), 0.0)
+    embed = _OncePerModule(memories)
+    attentions = []
+    for hop in hops:
+        keys, values = embed(hop.embed_a), embed(hop.embed_c)
+        read_out, weights = _read(query, keys, values, mask, hop)
+        carried = query if hop.transform is None else hop.transform(query)
+        query = torch.relu(carried + read_out) if hop.relu else carried + read_out
+        attentions.append(weights)
+    return query, torch.stack(attentions, -2)
+
+
+class _OncePerModule:
+    """Call each table once, however many hops share it."""
+
+    def __init__(self, memories: Tensor) -> None:
+        self._memories = memories
+        self._known: dict[int, Tensor] = {}
+
+    def __call__(self, module: Callable[[Tensor], Tensor]) -> Tensor:
+        if id(module) not in self._known:
+            self._known[id(module)] = module(self._memories)
+        return self._known[id(module)]
+
+
+def _read(
+    query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, hop: ModuleHop
+) -> tuple[Tensor, Tensor]:
+    """One read; temporal rows add q . T_A(i) to a score and sum_i p_i T_C(i) to what is read."""
+    if not hop.temporal:
+        return ops.read(
+            query, keys, values, padding_mask=mask, softmax=hop.softmax, need_weights=True
+        )
+    ages = reference.slot_ages(keys.shape[-2], mask, query.device)
+    a, c = _temporal_of(hop.embed_a), _temporal_of(hop.embed_c)
+    score_bias = plain.score_bank(query, a, ages.clamp(max=a.shape[0] - 1))
+    read_out, weights = ops.read(
+        query, keys, values, padding_mask=mask, score_bias=score_bias, softmax=hop.softmax,
+        need_weights=True,
+    )  # fmt: skip
+    on_table = plain.weights_on_bank(weights, c, ages.clamp(max=c.shape[0] - 1))
+    return read_out + on_table @ c, weights
+
+
+def _temporal_of(module: nn.Module) -> Tensor:
+    """The temporal rows of a table, or of the one table inside what replaced it."""
+    tables = [each for each in module.modules() if isinstance(each, EmbeddingTable)]
+    if len(tables) == 1 and tables[0].temporal is not None:
+        return tables[0].temporal
+    came = type(module).__name__
+    raise ValueError(f"expected one EmbeddingTable with temporal rows in a table; got {came}")
