@@ -195,3 +195,18 @@ def test_long_temporal_tables(impl: str) -> None:
     for grad in torch.autograd.grad(found.cos().sum(), leaves):
         assert grad[:7].any()
         assert not grad[7:].any()
+
+
+@every_form
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_relu_passes_nan_and_its_gradient(impl: str, is_shared: bool) -> None:
+    torch.manual_seed(0)
+    query, memories = normal(3, DIM), normal(*(() if is_shared else (3,)), ROWS, SIZE)
+    query[1, 2] = torch.nan
+    query.requires_grad_()
+    hops = [Hop(table(), table(), relu=True)]
+    result = multi_hop(query, memories, hops, impl=impl)
+    assert result[1].isnan().all()
+    (grad,) = torch.autograd.grad(result.sum(), query)
+    assert grad[1].isnan().all()
+    assert grad[[0, 2]].isfinite().all()

@@ -94,7 +94,7 @@ def _begin(work, group, hop, block, like):  # type: ignore[no-untyped-def]
         gradient, stopped = at(work.by_query, row, columns, like), line_at(by_read_out, row, like)
         updated = query_of(work, row, hop + 1, like)
         for k in range(columns):
-            stopped[k] = like if step[RELU] and not updated[k] > 0 else gradient[k]
+            stopped[k] = like if step[RELU] and updated[k] <= 0 else gradient[k]
         if step[C] < 0:
             copy(stopped, line_at(by_read, row, like))
         else:
