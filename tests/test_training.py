@@ -12,7 +12,7 @@ import torch
 
 from memhop import training
 from memhop.data import generate, to_examples
-from memhop.errors import MemhopError
+from memhop.errors import MemhopError, MemhopWarning
 from memhop.evaluation import evaluate, score
 from memhop.example import Example, story_numbers
 from memhop.recipe import Recipe
@@ -286,7 +286,7 @@ def test_a_run_resumes_with_the_same_held_out_examples(tmp_path: Path) -> None:
 
 def test_single_words_are_warned_of() -> None:
     chinese = [Example(("玛丽去了厨房。",), "玛丽在哪里？", "厨房")] * 4  # noqa: RUF001
-    with pytest.warns(UserWarning, match="8 of 8 sentences are a single word"):
+    with pytest.warns(MemhopWarning, match="8 of 8 sentences are a single word"):
         train(chinese, recipe=small(), restarts=1)
 
 

@@ -16,3 +16,7 @@ class DownloadError(MemhopError):
 
 class DivergedError(MemhopError):
     """A training of which no restart is left: the loss of each became infinite."""
+
+
+class MemhopWarning(UserWarning):
+    """A likely mistake in what memhop was given, such as text without spaces; one line."""

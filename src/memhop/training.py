@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from memhop.errors import DivergedError, MemhopError
+from memhop.errors import DivergedError, MemhopError, MemhopWarning
 from memhop.evaluation import score
 from memhop.example import Example, story_numbers
 from memhop.recipe import Recipe
@@ -118,8 +118,10 @@ def train(
         MemhopError: no examples, something else than an `Example` (named by its index), a number
             out of range, a run that exists (without
             ``resume``) or is of other data or settings (with it), or every restart diverged.
-        UserWarning: nearly every sentence is a single word, as in a script without spaces.
         KeyboardInterrupt: passed on after a last checkpoint of the epochs that are done.
+
+    Warns:
+        MemhopWarning: nearly every sentence is a single word, as in a script without spaces.
     """
     recipe = recipe or Recipe.paper()
     numbered = (
@@ -137,7 +139,7 @@ def train(
     if not examples:
         raise MemhopError("training needs at least 1 example, got none")
     if advice := single_words(examples, words):
-        warnings.warn(advice, stacklevel=2)
+        warnings.warn(advice, MemhopWarning, stacklevel=2)
     question = fingerprint(examples, test_examples, recipe, len(numbered), seed)
     question |= {"texts": list(map(len, texts))} if recipe.exchange and len(texts) > 1 else {}
     question |= {"first_restart": numbered.start} if numbered.start else {}

@@ -51,6 +51,70 @@ def test_a_file_a_pipe_and_json_say_the_same(
     assert "slept" in answers[1]["unknown_words"]
 
 
+BABI = (
+    "1 Mary went to the garden.\n2 Where is Mary?\tgarden\t1\n3 John went to the office.\n"
+    "4 Where is John?\tOffice\t3\n1 John went home.\n2 Where is Mary?\tmars\n"
+)
+
+
+@pytest.mark.parametrize("text", [BABI, "\ufeff" + BABI.replace("\n", "\r\n")])
+def test_a_file_in_the_babi_format_goes_story_by_story(
+    memhop: Program, trained: str, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    Path("own.txt").write_text(text, newline="")
+    said = memhop("ask", trained, "--file", "own.txt").fits()
+    monkeypatch.setattr(sys, "stdin", Stdin(text))
+    assert memhop("ask", trained) == said
+    answers = json.loads(memhop("ask", trained, "--file", "own.txt", "--json").fits().out)
+    assert [one["right_answer"] for one in answers] == ["garden", "Office", "mars"]
+    assert [len(one["sentences"]) for one in answers] == [1, 2, 1]
+    for one in answers:
+        assert one["is_correct"] == (one["answer"] == one["right_answer"].lower())
+    verdicts = [line for line in said.out.splitlines() if "(the right answer: " in line]
+    assert verdicts == [
+        f"{'correct' if one['is_correct'] else 'wrong'} (the right answer: {one['right_answer']})"
+        for one in answers
+    ]
+    count = sum(one["is_correct"] for one in answers)
+    assert said.out.splitlines()[-1] == f"{count} of 3 answers are correct"
+
+
+def test_a_broken_file_in_the_babi_format_is_named(memhop: Program, trained: str) -> None:
+    for broken, line in (
+        (BABI.replace("\tOffice", "  Office"), 4),
+        (BABI.replace("3 John", "7 John"), 3),
+        (BABI + "and so on\n", 7),
+    ):
+        Path("own.txt").write_text(broken)
+        complaint = memhop("ask", trained, "--file", "own.txt").complaint()
+        assert complaint.startswith(f"own.txt:{line}: ")
+    Path("own.txt").write_text("1 apple fell. Where is it?\nMary\tlost it.\n")  # a plain text
+    memhop("ask", trained, "--file", "own.txt").fits()
+
+
+def test_sentences_beyond_the_memory_are_told_on_standard_error(
+    memhop: Program, trained: str
+) -> None:
+    line = ["ask", trained, "-q", "Where is Mary?", "--story"]
+    whole = memhop(*line, "Mary left. " * 3).fits()
+    assert whole.err == ""
+    long = "Mary left.\n" * 300
+    [answer] = json.loads(memhop(*line, long, "--json").fits().out)
+    said = memhop(*line, long)
+    assert 0 < answer["truncated"] < 300
+    shown = f"the memory is full: the {answer['truncated']} oldest sentences are not read\n"
+    assert said.err == shown
+    [answer] = json.loads(memhop(*line, "Mary left.", "--json").fits().out)
+    assert answer["truncated"] == 0
+
+
+def test_a_question_ends_in_a_question_mark_of_any_script(memhop: Program, trained: str) -> None:
+    Path("text.txt").write_text('Mary left. "Where is Mary?" 玛丽走了。玛丽在哪里？')  # noqa: RUF001
+    answers = json.loads(memhop("ask", trained, "--file", "text.txt", "--json").fits().out)
+    assert [len(one["sentences"]) for one in answers] == [1, 2]
+    assert "mary" not in answers[0]["unknown_words"]
+
+
 def test_a_text_is_shown_never_obeyed(memhop: Program, trained: str) -> None:
     story = "\x1b[31mMary\x07 [bold]went[/] :smile: home."
     said = memhop("ask", trained, "--story", story, "-q", "\x9b1mWhere is [link=x]Mary?")

@@ -125,6 +125,55 @@ def test_the_epochs_of_the_linear_start_are_counted(memhop: Program, data: str) 
     assert said.err.splitlines()[0] == "1 epoch, without a linear start"
 
 
+def test_the_error_stands_next_to_that_of_one_answer(memhop: Program, trained: str) -> None:
+    Path("own.txt").write_text(
+        "1 Mary went to mars.\n2 Where is Mary?\tmars\n3 Where is Mary?\tmars\n"
+        "4 Where is Zoe?\toffice\n5 Where is Mary?\tvenus\n"
+    )
+    [result] = json.loads(memhop("eval", trained, "--test", "own.txt", "--json").fits().out)
+    assert result["majority_error"] == 50
+    assert result["unknown_words"] == ["mars", "zoe"]
+    assert result["unknown_answers"] == ["mars", "venus"]
+    lines = memhop("eval", trained, "--test", "own.txt").fits().out.splitlines()
+    assert lines[0].split()[2:4] == ["error", "majority"]
+    assert lines[1].split()[3] == "50.0%"
+    assert lines[2:] == ["own.txt: never seen in training: 2 words, 2 answers"]
+
+
+def test_a_validation_file_is_the_part_held_out(memhop: Program, data: str) -> None:
+    train = next(Path(data).glob("qa1_*_train.txt"))
+    test = next(Path(data).glob("qa1_*_test.txt"))
+    valid = Path(data, "qa1_valid.txt")
+    valid.write_bytes(test.read_bytes())
+    wanted = "held out: qa1_valid.txt, 64 questions"
+    commands = (("--data", data, "--task", "1"), ("--train", str(train), "--test", str(test)))
+    for number, source in enumerate(commands):
+        name = f"run{number}"
+        line = ["train", *source, "--name", name, *TINY]
+        said = memhop(*line, "--json").fits()
+        assert said.err.count(wanted) == 1
+        for one in json.loads(said.out)[0]["restarts"]:
+            assert one["validation_error"] == one["test_error"]
+        assert memhop("train", "--resume", "--name", name).status == 0
+    valid.write_text(test.read_text().replace("office", "garden"))
+    complaint = memhop("train", "--resume", "--name", "run1").complaint()
+    assert "qa1_valid.txt: changed since the training" in complaint
+    joint = memhop("train", "--data", data, "--joint", "--name", "joint", *TINY).fits()
+    assert f"2 tasks: {wanted}" in joint.err
+    valid.unlink()
+    said = memhop("train", "--data", data, "--task", "1", "--name", "without", *TINY).fits()
+    assert "held out: " not in said.err
+
+
+def test_a_script_without_spaces_is_told_in_a_line(memhop: Program) -> None:
+    story = "1 玛丽去了厨房。\n2 玛丽在哪里？\t厨房\t1\n"  # noqa: RUF001
+    Path("own.txt").write_text(story * 40)
+    said = memhop("train", "--train", "own.txt", *TINY).fits()
+    shown = [line for line in said.err.splitlines() if "single word" in line]
+    assert len(shown) == 1
+    assert shown[0].startswith("memhop: 80 of 80 sentences are a single word: ")
+
+
 def test_a_name_is_used_once(memhop: Program, data: str, trained: str) -> None:
     line = ["train", "--data", data, "--task", "1", "--joint", "--name", trained, *TINY]
     assert "a run is there already" in memhop(*line).complaint()

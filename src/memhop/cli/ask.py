@@ -1,23 +1,34 @@
 """``memhop ask``: one's own story, one's own questions."""
 
+import io
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
 from memhop.cli.conversation import talk
 from memhop.cli.screen import answer_json, say, say_answer, say_json
 from memhop.cli.settings import Json, Run, Threads, load_model, use
+from memhop.data import to_examples
+from memhop.data.babi import is_babi, parse_stories
 from memhop.errors import MemhopError
 from memhop.runs import find_run
 from memhop.text.answer import Answer
+from memhop.text.encoding import answer_word
 from memhop.text.memn2n import MemN2N
-from memhop.vocabulary import split_sentences, split_words
+from memhop.vocabulary import is_question, split_sentences, split_words
 from memhop.whole_file import whole_file
 
-Asked = tuple[list[str], str]  # a story and a question
+
+class Asked(NamedTuple):
+    """A question about a story; ``right`` is its answer where a file in the bAbI format has one."""
+
+    story: Sequence[str]
+    question: str
+    right: str | None = None
+
 
 _LARGEST_TEXT = 16 * 2**20
 
@@ -34,7 +45,8 @@ def ask(
     file: Annotated[
         Path | None,
         typer.Option(
-            help="A text: a sentence that ends in '?' is asked of those above. '-': stdin."
+            help="A text: a sentence that ends in '?' is asked of those above. Or a file in the "
+            "bAbI format, with the right answers. '-': stdin."
         ),
     ] = None,
     svg: Annotated[
@@ -60,12 +72,35 @@ def ask(
         return
     answers = _answers(model, asked, svg)
     if json:
-        say_json([answer_json(answer) for answer in answers])
-        return
-    for index, answer in enumerate(answers):
+        say_json([answer_json(answer) | _verdict_json(answer, right) for answer, right in answers])
+    else:
+        _say_all(answers)
+
+
+def _say_all(answers: Iterable[tuple[Answer, str | None]]) -> None:
+    correct, known = 0, 0
+    for index, (answer, right) in enumerate(answers):
         if index:
             say("")
         say_answer(answer)
+        if right is not None:
+            is_correct = _is_correct(answer, right)
+            verdict, style = ("correct", "dim") if is_correct else ("wrong", "red")
+            say(f"{verdict} (the right answer: {right})", style)
+            correct, known = correct + is_correct, known + 1
+    if known > 1:
+        say("")
+        say(f"{correct:,} of {known:,} answers are correct", "bold")
+
+
+def _is_correct(answer: Answer, right: str) -> bool:
+    return answer_word(answer.answer) == answer_word(right)
+
+
+def _verdict_json(answer: Answer, right: str | None) -> dict[str, Any]:
+    if right is None:
+        return {}
+    return {"right_answer": right, "is_correct": _is_correct(answer, right)}
 
 
 def _questions(
@@ -80,46 +115,52 @@ def _questions(
         if not split_words(question):
             raise MemhopError(f"--question needs a word, not {question!r:.60}")
     if questions:
-        return [(split_sentences(story or ""), question) for question in questions]
+        return [Asked(split_sentences(story or ""), question) for question in questions]
     if file is None and sys.stdin is not None and sys.stdin.isatty():
         return None
-    sentences = split_sentences(_read(file))
-    if not any(sentence.endswith("?") for sentence in sentences):
-        raise MemhopError(f"{file or 'stdin'}: no question in the text: a question ends in '?'")
+    content = _read(file)
+    if is_babi(content):
+        stories = parse_stories(io.BytesIO(content), _name(file))
+        return [Asked(*example[:3]) for example in to_examples(stories)]
+    sentences = split_sentences(_decoded(content, file))
+    if not any(map(is_question, sentences)):
+        raise MemhopError(f"{_name(file)}: no question in the text: a question ends in '?'")
     return _told(sentences)
 
 
 def _only(asked: Iterable[Asked]) -> list[Asked]:
     """The one question that a picture is of."""
     questions = iter(asked)
-    story, question = next(questions)
-    story = list(story)  # that of a text goes on growing
+    only = next(questions)
+    only = only._replace(story=list(only.story))  # that of a text goes on growing
     if next(questions, None):
         raise MemhopError("--svg needs one question, got several")
-    return [(story, question)]
+    return [only]
 
 
-def _answers(model: MemN2N, asked: Iterable[Asked], svg: Path | None) -> Iterator[Answer]:
-    """What the model says; a picture is written before anything is told."""
-    for story, question in asked:
+def _answers(
+    model: MemN2N, asked: Iterable[Asked], svg: Path | None
+) -> Iterator[tuple[Answer, str | None]]:
+    """Answer each question; a picture is written before anything is printed."""
+    for story, question, right in asked:
         answer = model.answer(story, question)
         if svg is not None:
             with whole_file(svg) as file:
                 file.write(answer.picture().svg(answer.title()) + "\n")
-        yield answer
+        yield answer, right
 
 
 def _told(sentences: Iterable[str]) -> Iterator[Asked]:
     """Each question of a text, with the sentences above it."""
     story: list[str] = []
     for sentence in sentences:
-        if sentence.endswith("?"):
-            yield story, sentence
+        if is_question(sentence):
+            yield Asked(story, sentence)
         else:
             story.append(sentence)
 
 
-def _read(file: Path | None) -> str:
+def _read(file: Path | None) -> bytes:
     try:
         if file is None or str(file) == "-":
             content = sys.stdin.buffer.read(_LARGEST_TEXT + 1) if sys.stdin else b""
@@ -128,11 +169,20 @@ def _read(file: Path | None) -> str:
                 raise MemhopError(f"--file needs a file, got the folder {file}")
             with file.open("rb") as opened:
                 content = opened.read(_LARGEST_TEXT + 1)
-        if len(content) > _LARGEST_TEXT:
-            raise MemhopError(f"{file or 'stdin'}: needs at most {_LARGEST_TEXT:,} bytes")
+    except OSError as error:
+        raise MemhopError(f"{file}: cannot be read: {error.strerror}") from error
+    if len(content) > _LARGEST_TEXT:
+        raise MemhopError(f"{_name(file)}: needs at most {_LARGEST_TEXT:,} bytes")
+    return content
+
+
+def _decoded(content: bytes, file: Path | None) -> str:
+    try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise MemhopError(f"{file or 'stdin'}:{line}: needs UTF-8 text") from error
-    except OSError as error:
-        raise MemhopError(f"{file}: cannot be read: {error.strerror}") from error
+        raise MemhopError(f"{_name(file)}:{line}: needs UTF-8 text") from error
+
+
+def _name(file: Path | None) -> Path:
+    return file or Path("stdin")

@@ -3,7 +3,7 @@
 from memhop.cli.screen import say, say_answer
 from memhop.text.answer import never_seen
 from memhop.text.memn2n import MemN2N
-from memhop.vocabulary import split_sentences, split_words
+from memhop.vocabulary import is_question, split_sentences, split_words
 
 _BEGIN = "Type sentences; a question ends in '?'. 'help' lists the commands, 'quit' ends."
 _HELP = """\
@@ -45,7 +45,7 @@ class Conversation:
     def _read(self, line: str) -> None:
         begin = unanswered = len(self.story)
         for sentence in split_sentences(line):
-            if sentence.endswith("?"):
+            if is_question(sentence):
                 say_answer(self.model.answer(self.story, sentence))
                 say("")
                 unanswered = len(self.story)  # an answer names the unknown words before it

@@ -26,6 +26,8 @@ from memhop.evaluation import Evaluation
 from memhop.evaluation import evaluate as evaluate_model
 from memhop.runs import find_checkpoint, find_run, trained_in
 
+_LONGEST_NAME = 30  # of a file, for the table to fit into 80 columns
+
 app = typer.Typer()
 
 
@@ -42,7 +44,8 @@ def evaluate(
 ) -> None:
     """Ask a trained model every test question and print its error.
 
-    'Failed' is an error above 5%. 'Fact read' is how often, of the questions with known
+    'Majority' is the error of always giving the most frequent answer of these questions. 'Failed'
+    is an error above 5%. 'Fact read' is how often, of the questions with known
     supporting facts, the strongest sentence of some hop is one of these.
     """
     use(threads)
@@ -57,7 +60,10 @@ def evaluate(
     if json:
         say_json([_as_json(name, result) for name, result in results.items()])
         return
-    say_table(("task", "questions", "error", "failed", "fact read"), _rows(results))
+    say_table(("task", "questions", "error", "majority", "failed", "fact read"), _rows(results))
+    for name, result in results.items():
+        if never_seen := _never_seen(result):
+            say(f"{_short(name)}: never seen in training: {never_seen}")
     if len(results) > 1:
         mean = sum(result.error for result in results.values()) / len(results)
         failed = sum(result.failed for result in results.values())
@@ -94,10 +100,21 @@ def _on_tasks(folder: Path, data: Path, task: str | None) -> list[tuple[str, Eva
 
 def _rows(results: dict[str, Evaluation]) -> list[list[str]]:
     return [
-        [name, f"{result.questions:,}", percent(result.error), "failed" if result.failed else "",
+        [_short(name), f"{result.questions:,}", percent(result.error),
+         percent(result.majority_error), "failed" if result.failed else "",
          percent(result.support_read)]
         for name, result in results.items()
     ]  # fmt: skip
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 3]}..."
+
+
+def _never_seen(result: Evaluation) -> str:
+    """Say how many words and answers of a test the model does not know."""
+    counts = (("word", len(result.unknown_words)), ("answer", len(result.unknown_answers)))
+    return ", ".join(f"{n:,} {what}{'' if n == 1 else 's'}" for what, n in counts if n)
 
 
 def _as_json(name: str, result: Evaluation) -> dict[str, object]:
@@ -105,6 +122,9 @@ def _as_json(name: str, result: Evaluation) -> dict[str, object]:
         "task": name,
         "questions": result.questions,
         "error": result.error,
+        "majority_error": result.majority_error,
         "failed": result.failed,
         "support_read": result.support_read,
+        "unknown_words": list(result.unknown_words),
+        "unknown_answers": list(result.unknown_answers),
     }

@@ -5,10 +5,11 @@ import shlex
 import shutil
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -16,6 +17,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Column
 from rich.text import Text
 
+from memhop.errors import MemhopWarning
 from memhop.picture import spelled_out
 from memhop.text.answer import Answer
 from memhop.training import Progress as TrainingProgress
@@ -120,6 +122,30 @@ def answer_json(answer: Answer) -> dict[str, Any]:
         "unknown_words": list(answer.unknown_words),
         "truncated": answer.truncated,
     }
+
+
+@contextmanager
+def warnings_as_lines() -> Iterator[None]:
+    """Show our warnings as lines on standard error, without the place in the code."""
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def show_line(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if issubclass(category, MemhopWarning):
+                say_error(str(message))
+            else:
+                show(message, category, filename, lineno, file, line)
+
+        warnings.simplefilter("always", MemhopWarning)
+        warnings.showwarning = show_line
+        yield
 
 
 @contextmanager

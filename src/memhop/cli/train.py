@@ -21,6 +21,7 @@ from memhop.cli.screen import (
     say_progress,
     say_table,
     training_progress,
+    warnings_as_lines,
 )
 from memhop.cli.settings import (
     DataFolder,
@@ -173,6 +174,8 @@ def _results(
             for job in jobs:
                 if not _is_finished(job) and epochs != (epochs := _epochs(job.settings.recipe)):
                     say_progress(epochs)
+                if job.valid:
+                    say_progress(job.held_out)
                 result = _train(job, resume)
                 results.append((job, result))
                 if not json:
@@ -185,10 +188,11 @@ def _results(
 def _train(job: TrainingJob, resume: bool) -> TrainingResult:
     recipe, restarts, seed, device, threads, store_examples = job.settings
     use(threads)
-    with training_progress(job.name) as show:
+    with warnings_as_lines(), training_progress(job.name) as show:
         return train_model(
             job.train,
             job.test,
+            valid_examples=job.valid,
             recipe=recipe,
             restarts=restarts,
             seed=seed,

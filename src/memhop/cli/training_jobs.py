@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from memhop.checkpoint import SCHEMA, check_schema, from_json, to_json
 from memhop.cli.settings import read_own, tasks_in
 from memhop.data import read_babi
+from memhop.data.babi import find_valid
 from memhop.errors import MemhopError
 from memhop.example import Example
 from memhop.recipe import Recipe
@@ -35,10 +36,12 @@ class Source(NamedTuple):
     task: int | None
     train: Path
     test: Path | None
+    valid: Path | None = None
 
     def files(self) -> dict[str, Path]:
         """Return the files that there are, by their use."""
-        return {"train": self.train} | ({"test": self.test} if self.test else {})
+        files = {"train": self.train, "test": self.test, "valid": self.valid}
+        return {use: path for use, path in files.items() if path}
 
 
 class TrainingJob(NamedTuple):
@@ -50,6 +53,7 @@ class TrainingJob(NamedTuple):
     settings: Settings
     train: list[list[Example]]  # from each source
     test: list[Example]
+    valid: list[Example]  # held out; none: a share of the training examples is
 
     @property
     def name(self) -> str:
@@ -59,13 +63,21 @@ class TrainingJob(NamedTuple):
         [source] = self.sources
         return source.train.name if source.task is None else f"task {source.task}"
 
+    @property
+    def held_out(self) -> str:
+        """Return a line on the files that are held out."""
+        names = ", ".join(source.valid.name for source in self.sources if source.valid)
+        return f"{self.name}: held out: {names}, {len(self.valid):,} questions"
+
 
 def own_job(folder: Path, train: Path, test: Path | None, settings: Settings) -> TrainingJob:
     """Return the training on files of one's own."""
     examples = read_own("--train", train)
     tested = read_own("--test", test) if test else []
-    sources = (Source(None, train, test),)
-    return TrainingJob(folder, False, sources, settings, [examples], tested)
+    valid = find_valid(train)
+    held_out = read_babi(valid) if valid else []
+    sources = (Source(None, train, test, valid),)
+    return TrainingJob(folder, False, sources, settings, [examples], tested, held_out)
 
 
 def task_jobs(
@@ -73,7 +85,7 @@ def task_jobs(
 ) -> list[TrainingJob]:
     """Return a training for each task of the folder ``data``, or one for all of them."""
     sources = [
-        Source(number, splits["train"], splits.get("test"))
+        Source(number, splits["train"], splits.get("test"), splits.get("valid"))
         for number, splits in tasks_in(data, task, needed="train").items()
     ]
     if joint:
@@ -123,7 +135,8 @@ def _read(
 ) -> TrainingJob:
     train = [read_babi(source.train) for source in sources]
     test = [example for source in sources if source.test for example in read_babi(source.test)]
-    return TrainingJob(folder, joint, sources, settings, train, test)
+    valid = [example for source in sources if source.valid for example in read_babi(source.valid)]
+    return TrainingJob(folder, joint, sources, settings, train, test, valid)
 
 
 def _stored(path: Path) -> tuple[bool, tuple[Source, ...], Settings]:

@@ -17,10 +17,9 @@ from typing import BinaryIO
 
 from memhop.data.story import (
     PADDING,
-    SPACES_FOR_TAB,
     Question,
     Story,
-    is_question_without_tab,
+    missing_tab,
     quoted,
     to_examples,
 )
@@ -180,6 +179,23 @@ def find_tasks(folder: str | os.PathLike[str]) -> dict[int, dict[str, Path]]:
     return tasks
 
 
+def find_valid(train: Path) -> Path | None:
+    """Return the validation file next to a training file ``qaN_..._train.txt``; None without.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     for name in ("qa1_own_train.txt", "qa1_valid.txt"):
+    ...         Path(folder, name).touch()
+    ...     find_valid(Path(folder, "qa1_own_train.txt")).name
+    'qa1_valid.txt'
+    """
+    found = _FILE_NAME.fullmatch(train.name)
+    if not found or found[2] != "train":
+        return None
+    names = (f"{train.name.removesuffix('train.txt')}valid.txt", f"qa{found[1]}_valid.txt")
+    return next((path for path in map(train.with_name, names) if path.is_file()), None)
+
+
 def shown(path: Path) -> str:
     """A path for a message of one line: as it is, or escaped if it would break the line."""
     text = str(path)
@@ -233,12 +249,9 @@ def _split(text: str) -> tuple[str, list[str]]:
         )
     if len(fields) > 1 and not fields[1]:
         raise MemhopError(f"no answer after {quoted(fields[0])}; needed 'question<TAB>answer'")
-    if len(fields) == 1 and is_question_without_tab(fields[0]):
-        raise MemhopError(
-            f"no tab after the question in {quoted(fields[0])}; needed 'question<TAB>answer'"
-        )
-    if len(fields) == 2 and SPACES_FOR_TAB.search(fields[1]):
-        raise MemhopError(f"no tab before the supporting IDs in {quoted(fields[1])}; needed one")
+    if place := missing_tab(fields):
+        needed = "'question<TAB>answer' or 'question<TAB>answer<TAB>supporting IDs'"
+        raise MemhopError(f"no tab {place} in {quoted(rest)}; needed {needed}")
     return ident, fields
 
 

@@ -1,7 +1,7 @@
 """Stories and the questions asked inside them, and how they are written as lines."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import NamedTuple
 
@@ -12,11 +12,11 @@ from memhop.vocabulary import QUESTION_MARKS
 # What may surround a text without belonging to it: the released questions end in a space, lines
 # of files from Windows in a carriage return. Other white space is left to whoever splits words.
 PADDING = " \r"
-# What follows the last question mark of a question whose tab became spaces: nothing; anything
-# after two spaces; or an answer of one word, or of several with the supporting IDs.
-_LOST_ANSWER = re.compile(r" *\Z| {2,}\S.*| \S+(?<![.!…。।])\Z| \S.* [0-9]+\Z", re.DOTALL)
-
-SPACES_FOR_TAB = re.compile(r" {2,}[0-9]+(?: [0-9]+)*\Z")  # between an answer and supporting IDs
+# What follows the last question mark of a question whose tab became spaces: anything after two
+# spaces; or an answer of one word, or of several with the supporting IDs.
+_ANSWER_AFTER_SPACES = re.compile(r" {2,}\S.*| \S+(?<![.!…。।])\Z| \S.* [0-9]+\Z", re.DOTALL)
+_IDS_AFTER_SPACES = re.compile(r" {2,}[0-9]+(?: [0-9]+)*\Z")
+_IDS = re.compile(r"[0-9]+(?: +[0-9]+)*")
 
 
 class Question(NamedTuple):
@@ -92,31 +92,40 @@ def to_examples(stories: Iterable[Story]) -> Iterator[Example]:
     return chain.from_iterable(story.examples() for story in stories)
 
 
-def is_question_without_tab(statement: str) -> bool:
-    """Return whether a statement reads as a question whose tab was lost.
+def missing_tab(fields: Sequence[str]) -> str:
+    """Return where a tab is missing in the fields of a line; an empty text if nowhere.
 
-    It ends in a question mark; or an answer follows the last one: anything after two spaces, a
-    word without a full stop, or words and the numbers of supporting lines.
+    A line of one field is a question without a tab if it ends in a question mark, or if an answer
+    follows the last one: anything after two spaces, a word without a full stop, or words and the
+    numbers of supporting lines. Of two fields, the second may hold an answer, two spaces and
+    supporting IDs; or IDs alone, after a question with its answer.
 
-    >>> is_question_without_tab("Where is Mary?  office  3")
-    True
-    >>> is_question_without_tab('John asked "Where is Mary?" and left.')
-    False
+    >>> missing_tab(["Where is Mary?  office  3"])
+    'after the question'
+    >>> missing_tab(['John asked "Where is Mary?" and left.'])
+    ''
     """
-    last = max(map(statement.rfind, QUESTION_MARKS))
-    return last >= 0 and _LOST_ANSWER.match(statement, last + 1) is not None
+    last = max(map(fields[0].rfind, QUESTION_MARKS))
+    has_answer = last >= 0 and _ANSWER_AFTER_SPACES.match(fields[0], last + 1) is not None
+    if len(fields) == 1 and (has_answer or (last >= 0 and not fields[0][last + 1 :].strip())):
+        return "after the question"
+    if len(fields) == 2 and has_answer and _IDS.fullmatch(fields[1]):
+        return "after the question"
+    if len(fields) == 2 and _IDS_AFTER_SPACES.search(fields[1]):
+        return "before the supporting IDs"
+    return ""
 
 
 def _statement_text(statement: str) -> str:
-    if is_question_without_tab(statement):
+    if missing_tab([statement]):
         raise MemhopError(f"statement {quoted(statement)} reads as a question; needed an answer")
     return _writable(statement)
 
 
 def _question_text(question: Question, ids: list[int]) -> str:
     text = f"{_writable(question.text)}\t{_writable(question.answer)}"
-    if not question.supporting_facts and SPACES_FOR_TAB.search(question.answer):
-        raise MemhopError(f"answer {quoted(question.answer)} reads as one with supporting IDs")
+    if not question.supporting_facts and (place := missing_tab(question[1:3])):
+        raise MemhopError(f"{quoted(text)} reads as a line without a tab {place}; needed another")
     for fact in question.supporting_facts:
         if not 0 <= fact < len(ids):
             raise MemhopError(
