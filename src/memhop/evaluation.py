@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -93,15 +94,13 @@ def evaluate(model: MemN2N, examples: Sequence[Example]) -> Evaluation:
             support_read += not facts.isdisjoint(strongest)
             index += 1
     read = 100 * support_read / with_support if with_support else None
-    said = dict.fromkeys(word for sentence in words.values() for word in sentence)
-    right = dict.fromkeys(answer_word(example.answer) for example in examples)
     return Evaluation(
         len(examples),
         100 * wrong / max(1, len(examples)),
         read,
         majority_error(examples),
-        tuple(word for word in said if word not in model.vocabulary),
-        tuple(answer for answer in right if answer not in model.vocabulary),
+        model.vocabulary.unknown(chain.from_iterable(words.values())),
+        model.vocabulary.unknown(answer_word(example.answer) for example in examples),
     )
 
 

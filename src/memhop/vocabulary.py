@@ -246,6 +246,14 @@ class Vocabulary:
         """
         return [self._ids.get(word, UNKNOWN) for word in words]
 
+    def unknown(self, words: Iterable[str]) -> tuple[str, ...]:
+        """The words that are not in the vocabulary, each once, in order.
+
+        >>> Vocabulary(["ball"]).unknown(["the", "ball", "the"])
+        ('the',)
+        """
+        return tuple(word for word in dict.fromkeys(words) if word not in self._ids)
+
     def word(self, id: int) -> str:
         """The word with this id; for 0 and 1 a description that no text can spell.
 

@@ -1,6 +1,7 @@
 """MemN2N: stories in, answers out (Sukhbaatar et al. 2015, sections 2 and 4)."""
 
 from collections.abc import Sequence
+from itertools import chain, repeat
 from pathlib import Path
 
 import torch
@@ -211,49 +212,49 @@ class MemN2N(nn.Module):
             raise ValueError(f"answer: needs one model, this has {self.restarts}: pick() one")
         words = SplitSentences()
         examples = [Example(_sentences(story), _question(text, words), "") for story, text in asked]
-        with_words = [
-            Example(tuple(filter(words.__getitem__, example.story)), example.question, "")
-            for example in examples
-        ]
+        read = [_with_words(example, words) for example in examples]
         with torch.inference_mode():  # nothing of it leaves: an `Answer` has tensors of its own
-            encoded = self.encoder.encode(with_words, words).at(self.tables.device)
+            encoded = self.encoder.encode(read, words).at(self.tables.device)
             scores, attention = self(self.batch_of(encoded), need_weights=True)
             shares = self.word_scores(scores.softmax(-1))
             best = shares.topk(min(1 + _RUNNERS_UP, shares.shape[-1]))
         answers = [[self.vocabulary.spelling(index + UNKNOWN + 1) for index in row]
                    for row in best.indices.tolist()]  # fmt: skip
         ranked = map(_pairs, answers, best.values.tolist())
-        return [
-            self._said(*said, words)
-            for said in zip(examples, ranked, attention.float().cpu(), strict=True)
-        ]
+        columns = map(self._columns, examples, read, attention.float().cpu(), repeat(words))
+        return list(map(self._said, examples, ranked, columns, repeat(words)))
+
+    def _columns(
+        self, asked: Example, read: Example, attention: Tensor, words: SplitSentences
+    ) -> tuple[Tensor, int]:
+        """Attention [hops, sentences] to a story as it was given, and how much was truncated."""
+        in_memory = min(len(read.story), self.sizes.memory_slots)
+        truncated = len(read.story) - in_memory
+        attention = attention[:, :in_memory]
+        if len(read.story) == len(asked.story):
+            return functional.pad(attention, (truncated, 0)), truncated
+        places = [place for place, sentence in enumerate(asked.story) if words[sentence]]
+        columns = attention.new_zeros(len(attention), len(asked.story))
+        columns[:, places[truncated:]] = attention
+        return columns, truncated
 
     def _said(
         self,
         asked: Example,
         ranked: list[tuple[str, float]],
-        attention: Tensor,
+        columns: tuple[Tensor, int],
         words: SplitSentences,
     ) -> Answer:
-        with_words = [place for place, sentence in enumerate(asked.story) if words[sentence]]
-        truncated = max(0, len(with_words) - self.sizes.memory_slots)
-        read = attention[:, : len(with_words) - truncated]
-        if len(with_words) == len(asked.story):
-            columns = functional.pad(read, (truncated, 0))
-        else:
-            columns = attention.new_zeros(len(attention), len(asked.story))
-            columns[:, with_words[truncated:]] = read
-        texts = (*asked.story, asked.question)
-        said = dict.fromkeys(word for text in texts for word in words[text])
+        texts = map(words.__getitem__, (*asked.story, asked.question))
         return Answer(
             question=asked.question,
             answer=ranked[0][0],
             probability=ranked[0][1],
             runners_up=tuple(ranked[1:]),
             sentences=tuple(asked.story),
-            attention=columns,
-            unknown_words=tuple(word for word in said if word not in self.vocabulary),
-            truncated=truncated,
+            attention=columns[0],
+            unknown_words=self.vocabulary.unknown(chain.from_iterable(texts)),
+            truncated=columns[1],
         )
 
     def to_files(self) -> dict[str, bytes]:
@@ -340,6 +341,12 @@ def _rows(bank: Tensor, rows: Tensor) -> Tensor:
     """Rows of a bank [(R,) U, d] by index [(R,) B] -> [(R,) B, d]."""
     index = rows.unsqueeze(-1).expand(*rows.shape, bank.shape[-1])
     return bank.gather(-2, index)
+
+
+def _with_words(example: Example, words: SplitSentences) -> Example:
+    if all(map(words.__getitem__, example.story)):
+        return example
+    return example._replace(story=tuple(filter(words.__getitem__, example.story)))
 
 
 def _sentences(story: str | Sequence[str]) -> tuple[str, ...]:
