@@ -133,7 +133,7 @@ class _OncePerModule:
 def _read(
     query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, hop: ModuleHop
 ) -> tuple[Tensor, Tensor]:
-    """One read; temporal rows add q . T_A(i) to a score and sum_i p_i T_C(i) to what is read."""
+    """Read once; temporal rows add q . T_A(i) to the scores and sum_i p_i T_C(i) to the result."""
     if not hop.temporal:
         return ops.read(
             query, keys, values, padding_mask=mask, softmax=hop.softmax, need_weights=True

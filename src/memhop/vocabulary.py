@@ -37,7 +37,7 @@ _AFTER_WORDS = _EDGES + " \t\n\r"
 QUESTION_MARKS = "?？؟\u037e՞፧⁇⁈⁉‽⸮⸘꘏꛷﹖︖"
 # These end a sentence before white space: "3.5" and "?!" are not cut.
 _ENDS_BEFORE_SPACE = f".!{QUESTION_MARKS}…‼．﹒﹗"
-# These end one wherever they stand: such scripts may write no space there.
+# These end one anywhere: such scripts may write no space there.
 _ENDS_ANYWHERE = "。｡！？।॥۔؟܀܁܂።፧፨။།༎។៕᠃᠉։꘎꘏꛳꛷꯫꓿𑁇𑁈"
 _CLOSING = f"\"')\\]}}”’»›」』）】》〉］｝〞〟“‘{_INVISIBLE}"
 _ENDS = re.escape("".join(dict.fromkeys(_ENDS_BEFORE_SPACE + _ENDS_ANYWHERE)))
@@ -94,10 +94,10 @@ def split_words(sentence: str) -> list[str]:
     """Split one sentence into lower-case words.
 
     The text is brought to Unicode's form NFC, characters without a width are removed, and ``’`` is
-    read as ``'``. Words stand between white space. Punctuation, quotation marks and brackets at
+    read as ``'``. White space separates words. Punctuation, quotation marks and brackets at
     both ends of a word are dropped, those inside it stay (``don't``, ``3.5``, ``apple,milk``), as
     do the signs that may be a part of it (``-5``, ``5%``, ``#3``). A dash or another sign that
-    stands alone at an end of the sentence is dropped too. Joined by spaces and split again, the
+    is alone at an end of the sentence is dropped too. Joined by spaces and split again, the
     words stay as they are.
 
     >>> split_words("Daniel carries Apple,milk .")

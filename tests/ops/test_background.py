@@ -1,4 +1,4 @@
-"""Kernels that compile in another process: which form serves meanwhile, and what is said."""
+"""Kernels that compile in another process: which form serves meanwhile, and its messages."""
 
 import logging
 import os
@@ -22,7 +22,7 @@ MEMORY = Memory(torch.zeros(2, 3, 4))
 
 
 class Machine:
-    """What the tests say of the disk, and the programs that stand for the compiler."""
+    """What the tests pretend of the disk, and the programs in place of the compiler."""
 
     def __init__(self) -> None:
         self.kept: set[bool] = set()

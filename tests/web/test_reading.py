@@ -1,4 +1,4 @@
-"""What stands on the page becomes sentences and a question, by the rules of the model."""
+"""The text of the page becomes sentences and a question, by the rules of the model."""
 
 from typing import Any
 

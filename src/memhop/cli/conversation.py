@@ -17,7 +17,7 @@ _QUESTION_WORDS = {"where", "what", "who", "how", "is", "why"}
 
 
 class Conversation:
-    """A story that grows line by line, and what is said to each line."""
+    """A story that grows line by line, and the replies to each line."""
 
     def __init__(self, model: MemN2N) -> None:
         self.model = model

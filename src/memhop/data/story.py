@@ -61,7 +61,7 @@ class Story(NamedTuple):
 
         Raises MemhopError for what the format cannot hold: an empty text, a tab or a line end
         inside one, spaces around one, a statement that reads as a question, a question out of
-        order, a fact that is not yet told.
+        order, a fact of a later sentence.
         """
         ids: list[int] = []
         number = 1

@@ -1,4 +1,4 @@
-"""How a model reads what stands in the two fields of the page.
+"""How a model reads the text of the two fields of the page.
 
 The page holds one sentence a line. What was typed or pasted otherwise is rewritten here, by the
 rules of `memhop.vocabulary`, so that the page needs no rules of its own: several sentences on a

@@ -130,7 +130,7 @@ _Count = Annotated[int, Field(ge=0), BeforeValidator(_number)]
 
 
 class Page(BaseModel):
-    """What stands in the two fields of the page, finished or not."""
+    """The text of the two fields of the page, finished or not."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -173,7 +173,7 @@ class FoundQuestion(BaseModel):
 
     question: str
     answer: Annotated[str | None, Field(description="The right one, from a bAbI file.")]
-    lines: Annotated[int, Field(description="How many lines of the story stand before it.")]
+    lines: Annotated[int, Field(description="How many lines of the story come before it.")]
 
 
 class Rewritten(BaseModel):

@@ -3,14 +3,14 @@
 
 import { $, isWriting, question, selectLine, story } from "./fields.js";
 
-const FAINT = 0.005; // of what is read: shown as 0.00, so not shown at all
+const FAINT = 0.005; // of a hop's attention: shown as 0.00, so not shown at all
 const MOST_LINES = 1000; // more the service does not take
 const LONG_LINE = 1000; // characters; in a longer line no words are underlined
 
 export const page = {
   models: [], // as /api/models lists them
   model: null, // the one that answers
-  reading: null, // how it reads what stands here, as /api/read says
+  reading: null, // sentences and unknown words of the text here, from /api/read
   drawn: null, // the answer on the page, with `lines`, the text it is about, and `lineOf`, the line of each sentence
   expected: null, // the right answer, where it is known
   found: null, // a pasted text with several questions

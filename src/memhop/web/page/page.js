@@ -172,7 +172,7 @@ async function choose() {
   const [tasks, stories] = await Promise.all([ask(named("/api/tasks")), ask(named("/api/stories"))]);
   if (name !== page.model.name) return [];
   $("examples-about").textContent = tasks.length
-    ? "Each click makes a new story; beside it stands how often this model is wrong on 100 such questions."
+    ? "Each click makes a new story. The button shows how often this model is wrong on 100 such questions."
     : stories.length ? "Stories that this model was trained on. Write your own in its words:"
     : "This model knows none of the kinds of story that can be generated: write one in its own words:";
   $("examples").replaceChildren(...(tasks.length ? tasks.map(taskButton) : stories.map(storyButton)));
