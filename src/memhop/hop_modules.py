@@ -37,20 +37,19 @@ class ModuleHop(NamedTuple):
     softmax: bool
     temporal: bool
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether calling its modules is no more than the formulas of their classes."""
-        h = self.transform
-        return (
-            is_plain(self.embed_a)
-            and is_plain(self.embed_c)
-            and (h is None or (is_plain(h, nn.Linear) and h.bias is None))
-        )
-
 
 def must_be_called(hops: Sequence[ModuleHop]) -> bool:
     """Return whether something is attached to the modules of the hops, or to all modules."""
-    return has_global_hooks() or not all(hop.is_plain for hop in hops)
+    if has_global_hooks():
+        return True
+    for embed_a, embed_c, transform, *_ in hops:
+        if not (is_plain(embed_a) and is_plain(embed_c)):
+            return True
+        if transform is not None and not (
+            is_plain(transform, nn.Linear) and transform.bias is None
+        ):
+            return True
+    return False
 
 
 def hops_of(hops: Sequence[ModuleHop]) -> list[ops.Hop]:

@@ -178,14 +178,18 @@ def steps_of(
     """The weights, each once and in the dtype computed in, and the places that the hops use."""
     used = [(*hop.a, *hop.c, hop.transform) for hop in hops]
     weights: list[Tensor] = []
-    places = {id(None): -1}
+    places: dict[int, int] = {}
     for weight in chain.from_iterable(used):
         if weight is not None and id(weight) not in places:
             places[id(weight)] = len(weights)
             right = weight.dtype == computed and weight.is_contiguous()
             weights.append(weight if right else weight.to(computed).contiguous())
+
+    def place(weight: Tensor | None) -> int:
+        return -1 if weight is None else places[id(weight)]
+
     steps = tuple(
-        Step._make((*(places[id(w)] for w in tensors), int(hop.relu), int(hop.softmax), 1))
+        Step._make((*map(place, tensors), int(hop.relu), int(hop.softmax), 1))
         for hop, tensors in zip(hops, used, strict=True)
     )
     return tuple(weights), steps

@@ -3,6 +3,7 @@
 import operator
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,7 +25,7 @@ def check_layer_sizes(layer: str, **sizes: int | None) -> None:
 def is_a_size(size: object) -> bool:
     """Whether it is an integer of any type, but not bool, and at least 1."""
     try:
-        return not isinstance(size, bool) and operator.index(size) >= 1  # type: ignore[arg-type]
+        return not isinstance(size, bool | np.bool_) and operator.index(size) >= 1  # type: ignore[arg-type]
     except TypeError:
         return False
 
@@ -79,7 +80,9 @@ def check_layer_inputs(
     if mask is not None:
         each = (*query.shape[:-1], num_slots)
         shapes = [each, (1, num_slots), (num_slots,)] if batched else [each]
-        if mask.dtype != torch.bool or tuple(mask.shape) not in shapes:
+        # One comparison after another: an exported graph keeps B and N open, and B = 1 is no guard.
+        fits = mask.shape == each or (batched and mask.shape in ((num_slots,), (1, num_slots)))
+        if mask.dtype != torch.bool or not fits:
             *others, last = dict.fromkeys(str(list(fitting)) for fitting in shapes)
             choices = f"{', '.join(others)} or {last}" if others else last
             needed = f"memory_padding_mask {choices} of bool (True = ignore that slot)"
