@@ -68,6 +68,12 @@ def test_a_story_as_one_text_and_blank_statements_are_evaluated() -> None:
         assert evaluate(reader(), [other]) == wanted
 
 
+def test_stories_longer_than_the_memory_are_counted() -> None:
+    blank = Example(("a", "", "...", "c", "a", "c"), "Ask?", "yes")  # four sentences with a word
+    asked = [ask("a c a c", "yes"), ask("a c a c a", "yes"), ask("c " * 9, "no"), blank]
+    assert evaluate(reader(), asked).truncated_stories == 2
+
+
 @pytest.mark.parametrize(("error", "failed"), [(0.0, False), (5.0, False), (5.1, True)])
 def test_above_five_percent_is_failed(error: float, failed: bool) -> None:
     assert Evaluation(1000, error, None).failed == failed

@@ -34,6 +34,8 @@ class Evaluation:
             questions: what a model that reads nothing can reach.
         unknown_words: words of their stories and questions that training never showed.
         unknown_answers: right answers that training never showed; the model cannot give them.
+        truncated_stories: questions whose story has more sentences than the memory holds; the
+            oldest ones are not read.
     """
 
     questions: int
@@ -42,6 +44,7 @@ class Evaluation:
     majority_error: float = 0.0
     unknown_words: tuple[str, ...] = ()
     unknown_answers: tuple[str, ...] = ()
+    truncated_stories: int = 0
 
     @property
     def failed(self) -> bool:
@@ -75,7 +78,7 @@ def evaluate(model: MemN2N, examples: Sequence[Example]) -> Evaluation:
 
     Raises:
         ValueError: a model of several restarts.
-        MemhopError: what is no example, by its index (`memhop.text.reading.readable`).
+        MemhopError: an item is not an `Example` (`memhop.text.reading.readable`).
     """
     if model.restarts is not None:
         raise ValueError(f"evaluate: needs one model, this has {model.restarts}: pick() one")
@@ -101,6 +104,7 @@ def evaluate(model: MemN2N, examples: Sequence[Example]) -> Evaluation:
         majority_error(examples),
         model.vocabulary.unknown(chain.from_iterable(words.values())),
         model.vocabulary.unknown(answer_word(example.answer) for example in examples),
+        sum(number > 0 for number in first),
     )
 
 

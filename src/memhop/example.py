@@ -31,7 +31,7 @@ def story_numbers(stories: Iterable[Sequence[object]]) -> list[int]:
     numbers: list[int] = []
     before: Sequence[object] = ()
     for story in stories:
-        told_on = bool(numbers) and story[: len(before)] == before
-        numbers.append((numbers[-1] + (not told_on)) if numbers else 0)
+        continues = bool(numbers) and story[: len(before)] == before
+        numbers.append((numbers[-1] + (not continues)) if numbers else 0)
         before = story
     return numbers

@@ -75,7 +75,7 @@ def find_run(name: str | Path | None = None) -> Path:
             raise MemhopError(f"no trained run under {RUNS}/: train one first, or give its path")
         return max(trained, key=lambda run: (_is_finished(run), _age(run)))
     if not str(name):
-        raise MemhopError("a run needs a name or a path, not an empty text")
+        raise MemhopError("expected the name or path of a run, got an empty text")
     folders = [folder for folder in (Path(name), RUNS / name) if _is_folder(folder)]
     for folder in folders:
         if trained_in(folder):  # a folder of data may have the name of a run

@@ -108,6 +108,35 @@ def test_sentences_beyond_the_memory_are_told_on_standard_error(
     assert answer["truncated"] == 0
 
 
+def test_truncated_stories_of_a_file_are_one_line(memhop: Program, trained: str) -> None:
+    story = "1 Mary left.\n2 Where is Mary?\toffice\n"
+    long = "".join(f"{number} Mary left.\n" for number in range(1, 300))
+    for last in (300, 301):
+        long += f"{last} Where is Mary?\toffice\n"
+    Path("own.txt").write_text(story + long + story)
+    answers = json.loads(memhop("ask", trained, "--file", "own.txt", "--json").fits().out)
+    truncated = [one["truncated"] for one in answers]
+    assert [bool(number) for number in truncated] == [False, True, True, False]
+    said = memhop("ask", trained, "--file", "own.txt")
+    assert said.err == (
+        f"the memory is full in 2 of 4 questions: up to {truncated[1]} of the oldest sentences "
+        "are not read\n"
+    )
+    line = ["eval", trained, "--test", "own.txt"]
+    assert json.loads(memhop(*line, "--json").fits().out)[0]["truncated_stories"] == 2
+    full = "own.txt: memory full in 2 questions: oldest sentences not read"
+    assert full in memhop(*line).fits().out.splitlines()
+    Path("own.txt").write_text(story)
+    assert json.loads(memhop(*line, "--json").fits().out)[0]["truncated_stories"] == 0
+    assert "memory full" not in memhop(*line).fits().out
+
+
+def test_several_questions_in_one_option_are_refused(memhop: Program, trained: str) -> None:
+    complaint = memhop("ask", trained, "-q", "Where is Mary? Where is John?").complaint()
+    assert complaint == "--question: expected one question, got 2; give -q for each"
+    memhop("ask", trained, "-q", "Mary left. Where is Mary? ?", "-q", "Where is John").fits()
+
+
 def test_a_question_ends_in_a_question_mark_of_any_script(memhop: Program, trained: str) -> None:
     Path("text.txt").write_text('Mary left. "Where is Mary?" 玛丽走了。玛丽在哪里？')  # noqa: RUF001
     answers = json.loads(memhop("ask", trained, "--file", "text.txt", "--json").fits().out)
@@ -145,7 +174,32 @@ def test_letters_that_the_terminal_lacks(
 
 
 def test_no_story_is_no_error(memhop: Program, trained: str) -> None:
-    assert "nothing to read" in memhop("ask", trained, "-q", "Where is Mary?").fits().out
+    line = ["ask", trained, "-q", "Where is Mary?"]
+    shown = "Where is Mary?  no answer: the story is empty\n"
+    for story in ([], ["--story", ""], ["--story", "?! ..."]):
+        assert memhop(*line, *story).fits() == (0, shown, "")
+
+
+def test_nothing_known_gives_no_answer(memhop: Program, trained: str) -> None:
+    asked = {
+        ("Zorp.", "Where is Mary?"): "no answer: the model knows no word of the story",
+        ("Mary went home.", "Zorp?"): "no answer: the model knows no word of the question",
+        ("", "Where is Mary?"): "no answer: the story is empty",
+        ("Mary zorped.", "Where is Zoe?"): "",
+    }
+    for (story, question), reason in asked.items():
+        line = ["ask", trained, "--story", story, "-q", question]
+        [head, *_] = memhop(*line).fits().out.splitlines()
+        [answer] = json.loads(memhop(*line, "--json").fits().out)
+        assert answer["no_answer"] == reason
+        assert answer["answer"]  # what the model would guess
+        assert (head == f"{question}  {reason}") == bool(reason)
+    Path("own.txt").write_text(f"1 Where is Mary?\t{answer['answer']}\n")
+    said = memhop("ask", trained, "--file", "own.txt").fits()
+    assert said.out.splitlines()[1] == f"wrong (the right answer: {answer['answer']})"
+    [answer] = json.loads(memhop("ask", trained, "--file", "own.txt", "--json").fits().out)
+    assert answer["is_correct"] is False
+    assert answer["no_answer"]
 
 
 def test_many_unknown_words_are_counted(memhop: Program, trained: str) -> None:
@@ -170,7 +224,11 @@ def test_a_conversation(memhop: Program, trained: str, monkeypatch: pytest.Monke
         monkeypatch.setattr(sys, "stdin", Stdin(typed + end, types=True))
         out = memhop("ask", trained).fits().out
         assert out.count("Where is Mary?  ") == 2
-        assert out.index("Mary went home.") < out.index("a new story") < out.index("nothing to")
+        assert (
+            out.index("Mary went home.")
+            < out.index("a new story")
+            < out.index("no answer: the story is empty")
+        )
         assert "Where is John?" not in out
 
 

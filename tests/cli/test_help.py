@@ -59,6 +59,12 @@ def test_every_command_is_on_it() -> None:
         assert f"\n## memhop {name}\n" in page()
 
 
+def test_lists_of_commands_show_whole_lines() -> None:
+    for words in commands():
+        _, _, listed = help_of(words).partition("\nCommands:\n")
+        assert "..." not in listed, words
+
+
 def test_help_fits_into_80_columns() -> None:
     assert max(map(len, page().splitlines())) <= 80
 

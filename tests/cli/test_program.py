@@ -41,9 +41,9 @@ def test_alone_it_prints_the_help(memhop: Program) -> None:
         ("train --data none", "none"),
         ("train --data file", "file"),
         ("train --train none", "none: no such file"),
-        ("train --train .", "--train needs a file, got the folder .; --data takes a folder"),
-        ("train --train stories --test .", "--test needs a file, got the folder ."),
-        ("train --data stories", "--data needs a folder, got the file stories"),
+        ("train --train .", "--train: expected a file, got the folder .; --data takes a folder"),
+        ("train --train stories --test .", "--test: expected a file, got the folder ."),
+        ("train --data stories", "--data: expected a folder, got the file stories"),
         ("train --train file", "file:1"),
         ("train --train binary", "binary:1"),
         ("train --train file --name a/b", "--name"),
@@ -72,7 +72,7 @@ def test_alone_it_prints_the_help(memhop: Program) -> None:
         ("eval x --data x --test y", "either --data DIR or --test FILE"),
         ("eval x --test y --task 1", "--task"),
         ("ask none -q Who?", "no run 'none'"),
-        ("ask -q ?", "--question needs a word"),
+        ("ask -q ?", "--question: expected a question with a word"),
         ("ask --story Mary.", "--story needs a --question"),
         ("ask --file file -q Who?", "--file"),
         ("ask --file file", "file: no question in the text"),
@@ -123,7 +123,7 @@ def test_one_thread_unless_told_otherwise(
 @pytest.mark.parametrize("line", ["demo", "train", "eval", "ask", "serve", "bench babi"])
 def test_more_threads_than_cores_are_refused(memhop: Program, line: str) -> None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    wanted = f"--threads needs a number from 1 to {cores} (cores), not 99999"
+    wanted = f"--threads: expected 1 to {cores} (the number of cores), got 99999"
     assert memhop(*line.split(), "--threads", "99999").complaint() == wanted
     assert "'--threads'" in memhop(*line.split(), "--threads", "0").complaint()
 
@@ -133,7 +133,7 @@ def test_cores_are_those_that_the_process_may_use(memhop: Program) -> None:
     allowed = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(allowed)})
     try:
-        assert "1 to 1 (cores), not 2" in memhop("demo", "--threads", "2").complaint()
+        assert "expected 1 to 1 (the number of" in memhop("demo", "--threads", "2").complaint()
     finally:
         os.sched_setaffinity(0, allowed)
 

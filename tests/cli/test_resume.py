@@ -98,7 +98,7 @@ def test_another_number_of_threads(
 ) -> None:
     for path in Path("runs", stopped).rglob("command.json"):
         path.write_text(path.read_text().replace('"threads": 1', '"threads": 4096'))
-    assert "--threads needs a number" in memhop(*RESUME, stopped).complaint()
+    assert "--threads: expected 1 to" in memhop(*RESUME, stopped).complaint()
     memhop(*RESUME, stopped, "--threads", "1").fits()
 
 

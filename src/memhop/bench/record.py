@@ -63,7 +63,7 @@ def measured_on(row: Mapping[str, Any]) -> str:
 def check_place(path: Path) -> None:
     """Check that a file can be written to ``path``, before hours of work on its content."""
     if path.is_dir():
-        raise MemhopError(f"{path}: needs a file to write, is a folder")
+        raise MemhopError(f"{path}: expected a file to write, got a folder")
     check_writable(path.parent)
 
 

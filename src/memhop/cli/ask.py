@@ -4,19 +4,19 @@ import io
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import typer
 
+from memhop.cli.answers import answer_json, is_correct, say_answer, say_truncated, say_verdict
 from memhop.cli.conversation import talk
-from memhop.cli.screen import answer_json, say, say_answer, say_json
+from memhop.cli.screen import say, say_json, say_progress
 from memhop.cli.settings import Json, Run, Threads, load_model, use
 from memhop.data import to_examples
 from memhop.data.babi import is_babi, parse_stories
 from memhop.errors import MemhopError
 from memhop.runs import find_run
 from memhop.text.answer import Answer
-from memhop.text.encoding import answer_word
 from memhop.text.memn2n import MemN2N
 from memhop.vocabulary import is_question, split_sentences, split_words
 from memhop.whole_file import whole_file
@@ -45,8 +45,8 @@ def ask(
     file: Annotated[
         Path | None,
         typer.Option(
-            help="A text: a sentence that ends in '?' is asked of those above. Or a file in the "
-            "bAbI format, with the right answers. '-': stdin."
+            help="Text file; each sentence that ends in '?' is a question about the sentences "
+            "above it. Or a bAbI file; then the right answers are shown. '-': stdin."
         ),
     ] = None,
     svg: Annotated[
@@ -55,10 +55,12 @@ def ask(
     threads: Threads = 1,
     json: Json = False,
 ) -> None:
-    """Ask a trained model about a story and see which sentences each hop read.
+    """Ask a trained model about a story.
 
-    Story and questions come from --story and --question, from a --file, or, with neither, from
-    what you type; then 'help' lists the commands.
+    It prints the answer and the sentences that each hop read. Story and questions come from
+    --story and --question, from a --file, or, with neither, from what you type; then 'help' lists
+    the commands. If the story is empty, or the model knows none of its words, there is no answer;
+    with --json, 'no_answer' says why, and 'answer' is what the model would guess.
     """
     use(threads)
     asked = _questions(story, question or [], file)
@@ -72,35 +74,31 @@ def ask(
         return
     answers = _answers(model, asked, svg)
     if json:
-        say_json([answer_json(answer) | _verdict_json(answer, right) for answer, right in answers])
+        say_json([answer_json(answer, right) for answer, right in answers])
     else:
         _say_all(answers)
 
 
 def _say_all(answers: Iterable[tuple[Answer, str | None]]) -> None:
-    correct, known = 0, 0
-    for index, (answer, right) in enumerate(answers):
-        if index:
+    truncated: list[int] = []
+    verdicts: list[bool] = []
+    note = ""
+    for answer, right in answers:
+        if truncated:
             say("")
         say_answer(answer)
+        truncated.append(answer.truncated)
+        note = answer.not_read()
         if right is not None:
-            is_correct = _is_correct(answer, right)
-            verdict, style = ("correct", "dim") if is_correct else ("wrong", "red")
-            say(f"{verdict} (the right answer: {right})", style)
-            correct, known = correct + is_correct, known + 1
-    if known > 1:
+            say_verdict(answer, right)
+            verdicts.append(is_correct(answer, right))
+    if len(truncated) > 1:
+        say_truncated(truncated)
+    elif note:
+        say_progress(note)
+    if len(verdicts) > 1:
         say("")
-        say(f"{correct:,} of {known:,} answers are correct", "bold")
-
-
-def _is_correct(answer: Answer, right: str) -> bool:
-    return answer_word(answer.answer) == answer_word(right)
-
-
-def _verdict_json(answer: Answer, right: str | None) -> dict[str, Any]:
-    if right is None:
-        return {}
-    return {"right_answer": right, "is_correct": _is_correct(answer, right)}
+        say(f"{sum(verdicts):,} of {len(verdicts):,} answers are correct", "bold")
 
 
 def _questions(
@@ -112,8 +110,7 @@ def _questions(
     if story is not None and not questions:
         raise MemhopError("--story needs a --question")
     for question in questions:
-        if not split_words(question):
-            raise MemhopError(f"--question needs a word, not {question!r:.60}")
+        _check_question(question)
     if questions:
         return [Asked(split_sentences(story or ""), question) for question in questions]
     if file is None and sys.stdin is not None and sys.stdin.isatty():
@@ -125,7 +122,15 @@ def _questions(
     sentences = split_sentences(_decoded(content, file))
     if not any(map(is_question, sentences)):
         raise MemhopError(f"{_name(file)}: no question in the text: a question ends in '?'")
-    return _told(sentences)
+    return _questions_in(sentences)
+
+
+def _check_question(text: str) -> None:
+    if not split_words(text):
+        raise MemhopError(f"--question: expected a question with a word, got {text!r:.60}")
+    count = sum(is_question(part) and bool(split_words(part)) for part in split_sentences(text))
+    if count > 1:
+        raise MemhopError(f"--question: expected one question, got {count}; give -q for each")
 
 
 def _only(asked: Iterable[Asked]) -> list[Asked]:
@@ -150,7 +155,7 @@ def _answers(
         yield answer, right
 
 
-def _told(sentences: Iterable[str]) -> Iterator[Asked]:
+def _questions_in(sentences: Iterable[str]) -> Iterator[Asked]:
     """Each question of a text, with the sentences above it."""
     story: list[str] = []
     for sentence in sentences:

@@ -25,11 +25,11 @@ from memhop.bench import tables as tables_bench
 from memhop.bench import transfer as transfer_bench
 from memhop.bench.hop_tables import Sheet
 from memhop.bench.record import check_place, write_rows
+from memhop.cli.answers import say_answer
 from memhop.cli.screen import (
     duration,
     percent,
     say,
-    say_answer,
     say_progress,
     say_table,
     stderr,
@@ -81,7 +81,7 @@ def babi(
     tiny: Tiny = False,
     to: To = None,
 ) -> None:
-    """Test error and time of the recipe 'paper' on single tasks, all restarts at once."""
+    """Measure error and time of the recipe 'paper', task by task."""
     use(threads)
     if data is None and not tiny:
         raise MemhopError("bench babi needs --data DIR, or --tiny for generated stories")
@@ -123,7 +123,7 @@ def table1(
         typer.Option(callback=_writable_file, help="CSV file to write, and to go on from."),
     ] = None,
 ) -> None:
-    """Train the paper's Table 1 anew: nine columns, 20 tasks, 10 restarts each."""
+    """Train Table 1 of the paper; a stopped run resumes."""
     if data is None and not tiny:
         raise MemhopError("bench table1 needs --data DIR, or --tiny for generated stories")
     names = table1_bench.named(columns)
@@ -155,7 +155,7 @@ def table1(
 
 @app.command()
 def step(data: DataFolder = None, tiny: Tiny = False, to: To = None) -> None:
-    """Time of a step of training, part by part, and what its operations alone would take."""
+    """Measure the parts of a training step, and its operations alone."""
     if data is None and not tiny:
         raise MemhopError("bench step needs --data DIR, or --tiny for generated stories")
     rows = []
@@ -174,7 +174,7 @@ def stories(
     seed: Annotated[int, typer.Option(min=0, help="Of the generated stories.")] = 0,
     to: To = None,
 ) -> None:
-    """Compare generated stories with the released ones: words, templates, lengths, answers."""
+    """Compare words, templates and lengths with the released stories."""
     if data is None:
         raise MemhopError("bench stories needs --data DIR, the released stories")
     numbers = table1_bench.there(data, parse_tasks(tasks))
@@ -193,7 +193,7 @@ def transfer(
     tiny: Tiny = False,
     to: To = None,
 ) -> None:
-    """Train on released stories or on generated ones, and test on both."""
+    """Train on released or generated stories; test on both."""
     if data is None:
         raise MemhopError("bench transfer needs --data DIR, the released stories")
     recipe = Recipe.paper(**babi_bench.TINY) if tiny else Recipe.paper()
@@ -211,7 +211,7 @@ def transfer(
 
 @app.command()
 def length(jobs: Jobs = None, tiny: Tiny = False, to: To = None) -> None:
-    """Train on stories of up to 20 statements, and ask in longer and longer ones."""
+    """Train on stories of up to 20 statements, test on longer ones."""
     size = length_bench.TINY if tiny else length_bench.Size()
     rows: list[dict[str, Any]] = []
     for found in length_bench.measure(size, jobs or available_cores()):
@@ -224,7 +224,7 @@ def length(jobs: Jobs = None, tiny: Tiny = False, to: To = None) -> None:
 
 @app.command()
 def answer(tiny: Tiny = False, to: To = None) -> None:
-    """Time of one answer on one core, of the recipes 'paper' and 'best'."""
+    """Measure the time of one answer with 'paper' and with 'best'."""
     rows = list(answer_bench.measure(calls=20 if tiny else 1000))
     _say_sheet(answer_bench.sheet(rows))
     if to is not None:
@@ -233,7 +233,7 @@ def answer(tiny: Tiny = False, to: To = None) -> None:
 
 @app.command()
 def attention(tiny: Tiny = False, to: To = None) -> None:
-    """Train README's model, and write what each hop reads of README's story."""
+    """Train README's model; measure what each hop reads of its story."""
     rows = attention_bench.measure(attention_bench.TINY if tiny else attention_bench.RECIPE)
     read = [{name: str(value) for name, value in row.items()} for row in rows]
     say_answer(attention_bench.answer_of(read))
@@ -248,7 +248,7 @@ def serving(
     tiny: Tiny = False,
     to: To = None,
 ) -> None:
-    """Answers a second of 'memhop serve' on this machine, and how long clients wait."""
+    """Measure answers per second and waiting time of 'memhop serve'."""
     rows = list(serving_bench.measure(*(4, 1.0) if tiny else (clients, seconds)))
     _say_sheet(serving_bench.sheet(rows))
     if to is not None:
@@ -257,7 +257,7 @@ def serving(
 
 @app.command("import")
 def importing(tiny: Tiny = False, to: To = None) -> None:
-    """Time of 'import memhop' beyond 'import torch'."""
+    """Measure 'import memhop' beyond 'import torch'."""
     row = importing_bench.measure(rounds=1 if tiny else 9)
     say(f"import memhop: {row['beyond_torch_seconds']} s beyond import torch")
     if to is not None:
@@ -285,7 +285,7 @@ def hop(
         typer.Option(callback=_writable_folder, help="Folder for the plots of what --to holds."),
     ] = None,
 ) -> None:
-    """Speed and memory of the hops against the textbook form and the floor."""
+    """Compare speed and memory of the hops with the textbook form."""
     parts = hop_bench.parts_of(device, only)
     threads = check_threads(threads) if threads is not None else min(2, available_cores())
     if plots is not None:
@@ -372,7 +372,7 @@ def tables(
     files: Annotated[list[Path], typer.Argument(help="Documents to fill in place.")],
     results: Annotated[Path, typer.Option(help="Folder with the CSV files.")] = Path("results"),
 ) -> None:
-    """Make the tables in README and docs anew from the CSV rows."""
+    """Update the tables in README and docs from the CSV rows."""
     for file in files:
         try:
             text = file.read_text(encoding="utf-8")

@@ -1,6 +1,10 @@
 """A conversation with a model at the terminal: statements, questions, and a few commands."""
 
-from memhop.cli.screen import say, say_answer
+from typing import NamedTuple
+
+from memhop.cli.answers import say_answer, say_verdict
+from memhop.cli.screen import say, say_progress
+from memhop.data.line import NUMBERED_LINE, QUESTION_LINE
 from memhop.text.answer import never_seen
 from memhop.text.memn2n import MemN2N
 from memhop.vocabulary import is_question, split_sentences, split_words
@@ -9,11 +13,20 @@ _BEGIN = "Type sentences; a question ends in '?'. 'help' lists the commands, 'qu
 _HELP = """\
 Mary took the milk.  sentences are added to the story
 Where is the milk?   a question is answered from the story so far
-undo                 take back the last line, or the last 'forget'
+undo                 remove the sentences that were added last, or undo 'forget'
 forget               begin a new story
 help                 show this text
-quit                 end (also: exit, Ctrl-D)"""
+quit                 end (also: exit, Ctrl-D)
+Lines of a bAbI file can be pasted; then the right answers are shown."""
 _QUESTION_WORDS = {"where", "what", "who", "how", "is", "why"}
+
+
+class _State(NamedTuple):
+    """What 'undo' restores; ``is_forgotten`` if a new story began after it."""
+
+    story: list[str]
+    line_number: int
+    is_forgotten: bool = False
 
 
 class Conversation:
@@ -22,11 +35,13 @@ class Conversation:
     def __init__(self, model: MemN2N) -> None:
         self.model = model
         self.story: list[str] = []
-        self._before: list[list[str] | int] = []  # a story given up, or the length before a line
+        self._line_number = 0  # of the last bAbI line of this story
+        self._before: list[_State] = []
 
     def hear(self, line: str) -> bool:
-        """Answer one line; False where it ends the conversation."""
-        command = line.strip().lower().rstrip(".!")
+        """Reply to one line; return False if it ends the conversation."""
+        words = split_words(line)
+        command = words[0] if len(words) == 1 else ""
         if command in ("quit", "exit"):
             return False
         if command == "help":
@@ -35,50 +50,91 @@ class Conversation:
         elif command == "undo":
             self._undo()
         elif command == "forget":
-            self._before.append(self.story)
-            self.story = []
-            say("a new story", style="dim")
-        else:
+            self._forget()
+        elif words:
             self._read(line)
+        elif line.strip():
+            say("no word in this line; 'help' lists the commands", style="dim")
         return True
 
     def _read(self, line: str) -> None:
+        number, text, right = self._babi_line(line)
+        if number == 1 and self.story:
+            self._forget()
+        before = _State(self.story.copy(), self._line_number)
+        self._line_number = number or self._line_number
         begin = unanswered = len(self.story)
-        for sentence in split_sentences(line):
-            if is_question(sentence):
-                say_answer(self.model.answer(self.story, sentence))
-                say("")
+        for sentence in split_sentences(text) if right is None else [text]:
+            if right is not None or is_question(sentence):
+                self._answer(sentence, right)
                 unanswered = len(self.story)  # an answer names the unknown words before it
             else:
                 self.story.append(sentence)
-        added = self.story[begin:]
-        if not added:
-            return
-        self._before.append(begin)
-        new = self.story[unanswered:]
-        words = dict.fromkeys(word for sentence in new for word in split_words(sentence))
+        if added := self.story[begin:]:
+            self._before.append(before)
+            self._say_added(added, self.story[unanswered:])
+
+    def _babi_line(self, line: str) -> tuple[int, str, str | None]:
+        """Return number, text and right answer of a bAbI line; 0, the line and None of another.
+
+        A numbered line is of a bAbI file if it holds a tab, or if it continues the numbers of the
+        lines before it; a number that the model knows as a word is left in its sentence.
+        """
+        found = NUMBERED_LINE.match(line)
+        if not found:
+            return 0, line, None
+        number, text = int(found[1]), line[found.end() :]
+        begins = number == 1 and bool(self._line_number or not self.story)
+        follows = number == self._line_number + 1 and bool(self._line_number)
+        is_known = found[1] in self.model.vocabulary
+        if "\t" not in text.strip() and (is_known or not (begins or follows)):
+            return 0, line, None
+        asked = QUESTION_LINE.fullmatch(text)
+        if asked and asked[2] and split_words(asked[1]):
+            return number, asked[1], asked[2]
+        return number, text, None
+
+    def _answer(self, question: str, right: str | None) -> None:
+        answer = self.model.answer(self.story, question)
+        say_answer(answer)
+        if answer.truncated:
+            say_progress(answer.not_read())
+        if right is not None:
+            say_verdict(answer, right)
+        say("")
+
+    def _say_added(self, added: list[str], unanswered: list[str]) -> None:
+        words = dict.fromkeys(word for sentence in unanswered for word in split_words(sentence))
         if unknown := [word for word in words if word not in self.model.vocabulary]:
             say(never_seen(unknown), style="red")
         asks = any(split_words(sentence)[:1][0] in _QUESTION_WORDS for sentence in added)
-        say(self._length() + ("; a question ends in '?'" if asks else ""), style="dim")
+        hint = "; a question ends in '?'" if asks else ""
+        say(f"the story holds {self._length()}{hint}", style="dim")
+
+    def _forget(self) -> None:
+        if self.story:
+            self._before.append(_State(self.story, self._line_number, is_forgotten=True))
+            self.story = []
+        self._line_number = 0
+        say("a new story", style="dim")
 
     def _undo(self) -> None:
         if not self._before:
             say("nothing to undo", style="dim")
             return
         before = self._before.pop()
-        if isinstance(before, list):
-            self.story = before
-            say(f"the story is back: {self._length()}", style="dim")
+        removed = self.story[len(before.story) :]
+        self.story, self._line_number = before.story, before.line_number
+        if before.is_forgotten:
+            say(f"the story is back: it holds {self._length()}", style="dim")
             return
-        for sentence in self.story[before:]:
+        for sentence in removed:
             say(f"removed: {sentence}", style="dim")
-        del self.story[before:]
-        say(self._length(), style="dim")
+        say(f"the story holds {self._length()}", style="dim")
 
     def _length(self) -> str:
         number = len(self.story)
-        return f"the story holds {number:,} sentence{'' if number == 1 else 's'}"
+        return f"{number:,} sentence{'' if number == 1 else 's'}"
 
 
 def talk(model: MemN2N) -> None:

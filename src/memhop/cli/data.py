@@ -26,7 +26,7 @@ def babi(
         str | None, typer.Option(help="Checksum of the archive behind another --url.")
     ] = None,
 ) -> None:
-    """Fetch the 20 bAbI tasks (19 MB), check them and unpack them into a folder."""
+    """Download the 20 bAbI tasks (19 MB), checked, into a folder."""
     if url != DEFAULT_URL and sha256 is None:
         raise MemhopError("--url needs the --sha256 of its archive")
     try:

@@ -4,13 +4,13 @@ from typing import Annotated
 
 import typer
 
+from memhop.cli.answers import say_answer
 from memhop.cli.screen import (
     Stopped,
     duration,
     percent,
     program,
     say,
-    say_answer,
     training_progress,
 )
 from memhop.cli.settings import Threads, use

@@ -64,6 +64,9 @@ def evaluate(
     for name, result in results.items():
         if never_seen := _never_seen(result):
             say(f"{_short(name)}: never seen in training: {never_seen}")
+        if full := result.truncated_stories:
+            questions = f"{full:,} question{'' if full == 1 else 's'}"
+            say(f"{_short(name)}: memory full in {questions}: oldest sentences not read")
     if len(results) > 1:
         mean = sum(result.error for result in results.values()) / len(results)
         failed = sum(result.failed for result in results.values())
@@ -127,4 +130,5 @@ def _as_json(name: str, result: Evaluation) -> dict[str, object]:
         "support_read": result.support_read,
         "unknown_words": list(result.unknown_words),
         "unknown_answers": list(result.unknown_answers),
+        "truncated_stories": result.truncated_stories,
     }

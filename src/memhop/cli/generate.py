@@ -24,7 +24,7 @@ def generate(
         typer.Option(help="Which kind of story, 1 to 20.", autocompletion=completion.tasks),
     ] = 1,
     questions: Annotated[
-        int | None, typer.Option(min=1, help="How many questions; 1000 without.")
+        int | None, typer.Option(min=1, help="How many questions; default 1000.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=FRESH - 1, help="Same seed, same stories.")] = 0,
     statements: Annotated[
@@ -32,16 +32,16 @@ def generate(
         typer.Option(metavar="MIN MAX", help="Statements before a question; else as released."),
     ] = None,
     people: Annotated[
-        int | None, typer.Option(help="How many people (1-3, 5-14); 4 without.")
+        int | None, typer.Option(help="How many people (1-3, 5-14); default 4.")
     ] = None,
     places: Annotated[
-        int | None, typer.Option(help="How many places (1-14, 19); 6 without.")
+        int | None, typer.Option(help="How many places (1-14, 19); default 6.")
     ] = None,
     objects: Annotated[
-        int | None, typer.Option(help="How many things to take (2, 3, 5-8); 3 without.")
+        int | None, typer.Option(help="How many things to take (2, 3, 5-8); default 3.")
     ] = None,
     hops: Annotated[
-        int | None, typer.Option(help="Steps of a path (19) or chain (17, 18); 2 without.")
+        int | None, typer.Option(help="Steps of a path (19) or chain (17, 18); default 2.")
     ] = None,
     to: Annotated[
         Path | None,
@@ -52,10 +52,11 @@ def generate(
         typer.Option(metavar="TRAIN VALID TEST", help="With --to: questions of each, 0 for none."),
     ] = None,
 ) -> None:
-    """Write stories with questions in the bAbI format, to standard output or with --to as files.
+    """Write stories with questions in the bAbI format.
 
-    With --to a training and a test file of so many questions each are made, or those of --split;
-    no story of one is in another. In brackets: the tasks that use an option.
+    They go to standard output, or with --to to files: a training and a test file of so many
+    questions each, or those of --split; no story of one is in another. In brackets: the tasks
+    that use an option.
     """
     dials: dict[str, Any] = {"seed": seed, "statements": statements}
     dials |= _used(task, people=people, places=places, objects=objects, hops=hops)
@@ -88,7 +89,7 @@ def _used(task: int, **options: int | None) -> dict[str, int]:
 def _write(task: int, to: Path, counts: dict[str, int], dials: dict[str, Any]) -> None:
     """A file for each split; all settings are checked before the first is begun."""
     if not counts:
-        raise MemhopError("--split needs a number above 0")
+        raise MemhopError("--split: expected a number above 0, got three zeros")
     splits = generate_splits(task, counts, **dials)
     paths = {split: to / f"qa{task}_{TASK_NAMES[task]}_{split}.txt" for split in splits}
     for path in paths.values():

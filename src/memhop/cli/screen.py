@@ -1,4 +1,4 @@
-"""What commands print: texts that are never obeyed, tables, the progress of a training."""
+"""Print texts without their control characters, tables, and the progress of a training."""
 
 import json
 import shlex
@@ -19,7 +19,6 @@ from rich.text import Text
 
 from memhop.errors import MemhopWarning
 from memhop.picture import spelled_out
-from memhop.text.answer import Answer
 from memhop.training import Progress as TrainingProgress
 
 _PLAIN_LINES = 12  # of a training, where there is no terminal for a bar
@@ -94,34 +93,6 @@ def duration(seconds: float) -> str:
     if seconds < 600:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min"
-
-
-def say_answer(answer: Answer) -> None:
-    """A question, its answer and the sentences that each hop read."""
-    console = stdout()
-    line = Text(spelled_out(answer.question) + "  ", style="bold")
-    line.append(spelled_out(answer.answer), style="bold green")
-    line.append(spelled_out(f"  ({answer.shares()})"), style="dim")
-    console.print(line, soft_wrap=True)
-    if answer.unknown_words:
-        say(answer.never_seen(), "red")
-    if answer.truncated:
-        say_progress(answer.not_read())
-    console.print(answer.picture())
-
-
-def answer_json(answer: Answer) -> dict[str, Any]:
-    """An answer as a JSON object."""
-    return {
-        "question": answer.question,
-        "answer": answer.answer,
-        "probability": answer.probability,
-        "runners_up": [{"answer": word, "probability": p} for word, p in answer.runners_up],
-        "sentences": list(answer.sentences),
-        "attention": answer.attention.tolist(),
-        "unknown_words": list(answer.unknown_words),
-        "truncated": answer.truncated,
-    }
 
 
 @contextmanager

@@ -34,7 +34,7 @@ def serve(
     ] = "127.0.0.1",
     threads: Threads = 1,
 ) -> None:
-    """Serve a page where trained models answer and show what each hop read.
+    """Serve a page that answers questions about stories.
 
     Stories stay on the page and in the memory of this program: nothing is stored or logged.
     Other programs ask at /api/answer, described at /docs. Needs memhop[serve].

@@ -53,7 +53,7 @@ def check_threads(threads: int) -> int:
     """Return ``threads`` if there is a core for each of them."""
     cores = available_cores()
     if threads > cores:
-        raise MemhopError(f"--threads needs a number from 1 to {cores} (cores), not {threads}")
+        raise MemhopError(f"--threads: expected 1 to {cores} (the number of cores), got {threads}")
     return threads
 
 
@@ -98,14 +98,18 @@ def parse_tasks(text: str) -> list[int]:
 def read_own(option: str, path: Path) -> list[Example]:
     """Return the examples of the one file that ``option`` names."""
     if path.is_dir():
-        raise MemhopError(f"{option} needs a file, got the folder {path}; --data takes a folder")
+        raise MemhopError(
+            f"{option}: expected a file, got the folder {path}; --data takes a folder"
+        )
     return read_babi(path)
 
 
 def tasks_in(folder: Path, task: str | None, *, needed: str) -> dict[int, dict[str, Path]]:
     """The files of the tasks asked for, in order; each has the ``needed`` split."""
     if folder.is_file():
-        raise MemhopError(f"--data needs a folder, got the file {folder}; use --train or --test")
+        raise MemhopError(
+            f"--data: expected a folder, got the file {folder}; use --train or --test"
+        )
     found = find_tasks(folder)
     wanted = (
         parse_tasks(task)

@@ -9,14 +9,14 @@ from memhop.cli import completion
 from memhop.training import MOST_RESTARTS
 
 Joint = Annotated[
-    bool, typer.Option("--joint", help="One model over all the tasks, not one a task.")
+    bool, typer.Option("--joint", help="One model for all tasks, instead of one for each.")
 ]
 TrainFile = Annotated[Path | None, typer.Option(help="Your own training file, in the bAbI format.")]
 TestFile = Annotated[Path | None, typer.Option(help="Your own test file.")]
 RecipeName = Annotated[
     str,
     typer.Option(
-        help="'paper', 'best', or a JSON file of settings (left out: defaults).",
+        help="'paper', 'best', or a JSON file of settings (settings not in it: defaults).",
         autocompletion=completion.recipes,
     ),
 ]
@@ -33,20 +33,19 @@ Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1."
 RunName = Annotated[
     str | None,
     typer.Option(
-        help="Name of the run under runs/; one is made up without.",
+        help="Name of the run under runs/ (default: a new name).",
         autocompletion=completion.run_names,
     ),
 ]
 Resume = Annotated[
     bool,
-    typer.Option(
-        "--resume", help="Go on with the run --name; data and settings come from the run."
-    ),
+    typer.Option("--resume", help="Resume the run --name; data and settings come from the run."),
 ]
 NoExamples = Annotated[
     bool,
     typer.Option(
         "--no-examples",
-        help="Store no training story in the run; without, up to three, for its page to show.",
+        help="Do not store example stories in the run (default: up to three, shown by memhop "
+        "serve).",
     ),
 ]

@@ -12,11 +12,11 @@ app = typer.Typer()
 
 @app.command("warmup")
 def run() -> None:
-    """Compile all kernels for this machine and keep them on disk (about a minute, once).
+    """Compile all kernels for this machine (about a minute, once).
 
-    Without it the first trainings and the first large calls wait for the compiler, or take a
-    slower form while it works in the background. NUMBA_CACHE_DIR names another folder for what
-    is compiled.
+    They are kept on disk. Without it the first trainings and the first large calls wait for the
+    compiler, or take a slower form while it works in the background. NUMBA_CACHE_DIR names
+    another folder for the compiled kernels.
     """
     folder, begun = folder_for_kernels(), time.perf_counter()
     with warmup_progress() as show:

@@ -83,7 +83,7 @@ def make_app(
         responses=_REFUSALS,
     )
     app.state.batches = Batches(limits)
-    app.add_exception_handler(RequestValidationError, _not_as_needed)
+    app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(Overload, _overloaded)
     app.add_middleware(Guard, limits=limits, hosts=hosts)
     _add_answers(app, models)
@@ -220,8 +220,8 @@ def _named(models: Mapping[str, Served], name: str | None) -> Served:
     return models[name]
 
 
-async def _not_as_needed(request: Request, error: Exception) -> JSONResponse:
-    """The first of what is wrong, in one sentence, without the text that was sent."""
+async def _invalid_request(request: Request, error: Exception) -> JSONResponse:
+    """Return the first error of a request in one sentence, without the text that was sent."""
     assert isinstance(error, RequestValidationError)
     if request.method == "POST" and not _is_json(kind := request.headers.get("content-type", "")):
         came = f"{kind!r:.60}" if kind else "none"
@@ -239,7 +239,7 @@ def _is_json(content_type: str) -> bool:
 
 
 def _step(step: int | str) -> str:
-    """A part of a place; a name that was sent is told in part, and never obeyed."""
+    """Return a part of the place of an error; a name from the request is quoted and cut."""
     text = str(step)
     plain = text.isdecimal() or (text.isidentifier() and len(text) <= 40)
     return text if plain else f"{text!r:.40}"

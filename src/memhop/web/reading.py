@@ -10,13 +10,10 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
+from memhop.data.line import NUMBERED_LINE, QUESTION_LINE
 from memhop.text.encoding import answer_word
 from memhop.vocabulary import Vocabulary, is_question, split_sentences, split_words
 from memhop.web.schemas import FoundQuestion, Page, Reading, ReadLine, Rewritten
-
-_NUMBERED = re.compile(r"\s*([0-9]{1,6})[ \t]+(?=\S)")
-# a tab that was copied from a screen is often a run of blanks
-_ASKED = re.compile(r"(.*?\S)\s*(?:\t|(?<=\?)\s)\s*([^\t?]*?)\s*((?:(?:^|\s)[0-9]+)*)\s*")
 
 
 class _Line(NamedTuple):
@@ -29,7 +26,7 @@ class _Line(NamedTuple):
 
 
 def read_page(page: Page, vocabulary: Vocabulary) -> Reading:
-    """Return what a model with this vocabulary reads, and the fields rewritten if need be."""
+    """Return what a model with this vocabulary reads, and the fields, rewritten for it."""
     rewritten = None if page.keep_lines else _rewritten(page, vocabulary)
     lines, question = page.story.split("\n"), page.question
     if rewritten:
@@ -107,7 +104,7 @@ def _without_numbers(
     that was dropped (``last``, 0 for none yet, None for no such rule) and the model does not know
     it as a word. Behind such lines a 1 begins the next story.
     """
-    matches = [_NUMBERED.match(line) for line in raw]
+    matches = [NUMBERED_LINE.match(line) for line in raw]
     numbers = [int(match[1]) if match else 0 for match in matches]
     filled = [place for place, line in enumerate(raw) if line.strip()]
     neighbours: set[int] = set()
@@ -129,7 +126,7 @@ def _without_numbers(
 
 def _fields(text: str, number: int) -> _Line:
     """Return the question and answer of a bAbI line, or its statement."""
-    asked = _ASKED.fullmatch(text)
+    asked = QUESTION_LINE.fullmatch(text)
     if asked and ("\t" in text or asked[2]):
         return _Line(asked[1], number, asked[2] or None, True)
     return _Line(text, number)

@@ -1,0 +1,84 @@
+"""How the commands show answers: as text, as JSON, and next to the right answer."""
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any
+
+from rich.text import Text
+
+from memhop.cli.screen import say, say_progress, stdout
+from memhop.picture import spelled_out
+from memhop.text.answer import Answer
+from memhop.text.encoding import answer_word
+from memhop.vocabulary import split_words
+
+
+def no_answer(answer: Answer) -> str:
+    """Return why an answer depends on nothing that was read; an empty text if it does not."""
+    unknown = set(answer.unknown_words)
+    story = set(chain.from_iterable(map(split_words, answer.sentences)))
+    if not story:
+        return "no answer: the story is empty"
+    if story <= unknown:
+        return "no answer: the model knows no word of the story"
+    if unknown.issuperset(split_words(answer.question)):
+        return "no answer: the model knows no word of the question"
+    return ""
+
+
+def say_answer(answer: Answer) -> None:
+    """Print a question, its answer and the sentences that each hop read."""
+    line = Text(spelled_out(answer.question) + "  ", style="bold")
+    if reason := no_answer(answer):
+        line.append(reason, style="dim")
+    else:
+        line.append(spelled_out(answer.answer), style="bold green")
+        line.append(spelled_out(f"  ({answer.shares()})"), style="dim")
+    stdout().print(line, soft_wrap=True)
+    if answer.unknown_words:
+        say(answer.never_seen(), "red")
+    if any(map(split_words, answer.sentences)):
+        stdout().print(answer.picture())
+
+
+def say_truncated(truncated: Sequence[int]) -> None:
+    """Print one line on standard error if the memory could not hold every story.
+
+    Args:
+        truncated: `Answer.truncated` of each question.
+    """
+    if full := [number for number in truncated if number]:
+        say_progress(
+            f"the memory is full in {len(full):,} of {len(truncated):,} questions: "
+            f"up to {max(full):,} of the oldest sentences are not read"
+        )
+
+
+def is_correct(answer: Answer, right: str) -> bool:
+    """Return whether the answer that the terminal shows is the right one."""
+    return not no_answer(answer) and answer_word(answer.answer) == answer_word(right)
+
+
+def say_verdict(answer: Answer, right: str) -> None:
+    """Print the right answer, and whether the model gave it."""
+    verdict, style = ("correct", "dim") if is_correct(answer, right) else ("wrong", "red")
+    say(f"{verdict} (the right answer: {right})", style)
+
+
+def answer_json(answer: Answer, right: str | None = None) -> dict[str, Any]:
+    """Return an answer, and the right one where it is known, as a JSON object."""
+    verdict: dict[str, Any] = {}
+    if right is not None:
+        verdict = {"right_answer": right, "is_correct": is_correct(answer, right)}
+    return {
+        "question": answer.question,
+        "answer": answer.answer,
+        "probability": answer.probability,
+        "runners_up": [{"answer": word, "probability": p} for word, p in answer.runners_up],
+        "sentences": list(answer.sentences),
+        "attention": answer.attention.tolist(),
+        "unknown_words": list(answer.unknown_words),
+        "truncated": answer.truncated,
+        "no_answer": no_answer(answer),
+        **verdict,
+    }
