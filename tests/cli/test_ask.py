@@ -293,6 +293,11 @@ def test_a_picture_is_of_the_story_above_its_question(memhop: Program, trained: 
     assert "John" not in drawn
 
 
+def test_a_picture_without_an_answer_says_why(memhop: Program, trained: str) -> None:
+    memhop("ask", trained, "-q", "Where is Mary?", "--svg", "answer.svg").fits()
+    assert "Where is Mary?  no answer: the story is empty" in Path("answer.svg").read_text()
+
+
 def test_a_picture_needs_one_question(
     memhop: Program, trained: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,6 +26,12 @@ def no_answer(answer: Answer) -> str:
     return ""
 
 
+def title(answer: Answer) -> str:
+    """Return the line above the picture of an answer."""
+    reason = no_answer(answer)
+    return f"{answer.question}  {reason}" if reason else answer.title()
+
+
 def say_answer(answer: Answer) -> None:
     """Print a question, its answer and the sentences that each hop read."""
     line = Text(spelled_out(answer.question) + "  ", style="bold")

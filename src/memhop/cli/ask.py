@@ -8,7 +8,14 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from memhop.cli.answers import answer_json, is_correct, say_answer, say_truncated, say_verdict
+from memhop.cli.answers import (
+    answer_json,
+    is_correct,
+    say_answer,
+    say_truncated,
+    say_verdict,
+    title,
+)
 from memhop.cli.conversation import talk
 from memhop.cli.screen import say, say_json, say_progress
 from memhop.cli.settings import Json, Run, Threads, load_model, use
@@ -151,7 +158,7 @@ def _answers(
         answer = model.answer(story, question)
         if svg is not None:
             with whole_file(svg) as file:
-                file.write(answer.picture().svg(answer.title()) + "\n")
+                file.write(answer.picture().svg(title(answer)) + "\n")
         yield answer, right
 
 

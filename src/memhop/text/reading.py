@@ -1,4 +1,4 @@
-"""What the text model reads of examples: sentences that have a word, and errors for the rest."""
+"""Check examples, and reduce them to the sentences that have a word."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
