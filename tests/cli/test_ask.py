@@ -215,7 +215,7 @@ def test_a_pipe_that_asks_nothing(
         monkeypatch.setattr(sys, "stdin", stdin)
         assert "no question in the text" in memhop("ask", trained).complaint()
     monkeypatch.setattr(sys, "stdin", Stdin("a\nb \udcff?"))
-    assert memhop("ask", trained).complaint() == "stdin:2: needs UTF-8 text"
+    assert memhop("ask", trained).complaint() == "stdin:2: expected UTF-8 text, got other bytes"
 
 
 def test_a_conversation(memhop: Program, trained: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -178,13 +178,13 @@ def _read(file: Path | None) -> bytes:
             content = sys.stdin.buffer.read(_LARGEST_TEXT + 1) if sys.stdin else b""
         else:
             if file.is_dir():
-                raise MemhopError(f"--file needs a file, got the folder {file}")
+                raise MemhopError(f"--file: expected a file, got the folder {file}")
             with file.open("rb") as opened:
                 content = opened.read(_LARGEST_TEXT + 1)
     except OSError as error:
         raise MemhopError(f"{file}: cannot be read: {error.strerror}") from error
     if len(content) > _LARGEST_TEXT:
-        raise MemhopError(f"{_name(file)}: needs at most {_LARGEST_TEXT:,} bytes")
+        raise MemhopError(f"{_name(file)}: expected at most {_LARGEST_TEXT:,} bytes, got more")
     return content
 
 
@@ -193,7 +193,7 @@ def _decoded(content: bytes, file: Path | None) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise MemhopError(f"{_name(file)}:{line}: needs UTF-8 text") from error
+        raise MemhopError(f"{_name(file)}:{line}: expected UTF-8 text, got other bytes") from error
 
 
 def _name(file: Path | None) -> Path:
