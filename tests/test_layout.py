@@ -24,6 +24,7 @@ ROWS = [
     ["hop_modules"],
     ["nn"],
     ["picture"],
+    ["words"],
     ["vocabulary"],
     ["recipe"],
     ["checkpoint"],

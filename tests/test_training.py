@@ -20,7 +20,8 @@ from memhop.text.batch import Batch, ages
 from memhop.training import Progress, Trainer, TrainingResult, train
 from memhop.training_draws import Draws
 from memhop.training_run import RestartScore
-from memhop.vocabulary import UNKNOWN, split_words
+from memhop.vocabulary import UNKNOWN
+from memhop.words import split_words
 
 
 @pytest.fixture(autouse=True)

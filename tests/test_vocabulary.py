@@ -15,11 +15,9 @@ from hypothesis import strategies as st
 
 from memhop import vocabulary as module
 from memhop.errors import MemhopError
-from memhop.vocabulary import (
-    NIL,
+from memhop.vocabulary import NIL, UNKNOWN, Vocabulary
+from memhop.words import (
     QUESTION_MARKS,
-    UNKNOWN,
-    Vocabulary,
     fold_case,
     is_question,
     spelled_words,

@@ -11,9 +11,10 @@ from torch.nn import functional
 
 from memhop.example import Example
 from memhop.text.batch import Batch
-from memhop.text.encoding import NO_ANSWER, Encoded, answer_word
+from memhop.text.encoding import NO_ANSWER, Encoded
 from memhop.text.memn2n import MemN2N
 from memhop.text.reading import SplitSentences, readable
+from memhop.words import answer_word
 
 FAILED_ABOVE = 5.0  # percent of wrong answers, above which the paper counts a task as failed
 # Slots at once, of each restart: few and large operations in bounded memory. It is the same for

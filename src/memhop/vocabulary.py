@@ -1,14 +1,9 @@
-"""Words and their numbers, and how a text becomes sentences and a sentence becomes words."""
+"""Words and their numbers."""
 
-# ruff: noqa: RUF001, RUF002, RUF003 - the punctuation of many scripts
-
-import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
-from itertools import chain
 
 from memhop.errors import MemhopError
+from memhop.words import answer_word, fold_case, spelled_answer, split_words
 
 NIL = 0  # padding: the row of every table that is held at zero
 UNKNOWN = 1  # any word that training never showed
@@ -16,179 +11,6 @@ MAX_WORDS = 1_000_000
 
 # A word is always lower-case, so no text, whatever it says, can spell one of these.
 _NAMES = ("(No word)", "(Unknown word)")
-
-# Removed from a text: characters without a width (Unicode's Default_Ignorable_Code_Point, but for
-# letters of Korean): soft hyphen, zero-width space and joiners, direction marks, variation
-# selectors, byte order mark.
-_INVISIBLE = (
-    "\u00ad\u034f\u061c\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f"
-    "\ufe00-\ufe0f\ufeff\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
-)
-_REMOVED = re.compile(f"[{_INVISIBLE}]+")
-_APOSTROPHES = dict.fromkeys(map(ord, "\u2019\u02bc\uff07"), "'")  # ’ as it is typed and as printed
-
-# Dropped at both ends of a word: punctuation, but for what may be a part of it (-5, #3, 5%, @mary).
-_EDGES = "!\"'(),.:;?[]`{}"
-_KEPT = frozenset("#%&*-/@\\_§¶‰‱٪＃％＆＊－／＠＼＿﹟﹠﹡﹣﹨﹪﹫")
-_ACCENTS_AS_QUOTES = "`´\u1fef\u1ffd"  # the last two are the first two in Unicode's form NFC
-_AFTER_WORDS = _EDGES + " \t\n\r"
-
-# Latin, full-width, Arabic, Greek, Armenian, Ethiopic, Vai, Bamum and others.
-QUESTION_MARKS = "?？؟\u037e՞፧⁇⁈⁉‽⸮⸘꘏꛷﹖︖"
-# These end a sentence before white space: "3.5" and "?!" are not cut.
-_ENDS_BEFORE_SPACE = f".!{QUESTION_MARKS}…‼．﹒﹗"
-# These end one anywhere: such scripts may write no space there.
-_ENDS_ANYWHERE = "。｡！？।॥۔؟܀܁܂።፧፨။།༎។៕᠃᠉։꘎꘏꛳꛷꯫꓿𑁇𑁈"
-_CLOSING = f"\"')\\]}}”’»›」』）】》〉］｝〞〟“‘{_INVISIBLE}"
-_ENDS = re.escape("".join(dict.fromkeys(_ENDS_BEFORE_SPACE + _ENDS_ANYWHERE)))
-_SENTENCE_END = re.compile(
-    rf"(?<![{_ENDS}])(?:[{_ENDS}]++(?P<closed>[{_CLOSING}]*+)\s++"
-    rf"|[{_ENDS}]*[{re.escape(_ENDS_ANYWHERE)}][{_CLOSING}]*+\s*+)"
-)
-
-
-def split_sentences(text: str) -> list[str]:
-    """Split a text into its sentences, as they are written.
-
-    A sentence ends at a line end, after ``.``, ``!``, ``?`` or ``…`` before white space, and after
-    the full stop or question mark of another script (``。``, ``？``, ``।``, ``۔``, ``؟``) even
-    without white space. Quotation marks and brackets that close there belong to it, unless it goes
-    on in lower case (``"Where?" she asked.``). A piece without a word, blank or of punctuation, is
-    dropped. An abbreviation in the middle of a line ends a sentence too: put a line break between
-    sentences where that matters.
-
-    >>> split_sentences("Mary took the ball.  It cost 3.50!\\n\\nWhere is Mary ?")
-    ['Mary took the ball.', 'It cost 3.50!', 'Where is Mary ?']
-    """
-    pieces = (piece.strip() for line in text.splitlines() for piece in _pieces(line))
-    return [piece for piece in pieces if split_words(piece)]
-
-
-def _pieces(line: str) -> Iterator[str]:
-    start = 0
-    for end in _SENTENCE_END.finditer(line):
-        if end["closed"] and line[end.end() : end.end() + 1].islower():
-            continue
-        yield line[start : end.end()]
-        start = end.end()
-    yield line[start:]
-
-
-def is_question(sentence: str) -> bool:
-    """Return whether a sentence ends in a question mark, of whichever script.
-
-    Other punctuation, closing quotation marks and brackets may follow it.
-
-    >>> is_question("Where is Mary?!"), is_question('"Where is Mary?" asked John.')
-    (True, False)
-    """
-    for character in reversed(sentence):
-        if character in QUESTION_MARKS:
-            return True
-        if not (_is_edge(character) or character.isspace() or _REMOVED.match(character)):
-            return False
-    return False
-
-
-def split_words(sentence: str) -> list[str]:
-    """Split one sentence into lower-case words.
-
-    The text is brought to Unicode's form NFC, characters without a width are removed, and ``’`` is
-    read as ``'``. White space separates words. Punctuation, quotation marks and brackets at
-    both ends of a word are dropped, those inside it stay (``don't``, ``3.5``, ``apple,milk``), as
-    do the signs that may be a part of it (``-5``, ``5%``, ``#3``). A dash or another sign that
-    is alone at an end of the sentence is dropped too. Joined by spaces and split again, the
-    words stay as they are.
-
-    >>> split_words("Daniel carries Apple,milk .")
-    ['daniel', 'carries', 'apple,milk']
-    >>> split_words('"Mary, the cook, didn\u2019t pay 3.50…"')
-    ['mary', 'the', 'cook', "didn't", 'pay', '3.50']
-    """
-    if sentence.isascii():
-        words = sentence.lower().rstrip(_AFTER_WORDS).split()
-    else:
-        words = fold_case(normalize(sentence)).split()
-    if "".join(words).isalnum():
-        return words
-    return _bare_words(words)
-
-
-def spelled_words(sentence: str) -> list[str]:
-    """Return the words of `split_words` in the capitals of the sentence.
-
-    >>> spelled_words("Did Anna go?")
-    ['Did', 'Anna', 'go']
-    """
-    return _bare_words(normalize(sentence).split())
-
-
-def normalize(text: str) -> str:
-    """Return a text in Unicode's form NFC without characters that have no width."""
-    if text.isascii():
-        return text
-    return unicodedata.normalize("NFC", _REMOVED.sub("", text)).translate(_APOSTROPHES)
-
-
-def fold_case(text: str) -> str:
-    """Return a text in lower case, still in Unicode's form NFC."""
-    return text.lower() if text.isascii() else unicodedata.normalize("NFC", text.lower())
-
-
-def _bare_words(words: Iterable[str]) -> list[str]:
-    """Drop punctuation around words, and what is left without a letter, a digit or a symbol."""
-    bare = [word for word in map(_bare, words) if word]
-    while bare and not _has_content(bare[-1]):
-        bare.pop()
-    first = next((place for place, word in enumerate(bare) if _has_content(word)), 0)
-    return bare[first:]
-
-
-def _bare(word: str) -> str:
-    start, end = 0, len(word)
-    while start < end and _is_edge(word[end - 1]):
-        end -= 1
-    while start < end and _is_edge(word[start]):
-        start += 1
-    if word[max(0, start - 2) : start].endswith(".") and word[start : start + 1].isdecimal():
-        start -= word[max(0, start - 2) : start] != ".."  # the point of .5
-    return word[start:end]
-
-
-@lru_cache(maxsize=4096)
-def _is_edge(character: str) -> bool:
-    """Return whether a character is dropped at the ends of a word."""
-    if character.isascii():
-        return character in _EDGES
-    is_mark = unicodedata.category(character)[0] == "P" and character not in _KEPT
-    return is_mark or character in _ACCENTS_AS_QUOTES
-
-
-def word_pattern() -> str:
-    """Return a regular expression that finds a match in each text with a word, and in no other.
-
-    It is a class of characters in the syntax that Python, JavaScript and Rust share.
-
-    >>> bool(re.search(word_pattern(), " ?! a")), bool(re.search(word_pattern(), " ?! …"))
-    (True, False)
-    """
-    ranges_of_all = (range(0xD800), range(0xE000, 0x20000), range(0xE0000, 0xE1000))
-    candidates = re.findall(r"[\W_\u02bc]", "".join(map(chr, chain(*ranges_of_all))))
-    without = {ord(c) for c in candidates if c.isspace() or not _has_content(normalize(c))}
-    starts = sorted(code for code in without if code - 1 not in without)
-    ends = sorted(code for code in without if code + 1 not in without)
-    ranges = (f"{_escaped(a)}-{_escaped(b)}" for a, b in zip(starts, ends, strict=True))
-    return f"[^{''.join(ranges)}]"
-
-
-def _escaped(code: int) -> str:
-    return f"\\u{code:04x}" if code < 0x10000 else chr(code)
-
-
-def _has_content(word: str) -> bool:
-    return word.isalnum() or any(
-        unicodedata.category(c)[0] != "P" and c not in _ACCENTS_AS_QUOTES for c in word
-    )
 
 
 class Vocabulary:
@@ -226,7 +48,7 @@ class Vocabulary:
         self._words = (*_NAMES, *self._ids)
         self.spellings = dict(spellings or {})
         for word, spelling in self.spellings.items():
-            if word not in self._ids or fold_case(spelling) != word:
+            if word not in self._ids or not _is_spelling(spelling, word):
                 raise MemhopError(f"vocabulary: {spelling!r:.60} is no spelling of {word!r:.60}")
 
     @classmethod
@@ -335,6 +157,11 @@ class Vocabulary:
 
     def __repr__(self) -> str:
         return f"Vocabulary({len(self._ids)} words)"
+
+
+def _is_spelling(spelling: str, word: str) -> bool:
+    is_clean = spelled_answer(spelling) == spelling
+    return is_clean and word in (fold_case(spelling), answer_word(spelling))
 
 
 def _kind(value: object) -> str:

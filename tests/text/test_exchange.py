@@ -11,9 +11,10 @@ from memhop.data import generate, to_examples
 from memhop.example import Example
 from memhop.recipe import Recipe
 from memhop.text import exchange
-from memhop.text.encoding import NO_ANSWER, Encoder, Sizes, answer_parts, training_vocabulary
+from memhop.text.encoding import NO_ANSWER, Encoder, Sizes, training_vocabulary
 from memhop.text.exchange import Exchange, Text
 from memhop.text.phrases import Phrase
+from memhop.words import answer_parts
 
 ONE = list(to_examples(generate(1, questions=400, seed=1)))
 TWO = list(to_examples(generate(2, questions=300, seed=2)))

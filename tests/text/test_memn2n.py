@@ -19,7 +19,8 @@ from memhop.text.answer import Answer
 from memhop.text.batch import Batch, chosen_rows
 from memhop.text.encoding import Sizes
 from memhop.text.memn2n import MemN2N
-from memhop.vocabulary import UNKNOWN, Vocabulary, split_words
+from memhop.vocabulary import UNKNOWN, Vocabulary
+from memhop.words import split_words
 from tests.text import memn2n_oracle as oracle
 
 WORDS = ["mary", "john", "went", "to", "the", "garden", "kitchen", "where", "is", "ball"]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from memhop.errors import MemhopError
 from memhop.example import Example
 from memhop.text.reading import SplitSentences, readable, readable_texts, single_words
-from memhop.vocabulary import split_words
+from memhop.words import split_words
 
 GOOD = Example(("Mary left.", "John stayed."), "Who left?", "Mary", (0,))
 

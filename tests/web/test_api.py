@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from memhop.text.memn2n import MemN2N
-from memhop.vocabulary import split_words
+from memhop.words import split_words
 
 from .conftest import Client
 

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from memhop.vocabulary import Vocabulary, is_question, split_sentences, split_words
+from memhop.vocabulary import Vocabulary
 from memhop.web.reading import read_page
 from memhop.web.schemas import Page, Reading
+from memhop.words import is_question, split_sentences, split_words
 
 from .conftest import Client
 

@@ -11,7 +11,7 @@ from memhop.bench.hop_tables import Sheet
 from memhop.bench.record import surroundings
 from memhop.data import Story, find_tasks, generate, read_stories
 from memhop.data.stories import TASKS
-from memhop.vocabulary import split_words
+from memhop.words import split_words
 
 # What varies among sentences of one template, from the released files. A word that is not in here
 # stays in its template, so that one of our own shows up as a template that is not released.

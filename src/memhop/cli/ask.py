@@ -25,8 +25,8 @@ from memhop.errors import MemhopError
 from memhop.runs import find_run
 from memhop.text.answer import Answer
 from memhop.text.memn2n import MemN2N
-from memhop.vocabulary import is_question, split_sentences, split_words
 from memhop.whole_file import whole_file
+from memhop.words import answer_word, is_question, split_sentences, split_words
 
 
 class Asked(NamedTuple):

@@ -7,7 +7,7 @@ from memhop.cli.screen import say, say_progress
 from memhop.data.line import NUMBERED_LINE, QUESTION_LINE
 from memhop.text.answer import never_seen
 from memhop.text.memn2n import MemN2N
-from memhop.vocabulary import is_question, split_sentences, split_words
+from memhop.words import is_question, split_sentences, split_words
 
 _BEGIN = "Type sentences; a question ends in '?'. 'help' lists the commands, 'quit' ends."
 _HELP = """\

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from memhop.errors import MemhopError
 from memhop.example import Example
-from memhop.vocabulary import QUESTION_MARKS
+from memhop.words import QUESTION_MARKS
 
 # What may surround a text without belonging to it: the released questions end in a space, lines
 # of files from Windows in a carriage return. Other white space is left to whoever splits words.

@@ -6,24 +6,22 @@ w_kj = plain_j + slope_k steep_j, so a sentence is two weighted bags of words,
 sum_j plain_j E[word_j] + slope * sum_j steep_j E[word_j].
 """
 
-import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from memhop.errors import MemhopError
 from memhop.example import Example
 from memhop.ops.bags import Bags, sum_bags
 from memhop.recipe import Position, Recipe
 from memhop.text.reading import SplitSentences
-from memhop.vocabulary import Vocabulary, fold_case, spelled_words, split_words
+from memhop.vocabulary import Vocabulary
+from memhop.words import answer_word, fold_case, spelled_answer, spelled_words, split_words
 
 Numbers = np.ndarray[Any, Any]
-_COMMAS = re.compile("[,،、﹐，､]")  # noqa: RUF001 - of several scripts
 NO_ANSWER = -1  # the class of an answer that training never showed: always wrong
 
 
@@ -246,29 +244,6 @@ def _integers(numbers: Sequence[int]) -> Tensor:
     return torch.from_numpy(np.array(numbers, np.int64))
 
 
-def answer_word(answer: str) -> str:
-    """An answer as the one class it is: lower-case, a list joined by commas alone.
-
-    >>> answer_word("Apple, milk")
-    'apple,milk'
-    """
-    return listed(answer_parts(answer))
-
-
-def answer_parts(answer: str) -> tuple[tuple[str, ...], ...]:
-    """The parts of a list of answers, each in words.
-
-    >>> answer_parts("Apple, milk")
-    (('apple',), ('milk',))
-    """
-    return tuple(tuple(split_words(part)) for part in _COMMAS.split(answer))
-
-
-def listed(parts: Iterable[Iterable[str]]) -> str:
-    """The class of an answer from its parts."""
-    return ",".join(" ".join(part) for part in parts)
-
-
 def training_vocabulary(examples: Sequence[Example]) -> Vocabulary:
     """The words of training examples in order of first appearance, answers among them.
 
@@ -276,7 +251,7 @@ def training_vocabulary(examples: Sequence[Example]) -> Vocabulary:
     answer, of the sentences; the first one where several are as frequent.
 
     Raises:
-        MemhopError: an answer without a word.
+        MemhopError: an answer without a word (`memhop.text.reading` names the example).
     """
     words: dict[str, None] = {}
     seen: set[str] = set()
@@ -285,34 +260,26 @@ def training_vocabulary(examples: Sequence[Example]) -> Vocabulary:
             if sentence not in seen:
                 seen.add(sentence)
                 words |= dict.fromkeys(split_words(sentence))
-        answer = answer_word(example.answer)
-        if not answer.strip(","):
-            raise MemhopError(
-                f"an answer needs a word, got {example.answer!r:.60} "
-                f"to the question {example.question!r:.60}"
-            )
-        words[answer] = None
+        words[answer_word(example.answer)] = None
     spellings = _spellings(examples)
     return Vocabulary(words, {w: s for w, s in spellings.items() if s != w and w in words})
 
 
 def _spellings(examples: Sequence[Example]) -> dict[str, str]:
-    """The most frequent spelling of each word and answer."""
+    """Return the most frequent spelling of each word and answer."""
     sentences = Counter(s for e in examples for s in (*e.story, e.question))
     in_text: Counter[str] = Counter()
     for sentence, times in sentences.items():
         for spelling in spelled_words(sentence):
             in_text[spelling] += times
-    in_answers: Counter[str] = Counter()
-    for answer, times in Counter(example.answer for example in examples).items():
-        in_answers[listed(map(spelled_words, _COMMAS.split(answer)))] += times
-    return _most_frequent(in_text) | _most_frequent(in_answers)
+    in_answers = Counter(spelled_answer(example.answer) for example in examples)
+    return _most_frequent(in_text, fold_case) | _most_frequent(in_answers, answer_word)
 
 
-def _most_frequent(spellings: Counter[str]) -> dict[str, str]:
+def _most_frequent(spellings: Counter[str], word_of: Callable[[str], str]) -> dict[str, str]:
     best: dict[str, str] = {}
     for spelling, times in spellings.items():
-        word = fold_case(spelling)
+        word = word_of(spelling)
         if times > spellings[best.get(word, "")]:
             best[word] = spelling
     return best

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from memhop.example import Example
-from memhop.text.encoding import NO_ANSWER, Encoded, Encoder, answer_parts, listed
+from memhop.text.encoding import NO_ANSWER, Encoded, Encoder
 from memhop.text.interchangeable import Class, Integers, Told, interchangeable
 from memhop.text.phrases import Phrase, Spoken, split_phrases
+from memhop.words import answer_parts, listed
 
 _MOST_ADDED = 100_000  # variants that a text does not have itself
 

@@ -29,7 +29,8 @@ from memhop.text.batch import Batch, ages
 from memhop.text.encoding import Encoded, Encoder, Sizes
 from memhop.text.reading import SplitSentences
 from memhop.text.stored_examples import examples_from_files, examples_to_files
-from memhop.vocabulary import NIL, UNKNOWN, Vocabulary, split_sentences
+from memhop.vocabulary import NIL, UNKNOWN, Vocabulary
+from memhop.words import split_sentences
 
 _WEIGHTS, _RECIPE, _VOCABULARY = "model.safetensors", "recipe.json", "vocabulary.json"
 _NETWORK = ("inner", "bias", "outer")  # W, b and V of the network after each hop

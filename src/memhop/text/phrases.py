@@ -7,7 +7,7 @@ words belong together is plain from where else they stand: nowhere.
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
 
-from memhop.vocabulary import split_words
+from memhop.words import split_words
 
 Phrase = tuple[str, ...]
 Spoken = tuple[Phrase, ...]  # a sentence in phrases

@@ -5,7 +5,7 @@ from typing import Any
 
 from memhop.errors import MemhopError
 from memhop.example import Example
-from memhop.vocabulary import split_sentences, split_words
+from memhop.words import split_sentences, split_words
 
 _IN_TRAINING = "training example {}"
 _NEARLY_EVERY = 0.9  # share of sentences with a single word

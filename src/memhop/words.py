@@ -1,0 +1,281 @@
+"""How a text becomes sentences, a sentence becomes words, and an answer becomes a class."""
+
+# ruff: noqa: RUF001, RUF002, RUF003 - the punctuation of many scripts
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
+from itertools import chain
+
+# Removed from a text: characters without a width (Unicode's Default_Ignorable_Code_Point, but for
+# letters of Korean): soft hyphen, zero-width space and joiners, direction marks, variation
+# selectors, byte order mark.
+_INVISIBLE = (
+    "\u00ad\u034f\u061c\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f"
+    "\ufe00-\ufe0f\ufeff\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
+_REMOVED = re.compile(f"[{_INVISIBLE}]+")
+_APOSTROPHES = dict.fromkeys(map(ord, "\u2019\u02bc\uff07"), "'")  # ’ as it is typed and as printed
+
+# Dropped at both ends of a word: punctuation, but for what may be a part of it (5%, #3, @mary).
+_EDGES = "!\"'(),.:;?[]`{}"
+_KEPT = frozenset("#%&@§¶‰‱٪＃％＆＠﹟﹠﹪﹫")
+_ACCENTS_AS_QUOTES = "`´\u1fef\u1ffd"  # the last two are the first two in Unicode's form NFC
+_AFTER_WORDS = _EDGES + " \t\n\r"
+# Dropped at both ends of a word with a letter or a digit, as in **kitchen**, but not in -5 and A-.
+_HYPHENS = "-﹣－"
+_SIGNS = frozenset(f"*/\\_~|<>＊﹡／＼﹨＿～｜＜＞{_HYPHENS}")
+# Read as white space, also inside a word, and as an apostrophe there.
+_BREAK = re.compile(r"[—―…]|--+|\.\.+")
+_TYPED_APOSTROPHE = re.compile(r"(?<=[^\W_])[`´‘‛′](?=[^\W_])")
+
+# Latin, full-width, Arabic, Greek, Armenian, Ethiopic, Vai, Bamum and others.
+QUESTION_MARKS = "?？؟\u037e՞፧⁇⁈⁉‽⸮⸘꘏꛷﹖︖"
+# These end a sentence before white space: "3.5" and "?!" are not cut.
+_EXCLAMATIONS = "!‼﹗！"
+_ENDS_BEFORE_SPACE = f".．﹒…{_EXCLAMATIONS}{QUESTION_MARKS}"
+# These end one anywhere: such scripts may write no space there.
+_ENDS_ANYWHERE = "。｡！？।॥۔؟܀܁܂።፧፨።།༎។៕᠃᠉։꘎꘏꛳꛷꯫꓿𑁇𑁈"
+_QUOTES = "\"'”’»›«‹」』｣〞〟“‘"
+_CLOSING = f"[{_QUOTES})\\]}}）】》〉］｝*_~～☀-➿\U0001f000-\U0001faff{_INVISIBLE}]"
+_ENDS = re.escape("".join(dict.fromkeys(_ENDS_BEFORE_SPACE + _ENDS_ANYWHERE)))
+_ANYWHERE = rf"(?:[{re.escape(_ENDS_ANYWHERE)}]|．(?!\d))"
+# In Greek a semicolon is the question mark: Unicode's form NFC makes one of U+037E.
+_GREEK = r"[\u0370-\u03ff\u1f00-\u1fff]"
+_GREEK_MARK = rf"(?:(?<={_GREEK})|(?<={_GREEK}[\u0300-\u0345]));"
+_NOTE = r"\[[0-9]{1,3}\]"  # the number of a footnote, as in "Mary left.[1]"
+_SENTENCE_END = re.compile(
+    rf"(?<![{_ENDS}])"
+    rf"(?:(?P<marks>[{_ENDS}]++|{_GREEK_MARK})(?P<closed>(?:{_CLOSING}|{_NOTE})*+)\s++"
+    rf"|[{_ENDS}]*{_ANYWHERE}[{_ENDS}]*+{_CLOSING}*+\s*+)"
+)
+_FOOTNOTE = re.compile(rf"(?<=[{_ENDS}]){_NOTE}")
+_GREEK_QUESTION = re.compile(_GREEK_MARK)
+_COMMAS = re.compile("[,،、﹐，､]")  # of several scripts
+
+
+def split_sentences(text: str) -> list[str]:
+    """Split a text into its sentences, as they are written.
+
+    A sentence ends at a line end, after ``.``, ``!``, ``?`` or ``…`` before white space, and after
+    the full stop or question mark of another script (``。``, ``？``, ``।``, ``۔``, ``؟``) even
+    without white space. Quotation marks and brackets that close there belong to it. A quotation
+    that ends in ``?``, ``!`` or ``…`` and goes on in lower case ends no sentence (``"Where?" she
+    asked.``). A piece without a word, blank or of punctuation, is dropped. An abbreviation in the
+    middle of a line ends a sentence too: put a line break between sentences where that matters.
+
+    >>> split_sentences("Mary took the ball.  It cost 3.50!\\n\\nWhere is Mary ?")
+    ['Mary took the ball.', 'It cost 3.50!', 'Where is Mary ?']
+    """
+    pieces = (piece.strip() for line in text.splitlines() for piece in _pieces(line))
+    return [piece for piece in pieces if split_words(piece)]
+
+
+def _pieces(line: str) -> Iterator[str]:
+    start = 0
+    for end in _SENTENCE_END.finditer(line):
+        if end["closed"] and line[end.end() : end.end() + 1].islower() and _ends_quotation(end):
+            continue
+        yield line[start : end.end()]
+        start = end.end()
+    yield line[start:]
+
+
+def _ends_quotation(end: re.Match[str]) -> bool:
+    is_open = end["marks"][-1] in f"…{_EXCLAMATIONS}{QUESTION_MARKS}"
+    return is_open and any(mark in _QUOTES for mark in end["closed"])
+
+
+def is_question(sentence: str) -> bool:
+    """Return whether a sentence ends in a question mark, of whichever script.
+
+    Other punctuation, closing quotation marks, brackets, signs such as ``*`` and emoji may follow
+    it. A semicolon after a Greek letter is a question mark.
+
+    >>> is_question("Where is Mary?!"), is_question('"Where is Mary?" asked John.')
+    (True, False)
+    """
+    for place in range(len(sentence) - 1, -1, -1):
+        character = sentence[place]
+        if character in QUESTION_MARKS:
+            return True
+        if character == ";" and _GREEK_QUESTION.match(sentence, place):
+            return True
+        if not (_is_symbol(character) or character.isspace() or _REMOVED.match(character)):
+            return False
+    return False
+
+
+def split_words(sentence: str) -> list[str]:
+    """Split one sentence into lower-case words.
+
+    The text is brought to Unicode's form NFC, characters without a width are removed, and ``’`` is
+    read as ``'``. White space and dashes (``—``, ``--``, ``…``) separate words. Punctuation,
+    quotation marks, brackets, emoji and signs (``*``, ``_``, ``~``, ``/``, ``|``) at both ends of a
+    word are dropped, those inside it stay (``don't``, ``3.5``, ``apple,milk``), as do the signs
+    that may be a part of it (``-5``, ``5%``, ``#3``, ``A-``). A sign that is alone at an end of the
+    sentence is dropped too. Joined by spaces and split again, the words stay as they are.
+
+    >>> split_words("Daniel carries Apple,milk .")
+    ['daniel', 'carries', 'apple,milk']
+    >>> split_words('"Mary, the cook, didn\u2019t pay 3.50…"')
+    ['mary', 'the', 'cook', "didn't", 'pay', '3.50']
+    """
+    if sentence.isascii():
+        words = sentence.lower().rstrip(_AFTER_WORDS).split()
+        if "".join(words).isalnum():
+            return words
+        return _bare_words(sentence.lower())
+    return _bare_words(fold_case(normalize(sentence)))
+
+
+def spelled_words(sentence: str) -> list[str]:
+    """Return the words of `split_words` in the capitals of the sentence.
+
+    >>> spelled_words("Did Anna go?")
+    ['Did', 'Anna', 'go']
+    """
+    return _bare_words(normalize(sentence))
+
+
+def normalize(text: str) -> str:
+    """Return a text in Unicode's form NFC without characters that have no width."""
+    return text if text.isascii() else _composed(text).translate(_APOSTROPHES)
+
+
+def fold_case(text: str) -> str:
+    """Return a text in lower case, still in Unicode's form NFC."""
+    return text.lower() if text.isascii() else unicodedata.normalize("NFC", text.lower())
+
+
+def answer_word(answer: str) -> str:
+    """Return an answer as the one class it is: lower-case, a list joined by commas alone.
+
+    >>> answer_word("Apple, milk")
+    'apple,milk'
+    """
+    return listed(answer_parts(answer))
+
+
+def answer_parts(answer: str) -> tuple[tuple[str, ...], ...]:
+    """Return the parts of a list of answers, each in words; none for a text without a word.
+
+    A part of signs alone (``-``, ``*``, ``%``) is a word.
+
+    >>> answer_parts("Apple, milk,")
+    (('apple',), ('milk',))
+    """
+    parts = (tuple(split_words(part) or _signs(part)) for part in _COMMAS.split(answer))
+    return tuple(filter(None, parts))
+
+
+def listed(parts: Iterable[Iterable[str]]) -> str:
+    """Return the class of an answer from its parts."""
+    return ",".join(" ".join(part) for part in parts)
+
+
+def spelled_answer(answer: str) -> str:
+    """Return an answer as it is shown: as it was written, in Unicode's form NFC, trimmed.
+
+    >>> spelled_answer(" O\u2019Brien ")
+    'O’Brien'
+    """
+    return " ".join(_composed(answer).split())
+
+
+def _composed(text: str) -> str:
+    return text if text.isascii() else unicodedata.normalize("NFC", _REMOVED.sub("", text))
+
+
+def _signs(text: str) -> list[str]:
+    pieces = fold_case(normalize(text)).split()
+    return [piece for piece in pieces if not all(map(_is_edge, piece))]
+
+
+def _bare_words(text: str) -> list[str]:
+    """Split at white space and dashes, drop punctuation around words, and signs at the ends."""
+    text = _TYPED_APOSTROPHE.sub("'", _BREAK.sub(" ", _FOOTNOTE.sub(" ", text)))
+    bare = [word for word in map(_bare, text.split()) if word]
+    while bare and not _has_content(bare[-1]):
+        bare.pop()
+    first = next((place for place, word in enumerate(bare) if _has_content(word)), 0)
+    return bare[first:]
+
+
+def _bare(word: str) -> str:
+    if word.isalnum():
+        return word
+    start, end = _inside(word, 0, len(word), _is_edge)
+    if start < end and not (word[start].isalnum() and word[end - 1].isalnum()):
+        if any(map(str.isalpha, word)):
+            start, end = _inside(word, start, end, _is_symbol)
+        elif any(map(str.isalnum, word)):
+            start, end = _inside(word, start, end, _is_sign)
+    has_number = word[start : start + 1].isdecimal()
+    if has_number and word[:start].endswith("."):  # the point of .5
+        start -= 1
+    if has_number and word[:start].endswith(tuple(_HYPHENS)):  # -5
+        start -= 1
+    is_letter = end - start == 1 and word[start].isascii() and word[start].isalpha()
+    if is_letter and word[end : end + 1] in (*_HYPHENS,):  # the mark A-
+        end += 1
+    return word[start:end]
+
+
+def _inside(word: str, start: int, end: int, is_dropped: Callable[[str], bool]) -> tuple[int, int]:
+    while start < end and is_dropped(word[end - 1]):
+        end -= 1
+    while start < end and is_dropped(word[start]):
+        start += 1
+    return start, end
+
+
+@lru_cache(maxsize=4096)
+def _is_edge(character: str) -> bool:
+    """Return whether a character is dropped at the ends of each word."""
+    if character.isascii():
+        return character in _EDGES
+    is_mark = unicodedata.category(character)[0] == "P" and character not in _KEPT | _SIGNS
+    return is_mark or character in _ACCENTS_AS_QUOTES
+
+
+def _is_sign(character: str) -> bool:
+    """Return whether a character is dropped at the ends of a word with a letter or a digit."""
+    return character in _SIGNS or _is_edge(character)
+
+
+@lru_cache(maxsize=4096)
+def _is_symbol(character: str) -> bool:
+    """Return whether a character is dropped at the ends of a word with a letter: emoji, arrows."""
+    is_arrow = "\u2190" <= character <= "\u21ff"
+    is_symbol = not character.isascii() and unicodedata.category(character) in ("So", "Sk")
+    return is_arrow or is_symbol or _is_sign(character)
+
+
+def word_pattern() -> str:
+    """Return a regular expression that finds a match in each text with a word, and in no other.
+
+    It is a class of characters in the syntax that Python, JavaScript and Rust share.
+
+    >>> bool(re.search(word_pattern(), " ?! a")), bool(re.search(word_pattern(), " ?! …"))
+    (True, False)
+    """
+    ranges_of_all = (range(0xD800), range(0xE000, 0x20000), range(0xE0000, 0xE1000))
+    candidates = re.findall(r"[\W_\u02bc]", "".join(map(chr, chain(*ranges_of_all))))
+    without = {ord(c) for c in candidates if c.isspace() or not _has_content(normalize(c))}
+    starts = sorted(code for code in without if code - 1 not in without)
+    ends = sorted(code for code in without if code + 1 not in without)
+    ranges = (f"{_escaped(a)}-{_escaped(b)}" for a, b in zip(starts, ends, strict=True))
+    return f"[^{''.join(ranges)}]"
+
+
+def _escaped(code: int) -> str:
+    return f"\\u{code:04x}" if code < 0x10000 else chr(code)
+
+
+def _has_content(word: str) -> bool:
+    return word.isalnum() or any(
+        unicodedata.category(c)[0] != "P" and c not in _ACCENTS_AS_QUOTES and c not in _SIGNS
+        for c in word
+    )
