@@ -21,7 +21,7 @@ _APOSTROPHES = dict.fromkeys(map(ord, "\u2019\u02bc\uff07"), "'")  # ’ as it i
 # Dropped at both ends of a word: punctuation, but for what may be a part of it (5%, #3, @mary).
 _EDGES = "!\"'(),.:;?[]`{}"
 _KEPT = frozenset("#%&@§¶‰‱٪＃％＆＠﹟﹠﹪﹫")
-_ACCENTS_AS_QUOTES = "`´\u1fef\u1ffd"  # the last two are the first two in Unicode's form NFC
+_ACCENTS_ASQUOTES = "`´\u1fef\u1ffd"  # the last two are the first two in Unicode's form NFC
 _AFTER_WORDS = _EDGES + " \t\n\r"
 # Dropped at both ends of a word with a letter or a digit, as in **kitchen**, but not in -5 and A-.
 _HYPHENS = "-﹣－"
@@ -37,8 +37,8 @@ _EXCLAMATIONS = "!‼﹗！"
 _ENDS_BEFORE_SPACE = f".．﹒…{_EXCLAMATIONS}{QUESTION_MARKS}"
 # These end one anywhere: such scripts may write no space there.
 _ENDS_ANYWHERE = "。｡！？।॥۔؟܀܁܂።፧፨።།༎។៕᠃᠉։꘎꘏꛳꛷꯫꓿𑁇𑁈"
-_QUOTES = "\"'”’»›«‹」』｣〞〟“‘"
-_CLOSING = f"[{_QUOTES})\\]}}）】》〉］｝*_~～☀-➿\U0001f000-\U0001faff{_INVISIBLE}]"
+QUOTES = "\"'”’»›«‹」』｣〞〟“‘"
+_CLOSING = f"[{QUOTES})\\]}}）】》〉］｝*_~～☀-➿\U0001f000-\U0001faff{_INVISIBLE}]"
 _ENDS = re.escape("".join(dict.fromkeys(_ENDS_BEFORE_SPACE + _ENDS_ANYWHERE)))
 _ANYWHERE = rf"(?:[{re.escape(_ENDS_ANYWHERE)}]|．(?!\d))"
 # In Greek a semicolon is the question mark: Unicode's form NFC makes one of U+037E.
@@ -84,7 +84,7 @@ def _pieces(line: str) -> Iterator[str]:
 
 def _ends_quotation(end: re.Match[str]) -> bool:
     is_open = end["marks"][-1] in f"…{_EXCLAMATIONS}{QUESTION_MARKS}"
-    return is_open and any(mark in _QUOTES for mark in end["closed"])
+    return is_open and any(mark in QUOTES for mark in end["closed"])
 
 
 def is_question(sentence: str) -> bool:
@@ -237,7 +237,7 @@ def _is_edge(character: str) -> bool:
     if character.isascii():
         return character in _EDGES
     is_mark = unicodedata.category(character)[0] == "P" and character not in _KEPT | _SIGNS
-    return is_mark or character in _ACCENTS_AS_QUOTES
+    return is_mark or character in _ACCENTS_ASQUOTES
 
 
 def _is_sign(character: str) -> bool:
@@ -276,6 +276,6 @@ def _escaped(code: int) -> str:
 
 def _has_content(word: str) -> bool:
     return word.isalnum() or any(
-        unicodedata.category(c)[0] != "P" and c not in _ACCENTS_AS_QUOTES and c not in _SIGNS
+        unicodedata.category(c)[0] != "P" and c not in _ACCENTS_ASQUOTES and c not in _SIGNS
         for c in word
     )

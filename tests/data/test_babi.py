@@ -1,6 +1,7 @@
 """The released format: what is read, what is refused and with which words, what is written."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,11 @@ from memhop.data import (
     to_examples,
     write_babi,
 )
+from memhop.data.babi import is_babi, parse_stories
 from memhop.data.story import missing_tab
 from memhop.errors import MemhopError
 from memhop.example import Example
+from memhop.words import split_words
 
 STORY = (
     "1 Mary moved to the bathroom.\n"
@@ -133,7 +136,22 @@ def test_malformed_lines_are_named(tmp_path: Path, content: str | bytes, message
 
 @pytest.mark.parametrize(
     "lost",
-    ["b?", "b? c", "b?  c", "b? c 1", "b?   c d", "b? the c d 1 2", "b？ c"],  # noqa: RUF001
+    [
+        *(
+            "b?",
+            "b? c",
+            "b?  c",
+            "b? c 1",
+            "b?   c d",
+            "b? the c d 1 2",
+            "b\uff1f c",
+            "b?c",
+            "b?c 1",
+        ),
+        *("b?\u00a0c", "b?\u3000c 1", "b?\u2003c", "b?\x0bc", "b?\\tc\\t1", "b?;c", "b?|c|1"),
+        *("b?, c", "b?! c 1", "b?” c 1", "b?) c", "b? the c", "(b?)", "b?!"),
+        *("b?c\t1", "b? the c\t1 2"),
+    ],
 )
 def test_a_question_without_its_tab_is_named(tmp_path: Path, lost: str) -> None:
     message = refusal(written(tmp_path, f"1 a\n2 b?\tc\t1\n3 {lost}\n"))
@@ -145,15 +163,99 @@ def test_a_question_without_its_tab_is_named(tmp_path: Path, lost: str) -> None:
     [
         "Who knows? Nobody.",
         'She said "where?"',
-        "Where is b? he asked",
-        "b?c",
+        '"Where is b?" he asked',
         "What?! No.",
-        "b?, c",
+        'Who? "No."',
     ],
 )
 def test_a_statement_may_hold_a_question_mark(tmp_path: Path, statement: str) -> None:
     (example,) = read_babi(written(tmp_path, f"1 {statement}\n2 b?\tc\t1\n"))
     assert example.story == (statement,)
+
+
+@pytest.mark.parametrize("other", ["1 b?\td\n2 x\n3 y?\tz\t2\n", ""])
+@pytest.mark.parametrize("answer", ["c 1", "c\u00a01", "c 1 2"])
+def test_an_answer_that_ends_in_supporting_ids_is_named(
+    tmp_path: Path, answer: str, other: str
+) -> None:
+    content = f"1 a\n2 a\n3 b?\t{answer}\n"
+    assert read_babi(written(tmp_path, content))[0].answer == answer  # no question has IDs
+    for mixed in (f"{other}{content}1 a\n2 b?\tc\t1\n", f"1 a\n2 b?\tc\t1\n{other}{content}"):
+        message = refusal(written(tmp_path, mixed))
+        line = mixed[: mixed.index(answer)].count("\n") + 1
+        assert message.startswith(f"own.txt:{line}: no tab before the supporting IDs in '3 b?")
+    named = content.replace("b?", "c?") + "1 a\n2 b?\troom 7\n3 b?\tc\t1\n"
+    assert read_babi(written(tmp_path, named.replace(answer, "d")))[1].answer == "room 7"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("?\tc\t1", "no word in the question '?'; needed one"),
+        ("b?\t...\t1", "no word in the answer '...'; needed one"),
+        ("b?\t,\t1", "no word in the answer ','; needed one"),
+    ],
+)
+def test_a_question_and_an_answer_need_a_word(tmp_path: Path, line: str, message: str) -> None:
+    assert refusal(written(tmp_path, f"1 a\n2 {line}\n")) == f"own.txt:2: {message}"
+    question, answer, _ = line.split("\t")
+    with pytest.raises(MemhopError, match=re.escape(message)):
+        write_babi(tmp_path / "new.txt", [Story((), (Question(0, question, answer),))])
+
+
+def test_a_sign_is_an_answer(tmp_path: Path) -> None:
+    assert read_babi(written(tmp_path, "1 b?\t-\n"))[0].answer == "-"
+
+
+def test_line_ends_of_old_computers_are_named(tmp_path: Path) -> None:
+    message = refusal(written(tmp_path, STORY.replace("\n", "\r")))
+    assert message == "own.txt:1: a carriage return ends a line; needed LF or CRLF"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        STORY,
+        STORY.replace("\t", " "),
+        "\n" + STORY,
+        "# comment\n" + STORY,
+        STORY.replace("\n", "\r"),
+        STORY.replace("\n", "\r\n"),
+        "\ufeff" + STORY,
+        "1\tMary left.\n2\tWho?\tMary\n",
+        "Mary left.\nWho left?\tMary\t1\n",
+        "2 Mary left.\n3 Who left?\tMary\n",
+        "01 Mary left.\n02 Who left?\n",
+        "1 Mary left.\n2 Who left?\n",
+    ],
+)
+def test_a_file_with_mistakes_is_still_one_in_the_format(content: str) -> None:
+    assert is_babi(content.encode())
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "Mary left.\nWho left?\n",
+        "3 men left. Who left?",
+        "1 man left.\n1 dog came.\nWho left?",
+        "2 men left.\n4 dogs came.",
+        "1. Mary left.\n2. Who left?",
+        "name\tage\nMary\t3\n",
+        "\xff",
+    ],
+)
+def test_other_text_is_not_in_the_format(content: str) -> None:
+    assert not is_babi(content.encode("latin-1"))
+
+
+def test_questions_without_answers_are_read_where_these_are_not_needed() -> None:
+    lines = [b"1 a\n", b"2 b?\n", b"3 c?\td\t1\n", b"1 e?\n"]
+    stories = parse_stories(lines, Path("own.txt"), needs_answers=False)
+    assert [e.answer for e in to_examples(stories)] == ["", "d", ""]
+    with pytest.raises(MemhopError, match=r"own\.txt:2: no tab after the question in 'b. c 1'"):
+        list(parse_stories([b"1 a\n", b"2 b? c 1\n"], Path("own.txt"), needs_answers=False))
 
 
 def test_what_is_no_file_is_named(tmp_path: Path) -> None:
@@ -258,7 +360,7 @@ def test_a_file_is_read_story_by_story(tmp_path: Path) -> None:
         next(stories)
 
 
-WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\t\n"), min_size=1)
+WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\t\n\r"), min_size=1)
 TEXTS = WORDS.map(lambda text: text.strip(" \r")).filter(bool)
 
 
@@ -273,7 +375,8 @@ def drawn_stories(draw: st.DrawFn) -> Story:
     questions = []
     for after in places:
         facts = st.lists(st.integers(0, after - 1), max_size=3) if after else st.just([])
-        question = Question(after, draw(TEXTS), draw(TEXTS), tuple(draw(facts)))
+        texts = TEXTS.filter(split_words)
+        question = Question(after, draw(texts), draw(texts), tuple(draw(facts)))
         if question.supporting_facts or not missing_tab(question[1:3]):
             questions.append(question)
     assume(questions)

@@ -124,8 +124,8 @@ def _questions(
         return None
     content = _read(file)
     if is_babi(content):
-        stories = parse_stories(io.BytesIO(content), _name(file))
-        return [Asked(*example[:3]) for example in to_examples(stories)]
+        stories = parse_stories(io.BytesIO(content), _name(file), needs_answers=False)
+        return [Asked(e.story, e.question, e.answer or None) for e in to_examples(stories)]
     sentences = split_sentences(_decoded(content, file))
     if not any(map(is_question, sentences)):
         raise MemhopError(f"{_name(file)}: no question in the text: a question ends in '?'")

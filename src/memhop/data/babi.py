@@ -3,7 +3,9 @@
 One line each: ``ID text`` for a statement, ``ID question<TAB>answer<TAB>supporting IDs`` for a
 question. An ID of 1 starts a new story; statements and questions share the numbering, and a
 question sees only the statements above it. A line without a tab that reads as a question is an
-error: it ends in a question mark, or an answer follows the question mark. The format and the 20
+error: it ends in a question mark, or text that ends in no full stop follows the question mark.
+So is an answer that ends in the number of a statement (``office 3``) if other questions have
+supporting IDs. The format and the 20
 tasks are those of Weston et al., "Towards AI-Complete Question Answering" (arXiv 1502.05698).
 """
 
@@ -11,7 +13,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,13 +21,16 @@ from memhop.data.story import (
     PADDING,
     Question,
     Story,
+    check_question,
     missing_tab,
+    numbers_at_end,
     quoted,
     to_examples,
 )
 from memhop.errors import MemhopError
 from memhop.example import Example
 from memhop.whole_file import whole_file
+from memhop.words import QUESTION_MARKS, is_question
 
 TASK_NAMES: dict[int, str] = {
     1: "single-supporting-fact",
@@ -52,8 +57,11 @@ TASK_NAMES: dict[int, str] = {
 """The names of the 20 tasks, as they stand in the names of the released files."""
 
 SPLITS = ("train", "valid", "test")
-_FIRST_LINE = re.compile(rb"(?:\xef\xbb\xbf)?[ \r]*1 ")
-_ANSWERED_LINE = re.compile(rb"^[ \r]*[0-9]+ [^\t\n]+\t", re.MULTILINE)
+_NUMBERED_LINE = re.compile(r"\s*([0-9]{1,9})\s")
+_ANSWERED_LINE = re.compile(
+    rf"^(?:[ \r]*[0-9]+ [^\t\n]+|.*[{re.escape(QUESTION_MARKS)}] *)\t *[^\s]", re.MULTILINE
+)
+_LINE_AFTER_RETURN = re.compile(r"\r[0-9]+ ")
 _FILE_NAME = re.compile(r"qa([1-9][0-9]{0,3})_(?:.+_)?(train|valid|test)\.txt")
 
 
@@ -114,16 +122,21 @@ def read_stories(path: str | os.PathLike[str]) -> Iterator[Story]:
         yield from parse_stories(lines, file)
 
 
-def parse_stories(lines: Iterable[bytes], file: Path) -> Iterator[Story]:
+def parse_stories(
+    lines: Iterable[bytes], file: Path, *, needs_answers: bool = True
+) -> Iterator[Story]:
     """Read the lines of a file story by story; see :func:`read_stories`.
 
-    ``file`` is named in errors.
+    ``file`` is named in errors. Without ``needs_answers`` a line that ends in a question mark is a
+    question with the answer "".
     """
     draft = _Draft()
     asked = False
+    suspect = ""  # a question whose answer ends in the ID of a statement
+    has_ids = False
     for line_number, text in _numbered_lines(file, lines):
         try:
-            ident, fields = _split(text)
+            ident, fields = _split(text, needs_answers)
             if ident == "1" and draft.last_id:
                 yield draft.story()
                 draft = _Draft()
@@ -131,6 +144,11 @@ def parse_stories(lines: Iterable[bytes], file: Path) -> Iterator[Story]:
         except MemhopError as error:
             raise MemhopError(f"{shown(file)}:{line_number}: {error}") from None
         asked = asked or len(fields) > 1
+        has_ids = has_ids or (len(fields) == 3 and bool(fields[2]))
+        if not suspect and draft.has_ids_in_answer(fields):
+            suspect = f"{shown(file)}:{line_number}: {_lost('before the supporting IDs', text)}"
+        if suspect and has_ids:
+            raise MemhopError(suspect)
     if not asked:
         raise MemhopError(
             f"{shown(file)}: no question in the file; needed at least one line "
@@ -140,13 +158,23 @@ def parse_stories(lines: Iterable[bytes], file: Path) -> Iterator[Story]:
 
 
 def is_babi(content: bytes) -> bool:
-    """Return whether a text is in the released format: the first line is numbered 1, and one has
-    a number and a tab.
+    """Return whether a text is meant to be in the released format, even if it has mistakes.
+
+    It is if each line has the number after that of the line above, or 1; or if a question is
+    followed by a tab and an answer.
 
     >>> is_babi(b"1 Mary slept.\\n2 Who slept?\\tMary\\n"), is_babi(b"Mary slept. Who slept?")
     (True, False)
     """
-    return bool(_FIRST_LINE.match(content) and _ANSWERED_LINE.search(content))
+    text = content.decode("utf-8-sig", errors="replace")
+    return bool(_ANSWERED_LINE.search(text)) or _is_numbered(text)
+
+
+def _is_numbered(text: str) -> bool:
+    found = [_NUMBERED_LINE.match(line) for line in text.splitlines() if line.strip()]
+    numbers = [int(match[1]) for match in found if match]
+    follow = (below in (1, above + 1) for above, below in pairwise(numbers))
+    return len(numbers) == len(found) > 1 and all(follow)
 
 
 def find_tasks(folder: str | os.PathLike[str]) -> dict[int, dict[str, Path]]:
@@ -226,6 +254,11 @@ class _Draft:
         facts = tuple(map(self._position, fields[2].split())) if len(fields) == 3 else ()
         self.questions.append(Question(len(self.statements), fields[0], fields[1], facts))
 
+    def has_ids_in_answer(self, fields: list[str]) -> bool:
+        """Return whether an answer ends in IDs of statements above it, as after a lost tab."""
+        ids = numbers_at_end(fields[1]) if len(fields) == 2 else []
+        return bool(ids) and all(ident in self.positions for ident in ids)
+
     def _position(self, ident: str) -> int:
         if ident not in self.positions:
             raise MemhopError(
@@ -235,7 +268,7 @@ class _Draft:
         return self.positions[ident]
 
 
-def _split(text: str) -> tuple[str, list[str]]:
+def _split(text: str, needs_answers: bool) -> tuple[str, list[str]]:
     """The ID of a line and its one field (a statement) or two to three (a question)."""
     ident, space, rest = text.lstrip(" ").partition(" ")
     if not (space and ident.isascii() and ident.isdigit()):
@@ -249,10 +282,18 @@ def _split(text: str) -> tuple[str, list[str]]:
         )
     if len(fields) > 1 and not fields[1]:
         raise MemhopError(f"no answer after {quoted(fields[0])}; needed 'question<TAB>answer'")
+    if not needs_answers and len(fields) == 1 and is_question(fields[0]):
+        return ident, [fields[0], ""]
     if place := missing_tab(fields):
-        needed = "'question<TAB>answer' or 'question<TAB>answer<TAB>supporting IDs'"
-        raise MemhopError(f"no tab {place} in {quoted(rest)}; needed {needed}")
+        raise MemhopError(_lost(place, rest))
+    if len(fields) > 1:
+        check_question(fields[0], fields[1])
     return ident, fields
+
+
+def _lost(place: str, text: str) -> str:
+    needed = "'question<TAB>answer' or 'question<TAB>answer<TAB>supporting IDs'"
+    return f"no tab {place} in {quoted(text)}; needed {needed}"
 
 
 def _numbered_lines(file: Path, lines: Iterable[bytes]) -> Iterator[tuple[int, str]]:
@@ -265,6 +306,10 @@ def _numbered_lines(file: Path, lines: Iterable[bytes]) -> Iterator[tuple[int, s
             except UnicodeDecodeError as error:
                 came = f"byte 0x{raw[error.start]:02x} at column {error.start + 1}"
                 raise MemhopError(f"{shown(file)}:{number}: {came}; needed UTF-8 text") from None
+            if _LINE_AFTER_RETURN.search(text):
+                raise MemhopError(
+                    f"{shown(file)}:{number}: a carriage return ends a line; needed LF or CRLF"
+                )
             if not text:
                 blank = blank or number
                 continue

@@ -1,5 +1,7 @@
 """Stories and the questions asked inside them, and how they are written as lines."""
 
+# ruff: noqa: RUF001 - the punctuation of many scripts
+
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
@@ -7,14 +9,17 @@ from typing import NamedTuple
 
 from memhop.errors import MemhopError
 from memhop.example import Example
-from memhop.words import QUESTION_MARKS
+from memhop.words import QUESTION_MARKS, QUOTES, answer_word, split_words
 
 # What may surround a text without belonging to it: the released questions end in a space, lines
 # of files from Windows in a carriage return. Other white space is left to whoever splits words.
 PADDING = " \r"
-# What follows the last question mark of a question whose tab became spaces: anything after two
-# spaces; or an answer of one word, or of several with the supporting IDs.
-_ANSWER_AFTER_SPACES = re.compile(r" {2,}\S.*| \S+(?<![.!…。।])\Z| \S.* [0-9]+\Z", re.DOTALL)
+# What follows the last question mark of a line: marks, closing quotation marks, other text.
+_AFTER_QUESTION = re.compile(
+    rf"[!！‼.…)\]}}）」』】]*+(?P<quotes>[{re.escape(QUOTES)})\]}}]*+)\s*+(?P<rest>.*)", re.DOTALL
+)
+_FULL_STOP_AT_END = re.compile(rf"[.!…。।॥۔．！][{re.escape(QUOTES)})\]}}]*\Z")
+_NUMBERS_AT_END = re.compile(r"\s(?P<numbers>[0-9]+(?:\s+[0-9]+)*)\Z")
 _IDS_AFTER_SPACES = re.compile(r" {2,}[0-9]+(?: [0-9]+)*\Z")
 _IDS = re.compile(r"[0-9]+(?: +[0-9]+)*")
 
@@ -60,8 +65,8 @@ class Story(NamedTuple):
         """The story in the released format, without line ends.
 
         Raises MemhopError for what the format cannot hold: an empty text, a tab or a line end
-        inside one, spaces around one, a statement that reads as a question, a question out of
-        order, a fact of a later sentence.
+        inside one, spaces around one, a statement that reads as a question, a question or an
+        answer without a word, a question out of order, a fact of a later sentence.
         """
         ids: list[int] = []
         number = 1
@@ -95,25 +100,44 @@ def to_examples(stories: Iterable[Story]) -> Iterator[Example]:
 def missing_tab(fields: Sequence[str]) -> str:
     """Return where a tab is missing in the fields of a line; an empty text if nowhere.
 
-    A line of one field is a question without a tab if it ends in a question mark, or if an answer
-    follows the last one: anything after two spaces, a word without a full stop, or words and the
-    numbers of supporting lines. Of two fields, the second may hold an answer, two spaces and
+    A line of one field is a question without a tab if it ends in a question mark, or if text
+    follows the last one that ends in no full stop. A quotation may end in a question mark and go
+    on, but for numbers at its end. Of two fields, the second may hold an answer, two spaces and
     supporting IDs; or IDs alone, after a question with its answer.
 
-    >>> missing_tab(["Where is Mary?  office  3"])
-    'after the question'
+    >>> missing_tab(["Where is Mary?office 3"]), missing_tab(["Where is Mary?"])
+    ('after the question', 'after the question')
     >>> missing_tab(['John asked "Where is Mary?" and left.'])
     ''
     """
     last = max(map(fields[0].rfind, QUESTION_MARKS))
-    has_answer = last >= 0 and _ANSWER_AFTER_SPACES.match(fields[0], last + 1) is not None
-    if len(fields) == 1 and (has_answer or (last >= 0 and not fields[0][last + 1 :].strip())):
+    found = _AFTER_QUESTION.match(fields[0], last + 1) if last >= 0 else None
+    has_answer = found is not None and _is_answer(found)
+    if len(fields) == 1 and found and (has_answer or not (found["quotes"] or found["rest"])):
         return "after the question"
     if len(fields) == 2 and has_answer and _IDS.fullmatch(fields[1]):
         return "after the question"
     if len(fields) == 2 and _IDS_AFTER_SPACES.search(fields[1]):
         return "before the supporting IDs"
     return ""
+
+
+def numbers_at_end(answer: str) -> list[str]:
+    """Return the numbers at the end of an answer, which may be supporting IDs.
+
+    >>> numbers_at_end("office 3 1"), numbers_at_end("3")
+    (['3', '1'], [])
+    """
+    found = _NUMBERS_AT_END.search(answer)
+    return found["numbers"].split() if found else []
+
+
+def _is_answer(found: re.Match[str]) -> bool:
+    """Return whether the text after a question mark is an answer, not the end of a statement."""
+    rest = found["rest"]
+    if numbers_at_end(rest):
+        return True
+    return bool(rest) and not found["quotes"] and not _FULL_STOP_AT_END.search(rest)
 
 
 def _statement_text(statement: str) -> str:
@@ -124,6 +148,7 @@ def _statement_text(statement: str) -> str:
 
 def _question_text(question: Question, ids: list[int]) -> str:
     text = f"{_writable(question.text)}\t{_writable(question.answer)}"
+    check_question(question.text, question.answer)
     if not question.supporting_facts and (place := missing_tab(question[1:3])):
         raise MemhopError(f"{quoted(text)} reads as a line without a tab {place}; needed another")
     for fact in question.supporting_facts:
@@ -136,8 +161,17 @@ def _question_text(question: Question, ids: list[int]) -> str:
     return f"{text}\t{facts}" if facts else text
 
 
+def check_question(question: str, answer: str) -> None:
+    """Raise a MemhopError for a question or an answer without a word."""
+    if not split_words(question):
+        raise MemhopError(f"no word in the question {quoted(question)}; needed one")
+    if not answer_word(answer):
+        raise MemhopError(f"no word in the answer {quoted(answer)}; needed one")
+
+
 def _writable(text: str) -> str:
-    if not text or text != text.strip(PADDING) or "\t" in text or "\n" in text:
+    is_line = not any(end in text for end in "\t\n\r")
+    if not text or text != text.strip(PADDING) or not is_line:
         raise MemhopError(f"text {quoted(text)}; needed one line without tabs or outer spaces")
     if not text.isascii():
         try:
