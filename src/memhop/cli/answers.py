@@ -9,8 +9,7 @@ from rich.text import Text
 from memhop.cli.screen import say, say_progress, stdout
 from memhop.picture import spelled_out
 from memhop.text.answer import Answer
-from memhop.text.encoding import answer_word
-from memhop.vocabulary import split_words
+from memhop.words import answer_word, split_words
 
 
 def no_answer(answer: Answer) -> str:

@@ -26,7 +26,7 @@ from memhop.runs import find_run
 from memhop.text.answer import Answer
 from memhop.text.memn2n import MemN2N
 from memhop.whole_file import whole_file
-from memhop.words import answer_word, is_question, split_sentences, split_words
+from memhop.words import is_question, split_sentences, split_words
 
 
 class Asked(NamedTuple):
