@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations, prune
+from torch.nn.utils import parametrizations, parametrize, prune
 
 from memhop import MemoryHop, MemoryNetwork, MultiHop, Quantized
 from memhop.embedding import EmbeddingTable
@@ -258,17 +258,78 @@ def test_one_hop_and_a_network_call_their_modules() -> None:
     torch.testing.assert_close(net(query, memories), expected)
 
 
-def test_a_table_without_its_temporal_rows_is_refused() -> None:
-    net = layer(temporal_slots=3)
-    net._modules["0"]["embed_a"] = LowRank(first(net))  # type: ignore[index, operator]
-    query, memories = inputs()
-    found = net(query, memories)  # the rows of the table inside count
-    assert found.shape == (4, DIM)
-    net._modules["0"]["embed_a"] = nn.Linear(IN, DIM).double()  # type: ignore[index, operator]
-    with pytest.raises(ValueError, match="temporal rows in a table; got Linear"):
-        net(query, memories)
+def test_temporal_rows_are_those_of_the_table_inside() -> None:
+    net, (query, memories) = layer(temporal_slots=3), inputs()
+    plain = net(query, memories)
+    net._modules["0"]["embed_a"] = nn.Sequential(first(net))  # type: ignore[index, operator]
+    torch.testing.assert_close(net(query, memories), plain)
+    base = layer(temporal_slots=3)
+    alone = layer()
+    alone._modules["0"]["embed_a"] = first(base)  # type: ignore[index, operator]
+    expected = alone(query, memories)
+    first(base).register_forward_hook(lambda *_: None)
+    torch.testing.assert_close(alone(query, memories), expected)
+
+
+def test_two_tables_with_temporal_rows_in_one_are_refused() -> None:
+    class Sum(nn.Module):
+        def __init__(self, *tables: nn.Module) -> None:
+            super().__init__()
+            self.tables = nn.ModuleList(tables)
+
+        def forward(self, memories: Tensor) -> Tensor:
+            return torch.stack([table(memories) for table in self.tables]).sum(0)
+
+    net, other = layer(temporal_slots=3), layer(temporal_slots=3)
+    net._modules["0"]["embed_a"] = Sum(first(net), first(other))  # type: ignore[index, operator]
+    with pytest.raises(ValueError, match="one table with temporal rows on one device, got 2 tab"):
+        net(*inputs())
     with pytest.raises(ValueError, match="expected an EmbeddingTable, whose weights are read"):
         net.as_hops()
+    net._modules["0"]["embed_a"] = None  # type: ignore[index, operator]
+    with pytest.raises(ValueError, match="expected a module as a table of a hop, got NoneType"):
+        net(*inputs())
+
+
+def test_autocast_and_half_layers_give_their_dtype_with_a_hook() -> None:
+    net, (query, memories) = layer().float(), inputs()
+    query, memories = query.float(), memories.float()
+    half, int8 = layer().bfloat16(), Quantized.of(memories)
+    calls: list[Callable[[], Tensor]] = [
+        lambda: net(query, memories), lambda: net(query, int8), lambda: half(query.bfloat16(), int8)
+    ]  # fmt: skip
+    for autocast in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            plain = [call() for call in calls]
+            handles = [first(each).register_forward_hook(lambda *_: None) for each in (net, half)]
+            for found, expected in zip((call() for call in calls), plain, strict=True):
+                assert found.dtype == expected.dtype
+                torch.testing.assert_close(found, expected, rtol=0.1, atol=0.1)
+            for handle in handles:
+                handle.remove()
+
+
+def test_a_parametrized_table_that_hops_share_is_computed_once() -> None:
+    class Counted(nn.Module):
+        calls = 0
+
+        def forward(self, weight: Tensor) -> Tensor:
+            Counted.calls += 1
+            return weight
+
+    for tying in ("adjacent", "layerwise"):
+        net = layer(tying)
+        parametrize.register_parametrization(tables(net)[0][1], "weight", Counted())
+        Counted.calls = 0
+        net(*inputs())
+        assert Counted.calls == 1
+
+
+def test_a_forward_patched_on_a_class_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, (query, memories) = layer("layerwise"), inputs()
+    plain = net(query, memories)
+    monkeypatch.setattr(nn.Linear, "forward", lambda self, query: query)
+    assert not torch.allclose(net(query, memories), plain)
 
 
 def test_a_layer_that_calls_its_tables_checks_its_inputs() -> None:

@@ -1,6 +1,7 @@
 """The weights of one embedding of the memory, as a module: A or C of a hop."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -57,15 +58,16 @@ class EmbeddingTable(nn.Module):
         return f"{input_dim}, {memory_dim}, bias={has_bias}, temporal_slots={temporal_slots}"
 
 
-_FORWARD = EmbeddingTable.forward
+# as long as nobody patches them
+_FORWARDS: dict[type[nn.Module], Any] = {kind: kind.forward for kind in (EmbeddingTable, nn.Linear)}
 
 
 def is_plain(module: nn.Module | None, kind: type[nn.Module] = EmbeddingTable) -> bool:
-    """Return whether calling a module is no more than the formula of its class.
+    """Return whether calling a module computes the formula of its class and does nothing else.
 
-    Not so: subclasses and replacements, hooks, pruning and the older weight norm (which work by
-    hooks), and a ``forward`` of the module's own. Parametrized weights are plain: their values are
-    read at every call. Global hooks are ``has_global_hooks``.
+    A module is not plain if it is of a subclass or another class, has hooks (pruning and the older
+    weight norm are hooks), or if its ``forward`` or its class's is patched. Parametrized weights
+    are plain: their values are read at every call.
     """
     if module is None or not (type(module) is kind or type_before_parametrizations(module) is kind):
         return False
@@ -75,7 +77,7 @@ def is_plain(module: nn.Module | None, kind: type[nn.Module] = EmbeddingTable) -
         or module._backward_hooks
         or module._backward_pre_hooks
         or "forward" in module.__dict__
-        or (kind is EmbeddingTable and EmbeddingTable.forward is not _FORWARD)
+        or kind.forward is not _FORWARDS[kind]
     )
 
 

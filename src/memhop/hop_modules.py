@@ -5,7 +5,7 @@ table (hooks, an adapter, a subclass, a replaced module) has no effect there, so
 every table with the whole memory, as the formula says. It is slower: [N, memory_dim] twice a hop.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -25,9 +25,9 @@ class ModuleHop(NamedTuple):
 
     Attributes:
         embed_a, embed_c: called with memories [..., N, input_dim]; return [..., N, memory_dim].
+            The hop adds the temporal rows of the ``EmbeddingTable`` that each is or holds.
         transform: H of layer-wise tying, called with the query; or None.
         relu, softmax: as in ``ops.Hop``.
-        temporal: whether the tables have temporal rows, which the hop adds.
     """
 
     embed_a: nn.Module
@@ -35,14 +35,13 @@ class ModuleHop(NamedTuple):
     transform: nn.Module | None
     relu: bool
     softmax: bool
-    temporal: bool
 
 
 def must_be_called(hops: Sequence[ModuleHop]) -> bool:
     """Return whether something is attached to the modules of the hops, or to all modules."""
     if has_global_hooks():
         return True
-    for embed_a, embed_c, transform, *_ in hops:
+    for embed_a, embed_c, transform, _, _ in hops:
         if not (is_plain(embed_a) and is_plain(embed_c)):
             return True
         if transform is not None and not (
@@ -53,13 +52,21 @@ def must_be_called(hops: Sequence[ModuleHop]) -> bool:
 
 
 def hops_of(hops: Sequence[ModuleHop]) -> list[ops.Hop]:
-    """Return the weights and options of hops in the form that ``ops.multi_hop`` takes."""
+    """Return the weights and options of hops in the form that ``ops.multi_hop`` takes.
+
+    The weights of a module are read once, however many hops share it: parametrized ones are
+    computed when they are read.
+    """
+    tables: dict[int, ops.Table] = {}
+    for embed_a, embed_c, *_ in hops:
+        for module in (embed_a, embed_c):
+            if id(module) not in tables:
+                tables[id(module)] = table_of(module)
+    transform = hops[0].transform
+    h = None if transform is None else weight_of(transform)
     return [
-        ops.Hop(
-            table_of(a), table_of(c), None if h is None else weight_of(h), relu, softmax
-        )
-        for a, c, h, relu, softmax, _ in hops
-    ]  # fmt: skip
+        ops.Hop(tables[id(a)], tables[id(c)], h, relu, softmax) for a, c, _, relu, softmax in hops
+    ]
 
 
 def weight_of(transform: nn.Module) -> Tensor:
@@ -100,8 +107,9 @@ def take_called_hops(
     """
     mask = memory.padding_mask
     memories = memory.keys
-    if autocast_dtype(query.device.type) is None or not isinstance(memories, Tensor):
-        memories = converted(memories, query.dtype)
+    autocast = autocast_dtype(query.device.type)
+    if autocast is None or not isinstance(memories, Tensor):
+        memories = converted(memories, query.dtype).to(query.dtype)
     if mask is not None:
         by_all = mask.all(0) if mask.dim() == memories.dim() else mask
         memories = memories.masked_fill(by_all.unsqueeze(-1), 0.0)
@@ -113,7 +121,10 @@ def take_called_hops(
         carried = query if hop.transform is None else hop.transform(query)
         query = torch.relu(carried + read_out) if hop.relu else carried + read_out
         attentions.append(weights)
-    return query, torch.stack(attentions, -2)
+    attention = torch.stack(attentions, -2)
+    if autocast is None or query.dtype == torch.float64:
+        return query, attention
+    return query.to(autocast), attention.to(autocast)
 
 
 class _OncePerModule:
@@ -123,7 +134,10 @@ class _OncePerModule:
         self._memories = memories
         self._known: dict[int, Tensor] = {}
 
-    def __call__(self, module: Callable[[Tensor], Tensor]) -> Tensor:
+    def __call__(self, module: nn.Module) -> Tensor:
+        if not callable(module):
+            came = type(module).__name__
+            raise ValueError(f"expected a module as a table of a hop, got {came}")
         if id(module) not in self._known:
             self._known[id(module)] = module(self._memories)
         return self._known[id(module)]
@@ -133,25 +147,36 @@ def _read(
     query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, hop: ModuleHop
 ) -> tuple[Tensor, Tensor]:
     """Read once; temporal rows add q . T_A(i) to the scores and sum_i p_i T_C(i) to the result."""
-    if not hop.temporal:
-        return ops.read(
-            query, keys, values, padding_mask=mask, softmax=hop.softmax, need_weights=True
-        )
-    ages = reference.slot_ages(keys.shape[-2], mask, query.device)
-    a, c = _temporal_of(hop.embed_a), _temporal_of(hop.embed_c)
-    score_bias = plain.score_bank(query, a, ages.clamp(max=a.shape[0] - 1))
+    num_slots = keys.shape[-2]
+    a, c = _temporal_of(hop.embed_a, num_slots), _temporal_of(hop.embed_c, num_slots)
+    score_bias = None
+    if a is not None or c is not None:
+        ages = reference.slot_ages(num_slots, mask, query.device)
+    if a is not None:
+        score_bias = plain.score_bank(query, a, ages.clamp(max=a.shape[0] - 1))
     read_out, weights = ops.read(
         query, keys, values, padding_mask=mask, score_bias=score_bias, softmax=hop.softmax,
         need_weights=True,
     )  # fmt: skip
-    on_table = plain.weights_on_bank(weights, c, ages.clamp(max=c.shape[0] - 1))
-    return read_out + on_table @ c, weights
+    if c is not None:
+        on_table = plain.weights_on_bank(weights, c, ages.clamp(max=c.shape[0] - 1))
+        read_out = read_out + on_table @ c
+    return read_out, weights
 
 
-def _temporal_of(module: nn.Module) -> Tensor:
-    """The temporal rows of a table, or of the one table inside what replaced it."""
+def _temporal_of(module: nn.Module, num_slots: int) -> Tensor | None:
+    """Return the temporal rows of the table that a module is or holds, for ages below N; or None.
+
+    Raises:
+        ValueError: for several tables with temporal rows, or rows that lie on several devices
+            (of a table that is sharded alone: shard the whole layer).
+    """
     tables = [each for each in module.modules() if isinstance(each, EmbeddingTable)]
-    if len(tables) == 1 and tables[0].temporal is not None:
-        return tables[0].temporal
-    came = type(module).__name__
-    raise ValueError(f"expected one EmbeddingTable with temporal rows in a table; got {came}")
+    rows = [table.temporal for table in tables if table.temporal is not None]
+    if not rows:
+        return None
+    is_sharded = hasattr(rows[0], "full_tensor")  # a DTensor, whose module loads long
+    if len(rows) > 1 or is_sharded:
+        came = "sharded rows" if is_sharded else f"{len(rows)} tables"
+        raise ValueError(f"expected one table with temporal rows on one device, got {came}")
+    return rows[0][: max(1, num_slots)]

@@ -11,9 +11,9 @@ copied for each query, or one query alone:
     query [D]    and memories [N, input_dim],    memory_padding_mask [N]; no batch axis comes out
 
 B = 0 and N = 0 are allowed. Where a row has no readable slot a hop adds nothing to its query: all
-its weights are zero and so are the gradients through them. What an ignored slot holds must still
-be finite. Results have the dtype of the query and weights, which is one (float32, float64,
-bfloat16 or float16). Memories have it too, or bfloat16 or float16 beside float32, or are
+its weights are zero and so are the gradients through them. What an ignored slot holds has no
+effect, NaN included. Results have the dtype of the query and weights, which is one (float32,
+float64, bfloat16 or float16). Memories have it too, or bfloat16 or float16 beside float32, or are
 ``ops.Quantized``, int8 with a scale for each row, beside all but float64. Under ``torch.autocast``
 dtypes may differ and results have autocast's dtype, as those of ``torch.nn.Linear`` do. All but
 float64 is computed in float32: a large memory in fewer bytes is read as it is, a small one is
@@ -99,7 +99,7 @@ class MemoryHop(NotScriptable):
             "MemoryHop", input_dim=input_dim, memory_dim=memory_dim, temporal_slots=temporal_slots
         )
         self.input_dim, self.memory_dim = int(input_dim), int(memory_dim)
-        self.relu, self.softmax, self._has_temporal = relu, softmax, temporal_slots is not None
+        self.relu, self.softmax = relu, softmax
         table = partial(EmbeddingTable, input_dim, memory_dim, bias, temporal_slots, device, dtype)
         self.embed_a, self.embed_c = table(), table()
 
@@ -121,7 +121,7 @@ class MemoryHop(NotScriptable):
         Args are those of ``MultiHop.forward``, and so are the errors.
         """
         a, c = self.embed_a, self.embed_c
-        hops = [ModuleHop(a, c, None, self.relu, self.softmax, self._has_temporal)]
+        hops = [ModuleHop(a, c, None, self.relu, self.softmax)]
         memory = Memory(memories, padding_mask=memory_padding_mask)
         dims = self.memory_dim, self.input_dim
         result = take_hops("MemoryHop", dims, query, memory, hops, need_weights)
@@ -181,7 +181,6 @@ class MultiHop(NotScriptable):
         input_dim, memory_dim, num_hops = int(input_dim), int(memory_dim), int(num_hops)
         self.input_dim, self.memory_dim, self.num_hops = input_dim, memory_dim, num_hops
         self.tying, self.relu, self.softmax = tying, relu, softmax
-        self._has_temporal = temporal_slots is not None
         table = partial(EmbeddingTable, input_dim, memory_dim, bias, temporal_slots, device, dtype)
         if tying == "adjacent":
             self.tables = nn.ModuleList(table() for _ in range(num_hops + 1))
@@ -208,7 +207,7 @@ class MultiHop(NotScriptable):
         return hops_of(self._module_hops())
 
     def _module_hops(self) -> list[ModuleHop]:
-        options = self.relu, self.softmax, self._has_temporal
+        options = self.relu, self.softmax
         if self.tying == "adjacent":
             return [ModuleHop(a, c, None, *options) for a, c in pairwise(self.tables)]
         modules: Any = self._modules
@@ -350,7 +349,7 @@ class MemoryNetwork(NotScriptable):
         layer_checks.check_layer_inputs(
             "MemoryNetwork", (self.input_dim, self.input_dim), query,
             Memory(memories, padding_mask=memory_padding_mask),
-            projection.weight if isinstance(projection, nn.Linear) else None, self.num_memories,
+            projection.weight if type(projection) is nn.Linear else None, self.num_memories,
         )  # fmt: skip
         result = self.hops(
             self.query_proj(query), memories,

@@ -17,6 +17,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from memhop import MultiHop
 from memhop.ops import Hop, Table, multi_hop, read
 from memhop.ops.addresses import address, has_address
+from memhop.ops.bags import Bags, sum_bags
+from memhop.ops.summed_rows import SummedRows
 from tests.ops.processes import run_script
 
 DIM = 8
@@ -146,7 +148,7 @@ def test_fake_and_meta_tensors_have_shapes(is_shared: bool) -> None:
 def trace_by_jit(call: Callable[..., Tensor], *given: Tensor) -> Callable[..., Tensor]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch says that jit.trace is old, and keeps sizes
-        traced: Callable[..., Tensor] = torch.jit.trace(call, given, check_trace=False)  # type: ignore[no-untyped-call]
+        traced: Callable[..., Tensor] = torch.jit.trace(call, given)  # type: ignore[no-untyped-call]
         return traced
 
 
@@ -165,6 +167,56 @@ def test_a_traced_call_takes_other_inputs(trace: Any, impl: str, is_shared: bool
 
     traced = trace(call, query, memories)
     torch.testing.assert_close(traced(query + 1, memories * 2), call(query + 1, memories * 2))
+
+
+@pytest.mark.parametrize("tying", ["none", "adjacent", "layerwise"])
+def test_a_traced_layer_takes_other_inputs(tying: Any) -> None:
+    net = MultiHop(DIM, DIM, 2, tying=tying, temporal_slots=4)
+    query, memories, _ = case()
+    traced = trace_by_jit(net, query, memories)
+    torch.testing.assert_close(traced(query + 1, memories * 2), net(query + 1, memories * 2))
+
+
+def test_traced_sums_of_rows_take_other_inputs() -> None:
+    """The operations of the text model."""
+    torch.manual_seed(0)
+    rows, lengths = torch.randint(0, 30, (16, 2, 5)), torch.full((16,), 5)
+
+    def read_once(query: Tensor, bank: Tensor) -> Tensor:
+        memory = SummedRows([bank, bank], rows, lengths, mask_rest=True)
+        return memory.read(query, 0, 1)[0]
+
+    given = torch.randn(16, DIM), torch.randn(30, DIM)
+    traced = make_fx(read_once)(*given)
+    torch.testing.assert_close(traced(given[0], given[1] * 2), read_once(given[0], given[1] * 2))
+    places = torch.arange(201)
+    ones = torch.ones(200)
+    bags = Bags(places, torch.randint(0, 30, (200,)), places[:-1], ones, ones, None)
+    tables = torch.randn(1, 1, 30, DIM)
+    for trace in (trace_by_fx, trace_by_jit):
+        summed = trace(lambda tables: sum_bags(tables, bags, None), tables)
+        torch.testing.assert_close(summed(tables * 2), sum_bags(tables * 2, bags, None))
+    torch.testing.assert_close(
+        sum_bags(torch._neg_view(tables), bags, None), sum_bags(-tables, bags, None)
+    )
+
+
+@every_sharing
+def test_hooks_on_saved_tensors_may_change_their_strides(is_shared: bool) -> None:
+    query, memories, hops = case(is_shared)
+
+    def other_strides(saved: Tensor) -> Tensor:
+        if saved.dim() < 2 or not saved.is_floating_point():
+            return saved
+        return saved.transpose(0, -1).contiguous().transpose(0, -1)
+
+    found = []
+    for unpack in (lambda saved: saved, other_strides):
+        leaves = [query.clone().requires_grad_(), memories.clone().requires_grad_()]
+        with torch.autograd.graph.saved_tensors_hooks(lambda saved: saved, unpack):
+            total = multi_hop(leaves[0], leaves[1], hops, impl="fused").cos().sum()
+            found.append(torch.autograd.grad(total, leaves))
+    torch.testing.assert_close(*found)
 
 
 def test_modes_see_the_operations_of_a_fused_call() -> None:
@@ -219,6 +271,12 @@ def test_layouts_without_rows_of_numbers_are_refused(memories: Any, came: str) -
         assert (
             str(error.value) == f"multi_hop needs {NESTED}; got query [3, 8] float32 on cpu, {came}"
         )
+
+
+def test_a_sparse_mask_is_refused() -> None:
+    query, memories, hops = case()
+    with pytest.raises(ValueError, match="multi_hop needs strided tensors"):
+        multi_hop(query, memories, hops, padding_mask=torch.ones(3, 70).bool().to_sparse())
 
 
 @pytest.mark.filterwarnings("ignore")  # torch says that jit.script is old

@@ -131,16 +131,18 @@ def test_a_read_has_the_same_gradients_in_every_form(is_shared: bool, has_slots:
 
 @every_form
 @pytest.mark.parametrize("shape", [(0, 10), (3, 0), (0, 0)])
-@pytest.mark.parametrize("options", ["", "mask", "slots", "lengths", "bias", "shared"])
+@pytest.mark.parametrize("options", ["", "mask", "slots", "bank", "lengths", "bias", "shared"])
 def test_derivatives_of_an_empty_batch_and_of_an_empty_memory(
     impl: str, shape: tuple[int, int], options: str
 ) -> None:
     rows, slots = shape
     query = normal(rows, DIM, requires_grad=True)
-    lead = () if options == "shared" else (rows,)
-    memories = normal(*lead, slots, SIZE, requires_grad=True)
+    lead = () if options in ("shared", "bank") else (rows,)
+    held = ROWS if options == "bank" else slots
+    memories = normal(*lead, held, SIZE, requires_grad=True)
     given: dict[str, Tensor] = {
         "mask": {"padding_mask": torch.zeros(rows, slots, dtype=torch.bool)},
+        "bank": {"slots": torch.zeros(rows, slots, dtype=torch.long)},
         "slots": {"slots": torch.zeros(rows, slots, dtype=torch.long)},
         "lengths": {"lengths": torch.zeros(rows, dtype=torch.long)},
         "bias": {"score_bias": normal(rows, 2, slots, requires_grad=True)},

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
-from memhop.ops import IMPLEMENTATIONS, Hop, Table, multi_hop, read
+from memhop.ops import IMPLEMENTATIONS, Hop, Table, ignored_content, multi_hop, plain, read
+from memhop.ops.reference import Readable
 
 LOWEST = torch.finfo(torch.float32).min
 FILLERS = [LOWEST, torch.nan, torch.inf, -torch.inf]
@@ -242,3 +244,128 @@ def test_an_infinite_gradient_of_an_ignored_weight(impl: str, way: str, is_share
     assert all(grad.isfinite().all() for grad in found[0])
     for got, want in zip(*found, strict=True):
         torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9)
+
+
+@every_form
+@every_filler
+@pytest.mark.parametrize("is_shared", [True, False])
+@pytest.mark.parametrize("of", ["keys", "values"])
+def test_content_of_keys_or_of_values_alone(
+    impl: str, filler: float, is_shared: bool, of: str
+) -> None:
+    """The result may be finite where the gradients would not be."""
+    torch.manual_seed(0)
+    lead = () if is_shared else (B,)
+    query, memories, others = (
+        torch.randn(B, D),
+        torch.randn(*lead, N, WIDTH),
+        torch.randn(*lead, N, 5),
+    )
+    mask = torch.zeros(*lead, N, dtype=torch.bool)
+    mask[..., -1] = True
+    hops = some_hops(5)
+
+    def call(query: Tensor, memories: Tensor, others: Tensor) -> Any:
+        options: dict[str, Any] = {"padding_mask": mask, "need_weights": True, "impl": impl}
+        return multi_hop(query, memories, hops, values=others, **options)
+
+    found = []
+    for x in (filler, 0.0):
+        fill = mask.unsqueeze(-1)
+        keys, values = memories, others
+        if of == "keys":
+            keys = memories.masked_fill(fill, x)
+        else:
+            values = others.masked_fill(fill, x)
+        found.append(outcome(call, query, keys, values))
+    assert_same(*found)
+
+
+@every_form
+def test_embeddings_of_the_lowest_number_overflow(impl: str) -> None:
+    torch.manual_seed(0)
+    hops = [Hop(Table(3 * torch.randn(D, WIDTH)), Table(0.01 * torch.randn(D, WIDTH)))] * K
+    query, memories = torch.randn(B, D), torch.randn(B, N, WIDTH)
+    mask = torch.zeros(N, dtype=torch.bool)
+    mask[-1] = True
+    weights = weights_of(hops[:1])
+    found = []
+    for x in (LOWEST, 0.0):
+        leaves = [query, memories.masked_fill(mask.unsqueeze(-1), x), *weights]
+
+        def call(query: Tensor, memories: Tensor, a: Tensor, c: Tensor) -> Any:
+            tables = [Hop(Table(a), Table(c))] * K
+            return multi_hop(
+                query, memories, tables, padding_mask=mask, need_weights=True, impl=impl
+            )
+
+        found.append(outcome(call, *leaves))
+    assert_same(*found)
+
+
+@every_form
+def test_a_large_score_does_not_outweigh_the_mask(impl: str) -> None:
+    query = torch.tensor([[-1.0, 0.0], [0.5, 0.0]])
+    keys = torch.tensor([[0.0, 0.0], [0.0, 0.0], [LOWEST, 0.0]])
+    values = torch.arange(6.0).view(3, 2)
+    mask = torch.tensor([False, False, True])
+    found, weights = read(query, keys, values, padding_mask=mask, need_weights=True, impl=impl)
+    assert torch.equal(found, torch.tensor([[1.0, 2.0], [1.0, 2.0]]))
+    assert torch.equal(weights, torch.tensor([[0.5, 0.5, 0.0]] * 2))
+    nothing = read(torch.eye(2), torch.full((1, 2), 2e38), padding_mask=mask[2:], impl=impl)
+    assert torch.equal(nothing, torch.zeros(2, 2))
+
+
+@pytest.mark.parametrize("needs_grad", [False, True])
+def test_a_query_that_is_not_finite_expands_no_memory(needs_grad: bool) -> None:
+    query = torch.randn(5, D)
+    query[2, 1] = torch.nan
+    memories, mask = torch.randn(N, WIDTH), torch.rand(5, N) < 0.5
+    query.requires_grad_(needs_grad)
+    sizes: list[int] = []
+
+    class Sizes(TorchFunctionMode):
+        def __torch_function__(self, func: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
+            found = func(*args, **(kwargs or {}))
+            sizes.append(found.numel() if isinstance(found, Tensor) else 0)
+            return found
+
+    hops = [Hop(table(temporal=None), table(temporal=None))] * K
+    given: dict[str, Any] = {
+        "query": query, "keys": memories, "values": memories, "slots": None, "hops": hops,
+        "readable": [Readable(mask)] * K,
+    }  # fmt: skip
+    with torch.set_grad_enabled(needs_grad):
+        expected = plain.raw_multi_hop(**given)
+        found = ignored_content.multi_hop(plain.raw_multi_hop, **given)
+    torch.testing.assert_close(found, expected, equal_nan=True)
+    with Sizes():  # a mode, under which values are not visible
+        found = ignored_content.multi_hop(plain.raw_multi_hop, **given)
+    torch.testing.assert_close(found, expected, equal_nan=True)
+    assert max(sizes) < 5 * N * WIDTH
+
+
+@pytest.mark.parametrize("has_slots", [False, True])
+def test_blind_calls_keep_rows_apart(has_slots: bool) -> None:
+    """Compiled: a row that reads a slot that is not finite is NaN, the others are as with zeros."""
+    torch.manual_seed(0)
+    hops, query, bank = some_hops(), torch.randn(B, D), torch.randn(N, WIDTH)
+    bank[3] = torch.inf
+    mask = torch.zeros(B, N, dtype=torch.bool)
+    mask[:2, 3] = True
+    slots = torch.arange(N).expand(B, N) if has_slots else None
+
+    def call(query: Tensor, bank: Tensor, mask: Tensor) -> Tensor:
+        return multi_hop(query, bank, hops, slots=slots, padding_mask=mask)
+
+    torch.compiler.reset()
+    compiled = torch.compile(call, fullgraph=True, backend="aot_eager")
+    found, zeros = compiled(query, bank, mask), bank.clone()
+    zeros[3] = 0
+    torch.testing.assert_close(found[:2], call(query, zeros, mask)[:2], rtol=1e-4, atol=1e-5)
+    assert found[2].isnan().all()
+    if has_slots:  # a row of the bank that no slot names
+        slots = slots[:, 4:]  # type: ignore[index]
+        torch.compiler.reset()
+        found = compiled(query, bank, mask[:, 4:])
+        torch.testing.assert_close(found, call(query, zeros, mask[:, 4:]), rtol=1e-4, atol=1e-5)

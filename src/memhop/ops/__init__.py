@@ -292,6 +292,9 @@ def take_hops(
 
 def fused_or_eager(num_queries: int, memory: Memory, precision: Precision) -> str:
     """The form of a call that pays to be fused: "torch" where that cannot be, or not yet."""
+    # A trace must not depend on whether gradients are recorded.
+    if not torch.compiler.is_compiling() and torch._C._get_tracing_state() is not None:
+        return "torch"
     if fused.is_transformed() or not background.is_ready(memory, num_queries, precision.computed):
         return "torch"
     return "fused"

@@ -10,8 +10,8 @@ _TENSORS = (Tensor, torch.nn.Parameter)  # and no subclass: its content may be a
 def has_address(tensor: Tensor) -> bool:
     """Return whether a tensor's storage holds its numbers, on the CPU or a GPU.
 
-    Not so: subclasses (fake, distributed, wrapped, functorch's), meta tensors, layouts other than
-    strided, and views with the negative bit, whose numbers have the other sign.
+    Subclasses (fake, distributed, wrapped), meta tensors and layouts other than strided have no
+    such storage; of views with the negative bit the numbers there have the other sign.
     """
     return (
         type(tensor) in _TENSORS
@@ -32,6 +32,15 @@ def is_intercepted() -> bool:
     modes = range(torch._C._len_torch_function_stack())
     stack = (torch._C._get_function_stack_at(place) for place in modes)
     return any(not isinstance(mode, DeviceContext) for mode in stack)
+
+
+def are_readable(*tensors: Tensor | None) -> bool:
+    """Return whether compiled code may read all tensors, and nothing has to see what it does."""
+    return (
+        not is_intercepted()
+        and not torch._C._are_functorch_transforms_active()
+        and all(tensor is None or has_address(tensor) for tensor in tensors)
+    )
 
 
 def address(tensor: Tensor) -> int:

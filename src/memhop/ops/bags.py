@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from memhop.ops.addresses import are_readable
+
 WORTH_COMPILING = 128  # bags; a few never wait for the compiler
 
 
@@ -47,7 +49,8 @@ def sum_bags(tables: Tensor, bags: Bags, chosen: Tensor | None) -> Tensor:
         [T, R, U, d]
     """
     on_cpu = tables.device.type == "cpu" and tables.dtype in (torch.float32, torch.float64)
-    if on_cpu and len(bags) >= WORTH_COMPILING and not torch.compiler.is_compiling():
+    is_worth_it = on_cpu and len(bags) >= WORTH_COMPILING and not torch.compiler.is_compiling()
+    if is_worth_it and are_readable(tables, *bags, chosen):
         from memhop.ops import bags_cpu  # numba takes half a second to import
 
         if chosen is None:

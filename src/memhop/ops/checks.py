@@ -96,7 +96,9 @@ def common_case(query: Tensor, memory: Memory, hops: Sequence[Hop]) -> Checked |
     if mask is None:
         return Checked(batch, num_slots, precision, precision.as_given)
     over_slots = (*batch, num_slots) if len(rows) > 2 or len(mask.shape) > 1 else rows[-2:-1]
-    if mask.dtype != torch.bool or mask.device != device or mask.shape != over_slots:
+    if not is_dense(mask) or mask.dtype != torch.bool or mask.device != device:
+        return None
+    if mask.shape != over_slots:
         return None
     return Checked(batch, num_slots, precision)
 

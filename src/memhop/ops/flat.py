@@ -184,12 +184,29 @@ def steps_of(
             places[id(weight)] = len(weights)
             right = weight.dtype == computed and weight.is_contiguous()
             weights.append(weight if right else weight.to(computed).contiguous())
-
-    def place(weight: Tensor | None) -> int:
-        return -1 if weight is None else places[id(weight)]
-
     steps = tuple(
-        Step._make((*map(place, tensors), int(hop.relu), int(hop.softmax), 1))
+        Step._make(
+            [-1 if weight is None else places[id(weight)] for weight in tensors]
+            + [int(hop.relu), int(hop.softmax), 1]
+        )
         for hop, tensors in zip(hops, used, strict=True)
     )
     return tuple(weights), steps
+
+
+def with_kernel_strides(problem: Problem) -> Problem:
+    """Return a problem with the strides that kernels expect.
+
+    Hooks on saved tensors may give them others.
+    """
+
+    return problem._replace(
+        query=problem.query.contiguous(),
+        keys=lines(problem.keys),
+        values=None if problem.values is None else lines(problem.values),
+        slots=None if problem.slots is None else lines(problem.slots),
+        ignored=None if problem.ignored is None else lines(problem.ignored),
+        lengths=None if problem.lengths is None else problem.lengths.contiguous(),
+        score_bias=None if problem.score_bias is None else lines(problem.score_bias),
+        weights=tuple(weight.contiguous() for weight in problem.weights),
+    )

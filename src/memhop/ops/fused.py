@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from memhop.ops import background, ignored_content, plain, reference, shared
-from memhop.ops.addresses import has_address, is_intercepted
-from memhop.ops.flat import flat_problem, order_of, steps_of
+from memhop.ops.addresses import are_readable
+from memhop.ops.flat import flat_problem, order_of, steps_of, with_kernel_strides
 from memhop.ops.fused_gradients import (
     NUM_TENSORS,
     ignored_slots,
@@ -99,7 +99,7 @@ def run(problem: Problem, need_weights: bool) -> tuple[Tensor, Tensor | None]:
             "impl='fused' has no rule for the transforms of torch.func (vmap, grad, jvp and the "
             "like) and for forward-mode differentiation; impl='auto' takes plain torch there"
         )
-    if not can_be_fused(tensors) or not (is_shared(problem) or works_on(*place, grad)):
+    if not are_readable(*tensors) or not (is_shared(problem) or works_on(*place, grad)):
         result, attention = in_torch(problem)
         return result, attention if need_weights else None
     if grad:
@@ -107,11 +107,6 @@ def run(problem: Problem, need_weights: bool) -> tuple[Tensor, Tensor | None]:
         return result, attention
     trace = kernel_for(problem).forward(problem, need_weights)
     return result_of(problem, trace), trace.weights
-
-
-def can_be_fused(tensors: Sequence[Tensor | None]) -> bool:
-    """Return whether compiled code may read all tensors, and nothing has to see what it does."""
-    return not is_intercepted() and all(t is None or has_address(t) for t in tensors)
 
 
 def is_shared(problem: Problem) -> bool:
@@ -199,10 +194,11 @@ class _Fused(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
         split = len(saved) - len(Trace._fields)
-        problem = Problem.of_tensors(saved[:split], ctx.steps)
-        trace = Trace._make(saved[split:])
+        problem = with_kernel_strides(Problem.of_tensors(saved[:split], ctx.steps))
+        trace = Trace._make(None if t is None else t.contiguous() for t in saved[split:])
         needed = ctx.needs_input_grad[2:]
-        if torch.is_grad_enabled() or is_transformed() or is_batched(by_result, by_weights):
+        in_eager = torch.is_grad_enabled() or is_transformed() or is_batched(by_result, by_weights)
+        if in_eager or not are_readable(*saved):
             return (None, None, *gradients_in_torch(problem, by_result, by_weights, needed))
         return (None, None, *gradients(problem, trace, by_result, by_weights, needed))
 

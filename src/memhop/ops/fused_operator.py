@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from memhop.ops.fused import gradients, keeps_weights, kernel_for, result_of, works_on
-from memhop.ops.fused_gradients import NUM_TENSORS
+from memhop.ops.fused_gradients import NUM_TENSORS, reached_by_weights
 from memhop.ops.problem import Problem, Step, Trace
 
 STEP_FIELDS = len(Step._fields)
@@ -154,6 +154,8 @@ def _backward(ctx: Any, by_result: Tensor | None, *by_trace: Tensor | None) -> t
     split = len(saved) - len(Trace._fields)
     tensors, weights = saved[:NUM_TENSORS], saved[NUM_TENSORS:split]
     needed = [*ctx.needs_input_grad[:NUM_TENSORS], *ctx.needed_weights]
+    if by_result is None:
+        needed = reached_by_weights(_problem(tensors, weights, ctx.steps).steps, needed)
     found = iter(
         fused_backward(
             *tensors, list(weights), ctx.steps, list(saved[split:]), by_result, by_trace[-1], needed

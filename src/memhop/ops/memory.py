@@ -71,6 +71,16 @@ class Quantized:
         """The device of the memory."""
         return self.data.device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the numbers that it stands for, float32."""
+        return self.scale.dtype
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes of the memory."""
+        return self.data.ndim
+
     def dim(self) -> int:
         """Return the number of axes of the memory."""
         return self.data.dim()
@@ -84,8 +94,9 @@ class Quantized:
         Raises:
             ValueError: for a dtype; ``dequantized().to(dtype)`` converts.
         """
-        if isinstance(device, torch.dtype):
-            raise ValueError(f"Quantized.to needs a device; got {device} (see dequantized())")
+        if not isinstance(device, torch.device | str | int):
+            came = device if isinstance(device, torch.dtype) else type(device).__name__
+            raise ValueError(f"Quantized.to needs a device; got {came} (see dequantized())")
         data = self.data.to(device, non_blocking=non_blocking)
         scale = self.scale.to(device, non_blocking=non_blocking)
         return self if data is self.data and scale is self.scale else type(self)(data, scale)
@@ -94,9 +105,9 @@ class Quantized:
         """Return the memory on the CPU."""
         return self.to("cpu")
 
-    def cuda(self) -> Self:
-        """Return the memory on the current GPU."""
-        return self.to("cuda")
+    def cuda(self, device: int | None = None) -> Self:
+        """Return the memory on a GPU, the current one unless its number is given."""
+        return self.to("cuda" if device is None else device)
 
     def __getitem__(self, rows: Any) -> Self:
         """Return rows of the memory, by any index of a tensor [..., N]; the last axis stays whole.

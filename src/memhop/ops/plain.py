@@ -167,7 +167,9 @@ def add_biases(read_out: Tensor, weights: Tensor, hop: Hop, ages: Tensor | None)
 def read_bias(hop: Hop) -> Tensor | None:
     """c; and where a has dropped out of the result, its gradient is zeros and not None."""
     a, c = hop.a.bias, hop.c.bias
-    if a is None or not hop.softmax or not torch.is_grad_enabled():
+    is_traced = not torch.compiler.is_compiling() and torch._C._get_tracing_state() is not None
+    # torch.jit.trace compares a trace with one that it makes without gradients.
+    if a is None or not hop.softmax or not torch.is_grad_enabled() or is_traced:
         return c
     return 0.0 * a if c is None else torch.add(c, a, alpha=0.0)
 
@@ -216,4 +218,9 @@ def gather_rows(bank: Tensor, slots: Tensor) -> Tensor:
     if leading:
         first_rows = torch.arange(math.prod(leading), device=slots.device) * num_rows
         slots = slots + first_rows.view(*leading, 1)
-    return functional.embedding(slots, bank.reshape(-1, bank.shape[-1]))
+    rows = bank.reshape(-1, bank.shape[-1])
+    if not torch.compiler.is_exporting() and slots.numel() == 0:
+        return rows[:0].reshape(
+            *slots.shape, rows.shape[-1]
+        )  # embedding is not twice differentiable
+    return functional.embedding(slots, rows)

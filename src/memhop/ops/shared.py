@@ -25,7 +25,6 @@ import torch
 from torch import Tensor
 
 from memhop.ops import pages
-from memhop.ops.ignored_content import is_finite
 from memhop.ops.problem import Gradients, Problem, Trace, Wanted
 from memhop.ops.shared_blocks import (
     Block,
@@ -38,8 +37,8 @@ from memhop.ops.shared_blocks import (
     cut,
     evaluate,
     evaluate_scores,
-    may_ignore,
     multiply,
+    must_zero,
     onto_table,
     parts,
     slots_of_blocks,
@@ -69,13 +68,11 @@ class Back(NamedTuple):
 def forward(problem: Problem, keep_weights: bool) -> Trace:
     """All hops of B = G Q rows; the problem has no slots of a bank.
 
-    Products weigh ignored slots with zero, and zero times NaN or infinity is NaN: if the result
-    is not finite, the pass runs again on blocks in which ignored slots hold zeros.
+    Products weigh ignored slots with zero, and zero times NaN or infinity is NaN: if the memory
+    holds such numbers, or huge ones, blocks hold zeros in ignored slots.
     """
-    trace = forward_in_parts(problem, keep_weights, list(parts(problem)))
-    if may_ignore(problem) and not is_finite(trace.read):
-        return forward_in_parts(problem, keep_weights, list(parts(problem, zero_ignored=True)))
-    return trace
+    in_parts = list(parts(problem, zero_ignored=must_zero(problem)))
+    return forward_in_parts(problem, keep_weights, in_parts)
 
 
 def forward_in_parts(problem: Problem, keep_weights: bool, in_parts: list[Part]) -> Trace:
@@ -96,19 +93,9 @@ def forward_in_parts(problem: Problem, keep_weights: bool, in_parts: list[Part])
 def backward(
     problem: Problem, trace: Trace, by_result: Tensor, by_weights: Tensor | None, wanted: Wanted
 ) -> Gradients:
-    """What ``Gradients`` holds. ``by_weights`` needs a trace that kept the weights.
-
-    Run again as ``forward`` is, if what comes out is not finite.
-    """
-
-    def backward(zero_ignored: bool) -> Gradients:
-        in_parts = list(parts(problem, zero_ignored=zero_ignored))
-        return backward_in_parts(problem, trace, by_result, by_weights, wanted, in_parts)
-
-    found = backward(zero_ignored=False)
-    if may_ignore(problem) and not is_finite(found.by_keyed):
-        return backward(zero_ignored=True)
-    return found
+    """What ``Gradients`` holds. ``by_weights`` needs a trace that kept the weights."""
+    in_parts = list(parts(problem, zero_ignored=must_zero(problem)))
+    return backward_in_parts(problem, trace, by_result, by_weights, wanted, in_parts)
 
 
 def backward_in_parts(
@@ -271,8 +258,6 @@ def gradients_of_scores(
         if by_weights is not None:
             slopes.add_(by_weights[..., block.slots])
         if softmax:
-            if block.ignored is not None:  # infinite, it would come out as 1: not to be missed
-                powers.nan_to_num_(nan=torch.nan, posinf=torch.nan)
             # No more than 1, should a product round otherwise than it did in the forward pass.
             slopes.mul_(powers.sub_(top).clamp_(max=0.0).exp_())
         elif block.ignored is not None:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from memhop.ops.ignored_content import is_tame
 from memhop.ops.problem import Problem
 
 # The scores of a block take no more than this, nor do the slots that it reads. Smaller blocks make
@@ -98,9 +99,14 @@ class Room:
         return buffer[:size].view(shape)
 
 
-def may_ignore(problem: Problem) -> bool:
-    """Return whether some slots may be ignored."""
-    return any(part is not None for part in (problem.ignored, problem.lengths, problem.score_bias))
+def must_zero(problem: Problem) -> bool:
+    """Return whether slots may be ignored, and some content may make their products not finite."""
+    may_ignore = (problem.ignored, problem.lengths, problem.score_bias)
+    if problem.query.shape[0] == 0 or all(part is None for part in may_ignore):
+        return False
+    longest = problem.num_slots if problem.lengths is None else int(problem.lengths.max())
+    stored = (problem.keys, problem.key_scale, problem.values, problem.value_scale)
+    return not all(rows is None or is_tame(rows[:, :longest]) for rows in stored)
 
 
 def ignores_the_same(problem: Problem) -> bool:
@@ -255,8 +261,7 @@ def evaluate_scores(terms: Terms, block: Block, softmax: bool, out: Tensor) -> N
     if block.bias is not None:
         out.add_(block.bias)
     if block.ignored is not None and softmax:
-        # Adding the lowest number takes a tenth of the time of filling it in. What is not finite
-        # stays so, and the pass runs again on zeros (``shared.forward``).
+        # Adding the lowest number takes a tenth of the time of filling it in.
         out.add_(block.ignored.view(torch.uint8), alpha=torch.finfo(out.dtype).min)
     elif block.ignored is not None:
         out.masked_fill_(block.ignored, 0.0)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from memhop.ops.addresses import are_readable
 from memhop.ops.reference import attention
 
 WORTH_COMPILING = 8  # questions; a few never wait for the compiler, however many restarts read
@@ -90,7 +91,8 @@ def _repeated(tensor: Tensor, axis: int, times: int) -> Tensor:
 
 def _compiled_form_fits(bank: Tensor, rows: Tensor) -> bool:
     on_cpu = bank.device.type == "cpu" and bank.dtype in (torch.float32, torch.float64)
-    return on_cpu and rows.shape[-3] >= WORTH_COMPILING and not torch.compiler.is_compiling()
+    is_worth_it = on_cpu and rows.shape[-3] >= WORTH_COMPILING
+    return is_worth_it and not torch.compiler.is_compiling() and are_readable(bank, rows)
 
 
 def _laid_out(bank: Tensor, rows: Tensor, heads: int) -> Tensor:

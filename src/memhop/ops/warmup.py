@@ -86,9 +86,12 @@ def name_of(dtype: torch.dtype) -> str:
 
 def call_sum_bags(dtype: torch.dtype) -> None:
     """Call ``sum_bags``, forward and backward, with a number of bags for which it compiles."""
-    tables = torch.zeros(1, 1, 1, 1, dtype=dtype, requires_grad=True)
-    places, ones = torch.arange(MANY_BAGS + 1), torch.ones(MANY_BAGS, dtype=dtype)
-    rows = torch.zeros(MANY_BAGS, dtype=torch.int64)
+    tables = torch.zeros(1, 1, 1, 1, dtype=dtype, device="cpu", requires_grad=True)
+    places, ones = (
+        torch.arange(MANY_BAGS + 1, device="cpu"),
+        torch.ones(MANY_BAGS, dtype=dtype, device="cpu"),
+    )
+    rows = torch.zeros(MANY_BAGS, dtype=torch.int64, device="cpu")
     bags = Bags(places, rows, places[:-1], ones, ones, None)
     with torch.enable_grad():
         sum_bags(tables, bags, None).sum().backward()  # type: ignore[no-untyped-call]
@@ -96,10 +99,10 @@ def call_sum_bags(dtype: torch.dtype) -> None:
 
 def call_summed_rows(dtype: torch.dtype) -> None:
     """Call ``SummedRows``, forward and backward, with questions for which it compiles."""
-    bank = torch.zeros(1, 1, dtype=dtype, requires_grad=True)
-    rows = torch.zeros(MANY_QUESTIONS, 1, 1, dtype=torch.int64)
-    lengths = torch.ones(MANY_QUESTIONS, dtype=torch.int64)
-    query = torch.zeros(MANY_QUESTIONS, 1, dtype=dtype, requires_grad=True)
+    bank = torch.zeros(1, 1, dtype=dtype, device="cpu", requires_grad=True)
+    rows = torch.zeros(MANY_QUESTIONS, 1, 1, dtype=torch.int64, device="cpu")
+    lengths = torch.ones(MANY_QUESTIONS, dtype=torch.int64, device="cpu")
+    query = torch.zeros(MANY_QUESTIONS, 1, dtype=dtype, device="cpu", requires_grad=True)
     for mask_rest, softmax in product((False, True), repeat=2):
         memory = SummedRows([bank, bank], rows, lengths, mask_rest=mask_rest)
         with torch.enable_grad():
