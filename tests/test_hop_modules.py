@@ -356,8 +356,8 @@ def test_a_layer_that_calls_its_tables_compiles_whole(attach: Callable[[MultiHop
 def test_a_plain_layer_calls_no_module() -> None:
     for tying in TYINGS:
         net = layer(tying)
-        assert not must_be_called(net._module_hops())
+        assert not must_be_called(net._hop_modules())
         parametrizations.weight_norm(first(net))
-        assert not must_be_called(net._module_hops())
+        assert not must_be_called(net._hop_modules())
         with_hook(net)
-        assert must_be_called(net._module_hops())
+        assert must_be_called(net._hop_modules())

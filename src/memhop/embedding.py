@@ -69,7 +69,9 @@ def is_plain(module: nn.Module | None, kind: type[nn.Module] = EmbeddingTable) -
     weight norm are hooks), or if its ``forward`` or its class's is patched. Parametrized weights
     are plain: their values are read at every call.
     """
-    if module is None or not (type(module) is kind or type_before_parametrizations(module) is kind):
+    if type(module) is not kind and (
+        module is None or type_before_parametrizations(module) is not kind
+    ):
         return False
     return not (
         module._forward_hooks

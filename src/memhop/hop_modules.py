@@ -20,28 +20,24 @@ from memhop.ops.memory import Memory, converted
 Result = Tensor | tuple[Tensor, Tensor]
 
 
-class ModuleHop(NamedTuple):
-    """A hop by the modules that it calls.
+# embed_a, embed_c and the transform of layer-wise tying, of a hop. The tables are called with
+# memories [..., N, input_dim] and return [..., N, memory_dim]; the hop adds the temporal rows of
+# the ``EmbeddingTable`` that each is or holds.
+HopModules = tuple[nn.Module, nn.Module, nn.Module | None]
 
-    Attributes:
-        embed_a, embed_c: called with memories [..., N, input_dim]; return [..., N, memory_dim].
-            The hop adds the temporal rows of the ``EmbeddingTable`` that each is or holds.
-        transform: H of layer-wise tying, called with the query; or None.
-        relu, softmax: as in ``ops.Hop``.
-    """
 
-    embed_a: nn.Module
-    embed_c: nn.Module
-    transform: nn.Module | None
+class Options(NamedTuple):
+    """The options that all hops of a layer share, as in ``ops.Hop``."""
+
     relu: bool
     softmax: bool
 
 
-def must_be_called(hops: Sequence[ModuleHop]) -> bool:
+def must_be_called(hops: Sequence[HopModules]) -> bool:
     """Return whether something is attached to the modules of the hops, or to all modules."""
     if has_global_hooks():
         return True
-    for embed_a, embed_c, transform, _, _ in hops:
+    for embed_a, embed_c, transform in hops:
         if not (is_plain(embed_a) and is_plain(embed_c)):
             return True
         if transform is not None and not (
@@ -51,22 +47,23 @@ def must_be_called(hops: Sequence[ModuleHop]) -> bool:
     return False
 
 
-def hops_of(hops: Sequence[ModuleHop]) -> list[ops.Hop]:
+def hops_of(hops: Sequence[HopModules], options: Options) -> list[ops.Hop]:
     """Return the weights and options of hops in the form that ``ops.multi_hop`` takes.
 
-    The weights of a module are read once, however many hops share it: parametrized ones are
+    The weights of a module are read once where neighbouring hops share it: parametrized ones are
     computed when they are read.
     """
-    tables: dict[int, ops.Table] = {}
-    for embed_a, embed_c, *_ in hops:
-        for module in (embed_a, embed_c):
-            if id(module) not in tables:
-                tables[id(module)] = table_of(module)
-    transform = hops[0].transform
-    h = None if transform is None else weight_of(transform)
-    return [
-        ops.Hop(tables[id(a)], tables[id(c)], h, relu, softmax) for a, c, _, relu, softmax in hops
-    ]
+    found: list[ops.Hop] = []
+    last_a = last_c = None
+    for embed_a, embed_c, transform in hops:
+        if found and embed_a is last_a and embed_c is last_c:
+            found.append(found[-1])
+            continue
+        a = found[-1].c if found and embed_a is last_c else table_of(embed_a)
+        h = None if transform is None else weight_of(transform)
+        found.append(ops.Hop(a, table_of(embed_c), h, *options))
+        last_a, last_c = embed_a, embed_c
+    return found
 
 
 def weight_of(transform: nn.Module) -> Tensor:
@@ -84,21 +81,22 @@ def take_hops(
     dims: tuple[int, int],
     query: Tensor,
     memory: Memory,
-    hops: Sequence[ModuleHop],
+    hops: Sequence[HopModules],
+    options: Options,
     need_weights: bool,
 ) -> Result:
     """Check the inputs of a layer and take its hops, by their weights where they are plain."""
     if not must_be_called(hops):
-        given = hops_of(hops)
+        given = hops_of(hops, options)
         checked = layer_checks.check_hops(layer, dims, query, memory, given)
         return ops.take_hops(query, memory, given, checked, need_weights=need_weights)
     layer_checks.check_layer_inputs(layer, dims, query, memory, None)
-    result, attention = take_called_hops(query, memory, hops)
+    result, attention = take_called_hops(query, memory, hops, options)
     return (result, attention) if need_weights else result
 
 
 def take_called_hops(
-    query: Tensor, memory: Memory, hops: Sequence[ModuleHop]
+    query: Tensor, memory: Memory, hops: Sequence[HopModules], options: Options
 ) -> tuple[Tensor, Tensor]:
     """Return the query after all hops, [..., D], and the attention [..., K, N].
 
@@ -115,11 +113,13 @@ def take_called_hops(
         memories = memories.masked_fill(by_all.unsqueeze(-1), 0.0)
     embed = _OncePerModule(memories)
     attentions = []
-    for hop in hops:
-        keys, values = embed(hop.embed_a), embed(hop.embed_c)
-        read_out, weights = _read(query, keys, values, mask, hop)
-        carried = query if hop.transform is None else hop.transform(query)
-        query = torch.relu(carried + read_out) if hop.relu else carried + read_out
+    for embed_a, embed_c, transform in hops:
+        embedded = embed(embed_a), embed(embed_c)
+        num_slots = memories.shape[-2]
+        temporal = _temporal_of(embed_a, num_slots), _temporal_of(embed_c, num_slots)
+        read_out, weights = _read(query, embedded, temporal, mask, options.softmax)
+        carried = query if transform is None else transform(query)
+        query = torch.relu(carried + read_out) if options.relu else carried + read_out
         attentions.append(weights)
     attention = torch.stack(attentions, -2)
     if autocast is None or query.dtype == torch.float64:
@@ -144,18 +144,21 @@ class _OncePerModule:
 
 
 def _read(
-    query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, hop: ModuleHop
+    query: Tensor,
+    embedded: tuple[Tensor, Tensor],
+    temporal: tuple[Tensor | None, Tensor | None],
+    mask: Tensor | None,
+    softmax: bool,
 ) -> tuple[Tensor, Tensor]:
     """Read once; temporal rows add q . T_A(i) to the scores and sum_i p_i T_C(i) to the result."""
-    num_slots = keys.shape[-2]
-    a, c = _temporal_of(hop.embed_a, num_slots), _temporal_of(hop.embed_c, num_slots)
+    (keys, values), (a, c) = embedded, temporal
     score_bias = None
     if a is not None or c is not None:
-        ages = reference.slot_ages(num_slots, mask, query.device)
+        ages = reference.slot_ages(keys.shape[-2], mask, query.device)
     if a is not None:
         score_bias = plain.score_bank(query, a, ages.clamp(max=a.shape[0] - 1))
     read_out, weights = ops.read(
-        query, keys, values, padding_mask=mask, score_bias=score_bias, softmax=hop.softmax,
+        query, keys, values, padding_mask=mask, score_bias=score_bias, softmax=softmax,
         need_weights=True,
     )  # fmt: skip
     if c is not None:

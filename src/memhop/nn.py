@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from memhop import ops
 from memhop.embedding import EmbeddingTable
-from memhop.hop_modules import ModuleHop, Result, hops_of, take_hops
+from memhop.hop_modules import HopModules, Options, Result, hops_of, take_hops
 from memhop.ops import layer_checks, refusals
 from memhop.ops.memory import Memory, Stored
 
@@ -120,11 +120,10 @@ class MemoryHop(NotScriptable):
 
         Args are those of ``MultiHop.forward``, and so are the errors.
         """
-        a, c = self.embed_a, self.embed_c
-        hops = [ModuleHop(a, c, None, self.relu, self.softmax)]
+        hops: list[HopModules] = [(self.embed_a, self.embed_c, None)]
         memory = Memory(memories, padding_mask=memory_padding_mask)
-        dims = self.memory_dim, self.input_dim
-        result = take_hops("MemoryHop", dims, query, memory, hops, need_weights)
+        dims, options = (self.memory_dim, self.input_dim), Options(self.relu, self.softmax)
+        result = take_hops("MemoryHop", dims, query, memory, hops, options, need_weights)
         return (result[0], result[1].squeeze(-2)) if need_weights else result
 
     def extra_repr(self) -> str:
@@ -204,18 +203,16 @@ class MultiHop(NotScriptable):
             ValueError: if a table is no ``EmbeddingTable``. What is attached to the tables, hooks
                 and the like, is not part of their weights.
         """
-        return hops_of(self._module_hops())
+        return hops_of(self._hop_modules(), Options(self.relu, self.softmax))
 
-    def _module_hops(self) -> list[ModuleHop]:
-        options = self.relu, self.softmax
+    def _hop_modules(self) -> list[HopModules]:
         if self.tying == "adjacent":
-            return [ModuleHop(a, c, None, *options) for a, c in pairwise(self.tables)]
+            return [(a, c, None) for a, c in pairwise(self.tables)]
         modules: Any = self._modules
         if self.tying == "layerwise":
-            a, c, transform = (modules[name] for name in ("embed_a", "embed_c", "transform"))
-            return [ModuleHop(a, c, transform, *options)] * self.num_hops
+            return [(modules["embed_a"], modules["embed_c"], modules["transform"])] * self.num_hops
         each = [modules[str(k)]._modules for k in range(self.num_hops)]
-        return [ModuleHop(hop["embed_a"], hop["embed_c"], None, *options) for hop in each]
+        return [(hop["embed_a"], hop["embed_c"], None) for hop in each]
 
     def forward(
         self,
@@ -240,8 +237,9 @@ class MultiHop(NotScriptable):
             ValueError: for shapes, dtypes and devices that do not fit, before any work.
         """
         memory = Memory(memories, padding_mask=memory_padding_mask)
-        dims = self.memory_dim, self.input_dim
-        return take_hops("MultiHop", dims, query, memory, self._module_hops(), need_weights)
+        dims, options = (self.memory_dim, self.input_dim), Options(self.relu, self.softmax)
+        hops = self._hop_modules()
+        return take_hops("MultiHop", dims, query, memory, hops, options, need_weights)
 
     def extra_repr(self) -> str:
         return (

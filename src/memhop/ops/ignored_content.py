@@ -89,7 +89,7 @@ def values_are_visible(tensor: Tensor) -> bool:
 
 def is_finite(tensor: Tensor) -> bool:
     """Return whether all numbers are finite; a sum beyond the dtype's range counts as not."""
-    return math.isfinite(tensor.detach().sum().item())
+    return math.isfinite(tensor.sum().item())
 
 
 def is_tame(tensor: Tensor) -> bool:

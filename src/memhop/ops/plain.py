@@ -167,10 +167,10 @@ def add_biases(read_out: Tensor, weights: Tensor, hop: Hop, ages: Tensor | None)
 def read_bias(hop: Hop) -> Tensor | None:
     """c; and where a has dropped out of the result, its gradient is zeros and not None."""
     a, c = hop.a.bias, hop.c.bias
-    is_traced = not torch.compiler.is_compiling() and torch._C._get_tracing_state() is not None
-    # torch.jit.trace compares a trace with one that it makes without gradients.
-    if a is None or not hop.softmax or not torch.is_grad_enabled() or is_traced:
+    if a is None or not hop.softmax or not torch.is_grad_enabled():
         return c
+    if not torch.compiler.is_compiling() and torch._C._get_tracing_state() is not None:
+        return c  # torch.jit.trace compares a trace with one that it makes without gradients
     return 0.0 * a if c is None else torch.add(c, a, alpha=0.0)
 
 

@@ -67,10 +67,15 @@ class OncePerTensor:
 
 def with_short_tables(hops: Sequence[Hop], num_slots: int) -> Sequence[Hop]:
     """Return the hops, temporal tables cut to the rows that ages of N slots can name."""
+    for (_, _, a), (_, _, c), _, _, _ in hops:
+        if a is not None or c is not None:
+            break
+    else:
+        return hops
     if torch.compiler.is_exporting():  # the graph keeps the number of slots open
         return hops
     rows = max(1, num_slots)
-    tables = (table.temporal for hop in hops for table in (hop.a, hop.c))
+    tables = [table.temporal for hop in hops for table in (hop.a, hop.c)]
     if not any(temporal is not None and temporal.shape[0] > rows for temporal in tables):
         return hops
     cut = OncePerTensor(lambda temporal: temporal[:rows])
