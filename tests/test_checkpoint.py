@@ -19,7 +19,7 @@ import torch
 
 from memhop import checkpoint
 from memhop.checkpoint import SCHEMA, from_tensors, read_checkpoint, to_json, write_checkpoint
-from memhop.errors import MemhopError
+from memhop.errors import MemhopError, MemhopWarning
 from memhop.recipe import Recipe
 from memhop.text.encoding import Sizes
 from memhop.text.memn2n import MemN2N
@@ -138,6 +138,7 @@ def test_a_file_cut_off_is_an_error(saved: Path, name: str) -> None:
         refused(saved)
 
 
+@pytest.mark.filterwarnings("ignore:.*split text otherwise:memhop.errors.MemhopWarning")
 @pytest.mark.parametrize("name", FILES)
 def test_a_forged_file_cut_off_or_flipped_is_an_error_or_a_model(saved: Path, name: str) -> None:
     """With checksums that fit, what is left of it is checked: one line or a working model."""
@@ -345,6 +346,23 @@ def test_shapes_that_lie_cost_nothing(saved: Path, content: bytes) -> None:
     assert tracemalloc.get_traced_memory()[1] < 2**26
     tracemalloc.stop()
     assert work < 10**6
+
+
+def test_words_that_no_text_is_split_into_are_warned_of(saved: Path) -> None:
+    """A model of an earlier version, which split text otherwise."""
+    content = json.loads((saved / "vocabulary.json").read_text())
+    count = len(content["words"])
+    others = [f"w{number}" for number in range(count)]
+
+    def load(words: list[str], spellings: dict[str, str]) -> None:
+        changed = {**content, "words": [*words, *others][:count], "spellings": spellings}
+        forge(saved, "vocabulary.json", json.dumps(changed).encode())
+        MemN2N.load(saved)
+
+    load(["apple,milk", "the old town", "-"], {"apple,milk": "Apple, milk."})
+    said = r"2 of its words are never read now \('two,', 'kitchen\*'\)"
+    with pytest.warns(MemhopWarning, match=said):
+        load(["two,", "kitchen*"], {"kitchen*": "Kitchen*"})
 
 
 def test_a_huge_recipe_costs_nothing(saved: Path) -> None:

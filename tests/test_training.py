@@ -21,7 +21,7 @@ from memhop.training import Progress, Trainer, TrainingResult, train
 from memhop.training_draws import Draws
 from memhop.training_run import RestartScore
 from memhop.vocabulary import UNKNOWN
-from memhop.words import split_words
+from memhop.words import answer_word, split_words
 
 
 @pytest.fixture(autouse=True)
@@ -281,13 +281,15 @@ def test_a_run_resumes_with_the_same_held_out_examples(tmp_path: Path) -> None:
     first = train(TRAIN, valid_examples=TEST, **settings)
     again = train(TRAIN, valid_examples=TEST, resume=True, **settings)
     assert same_weights(first, again)
-    with pytest.raises(MemhopError, match="cannot go on with another valid"):
+    with pytest.raises(MemhopError, match=r"another held-out part$"):
         train(TRAIN, valid_examples=TEST[1:], resume=True, **settings)
+    with pytest.raises(MemhopError, match=r"another held-out part$"):
+        train(TRAIN, resume=True, **settings)
 
 
 def test_single_words_are_warned_of() -> None:
-    chinese = [Example(("玛丽去了厨房。",), "玛丽在哪里？", "厨房")] * 4  # noqa: RUF001
-    with pytest.warns(MemhopWarning, match="8 of 8 sentences are a single word"):
+    chinese = [Example(("玛丽去了厨房。",), "玛丽在哪里？", "厨房")] * 5  # noqa: RUF001
+    with pytest.warns(MemhopWarning, match="10 of 10 sentences are a single word"):
         train(chinese, recipe=small(), restarts=1)
 
 
@@ -506,14 +508,14 @@ def test_few_examples_are_enough(count: int, changes: dict[str, Any]) -> None:
 def test_odd_stories_can_be_trained_on() -> None:
     odd = [
         Example((), "Why?", "no"),
-        Example(("", "...", "Yes."), "", "Yes"),
+        Example(("", "...", "Yes."), "-5?", "Yes"),
         Example(("a b c",) * 60, "a?", "apple, milk"),
         Example(("Zażółć gęślą jaźń",), "Ha \ud800?", "the old town"),
     ]
     for form in FORMS:
         result = train(odd, odd, recipe=small(**{**form, "memory_slots": 3}), restarts=2)
         answer = result.model.answer(odd[3].story, "Why?").answer
-        assert answer.lower() in result.model.vocabulary
+        assert answer_word(answer) in result.model.vocabulary
 
 
 def test_an_answer_never_seen_is_wrong() -> None:

@@ -24,6 +24,7 @@ from memhop.text.memn2n import MemN2N
 from memhop.training import Progress, TrainingResult, train
 from memhop.training_run import Metric, TrainingRun, load_with_score
 from memhop.training_steps import learning_rate
+from memhop.vocabulary import Vocabulary
 
 EPOCHS = 7
 
@@ -342,6 +343,20 @@ def test_another_training_cannot_go_on(
                 trained(run)
     with pytest.raises(MemhopError, match=rf"cannot go on with another {named}$"):
         trained(run, resume=True, **changes)
+
+
+def test_a_run_of_a_version_that_split_text_otherwise_cannot_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    with monkeypatch.context() as patched:
+        interrupt_at(patched, 9)
+        with pytest.raises(KeyboardInterrupt):
+            trained(run)
+    monkeypatch.setattr(training, "training_vocabulary", lambda _: Vocabulary(["two"]))
+    said = "cannot resume: an older version of memhop split the training text into other words"
+    with pytest.raises(MemhopError, match=said):
+        trained(run, resume=True)
 
 
 def test_resume_starts_where_there_is_nothing(tmp_path: Path, whole: Path) -> None:

@@ -151,7 +151,7 @@ def train(
     trainer = Trainer(texts, recipe, numbered, seed, torch.device(device), held_out)
     trainer.model.examples = choose_examples(texts) if store_examples else ()
     if folder is not None:
-        folder.restore(trainer.tensors(), trainer.state)
+        folder.restore(trainer.model.vocabulary, trainer.tensors(), trainer.state)
     _run_epochs(trainer, folder, on_progress)
     scores = trainer.scores(test_examples)
     kept = _kept(scores, recipe)

@@ -30,10 +30,13 @@ from memhop.runs import (
     find_checkpoint,
     newest_checkpoint,
 )
-from memhop.text.memn2n import MemN2N
+from memhop.text.memn2n import MemN2N, read_settings
+from memhop.vocabulary import Vocabulary
 from memhop.whole_file import check_writable
 
 _TRAINING, _RESTARTS, _METRICS = "training.json", "restarts.safetensors", "metrics.csv"
+_IN_WORDS = {"valid": "held-out part", "texts": "division into texts",
+             "first_restart": "first restart"}  # fmt: skip
 _MALFORMED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, csv.Error)
 
 
@@ -146,7 +149,10 @@ class TrainingRun:
         asked = run._read(begun)[1].get("question")
         if asked != question:
             known = asked if isinstance(asked, dict) else {}
-            differing = [name for name in question if known.get(name) != question[name]]
+            names = dict.fromkeys((*question, *known))
+            differing = [
+                _IN_WORDS.get(name, name) for name in names if known.get(name) != question.get(name)
+            ]
             raise MemhopError(f"{folder}: cannot go on with another {' and '.join(differing)}")
         return run
 
@@ -165,12 +171,21 @@ class TrainingRun:
         state, scores = _ended(training, checkpoint)
         return MemN2N.from_files(files, checkpoint), state, scores
 
-    def restore(self, tensors: dict[str, Tensor], state: State) -> None:
-        """Put all restarts' tensors and the state back to where the newest checkpoint left them."""
+    def restore(self, vocabulary: Vocabulary, tensors: dict[str, Tensor], state: State) -> None:
+        """Put all restarts' tensors and the state back to where the newest checkpoint left them.
+
+        Raises:
+            MemhopError: malformed files, or another vocabulary than that of the training text.
+        """
         checkpoint = newest_checkpoint(self.folder)
         if checkpoint is None:
             return
         files, training = self._read(checkpoint)
+        if list(read_settings(files, checkpoint)[1]) != list(vocabulary):
+            raise MemhopError(
+                f"{checkpoint}: cannot resume: an older version of memhop split the training text "
+                "into other words; train again under another name"
+            )
         shapes = {name: tensor.shape for name, tensor in tensors.items()}
         content = part(files, _RESTARTS, checkpoint)
         for name, tensor in from_tensors(content, shapes, checkpoint / _RESTARTS).items():

@@ -149,6 +149,7 @@ def fold_case(text: str) -> str:
     return text.lower() if text.isascii() else unicodedata.normalize("NFC", text.lower())
 
 
+@lru_cache(maxsize=4096)
 def answer_word(answer: str) -> str:
     """Return an answer as the one class it is: lower-case, a list joined by commas alone.
 

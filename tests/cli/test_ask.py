@@ -79,6 +79,30 @@ def test_a_file_in_the_babi_format_goes_story_by_story(
     assert said.out.splitlines()[-1] == f"{count} of 3 answers are correct"
 
 
+def test_a_babi_file_may_lack_its_answers(memhop: Program, trained: str) -> None:
+    Path("plain.txt").write_text(re.sub(r"\t.*", "", BABI))
+    answers = json.loads(memhop("ask", trained, "--file", "plain.txt", "--json").fits().out)
+    assert [len(one["sentences"]) for one in answers] == [1, 2, 1]
+    assert not any("right_answer" in one for one in answers)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (BABI.replace("\t", " "), 2),
+        ("# my stories\n" + BABI, 1),
+        (BABI.replace("1 ", "1\t"), 1),
+        (re.sub("(?m)^[0-9] ", "", BABI), 1),
+        ("1 Mary went home.\n2 ?\tgarden\t1\n", 2),
+    ],
+)
+def test_a_babi_file_with_mistakes_is_no_running_text(
+    memhop: Program, trained: str, text: str, line: int
+) -> None:
+    Path("own.txt").write_text(text)
+    assert f"own.txt:{line}: " in memhop("ask", trained, "--file", "own.txt").complaint()
+
+
 def test_a_broken_file_in_the_babi_format_is_named(memhop: Program, trained: str) -> None:
     for broken, line in (
         (BABI.replace("\tOffice", "  Office"), 4),

@@ -158,9 +158,20 @@ def test_a_validation_file_is_the_part_held_out(memhop: Program, data: str) -> N
     valid.write_text(test.read_text().replace("office", "garden"))
     complaint = memhop("train", "--resume", "--name", "run1").complaint()
     assert "qa1_valid.txt: changed since the training" in complaint
-    joint = memhop("train", "--data", data, "--joint", "--name", "joint", *TINY).fits()
-    assert f"2 tasks: {wanted}" in joint.err
+    command = ("train", "--data", data, "--joint", "--name", "joint", *TINY)
+    assert (
+        memhop(*command)
+        .complaint()
+        .endswith(
+            "--joint: expected a validation file for each task or for none, got none for task 2"
+        )
+    )
+    other = Path(data, "qa2_valid.txt")
+    other.write_bytes(valid.read_bytes())
+    joint = memhop(*command).fits()
+    assert "2 tasks: held out: qa1_valid.txt, qa2_valid.txt, 128 questions" in joint.err
     valid.unlink()
+    other.unlink()
     said = memhop("train", "--data", data, "--task", "1", "--name", "without", *TINY).fits()
     assert "held out: " not in said.err
 

@@ -18,7 +18,8 @@ from memhop.data import (
     to_examples,
     write_babi,
 )
-from memhop.data.babi import is_babi, parse_stories
+from memhop.data.babi import find_valid, parse_stories
+from memhop.data.line import is_babi
 from memhop.data.story import missing_tab
 from memhop.errors import MemhopError
 from memhop.example import Example
@@ -248,6 +249,20 @@ def test_a_file_with_mistakes_is_still_one_in_the_format(content: str) -> None:
 )
 def test_other_text_is_not_in_the_format(content: str) -> None:
     assert not is_babi(content.encode("latin-1"))
+
+
+def test_the_validation_file_of_a_task_may_have_any_middle_name(tmp_path: Path) -> None:
+    train = tmp_path / "qa1_train.txt"
+    assert find_valid(train) is None
+    for other in ("qa11_valid.txt", "qa1_x_test.txt", "qa1valid.txt"):
+        (tmp_path / other).touch()
+    assert find_valid(train) is None
+    (tmp_path / "qa1_x_valid.txt").touch()
+    assert find_valid(train) == tmp_path / "qa1_x_valid.txt"
+    (tmp_path / "qa1_y_valid.txt").touch()
+    with pytest.raises(MemhopError, match=r"several validation files for it: qa1_x_valid\.txt, "):
+        find_valid(train)
+    assert find_valid(tmp_path / "qa1_y_train.txt") == tmp_path / "qa1_y_valid.txt"
 
 
 def test_questions_without_answers_are_read_where_these_are_not_needed() -> None:

@@ -328,14 +328,14 @@ def test_sentences_without_a_known_word(mask: bool) -> None:
 
 @pytest.mark.parametrize("question", ["", " ", "?", ". ! ?", None, 3, ["Where?"]])
 def test_a_question_needs_a_word(question: Any) -> None:
-    with pytest.raises(ValueError, match=r"question needs a text with a word") as caught:
+    with pytest.raises(ValueError, match=r"expected a question with a word") as caught:
         make().answer("Mary went.", question)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("story", [None, 3, b"Mary", ["Mary", 3], [["Mary"]], {"Mary": 1}, [None]])
 def test_a_story_is_text(story: Any) -> None:
-    with pytest.raises(ValueError, match=r"story needs a text or a list of sentences"):
+    with pytest.raises(ValueError, match=r"expected a story as a text or a sequence of sentences"):
         make().answer(story, "Where is Mary?")
 
 
@@ -352,7 +352,7 @@ def test_no_text_crashes_the_model(story: str | list[str], question: str) -> Non
         try:
             answer = model.answer(story, question)
         except ValueError as error:
-            assert "question needs" in str(error)  # noqa: PT017
+            assert "expected a question" in str(error)  # noqa: PT017
             assert len(str(error).splitlines()) == 1  # noqa: PT017
             continue
         ranked = [answer.probability, *(p for _, p in answer.runners_up)]

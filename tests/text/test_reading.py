@@ -2,16 +2,26 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from memhop.errors import MemhopError
 from memhop.example import Example
-from memhop.text.reading import SplitSentences, readable, readable_texts, single_words
+from memhop.text.reading import (
+    SplitSentences,
+    readable,
+    readable_pairs,
+    readable_texts,
+    single_words,
+)
 from memhop.words import split_words
 
 GOOD = Example(("Mary left.", "John stayed."), "Who left?", "Mary", (0,))
+STORY_WANTED = "expected a story as a text or a sequence of sentences, got "
+FACTS_WANTED = "expected supporting facts as positions in the story, got "
+PAIR = ("Mary left.", "Who left?")
 
 
 def test_what_is_readable_stays_the_same_object() -> None:
@@ -40,15 +50,16 @@ def test_a_story_is_its_sentences_with_a_word(story: Any, facts: Any) -> None:
     [
         ((("a b.",), "c?", "d"), "expected memhop.Example(story, question, answer), got tuple"),
         (None, "expected memhop.Example(story, question, answer), got NoneType"),
-        (Example(None, "c?", "d"), "story needs a text or a sequence of sentences, got None"),  # type: ignore[arg-type]
-        (Example((b"a",), "c?", "d"), "story needs a text or a sequence of sentences, got (b'a',)"),  # type: ignore[arg-type]
-        (Example({"a b": 1}, "c?", "d"), "story needs a text or a sequence of sentences, "  # type: ignore[arg-type]
-         "got {'a b': 1}"),
-        (Example(("a",), None, "d"), "question needs a text, got None"),  # type: ignore[arg-type]
-        (Example(("a",), "c?", 3), "answer needs a text, got 3"),  # type: ignore[arg-type]
-        (Example(("a",), "c?", ["d\n"]), "answer needs a text, got ['d\\n']"),  # type: ignore[arg-type]
-        (Example(("a",), "c?", "d", 0), "supporting_facts needs positions, got 0"),  # type: ignore[arg-type]
-        (Example(("a",), "c?", "d", (True,)), "supporting_facts needs positions, got (True,)"),
+        (Example(None, "c?", "d"), f"{STORY_WANTED}None"),  # type: ignore[arg-type]
+        (Example((b"a",), "c?", "d"), f"{STORY_WANTED}(b'a',)"),  # type: ignore[arg-type]
+        (Example({"a b": 1}, "c?", "d"), STORY_WANTED + "{'a b': 1}"),  # type: ignore[arg-type]
+        (Example(("a",), None, "d"), "expected a question with a word, got None"),  # type: ignore[arg-type]
+        (Example(("a",), "?", "d"), "expected a question with a word, got '?'"),
+        (Example(("a",), "c?", "..."), "expected an answer with a word, got '...'"),
+        (Example(("a",), "c?", 3), "expected an answer with a word, got 3"),  # type: ignore[arg-type]
+        (Example(("a",), "c?", ["d\n"]), "expected an answer with a word, got ['d\\n']"),  # type: ignore[arg-type]
+        (Example(("a",), "c?", "d", 0), f"{FACTS_WANTED}0"),  # type: ignore[arg-type]
+        (Example(("a",), "c?", "d", (True,)), f"{FACTS_WANTED}(True,)"),
         (Example(("a",), "c?", "d", (1,)), "supporting fact 1 of a story of 1 sentences"),
         (Example(("a",), "c?", "d", (-1,)), "supporting fact -1 of a story of 1 sentences"),
     ],
@@ -65,13 +76,48 @@ def test_what_is_no_example_is_named_by_its_index(bad: Any, message: str) -> Non
         assert str(caught.value) == f"{name}: {message}"
 
 
-@pytest.mark.parametrize("bad", [None, 3, "text"])
+@pytest.mark.parametrize("bad", [None, 3, "text", GOOD])
 def test_examples_are_a_sequence(bad: Any) -> None:
     name = type(bad).__name__
     with pytest.raises(MemhopError, match=f"^expected a sequence of examples, got {name}$"):
         readable(bad)
     with pytest.raises(MemhopError, match=f"expected a sequence of training examples, got {name}"):
         readable_texts(bad, SplitSentences())
+
+
+@pytest.mark.parametrize("bad", [3, None, "text"])
+def test_a_text_is_a_sequence_of_examples(bad: Any) -> None:
+    said = f"^training text 1: expected a sequence of examples, got {type(bad).__name__}$"
+    with pytest.raises(MemhopError, match=said):
+        readable_texts([[GOOD], bad], SplitSentences())
+    with pytest.raises(MemhopError, match="example 0 of text 1: expected "):
+        readable_texts([[GOOD], [bad]], SplitSentences())
+
+
+def test_supporting_facts_may_be_integers_of_numpy() -> None:
+    facts: Any = (np.int64(0),)
+    (example,) = readable([GOOD._replace(supporting_facts=facts)])
+    assert repr(example) == repr(GOOD)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (None, "expected a sequence of pairs (story, question), got NoneType"),
+        ("abc", "expected a sequence of pairs (story, question), got str"),
+        ([3], "item 0: expected a pair (story, question), got 3"),
+        ([PAIR, "ab"], "item 1: expected a pair (story, question), got 'ab'"),
+        ([("story",)], "item 0: expected a pair (story, question), got ('story',)"),
+        ([(*PAIR, 3)], "item 0: expected a pair (story, question), got ('Mary left.', 'Who left"),
+        ([GOOD], "item 0: expected a pair (story, question), got Example("),
+        ([PAIR, ("a", "?")], "item 1: expected a question with a word, got '?'"),
+        ([(None, "Who?")], "item 0: expected a story as a text or a sequence of sentences, got N"),
+    ],
+)
+def test_what_is_no_pair_is_named_by_its_index(asked: Any, message: str) -> None:
+    with pytest.raises(MemhopError) as caught:
+        readable_pairs(asked, SplitSentences())
+    assert str(caught.value).startswith(f"answers: {message}")
 
 
 values = st.recursive(
@@ -102,5 +148,6 @@ def test_a_script_without_spaces_is_noticed() -> None:
     advice = single_words(chinese, SplitSentences())
     assert advice.startswith("60 of 60 sentences are a single word: a script without spaces needs")
     assert single_words([GOOD], SplitSentences()) == ""
+    assert single_words([Example((), "Why?", "so")] * 9, SplitSentences()) == ""
     assert single_words([*chinese, *[GOOD] * 2], SplitSentences()) != ""
     assert single_words([*chinese, *[GOOD] * 9], SplitSentences()) == ""

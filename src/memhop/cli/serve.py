@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from memhop.cli import completion
-from memhop.cli.screen import say, say_progress
+from memhop.cli.screen import say, say_progress, warnings_as_lines
 from memhop.cli.settings import Threads, use
 from memhop.errors import MemhopError
 
@@ -44,7 +44,8 @@ def serve(
         from memhop.web import models, server
     except ModuleNotFoundError as error:
         raise MemhopError(f"serve needs {error.name}: pip install 'memhop[serve]'") from error
-    served = models.load(runs or [None])
+    with warnings_as_lines():
+        served = models.load(runs or [None])
     if not server.is_loopback(host):
         say_progress(f"{host}: whoever can reach this machine can ask; nothing wants a password")
 

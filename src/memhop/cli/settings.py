@@ -10,7 +10,7 @@ import torch
 import typer
 
 from memhop.cli import completion
-from memhop.cli.screen import say_error
+from memhop.cli.screen import say_error, warnings_as_lines
 from memhop.data import find_tasks, read_babi
 from memhop.errors import MemhopError
 from memhop.example import Example
@@ -68,7 +68,8 @@ def use(threads: int) -> None:
 
 def load_model(run: Path) -> MemN2N:
     """The model of a run, with a line where its training has not come to its end."""
-    model = MemN2N.load(run)
+    with warnings_as_lines():
+        model = MemN2N.load(run)
     if stopped := stopped_after(run):
         epoch, epochs = stopped
         say_error(f"{run}: stopped after epoch {epoch} of {epochs}; go on with --resume")

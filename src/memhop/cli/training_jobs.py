@@ -1,6 +1,7 @@
 """The trainings that one ``memhop train`` asks for, and what a run stores to resume them."""
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -89,8 +90,19 @@ def task_jobs(
         for number, splits in tasks_in(data, task, needed="train").items()
     ]
     if joint:
+        _check_valid(sources)
         return [_read(folder, True, tuple(sources), settings)]
     return [_read(folder / f"qa{one.task}", False, (one,), settings) for one in sources]
+
+
+def _check_valid(sources: Sequence[Source]) -> None:
+    """Refuse validation files for some tasks of one model: the rest would not be held out."""
+    without = [str(source.task) for source in sources if not source.valid]
+    if 0 < len(without) < len(sources):
+        raise MemhopError(
+            "--joint: expected a validation file for each task or for none, "
+            f"got none for task {', '.join(without)}"
+        )
 
 
 def stored_jobs(folder: Path) -> list[TrainingJob]:

@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import chain, pairwise
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
@@ -30,7 +30,7 @@ from memhop.data.story import (
 from memhop.errors import MemhopError
 from memhop.example import Example
 from memhop.whole_file import whole_file
-from memhop.words import QUESTION_MARKS, is_question
+from memhop.words import is_question
 
 TASK_NAMES: dict[int, str] = {
     1: "single-supporting-fact",
@@ -57,10 +57,6 @@ TASK_NAMES: dict[int, str] = {
 """The names of the 20 tasks, as they stand in the names of the released files."""
 
 SPLITS = ("train", "valid", "test")
-_NUMBERED_LINE = re.compile(r"\s*([0-9]{1,9})\s")
-_ANSWERED_LINE = re.compile(
-    rf"^(?:[ \r]*[0-9]+ [^\t\n]+|.*[{re.escape(QUESTION_MARKS)}] *)\t *[^\s]", re.MULTILINE
-)
 _LINE_AFTER_RETURN = re.compile(r"\r[0-9]+ ")
 _FILE_NAME = re.compile(r"qa([1-9][0-9]{0,3})_(?:.+_)?(train|valid|test)\.txt")
 
@@ -157,26 +153,6 @@ def parse_stories(
     yield draft.story()
 
 
-def is_babi(content: bytes) -> bool:
-    """Return whether a text is meant to be in the released format, even if it has mistakes.
-
-    It is if each line has the number after that of the line above, or 1; or if a question is
-    followed by a tab and an answer.
-
-    >>> is_babi(b"1 Mary slept.\\n2 Who slept?\\tMary\\n"), is_babi(b"Mary slept. Who slept?")
-    (True, False)
-    """
-    text = content.decode("utf-8-sig", errors="replace")
-    return bool(_ANSWERED_LINE.search(text)) or _is_numbered(text)
-
-
-def _is_numbered(text: str) -> bool:
-    found = [_NUMBERED_LINE.match(line) for line in text.splitlines() if line.strip()]
-    numbers = [int(match[1]) for match in found if match]
-    follow = (below in (1, above + 1) for above, below in pairwise(numbers))
-    return len(numbers) == len(found) > 1 and all(follow)
-
-
 def find_tasks(folder: str | os.PathLike[str]) -> dict[int, dict[str, Path]]:
     """The files of a folder that are named as released: task -> split -> file, in order.
 
@@ -210,6 +186,10 @@ def find_tasks(folder: str | os.PathLike[str]) -> dict[int, dict[str, Path]]:
 def find_valid(train: Path) -> Path | None:
     """Return the validation file next to a training file ``qaN_..._train.txt``; None without.
 
+    One of the same name but for its end goes before others of the task.
+
+    Raises MemhopError for several others.
+
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
     ...     for name in ("qa1_own_train.txt", "qa1_valid.txt"):
@@ -217,11 +197,18 @@ def find_valid(train: Path) -> Path | None:
     ...     find_valid(Path(folder, "qa1_own_train.txt")).name
     'qa1_valid.txt'
     """
-    found = _FILE_NAME.fullmatch(train.name)
-    if not found or found[2] != "train":
+    match = _FILE_NAME.fullmatch(train.name)
+    if not match or match[2] != "train":
         return None
-    names = (f"{train.name.removesuffix('train.txt')}valid.txt", f"qa{found[1]}_valid.txt")
-    return next((path for path in map(train.with_name, names) if path.is_file()), None)
+    same = train.with_name(f"{train.name.removesuffix('train.txt')}valid.txt")
+    if same.is_file():
+        return same
+    pattern = re.compile(rf"qa{match[1]}_(?:.+_)?valid\.txt")
+    found = [f for f in _listed(train.parent) if pattern.fullmatch(f.name) and f.is_file()]
+    if len(found) > 1:
+        names = ", ".join(file.name for file in found)
+        raise MemhopError(f"{shown(train)}: several validation files for it: {names}; needed one")
+    return found[0] if found else None
 
 
 def shown(path: Path) -> str:

@@ -1,5 +1,6 @@
 """MemN2N: stories in, answers out (Sukhbaatar et al. 2015, sections 2 and 4)."""
 
+import warnings
 from collections.abc import Sequence
 from itertools import chain, repeat
 from pathlib import Path
@@ -19,7 +20,7 @@ from memhop.checkpoint import (
     to_tensors,
     write_checkpoint,
 )
-from memhop.errors import MemhopError
+from memhop.errors import MemhopError, MemhopWarning
 from memhop.example import Example
 from memhop.ops.summed_rows import SummedRows
 from memhop.recipe import Recipe
@@ -27,14 +28,15 @@ from memhop.runs import find_checkpoint
 from memhop.text.answer import Answer
 from memhop.text.batch import Batch, ages
 from memhop.text.encoding import Encoded, Encoder, Sizes
-from memhop.text.reading import SplitSentences
+from memhop.text.reading import SplitSentences, readable_pairs, readable_question
 from memhop.text.stored_examples import examples_from_files, examples_to_files
 from memhop.vocabulary import NIL, UNKNOWN, Vocabulary
-from memhop.words import split_sentences
+from memhop.words import answer_word, split_words
 
 _WEIGHTS, _RECIPE, _VOCABULARY = "model.safetensors", "recipe.json", "vocabulary.json"
 _NETWORK = ("inner", "bias", "outer")  # W, b and V of the network after each hop
 _RUNNERS_UP = 3
+_WORDS_SHOWN = 3  # in the warning about an older model
 
 
 class MemN2N(nn.Module):
@@ -203,16 +205,20 @@ class MemN2N(nn.Module):
             question: the question.
 
         Raises:
-            ValueError: not text, or a question without a word, or a model of several restarts.
+            MemhopError: not text, or a question without a word.
+            ValueError: a model of several restarts.
         """
-        return self.answers([(story, question)])[0]
+        words = SplitSentences()
+        return self._answers([readable_question(story, question, "answer", words)], words)[0]
 
     def answers(self, asked: Sequence[tuple[str | Sequence[str], str]]) -> list[Answer]:
         """Answer many questions at once, each with a story of its own; see `answer`."""
+        words = SplitSentences()
+        return self._answers(readable_pairs(asked, words), words)
+
+    def _answers(self, examples: Sequence[Example], words: SplitSentences) -> list[Answer]:
         if self.restarts is not None:
             raise ValueError(f"answer: needs one model, this has {self.restarts}: pick() one")
-        words = SplitSentences()
-        examples = [Example(_sentences(story), _question(text, words), "") for story, text in asked]
         read = [_with_words(example, words) for example in examples]
         with torch.inference_mode():  # nothing of it leaves: an `Answer` has tensors of its own
             encoded = self.encoder.encode(read, words).at(self.tables.device)
@@ -280,6 +286,9 @@ class MemN2N(nn.Module):
 
         Raises:
             MemhopError: no such run, or its files are not as they were written.
+
+        Warns:
+            MemhopWarning: an older version trained it, which split text into other words.
         """
         folder = find_checkpoint(run)
         return cls.from_files(read_checkpoint(folder), folder)
@@ -293,6 +302,8 @@ class MemN2N(nn.Module):
         weights = from_tensors(part(files, _WEIGHTS, folder), shapes, folder / _WEIGHTS)
         model.load_state_dict(weights, assign=True)
         model.examples = examples_from_files(files, folder)
+        if lost := [word for word in vocabulary if not _is_read(word)]:
+            warnings.warn(_trained_before(folder, lost), MemhopWarning, stacklevel=2)
         return model.eval()
 
     def extra_repr(self) -> str:
@@ -315,6 +326,19 @@ def read_settings(files: dict[str, bytes], folder: Path) -> tuple[Recipe, Vocabu
     if len(vocabulary) < 3:
         raise MemhopError(f"{folder / _VOCABULARY}: needs at least 1 word, has none")
     return settings, vocabulary, sizes
+
+
+def _is_read(word: str) -> bool:
+    """Return whether some text is split into this word, or some answer is it."""
+    return word.isalnum() or split_words(word) == [word] or answer_word(word) == word
+
+
+def _trained_before(folder: Path, words: Sequence[str]) -> str:
+    shown = ", ".join(map(repr, words[:_WORDS_SHOWN])) + (", ..." if words[_WORDS_SHOWN:] else "")
+    return (
+        f"{folder}: trained by a version of memhop that split text otherwise: {len(words):,} of "
+        f"its words are never read now ({shown:.100}); train it again"
+    )
 
 
 def _count(content: dict[str, object], name: str) -> int:
@@ -348,20 +372,6 @@ def _with_words(example: Example, words: SplitSentences) -> Example:
     if all(map(words.__getitem__, example.story)):
         return example
     return example._replace(story=tuple(filter(words.__getitem__, example.story)))
-
-
-def _sentences(story: str | Sequence[str]) -> tuple[str, ...]:
-    if isinstance(story, str):
-        return tuple(split_sentences(story))
-    if not isinstance(story, Sequence) or not all(isinstance(item, str) for item in story):
-        raise ValueError("answer: story needs a text or a list of sentences")
-    return tuple(story)
-
-
-def _question(text: str, words: SplitSentences) -> str:
-    if not isinstance(text, str) or not words[text]:
-        raise ValueError(f"answer: question needs a text with a word, got {text!r:.60}")
-    return text
 
 
 def _pairs(words: list[str], shares: list[float]) -> list[tuple[str, float]]:
