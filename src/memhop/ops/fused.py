@@ -27,7 +27,7 @@ from memhop.ops.fused_gradients import (
     zero_where_ignored,
 )
 from memhop.ops.memory import Memory
-from memhop.ops.problem import Gradients, Problem, Step, Trace, Wanted
+from memhop.ops.problem import Gradients, Problem, Step, Trace, Wanted, tensors_of
 from memhop.ops.weights import Hop, Table, with_short_tables
 
 
@@ -86,7 +86,7 @@ def is_batched(*tensors: Tensor | None) -> bool:
 
 def run(problem: Problem, need_weights: bool) -> tuple[Tensor, Tensor | None]:
     """Result [B, D] and weights [B, K, N], differentiable."""
-    tensors = problem.tensors
+    tensors = tensors_of(problem)
     place = problem.query.device.type, problem.query.dtype
     grad = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
     if torch.compiler.is_compiling():

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from memhop.ops.fused import gradients, keeps_weights, kernel_for, result_of, works_on
 from memhop.ops.fused_gradients import NUM_TENSORS, reached_by_weights
-from memhop.ops.problem import Problem, Step, Trace
+from memhop.ops.problem import Problem, Step, Trace, tensors_of
 
 STEP_FIELDS = len(Step._fields)
 
@@ -22,7 +22,7 @@ works = torch.compiler.assume_constant_result(works_on)  # type: ignore[no-untyp
 def run(problem: Problem, need_weights: bool, grad: bool) -> tuple[Tensor, Tensor | None]:
     """Result [B, D] and weights [B, K, N], as nodes of a graph."""
     steps = [int(place) for step in problem.steps for place in step]
-    given = problem.tensors[:NUM_TENSORS]
+    given = tensors_of(problem)[:NUM_TENSORS]
     keep = need_weights or (grad and keeps_weights(problem, need_weights))
     outputs = fused(*given, problem.weights, steps, keep)
     return outputs[0], outputs[-1] if need_weights else None

@@ -138,7 +138,8 @@ def zeroed_blindly(
             batch = broadcast([is_bad.shape[:-1], slots.shape[:-1]])
             is_bad = is_bad.expand(*batch, -1).gather(-1, slots.expand(*batch, -1))
         is_read = is_bad if ignored is None else is_bad & ~ignored
-        query = torch.where(is_read.any(-1, keepdim=True), torch.nan, query)
+        # A sum and not any(): that of no slots at all is not False in every ONNX runtime.
+        query = torch.where(is_read.sum(-1, keepdim=True) > 0, torch.nan, query)
     return query, clean[0], clean[-1], slots
 
 
@@ -157,6 +158,8 @@ def by_all_readers(ignored: Tensor, rows: Tensor) -> Tensor:
     leading = rows.shape[:-2]
     while ignored.dim() - 1 > len(leading):
         ignored = ignored.all(0)
+    if torch.compiler.is_exporting():  # B = 1 is to be no case of its own
+        return ignored
     axes = ignored.dim() - 1
     for axis, size in enumerate(leading[len(leading) - axes :]):
         if size == 1 and ignored.shape[axis] != 1:

@@ -93,10 +93,7 @@ class Problem(NamedTuple):
     @property
     def tensors(self) -> tuple[Tensor | None, ...]:
         """All of its tensors in a row, the weights behind the others."""
-        return (
-            self.query, self.keys, self.key_scale, self.values, self.value_scale, self.slots,
-            self.ignored, self.lengths, self.score_bias, *self.weights,
-        )  # fmt: skip
+        return tensors_of(self)
 
     @classmethod
     def of_tensors(cls, tensors: Sequence[Tensor | None], steps: tuple[Step, ...]) -> Self:
@@ -118,6 +115,11 @@ class Problem(NamedTuple):
         """T: the rows of the longest temporal table, 0 where there is none."""
         places = [place for step in self.steps for place in (step.a_temporal, step.c_temporal)]
         return max((self.weights[place].shape[0] for place in places if place >= 0), default=0)
+
+
+def tensors_of(problem: Problem) -> tuple[Tensor | None, ...]:
+    """Return ``problem.tensors``; a function, as the Dynamo of torch 2.9 traces no properties."""
+    return (*problem[:-2], *problem.weights)
 
 
 class Trace(NamedTuple):
