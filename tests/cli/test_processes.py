@@ -47,7 +47,7 @@ def wait_for(process: subprocess.Popen[str], epoch: int) -> None:
 
 
 def ended(run: str) -> list[bytes]:
-    [folder] = Path("runs", run, "qa1").iterdir()
+    [folder] = (path for path in Path("runs", run, "qa1").iterdir() if path.is_dir())
     return [(folder / name).read_bytes() for name in ("model.safetensors", "metrics.csv")]
 
 

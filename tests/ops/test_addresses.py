@@ -291,7 +291,8 @@ SLOTS = """
     import torch
     from memhop.ops import Hop, Table, multi_hop
 
-    hops = [Hop(Table(torch.randn(8, 16)), Table(torch.randn(8, 16)))] * 2
+    torch.manual_seed(0)
+    hops = [Hop(Table(torch.randn(8, 16) / 16), Table(torch.randn(8, 16) / 16))] * 2
     bank, slots = torch.randn(100, 16), torch.randint(100, (4, 20))
     call = torch.compile(
         lambda q, s: multi_hop(q, bank, hops, slots=s, impl=sys.argv[1]), backend=sys.argv[2]

@@ -217,7 +217,7 @@ def test_text_is_shown_never_obeyed(visit: Open) -> None:
     assert page.page.inner_text("#answer .faint") == "The model knows no word of this question."
     page.tell(*STORY, HOSTILE, f"Mary {HOSTILE}", question=f"{HOSTILE} Where is Mary?")
     assert page.page.query_selector("main img, main script") is None
-    assert HOSTILE.split()[0] in page.page.inner_text("#answer .caution")
+    assert "onerror=alert(1)><script>alert(2)" in page.page.inner_text("#answer .caution")
 
 
 def test_another_model_answers_with_its_own_words_and_hops(visit: Open) -> None:

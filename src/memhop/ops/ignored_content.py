@@ -62,7 +62,7 @@ def multi_hop(
     ignored = readable[0].ignored
     if slots is None and ignored is None:
         return form(query, keys, values, hops, slots=slots, readable=readable)
-    if is_visible := values_are_visible(query):
+    if is_visible := values_are_visible(query, keys, values):
         # A finite result is right, but gradients are products of their own.
         grad = torch.is_grad_enabled()
         found = None if grad else form(query, keys, values, hops, slots=slots, readable=readable)
@@ -82,9 +82,9 @@ def multi_hop(
     return query, attentions
 
 
-def values_are_visible(tensor: Tensor) -> bool:
-    """Return whether a program may branch on the tensor's values, at no great cost."""
-    return not torch.compiler.is_compiling() and are_readable(tensor) and tensor.is_cpu
+def values_are_visible(*tensors: Tensor) -> bool:
+    """Return whether a program may branch on the values of tensors, at no great cost."""
+    return not torch.compiler.is_compiling() and are_readable(*tensors) and tensors[0].is_cpu
 
 
 def is_finite(tensor: Tensor) -> bool:
