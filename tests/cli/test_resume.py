@@ -1,4 +1,4 @@
-"""``memhop train --resume --name NAME`` goes on from what the run stores."""
+"""``memhop train --resume --name NAME`` resumes from what the run stores."""
 
 import json
 import shutil

@@ -483,6 +483,11 @@ def test_a_split_that_is_undone_stays_undone(visit: Open) -> None:
     again = visit("#" + link_of(page))
     again.settle()
     assert again.page.input_value("#story") == "Mr. Mary went to the office."
+    splits_again_after_clear(page)
+
+
+def splits_again_after_clear(page: Visit) -> None:
+    """Check that an emptied story is split again as one types."""
     page.page.click("#clear")
     page.settle()
     page.page.keyboard.type("Mary left. John left.")
@@ -501,11 +506,7 @@ def test_lines_that_are_joined_by_hand_stay_joined(visit: Open) -> None:
     page.settle()
     assert page.page.input_value("#story") == "Mr. Mary went to the office."
     assert page.page.locator("#lines .row").first.locator(".cell").count() == 3
-    page.page.click("#clear")
-    page.settle()
-    page.page.keyboard.type("Mary left. John left.")
-    page.settle()
-    assert page.page.input_value("#story") == "Mary left.\nJohn left."
+    splits_again_after_clear(page)
 
 
 def link_of(page: Visit) -> str:

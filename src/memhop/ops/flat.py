@@ -199,7 +199,6 @@ def with_kernel_strides(problem: Problem) -> Problem:
 
     Hooks on saved tensors may give them others.
     """
-
     return problem._replace(
         query=problem.query.contiguous(),
         keys=lines(problem.keys),

@@ -73,7 +73,7 @@ class Quantized:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype of the numbers that it stands for, float32."""
+        """The dtype of the dequantized memory, float32."""
         return self.scale.dtype
 
     @property
