@@ -570,6 +570,25 @@ def test_babi_lines_may_be_typed_and_a_question_is_taken_when_the_caret_has_left
     assert page.page.input_value("#story").split("\n") == [STORY[0], "Mary went to the office."]
 
 
+def test_a_question_is_taken_when_the_caret_leaves_while_the_page_still_asks(visit: Open) -> None:
+    page = visit()
+    page.tell(*STORY, question="Where is Mary?")
+    page.page.focus("#story")
+    page.page.keyboard.press("Control+End")
+    page.page.keyboard.insert_text("\nWhere is John")
+    page.settle()
+    held: list[Route] = []
+    page.page.route("**/api/read", lambda route: held.append(route), times=1)
+    page.page.keyboard.insert_text("?")
+    while not held:
+        page.page.wait_for_timeout(10)
+    page.page.focus("#question")
+    held[0].continue_()
+    page.settle()
+    assert page.page.input_value("#question") == "Where is John?"
+    assert page.page.input_value("#story").split("\n") == list(STORY)
+
+
 def test_an_old_answer_is_marked_until_there_is_a_new_one(visit: Open) -> None:
     page = visit()
     page.tell(*STORY, question="Where is Mary?")

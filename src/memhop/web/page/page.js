@@ -367,7 +367,8 @@ function listen() {
     });
   }
   story.addEventListener("blur", () => {
-    if (page.reading?.lines.some((line) => line.sentence === null && line.words.join("").trim())) edited();
+    // a reading on its way still takes the line of the caret for unfinished
+    if (busy || page.reading?.lines.some((line) => line.sentence === null && line.words.join("").trim())) edited();
   });
   question.addEventListener("paste", (event) => {
     const text = event.clipboardData.getData("text");
