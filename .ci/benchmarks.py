@@ -5,14 +5,14 @@ import time
 
 import typer.main
 
-from memhop.cli import bench, main
+from benchmarks.__main__ import app, main
 
-NEEDS_DATA = {"transfer"}  # the released stories; tests/bench/test_transfer.py runs it
+NEEDS_DATA = {"transfer"}  # the released stories; tests/benchmarks/test_transfer.py runs it
 
 
 def run_all() -> None:
     """Run them one after the other; exit with status 1 at the first that fails."""
-    commands = typer.main.get_command(bench.app).commands  # type: ignore[attr-defined]
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     for name, command in commands.items():
         has_tiny = any("--tiny" in parameter.opts for parameter in command.params)
         if name in NEEDS_DATA or not has_tiny:
@@ -20,7 +20,7 @@ def run_all() -> None:
         print(f"-- bench {name} --tiny", flush=True)
         begun = time.perf_counter()
         try:
-            main(["bench", name, "--tiny"])
+            main([name, "--tiny"])
         except SystemExit as end:
             if end.code:
                 sys.exit(f"bench {name} --tiny: FAILED with status {end.code}")

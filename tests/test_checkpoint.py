@@ -22,8 +22,8 @@ from memhop.checkpoint import SCHEMA, from_tensors, read_checkpoint, to_json, wr
 from memhop.errors import MemhopError, MemhopWarning
 from memhop.recipe import Recipe
 from memhop.text.encoding import Sizes
-from memhop.text.memn2n import MemN2N
-from memhop.vocabulary import Vocabulary
+from memhop.text.model import MemN2N
+from memhop.text.vocabulary import Vocabulary
 from tests.work import instructions
 
 GOLDEN = Path(__file__).parent / "golden"

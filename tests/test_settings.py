@@ -8,7 +8,7 @@ from tests.seeds import seeds
 from tests.work import instructions
 
 
-@pytest.mark.parametrize("module", ["memhop", "memhop.ops.plain", "tests.ops.oracle", "__main__"])
+@pytest.mark.parametrize("module", ["memhop", "memhop.ops.eager", "tests.ops.oracle", "__main__"])
 def test_a_warning_that_our_code_causes_is_an_error(module: str) -> None:
     with pytest.raises(FutureWarning, match="old"):
         warnings.warn_explicit("old", FutureWarning, f"{module}.py", 1, module)

@@ -11,17 +11,17 @@ __version__ = "0.1.0"
 from memhop import ops
 from memhop.data import generate, read_babi, to_examples
 from memhop.errors import MemhopError
-from memhop.evaluation import Evaluation, evaluate
 from memhop.example import Example
-from memhop.nn import MemoryHop, MemoryNetwork, MultiHop
+from memhop.kernels import warmup
+from memhop.nn.hops import MemoryHop, MemoryNetwork, MultiHop
 from memhop.ops import Quantized
-from memhop.ops.warmup import warmup
 from memhop.picture import picture
 from memhop.recipe import Recipe
 from memhop.text.answer import Answer
-from memhop.text.memn2n import MemN2N
-from memhop.training import TrainingResult, train
-from memhop.vocabulary import Vocabulary
+from memhop.text.model import MemN2N
+from memhop.text.vocabulary import Vocabulary
+from memhop.training.evaluation import Evaluation, evaluate
+from memhop.training.loop import TrainingResult, train
 
 __all__ = [
     "Answer",

@@ -63,7 +63,7 @@ class Recipe:
             free become empty slots, as the paper says; ``none``.
         noise_share: that share.
         exchange: while training, tell every example anew with phrases exchanged that its text
-            lets stand for each other (`memhop.text.interchangeable`), answers too.
+            lets stand for each other (`memhop.text.augmentation.symmetry_test`), answers too.
         validation_share: share of the training questions held out and never trained on.
         held_out: ``last`` in the order given (the authors, one task), ``random`` (the authors,
             joint) or whole ``stories`` at random, of which no question is trained on.

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from memhop.cli import main
-from memhop.training import Progress
+from memhop.training.loop import Progress
 
 TINY = ("--restarts", "2", "--set", "epochs=3", "--set", "linear_start_epochs=1")
 

@@ -7,7 +7,7 @@ import pytest
 
 import memhop.cli.demo as demo
 from memhop.recipe import Recipe
-from memhop.training import Progress
+from memhop.training.loop import Progress
 
 from .conftest import Program
 

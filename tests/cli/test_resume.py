@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from memhop.training import Progress
+from memhop.training.loop import Progress
 
 from .conftest import TINY, Program
 

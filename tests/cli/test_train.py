@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import memhop.cli.train as train_command
-from memhop.training import Progress
+from memhop.training.loop import Progress
 
 from .conftest import TINY, Program
 

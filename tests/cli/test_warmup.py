@@ -6,7 +6,7 @@ from pathlib import Path
 import numba
 import pytest
 
-from memhop.ops import warmup
+from memhop import kernels
 from tests.ops.processes import run_script
 
 from .conftest import Program
@@ -22,9 +22,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_it_says_what_it_compiles_and_where_that_is(
     memhop: Program, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    every = list(warmup.kernels())
+    every = list(kernels.kernels())
     two = [kernel for kernel in every if "vectors" in kernel.name]
-    monkeypatch.setattr(warmup, "kernels", lambda: iter(two))
+    monkeypatch.setattr(kernels, "kernels", lambda: iter(two))
     said = memhop("warmup")
     assert said.status == 0
     assert said.out.startswith(f"all kernels are in {folder} (")
@@ -37,7 +37,7 @@ def test_without_a_folder_to_write_to_nothing_is_compiled(
     memhop: Program, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder.write_text("a file, and so no folder to write to")
-    monkeypatch.setattr(warmup, "kernels", lambda: pytest.fail("compiles"))
+    monkeypatch.setattr(kernels, "kernels", lambda: pytest.fail("compiles"))
     complaint = memhop("warmup").complaint()
     assert complaint == (
         f"cannot write compiled kernels to {folder}: set NUMBA_CACHE_DIR to a folder"
@@ -47,11 +47,11 @@ def test_without_a_folder_to_write_to_nothing_is_compiled(
 def test_a_compiler_that_fails_is_an_error_of_one_line(
     memhop: Program, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def kernels() -> Iterator[warmup.Kernel]:
+    def failing() -> Iterator[kernels.Kernel]:
         raise TypeError("numba does not compile today\nbecause of the weather")
         yield
 
-    monkeypatch.setattr(warmup, "kernels", kernels)
+    monkeypatch.setattr(kernels, "kernels", failing)
     complaint = memhop("warmup").complaint()
     assert complaint == "the kernels do not compile here: TypeError: numba does not compile today"
 

@@ -23,7 +23,7 @@ from memhop.data.line import is_babi
 from memhop.data.story import missing_tab
 from memhop.errors import MemhopError
 from memhop.example import Example
-from memhop.words import split_words
+from memhop.tokenizer import split_words
 
 STORY = (
     "1 Mary moved to the bathroom.\n"

@@ -2,10 +2,10 @@
 
 import pytest
 
-from memhop.ops import fused_cuda_plan
+from memhop.ops.cuda import tiling
 
 
 @pytest.fixture
 def planned(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """The way of sharing a problem out that a test names, forced on a small one."""
-    monkeypatch.setattr(fused_cuda_plan, "plan_for", request.param)
+    monkeypatch.setattr(tiling, "plan_for", request.param)

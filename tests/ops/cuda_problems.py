@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from memhop.ops.fused_cuda_plan import Plan, Sizes, padded, plan_for
-from memhop.ops.problem import Problem, Step, Wanted
+from memhop.ops.cuda.tiling import Plan, Sizes, padded, plan_for
+from memhop.ops.fused.problem import Problem, Step, Wanted
 
 if importlib.util.find_spec("triton") is None:
     pytest.skip("needs triton", allow_module_level=True)

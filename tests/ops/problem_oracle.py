@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from memhop.ops.problem import Gradients, Problem, Step, Trace, Wanted
+from memhop.ops.fused.problem import Gradients, Problem, Step, Trace, Wanted
 
 Forward = Callable[[Problem, bool], Trace]
 Backward = Callable[[Problem, Trace, Tensor, Tensor | None, Wanted], Gradients]
@@ -26,29 +26,29 @@ class Outcome(NamedTuple):
     Attributes:
         result: [B, D], or [B, V] of one read alone.
         weights: p, [B, K, N].
-        mass: sum_i p_i, [B, K].
+        weight_sum: sum_i p_i, [B, K].
         log_totals: log sum_i exp(s_i) over readable slots, [B, K]; 0 where there is none.
-        by_query: [B, D].
-        by_keys, by_values: of the rows as they are stored; None for int8 or where there are none.
-        by_scores: [B, K, N].
-        by_score_bias: as the bias, or None.
-        by_weights: of each of ``Problem.weights``.
+        grad_query: [B, D].
+        grad_keys, grad_values: of the rows as stored; None for int8 or where there are none.
+        grad_scores: [B, K, N].
+        grad_score_bias: as the bias, or None.
+        grad_weights: of each of ``Problem.weights``.
     """
 
     result: Tensor
     weights: Tensor
-    mass: Tensor
+    weight_sum: Tensor
     log_totals: Tensor
-    by_query: Tensor
-    by_keys: Tensor | None
-    by_values: Tensor | None
-    by_scores: Tensor
-    by_score_bias: Tensor | None
-    by_weights: tuple[Tensor, ...]
+    grad_query: Tensor
+    grad_keys: Tensor | None
+    grad_values: Tensor | None
+    grad_scores: Tensor
+    grad_score_bias: Tensor | None
+    grad_weights: tuple[Tensor, ...]
 
 
-def outcome(problem: Problem, by_result: Tensor, by_weights: Tensor | None = None) -> Outcome:
-    """Result, weights and every gradient of (result * by_result + weights * by_weights).sum()."""
+def outcome(problem: Problem, grad_result: Tensor, grad_weights: Tensor | None = None) -> Outcome:
+    """Return results and gradients of sum(result * grad_result) + sum(weights * grad_weights)."""
     query, weights = leaf(problem.query), [leaf(weight) for weight in problem.weights]
     stored_keys = leaf(problem.keys)
     stored_values = None if problem.values is None else leaf(problem.values)
@@ -77,21 +77,21 @@ def outcome(problem: Problem, by_result: Tensor, by_weights: Tensor | None = Non
         attentions.append(p)
         log_totals.append(log_total)
     p = torch.stack(attentions, 1)
-    total = (q * by_result.double()).sum()
-    if by_weights is not None:
-        total = total + (p * by_weights.double()).sum()
+    total = (q * grad_result.double()).sum()
+    if grad_weights is not None:
+        total = total + (p * grad_weights.double()).sum()
     total.backward()  # type: ignore[no-untyped-call]
     return Outcome(
         result=q.detach(),
         weights=p.detach(),
-        mass=p.detach().sum(2),
+        weight_sum=p.detach().sum(2),
         log_totals=torch.stack(log_totals, 1).detach(),
-        by_query=gradient(query),
-        by_keys=gradient(stored_keys) if is_floating(problem.keys) else None,
-        by_values=gradient(stored_values) if is_floating(problem.values) else None,
-        by_scores=gradient(probe),
-        by_score_bias=None if bias is None else gradient(bias),
-        by_weights=tuple(gradient(weight) for weight in weights),
+        grad_query=gradient(query),
+        grad_keys=gradient(stored_keys) if is_floating(problem.keys) else None,
+        grad_values=gradient(stored_values) if is_floating(problem.values) else None,
+        grad_scores=gradient(probe),
+        grad_score_bias=None if bias is None else gradient(bias),
+        grad_weights=tuple(gradient(weight) for weight in weights),
     )
 
 
@@ -177,14 +177,14 @@ def weight_gradients_from(
                 found[place][min(age, len(found[place]) - 1)] += by_row
 
     for k, step in enumerate(problem.steps):
-        q, g = trace.queries[:, k].double(), gradients.by_read_out[:, k].double()
-        add(step.a, q.T @ gradients.by_keyed[:, k].double())
+        q, g = trace.queries[:, k].double(), gradients.grad_out[:, k].double()
+        add(step.a, q.T @ gradients.grad_u[:, k].double())
         if not step.softmax:
-            add(step.a_bias, gradients.by_mass[:, k].double() @ q)
+            add(step.a_bias, gradients.grad_weight_sum[:, k].double() @ q)
         add(step.c, g.T @ trace.read[:, k].double())
-        add(step.c_bias, trace.mass[:, k].double() @ g)
-        by_aged = None if gradients.by_aged is None else gradients.by_aged[:, k]
-        add_temporal(step.a_temporal, by_aged, q)
+        add(step.c_bias, trace.weight_sum[:, k].double() @ g)
+        grad_aged = None if gradients.grad_aged is None else gradients.grad_aged[:, k]
+        add_temporal(step.a_temporal, grad_aged, q)
         add_temporal(step.c_temporal, None if trace.aged is None else trace.aged[:, k], g)
         add(step.transform, g.T @ q)
     return tuple(found)
@@ -214,21 +214,21 @@ def assert_kernel_agrees(
     for keep_weights in keep:
         values = problem.keys if problem.values is None else problem.values
         ends_in = problem.query if problem.steps[-1].carry else values
-        by_result = draw(shape[0], ends_in.shape[-1])
-        by_weights = draw(*shape) if keep_weights else None
+        grad_result = draw(shape[0], ends_in.shape[-1])
+        grad_weights = draw(*shape) if keep_weights else None
         before = copies(problem)
         trace = forward(problem, keep_weights)
         kept = copies(trace)
         everything = Wanted(is_floating(problem.keys), is_floating(problem.values), True)
-        gradients = backward(problem, trace, by_result, by_weights, everything)
-        truth = outcome(problem, by_result, by_weights)
+        gradients = backward(problem, trace, grad_result, grad_weights, everything)
+        truth = outcome(problem, grad_result, grad_weights)
         assert (trace.weights is not None) == keep_weights
         for name, (got, want) in compared(problem, trace, gradients, truth).items():
             rounding = 0.0 if got.dtype == torch.float64 else 2 * torch.finfo(got.dtype).eps
             assert_close(name, got, want, max(rtol, rounding), atol)
-        small = backward(problem, trace, by_result, by_weights, Wanted(False, False, False))
-        assert small.by_keys is small.by_values is small.by_scores is None
-        assert_close("by_query alone", small.by_query, truth.by_query, rtol, atol)
+        small = backward(problem, trace, grad_result, grad_weights, Wanted(False, False, False))
+        assert small.grad_keys is small.grad_values is small.grad_scores is None
+        assert_close("grad_query alone", small.grad_query, truth.grad_query, rtol, atol)
         for old, new in ((before, copies(problem)), (kept, copies(trace))):
             for was, now in zip(old, new, strict=True):
                 assert torch.equal(was.nan_to_num(), now.nan_to_num()), "an input was written into"
@@ -238,30 +238,32 @@ def compared(
     problem: Problem, trace: Trace, gradients: Gradients, truth: Outcome
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """What a kernel gave beside what it had to give, by name."""
-    softmax = torch.tensor([bool(step.softmax) for step in problem.steps]).to(trace.tops.device)
-    log_totals = (trace.tops + trace.totals.log()).where(softmax, 0.0)
+    softmax = torch.tensor([bool(step.softmax) for step in problem.steps]).to(
+        trace.score_max.device
+    )
+    log_totals = (trace.score_max + trace.exp_sum.log()).where(softmax, 0.0)
     result = trace.queries[:, -1] if problem.steps[-1].carry else trace.read[:, 0]
     pairs: dict[str, tuple[Tensor | None, Tensor | None]] = {
         "result": (result, truth.result),
         "first query": (trace.queries[:, 0], problem.query.double()),
-        "mass": (trace.mass, truth.mass),
-        "tops and totals": (log_totals, truth.log_totals),
-        "by_query": (gradients.by_query, truth.by_query),
-        "by_scores": (gradients.by_scores, truth.by_scores),
-        "by_keys": (gradients.by_keys, truth.by_keys),
-        "by_values": (gradients.by_values, truth.by_values),
+        "weight_sum": (trace.weight_sum, truth.weight_sum),
+        "score_max and exp_sum": (log_totals, truth.log_totals),
+        "grad_query": (gradients.grad_query, truth.grad_query),
+        "grad_scores": (gradients.grad_scores, truth.grad_scores),
+        "grad_keys": (gradients.grad_keys, truth.grad_keys),
+        "grad_values": (gradients.grad_values, truth.grad_values),
     }
     if trace.weights is not None:
         pairs["weights"] = (trace.weights, truth.weights)
-    by_weights = weight_gradients_from(problem, trace, gradients)
-    for place, pair in enumerate(zip(by_weights, truth.by_weights, strict=True)):
+    grad_weights = weight_gradients_from(problem, trace, gradients)
+    for place, pair in enumerate(zip(grad_weights, truth.grad_weights, strict=True)):
         pairs[f"by weight {place}"] = pair
     given = {}
     for name, (got, want) in pairs.items():
         assert (got is None) == (want is None), f"{name} is there, or not, against the wish"
         if got is not None and want is not None:
             given[name] = (got, want)
-    for name, rows in (("by_keys", problem.keys), ("by_values", problem.values)):
+    for name, rows in (("grad_keys", problem.keys), ("grad_values", problem.values)):
         assert name not in given or (rows is not None and given[name][0].dtype == rows.dtype)
     return given
 

@@ -16,9 +16,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from memhop import MultiHop
 from memhop.ops import Hop, Table, multi_hop, read
-from memhop.ops.addresses import address, has_address
-from memhop.ops.bags import Bags, sum_bags
-from memhop.ops.summed_rows import SummedRows
+from memhop.ops.fused.addresses import address, has_address
+from memhop.ops.text.embedding_bag import EmbeddingBag, embedding_bag
+from memhop.ops.text.two_row_attention import TwoRowMemory
 from tests.ops.processes import run_script
 
 DIM = 8
@@ -84,12 +84,12 @@ def test_a_view_with_the_negative_bit(is_shared: bool) -> None:
 @every_sharing
 def test_a_gradient_with_the_negative_bit(is_shared: bool) -> None:
     query, memories, hops = case(is_shared)
-    by_result, by_weights = torch.randn(3, DIM), torch.randn(3, 2, 70)
+    grad_result, grad_weights = torch.randn(3, DIM), torch.randn(3, 2, 70)
     found = []
     for sign in (torch.neg, torch._neg_view):
         leaves = [query.clone().requires_grad_(), memories.clone().requires_grad_()]
         outputs = multi_hop(leaves[0], leaves[1], hops, need_weights=True, impl="fused")
-        grads = [sign(by_result), sign(by_weights)]
+        grads = [sign(grad_result), sign(grad_weights)]
         found.append(torch.autograd.grad(outputs, leaves, grads))
     torch.testing.assert_close(*found)
 
@@ -183,7 +183,7 @@ def test_traced_sums_of_rows_take_other_inputs() -> None:
     rows, lengths = torch.randint(0, 30, (16, 2, 5)), torch.full((16,), 5)
 
     def read_once(query: Tensor, bank: Tensor) -> Tensor:
-        memory = SummedRows([bank, bank], rows, lengths, mask_rest=True)
+        memory = TwoRowMemory([bank, bank], rows, lengths, mask_rest=True)
         return memory.read(query, 0, 1)[0]
 
     given = torch.randn(16, DIM), torch.randn(30, DIM)
@@ -191,13 +191,13 @@ def test_traced_sums_of_rows_take_other_inputs() -> None:
     torch.testing.assert_close(traced(given[0], given[1] * 2), read_once(given[0], given[1] * 2))
     places = torch.arange(201)
     ones = torch.ones(200)
-    bags = Bags(places, torch.randint(0, 30, (200,)), places[:-1], ones, ones, None)
+    bags = EmbeddingBag(places, torch.randint(0, 30, (200,)), places[:-1], ones, ones, None)
     tables = torch.randn(1, 1, 30, DIM)
     for trace in (trace_by_fx, trace_by_jit):
-        summed = trace(lambda tables: sum_bags(tables, bags, None), tables)
-        torch.testing.assert_close(summed(tables * 2), sum_bags(tables * 2, bags, None))
+        summed = trace(lambda tables: embedding_bag(tables, bags, None), tables)
+        torch.testing.assert_close(summed(tables * 2), embedding_bag(tables * 2, bags, None))
     torch.testing.assert_close(
-        sum_bags(torch._neg_view(tables), bags, None), sum_bags(-tables, bags, None)
+        embedding_bag(torch._neg_view(tables), bags, None), embedding_bag(-tables, bags, None)
     )
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from memhop.ops import Hop, Quantized, Table, checks, multi_hop, read
-from memhop.ops.memory import Memory
+from memhop.ops.inputs import Memory
 
 QUERY, KEYS = torch.zeros(4, 5), torch.zeros(4, 7, 5)
 MASK = torch.zeros(4, 7, dtype=torch.bool)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch._dynamo.backends.common import aot_autograd
 from torch.utils._pytree import tree_map_only
 
-from memhop.ops import IMPLEMENTATIONS, Hop, Table, choice, multi_hop
+from memhop.ops import IMPLEMENTATIONS, Hop, Table, dispatch, multi_hop
 from tests.ops.leaves import CASES, Case, Leaves, case_of, normal
 
 # of its own use of what it has deprecated: in inductor, and where it traces an autograd.Function
@@ -70,7 +70,7 @@ def test_one_graph_gives_the_same_values_and_gradients(impl: str) -> None:
 def test_a_graph_holds_a_fused_operation_where_one_is_asked_for(
     impl: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choice, "WORTH_FUSING_WITH_GRADIENT", 2**16)
+    monkeypatch.setattr(dispatch, "WORTH_FUSING_WITH_GRADIENT", 2**16)
     case = case_of("large hops")
     spies: list[Spy] = []
     found = values_and_gradients(spied_on(case.outputs(impl), spies), case)

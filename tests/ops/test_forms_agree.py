@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from memhop.ops import IMPLEMENTATIONS, Hop, Table, multi_hop, read
-from memhop.ops.weights import with_short_tables
+from memhop.ops.inputs import with_short_tables
 
 every_form = pytest.mark.parametrize("impl", IMPLEMENTATIONS)
 

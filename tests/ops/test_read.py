@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from memhop.ops import IMPLEMENTATIONS, choice, plain, read
+from memhop.ops import IMPLEMENTATIONS, dispatch, eager, read
 from tests.ops import oracle
 
 
@@ -17,8 +17,8 @@ def normal(*shape: int) -> Tensor:
 @pytest.fixture(params=["bank", "rows"])
 def of_a_bank(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways to read a bank, whatever counting says."""
-    by_scores = request.param == "bank"
-    monkeypatch.setattr(plain, "scores_whole_bank", lambda bank, slots: by_scores)
+    grad_scores = request.param == "bank"
+    monkeypatch.setattr(eager, "scores_whole_bank", lambda bank, slots: grad_scores)
 
 
 LEADING = [  # of query, keys and values
@@ -183,10 +183,10 @@ def test_a_bank_is_read_under_vmap() -> None:
 
 def test_counting_decides_between_the_bank_and_its_rows() -> None:
     slots = torch.zeros(3, 10, dtype=torch.long)
-    factor = choice.GATHERED_ROW
-    assert choice.scores_whole_bank(torch.zeros(10 * factor, 2), slots)
-    assert not choice.scores_whole_bank(torch.zeros(10 * factor + 1, 2), slots)
-    trained = torch.zeros(10 * choice.GATHERED_ROW_WITH_GRADIENT, 2, requires_grad=True)
-    assert choice.scores_whole_bank(trained, slots)
+    factor = dispatch.GATHERED_ROW
+    assert dispatch.scores_whole_bank(torch.zeros(10 * factor, 2), slots)
+    assert not dispatch.scores_whole_bank(torch.zeros(10 * factor + 1, 2), slots)
+    trained = torch.zeros(10 * dispatch.GATHERED_ROW_WITH_GRADIENT, 2, requires_grad=True)
+    assert dispatch.scores_whole_bank(trained, slots)
     with torch.no_grad():
-        assert not choice.scores_whole_bank(trained, slots)
+        assert not dispatch.scores_whole_bank(trained, slots)

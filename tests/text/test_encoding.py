@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from memhop.example import Example
-from memhop.ops import bags
+from memhop.ops.text import embedding_bag
 from memhop.recipe import Position, Recipe
 from memhop.text.encoding import NO_ANSWER, Encoder, Sentences, Sizes, Weights, training_vocabulary
-from memhop.vocabulary import UNKNOWN, Vocabulary
-from memhop.words import answer_word
+from memhop.text.vocabulary import UNKNOWN, Vocabulary
+from memhop.tokenizer import answer_word
 
 POSITIONS: list[Position] = ["bag", "paper", "code"]
 BANKS = [
@@ -46,7 +46,9 @@ def word_by_word(bank: list[list[int]], table: Tensor, position: str, longest: i
 @pytest.fixture(params=["compiled", "torch"])
 def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways to sum bags of words, whatever their number."""
-    monkeypatch.setattr(bags, "WORTH_COMPILING", 0 if request.param == "compiled" else 10**9)
+    monkeypatch.setattr(
+        embedding_bag, "WORTH_COMPILING", 0 if request.param == "compiled" else 10**9
+    )
     return str(request.param)
 
 
@@ -97,8 +99,8 @@ def test_a_bank_follows_the_dtype_of_the_table() -> None:
 
 
 def of_age(weights: Weights) -> Tensor:
-    plain, steep = weights.of_age()
-    return plain + steep * (torch.zeros(1) if weights.slope is None else weights.slope)
+    plain, slope_weight = weights.of_age()
+    return plain + slope_weight * (torch.zeros(1) if weights.slope is None else weights.slope)
 
 
 @pytest.mark.parametrize("d", [1, 2, 7])

@@ -16,7 +16,7 @@ from memhop.text.reading import (
     readable_texts,
     single_words,
 )
-from memhop.words import split_words
+from memhop.tokenizer import split_words
 
 GOOD = Example(("Mary left.", "John stayed."), "Who left?", "Mary", (0,))
 STORY_WANTED = "expected a story as a text or a sequence of sentences, got "

@@ -10,7 +10,7 @@ import memhop
 from memhop.checkpoint import from_json, to_json
 from memhop.errors import MemhopError
 from memhop.example import Example
-from memhop.text.memn2n import MemN2N
+from memhop.text.model import MemN2N
 from memhop.text.stored_examples import (
     EXAMPLES,
     choose_examples,

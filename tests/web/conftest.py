@@ -13,7 +13,7 @@ import torch
 import uvicorn
 
 import memhop
-from memhop.text.memn2n import MemN2N
+from memhop.text.model import MemN2N
 from memhop.web.api import make_app
 from memhop.web.limits import Limits
 from memhop.web.models import Served

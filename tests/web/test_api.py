@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from memhop.text.memn2n import MemN2N
-from memhop.words import split_words
+from memhop.text.model import MemN2N
+from memhop.tokenizer import split_words
 
 from .conftest import Client
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from memhop.text.answer import Answer
-from memhop.text.memn2n import MemN2N
+from memhop.text.model import MemN2N
 from memhop.web.batches import Asked, Batches, Overload
 from memhop.web.limits import Limits
 from memhop.web.models import Served

@@ -3,12 +3,12 @@
 import pytest
 
 import memhop
-from memhop.evaluation import evaluate
 from memhop.recipe import Recipe
 from memhop.text.encoding import Sizes
-from memhop.text.memn2n import MemN2N
+from memhop.text.model import MemN2N
+from memhop.tokenizer import split_words
+from memhop.training.evaluation import evaluate
 from memhop.web.examples import fresh_example, known_tasks
-from memhop.words import split_words
 
 
 def test_a_trained_model_knows_its_task_alone(model: MemN2N) -> None:

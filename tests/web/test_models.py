@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import memhop
-from memhop.text.memn2n import MemN2N
+from memhop.text.model import MemN2N
 from memhop.web.models import load
 
 LESSONS = {

@@ -14,8 +14,8 @@ from playwright.sync_api import Browser, Route, expect
 from memhop.example import Example
 from memhop.recipe import Recipe
 from memhop.text.encoding import Sizes
-from memhop.text.memn2n import MemN2N
-from memhop.vocabulary import Vocabulary
+from memhop.text.model import MemN2N
+from memhop.text.vocabulary import Vocabulary
 from memhop.web.models import Served
 
 from .browser import PHONE, Visit, browsing, chromium

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from memhop.vocabulary import Vocabulary
+from memhop.text.vocabulary import Vocabulary
+from memhop.tokenizer import is_question, split_sentences, split_words
 from memhop.web.reading import read_page
 from memhop.web.schemas import Page, Reading
-from memhop.words import is_question, split_sentences, split_words
 
 from .conftest import Client
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from memhop.text.memn2n import MemN2N
+from memhop.text.model import MemN2N
 from memhop.web.server import is_loopback
 
 from .conftest import Client

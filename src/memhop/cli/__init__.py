@@ -11,7 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 import memhop
-from memhop.cli import ask, bench, data, demo, evaluate, generate, serve, train, warmup
+from memhop.cli import ask, data, demo, evaluate, generate, serve, train, warmup
 from memhop.cli.screen import Stopped, program, say_error
 from memhop.errors import MemhopError
 
@@ -28,7 +28,6 @@ app = typer.Typer(
 for command in (demo, train, evaluate, ask, serve, generate, warmup):
     app.add_typer(command.app)
 app.add_typer(data.app, name="data")
-app.add_typer(bench.app, name="bench")
 
 
 def _show_version(wanted: bool) -> None:

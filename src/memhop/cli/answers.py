@@ -9,7 +9,7 @@ from rich.text import Text
 from memhop.cli.screen import say, say_progress, stdout
 from memhop.picture import spelled_out
 from memhop.text.answer import Answer
-from memhop.words import answer_word, split_words
+from memhop.tokenizer import answer_word, split_words
 
 
 def no_answer(answer: Answer) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated, NamedTuple
 
 import typer
 
+from memhop.atomic_write import atomic_write
 from memhop.cli.answers import (
     answer_json,
     is_correct,
@@ -25,9 +26,8 @@ from memhop.data.line import is_babi
 from memhop.errors import MemhopError
 from memhop.runs import find_run
 from memhop.text.answer import Answer
-from memhop.text.memn2n import MemN2N
-from memhop.whole_file import whole_file
-from memhop.words import is_question, split_sentences, split_words
+from memhop.text.model import MemN2N
+from memhop.tokenizer import is_question, split_sentences, split_words
 
 
 class Asked(NamedTuple):
@@ -158,7 +158,7 @@ def _answers(
     for story, question, right in asked:
         answer = model.answer(story, question)
         if svg is not None:
-            with whole_file(svg) as file:
+            with atomic_write(svg) as file:
                 file.write(answer.picture().svg(title(answer)) + "\n")
         yield answer, right
 

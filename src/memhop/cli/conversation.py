@@ -6,8 +6,8 @@ from memhop.cli.answers import say_answer, say_verdict
 from memhop.cli.screen import say, say_progress
 from memhop.data.line import NUMBERED_LINE, QUESTION_LINE
 from memhop.text.answer import never_seen
-from memhop.text.memn2n import MemN2N
-from memhop.words import is_question, split_sentences, split_words
+from memhop.text.model import MemN2N
+from memhop.tokenizer import is_question, split_sentences, split_words
 
 _BEGIN = "Type sentences; a question ends in '?'. 'help' lists the commands, 'quit' ends."
 _HELP = """\

@@ -4,25 +4,18 @@ from typing import Annotated
 
 import typer
 
+from memhop.atomic_write import check_writable
 from memhop.cli.answers import say_answer
-from memhop.cli.screen import (
-    Stopped,
-    duration,
-    percent,
-    program,
-    say,
-    training_progress,
-)
+from memhop.cli.screen import Stopped, duration, percent, program, say, training_progress
 from memhop.cli.settings import Threads, use
 from memhop.data import generate, to_examples
 from memhop.data.stories import FRESH
-from memhop.evaluation import evaluate
 from memhop.example import Example
 from memhop.recipe import Recipe
 from memhop.runs import RUNS, free_name
-from memhop.text.memn2n import MemN2N
-from memhop.training import TrainingResult, train
-from memhop.whole_file import check_writable
+from memhop.text.model import MemN2N
+from memhop.training.evaluation import evaluate
+from memhop.training.loop import TrainingResult, train
 
 RECIPE = Recipe(epochs=30, linear_start_epochs=8, halve_every=8, held_out="random")
 QUESTIONS = {1: 1000, 2: 3000}  # of each task to train on

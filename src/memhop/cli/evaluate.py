@@ -22,9 +22,9 @@ from memhop.cli.settings import (
 )
 from memhop.data import read_babi
 from memhop.errors import MemhopError
-from memhop.evaluation import Evaluation
-from memhop.evaluation import evaluate as evaluate_model
 from memhop.runs import find_checkpoint, find_run, trained_in
+from memhop.training.evaluation import Evaluation
+from memhop.training.evaluation import evaluate as evaluate_model
 
 _LONGEST_NAME = 30  # of a file, for the table to fit into 80 columns
 

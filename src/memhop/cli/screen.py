@@ -19,7 +19,7 @@ from rich.text import Text
 
 from memhop.errors import MemhopWarning
 from memhop.picture import spelled_out
-from memhop.training import Progress as TrainingProgress
+from memhop.training.loop import Progress as TrainingProgress
 
 _PLAIN_LINES = 12  # of a training, where there is no terminal for a bar
 _LONGEST_NAME = 14  # beside a bar, for all to fit into 80 columns

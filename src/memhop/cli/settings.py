@@ -16,7 +16,7 @@ from memhop.errors import MemhopError
 from memhop.example import Example
 from memhop.recipe import Recipe
 from memhop.runs import stopped_after
-from memhop.text.memn2n import MemN2N
+from memhop.text.model import MemN2N
 
 DataFolder = Annotated[
     Path | None, typer.Option(help="Folder with the bAbI files (see: memhop data babi).")

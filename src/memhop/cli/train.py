@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import typer
 
+from memhop.atomic_write import check_writable
 from memhop.cli.screen import (
     Stopped,
     duration,
@@ -23,15 +24,7 @@ from memhop.cli.screen import (
     training_progress,
     warnings_as_lines,
 )
-from memhop.cli.settings import (
-    DataFolder,
-    Json,
-    TaskList,
-    Threads,
-    check_threads,
-    read_recipe,
-    use,
-)
+from memhop.cli.settings import DataFolder, Json, TaskList, Threads, check_threads, read_recipe, use
 from memhop.cli.train_options import (
     Changes,
     Device,
@@ -57,7 +50,6 @@ from memhop.cli.training_jobs import (
 )
 from memhop.data import read_babi
 from memhop.errors import MemhopError
-from memhop.evaluation import FAILED_ABOVE, evaluate
 from memhop.recipe import Recipe
 from memhop.runs import (
     RUNS,
@@ -67,9 +59,9 @@ from memhop.runs import (
     stopped_after,
     trained_in,
 )
-from memhop.training import TrainingResult
-from memhop.training import train as train_model
-from memhop.whole_file import check_writable
+from memhop.training.evaluation import FAILED_ABOVE, evaluate
+from memhop.training.loop import TrainingResult
+from memhop.training.loop import train as train_model
 
 app = typer.Typer()
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from memhop.cli import completion
-from memhop.training import MOST_RESTARTS
+from memhop.training.loop import MOST_RESTARTS
 
 Joint = Annotated[
     bool, typer.Option("--joint", help="One model for all tasks, instead of one for each.")

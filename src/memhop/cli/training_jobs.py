@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from memhop.atomic_write import atomic_write
 from memhop.checkpoint import SCHEMA, check_schema, from_json, to_json
 from memhop.cli.settings import read_own, tasks_in
 from memhop.data import read_babi
@@ -13,7 +14,6 @@ from memhop.errors import MemhopError
 from memhop.example import Example
 from memhop.recipe import Recipe
 from memhop.runs import newest_checkpoint
-from memhop.whole_file import whole_file
 
 COMMAND = "command.json"  # in the folder of each training
 _LEAST = {"restarts": 1, "seed": 0, "threads": 1}
@@ -132,7 +132,7 @@ def store(job: TrainingJob) -> None:
     ]  # fmt: skip
     settings = job.settings._asdict() | {"recipe": job.settings.recipe.to_json()}
     content = {"schema": SCHEMA, "joint": job.joint, "files": files, **settings}
-    with whole_file(job.folder / COMMAND) as out:
+    with atomic_write(job.folder / COMMAND) as out:
         out.write(to_json(content).decode())
 
 

@@ -5,7 +5,7 @@ import time
 import typer
 
 from memhop.cli.screen import duration, say, warmup_progress
-from memhop.ops.warmup import folder_for_kernels, warmup
+from memhop.kernels import folder_for_kernels, warmup
 
 app = typer.Typer()
 

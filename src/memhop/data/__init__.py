@@ -3,14 +3,7 @@
 Fetching the released files is :mod:`memhop.data.download`, imported where it is used.
 """
 
-from memhop.data.babi import (
-    SPLITS,
-    TASK_NAMES,
-    find_tasks,
-    read_babi,
-    read_stories,
-    write_babi,
-)
+from memhop.data.babi import SPLITS, TASK_NAMES, find_tasks, read_babi, read_stories, write_babi
 from memhop.data.stories import generate, generate_splits
 from memhop.data.story import Question, Story, to_examples
 

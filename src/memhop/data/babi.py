@@ -17,6 +17,7 @@ from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
+from memhop.atomic_write import atomic_write
 from memhop.data.story import (
     PADDING,
     Question,
@@ -29,8 +30,7 @@ from memhop.data.story import (
 )
 from memhop.errors import MemhopError
 from memhop.example import Example
-from memhop.whole_file import whole_file
-from memhop.words import is_question
+from memhop.tokenizer import is_question
 
 TASK_NAMES: dict[int, str] = {
     1: "single-supporting-fact",
@@ -74,7 +74,7 @@ def write_babi(path: str | os.PathLike[str], stories: Iterable[Story]) -> None:
     'home'
     """
     target = Path(path)
-    with _explained(target, "written"), whole_file(target) as out:
+    with _explained(target, "written"), atomic_write(target) as out:
         out.writelines(f"{line}\n" for story in stories for line in story.lines())
 
 

@@ -3,7 +3,7 @@
 import re
 from itertools import pairwise
 
-from memhop.words import QUESTION_MARKS
+from memhop.tokenizer import QUESTION_MARKS
 
 NUMBERED_LINE = re.compile(r"\s*([0-9]{1,6})[ \t]+(?=\S)")
 """The number at the beginning of a line."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from memhop.errors import MemhopError
 from memhop.example import Example
-from memhop.words import QUESTION_MARKS, QUOTES, answer_word, split_words
+from memhop.tokenizer import QUESTION_MARKS, QUOTES, answer_word, split_words
 
 # What may surround a text without belonging to it: the released questions end in a space, lines
 # of files from Windows in a carriage return. Other white space is left to whoever splits words.

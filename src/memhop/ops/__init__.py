@@ -31,12 +31,22 @@ from typing import Literal, overload
 import torch
 from torch import Tensor
 
-from memhop.ops import background, checks, fused, ignored_content, plain, reference, refusals
+from memhop.ops import checks, eager, errors, ignored_content, reference
 from memhop.ops.checks import Checked, Precision
-from memhop.ops.choice import form_of_hops, fusing_pays
-from memhop.ops.memory import Memory, Quantized, Stored, converted
+from memhop.ops.cpu import background
+from memhop.ops.dispatch import form_of_hops, fusing_pays
+from memhop.ops.fused import autograd
+from memhop.ops.inputs import (
+    Hop,
+    Memory,
+    OncePerTensor,
+    Quantized,
+    Stored,
+    Table,
+    converted,
+    with_short_tables,
+)
 from memhop.ops.reference import EVERYTHING, readable_in_each_hop
-from memhop.ops.weights import Hop, OncePerTensor, Table, with_short_tables
 
 __all__ = ["IMPLEMENTATIONS", "Hop", "Quantized", "Table", "multi_hop", "read"]
 
@@ -121,7 +131,7 @@ def read(
     >>> weights.argmax()
     tensor(1)
     """
-    refusals.check_word("read", "impl", impl, IMPLEMENTATIONS)
+    errors.check_word("read", "impl", impl, IMPLEMENTATIONS)
     values = None if values is keys else values
     memory = Memory(keys, values, slots, padding_mask, lengths, score_bias)
     batch, num_slots, precision, _ = checks.check_read(query, memory)
@@ -129,12 +139,12 @@ def read(
         impl = fused_or_eager(math.prod(batch), memory, precision)
     if impl == "fused":
         with no_autocast(precision, query):
-            read_out, p = fused.read(
+            read_out, p = autograd.read(
                 query, memory, batch, num_slots, precision.computed, softmax, need_weights
             )
         return in_result_dtype(precision, read_out, p)
     (query, k, v, score_bias), _ = in_precision(precision, query, memory, ())
-    form = reference.read if impl == "reference" else plain.read
+    form = reference.read if impl == "reference" else eager.read
     with no_autocast(precision, query):
         read_out, weights = ignored_content.read(
             form, query, k, v,
@@ -250,7 +260,7 @@ def multi_hop(
     >>> weights.shape
     torch.Size([2, 3])
     """
-    refusals.check_word("multi_hop", "impl", impl, IMPLEMENTATIONS)
+    errors.check_word("multi_hop", "impl", impl, IMPLEMENTATIONS)
     values = None if values is memories else values
     memory = Memory(memories, values, slots, padding_mask, lengths, score_bias)
     checked = checks.check_multi_hop(query, memory, hops)
@@ -275,7 +285,7 @@ def take_hops(
     batch, num_slots, precision, is_plain = checked
     if impl == "fused":
         with no_autocast(precision, query):
-            result, p = fused.multi_hop(
+            result, p = autograd.multi_hop(
                 query, memory, hops, batch, num_slots, precision.computed, need_weights
             )
         return in_result_dtype(precision, result, p)
@@ -295,7 +305,9 @@ def fused_or_eager(num_queries: int, memory: Memory, precision: Precision) -> st
     # A trace must not depend on whether gradients are recorded.
     if not torch.compiler.is_compiling() and torch._C._get_tracing_state() is not None:
         return "torch"
-    if fused.is_transformed() or not background.is_ready(memory, num_queries, precision.computed):
+    if autograd.is_transformed() or not background.is_ready(
+        memory, num_queries, precision.computed
+    ):
         return "torch"
     return "fused"
 
@@ -332,8 +344,8 @@ def in_result_dtype(
 
 FORMS: dict[str, Form] = {
     "reference": reference.multi_hop,
-    "project": plain.projected_multi_hop,
-    "torch": plain.raw_multi_hop,
+    "project": eager.projected_multi_hop,
+    "torch": eager.raw_multi_hop,
 }
 
 

@@ -15,8 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from memhop.ops.memory import Memory, Quantized, numbers
-from memhop.ops.refusals import (
+from memhop.ops.errors import (
     HIGHEST,
     INDICES,
     STORED,
@@ -26,7 +25,7 @@ from memhop.ops.refusals import (
     present,
     refuse,
 )
-from memhop.ops.weights import Hop, Table
+from memhop.ops.inputs import Hop, Memory, Quantized, Table, storage
 
 HALF = (torch.bfloat16, torch.float16)
 FLOATING = (torch.float32, torch.float64, *HALF)
@@ -111,7 +110,7 @@ def check_read(query: Tensor, memory: Memory) -> Checked:
         "padding_mask": padding_mask, "lengths": lengths,
     }  # fmt: skip
     precision = check_alike("read", given)
-    if query.dim() < 1 or numbers(keys).dim() < 2 or query.shape[-1] != numbers(keys).shape[-1]:
+    if query.dim() < 1 or storage(keys).dim() < 2 or query.shape[-1] != storage(keys).shape[-1]:
         rows = "N" if slots is None else "U"
         refuse("read", f"query [..., I] and keys [..., {rows}, I] with one I", given)
     batch, num_slots = check_sizes("read", query, memory, given)
@@ -134,7 +133,7 @@ def check_one_by_one(query: Tensor, memory: Memory, hops: Sequence[Hop]) -> Chec
         "slots": slots, "padding_mask": padding_mask, "lengths": lengths,
     }  # fmt: skip
     precision = check_alike("multi_hop", given, hops)
-    if query.dim() < 1 or numbers(memories).dim() < 2:
+    if query.dim() < 1 or storage(memories).dim() < 2:
         rows = "N" if slots is None else "U"
         refuse("multi_hop", f"query [..., D] and memories [..., {rows}, I]", given)
     batch, num_slots = check_sizes("multi_hop", query, memory, given)
@@ -157,7 +156,7 @@ def check_alike(caller: str, given: Given, hops: Sequence[Hop] = ()) -> Precisio
         if isinstance(tensor, Quantized):
             check_quantized(caller, name, tensor, given)
     check_layouts(caller, given)
-    tensors = {name: numbers(stored) for name, stored in given.items() if stored is not None}
+    tensors = {name: storage(stored) for name, stored in given.items() if stored is not None}
     weights = [weight for _, weight in named_weights(hops)]
     device = next(iter(tensors.values())).device
     if any(tensor.device != device for tensor in (*tensors.values(), *weights)):
@@ -243,11 +242,11 @@ def check_sizes(
     caller: str, query: Tensor, memory: Memory, given: Given
 ) -> tuple[tuple[int, ...], int]:
     """The leading axes of the result and N, once values, slots and leading axes fit."""
-    keys, slots, lengths = numbers(memory.keys), memory.slots, memory.lengths
+    keys, slots, lengths = storage(memory.keys), memory.slots, memory.lengths
     num_slots = num_rows = keys.shape[-2]
     leading = [query.shape[:-1], keys.shape[:-2]]
     if memory.values is not None:
-        values = numbers(memory.values)
+        values = storage(memory.values)
         if values.dim() < 2 or values.shape[-2] != num_rows:
             rows, word = (
                 ("N" if slots is None else "U"),
@@ -333,8 +332,8 @@ def expands(shape: Sequence[int], target: Sequence[int]) -> bool:
 
 def check_weights(query: Tensor, memory: Memory, hops: Sequence[Hop], given: Given) -> None:
     """Every weight of every hop fits the query, the memory and the values."""
-    memory_dim, input_dim = query.shape[-1], numbers(memory.keys).shape[-1]
-    value_dim = input_dim if memory.values is None else numbers(memory.values).shape[-1]
+    memory_dim, input_dim = query.shape[-1], storage(memory.keys).shape[-1]
+    value_dim = input_dim if memory.values is None else storage(memory.values).shape[-1]
     weights = {"a": ("I", "memories", input_dim), "c": ("I", "memories", input_dim)}
     if memory.values is not None:
         weights["c"] = ("V", "values", value_dim)

@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from memhop.ops.addresses import are_readable
 from memhop.ops.checks import broadcast
-from memhop.ops.plain import gather_both
+from memhop.ops.eager import gather_both
+from memhop.ops.fused.addresses import are_readable
+from memhop.ops.inputs import Hop
 from memhop.ops.reference import Readable
-from memhop.ops.weights import Hop
 
 ReadForm = Callable[..., tuple[Tensor, Tensor]]
 HopsForm = Callable[..., tuple[Tensor, list[Tensor]]]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from memhop.ops.weights import Hop, Table
+from memhop.ops.inputs import Hop, Table
 
 
 class Readable(NamedTuple):

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from memhop.example import Example
-from memhop.ops.bags import Bags, sum_bags
+from memhop.ops.text.embedding_bag import EmbeddingBag, embedding_bag
 from memhop.recipe import Position, Recipe
 from memhop.text.reading import SplitSentences
-from memhop.vocabulary import Vocabulary
-from memhop.words import answer_word, fold_case, spelled_answer, spelled_words, split_words
+from memhop.text.vocabulary import Vocabulary
+from memhop.tokenizer import answer_word, fold_case, spelled_answer, spelled_words, split_words
 
 Numbers = np.ndarray[Any, Any]
 NO_ANSWER = -1  # the class of an answer that training never showed: always wrong
@@ -104,15 +104,15 @@ class Sentences:
         starts = np.concatenate([[0], sizes.cumsum()])
         places = np.arange(starts[-1]) - np.repeat(starts[:-1], sizes) + 1
         words = len(places) - num_ages
-        plain, steep = weights.of_words(places, np.repeat(sizes, sizes))
-        plain[words:], steep[words:] = weights.of_age()
+        plain, slope_weight = weights.of_words(places, np.repeat(sizes, sizes))
+        plain[words:], slope_weight[words:] = weights.of_age()
         rows = [num_ages + word for sentence in sentences for word in sentence]
-        self._bags = Bags(
+        self._bags = EmbeddingBag(
             torch.from_numpy(starts),
             _integers([*rows, *range(1, num_ages + 1)]),
             torch.from_numpy(np.repeat(np.arange(len(sizes)), sizes)),
             torch.from_numpy(plain),
-            torch.from_numpy(steep),
+            torch.from_numpy(slope_weight),
             weights.slope,
         )
 
@@ -128,11 +128,13 @@ class Sentences:
     @torch.inference_mode(False)  # what is kept here may later be asked with a gradient
     def to(self, like: Tensor) -> "Sentences":
         """Move to the device and dtype of a table, in place."""
-        starts, rows, bags, plain, steep, slope = self._bags
+        starts, rows, bags, plain, slope_weight, slope = self._bags
         if plain.device != like.device or plain.dtype != like.dtype:
             starts, rows, bags = (part.to(like.device) for part in (starts, rows, bags))
             slope = None if slope is None else slope.to(like)
-            self._bags = Bags(starts, rows, bags, plain.to(like), steep.to(like), slope)
+            self._bags = EmbeddingBag(
+                starts, rows, bags, plain.to(like), slope_weight.to(like), slope
+            )
         return self
 
     def embed(self, tables: Tensor, chosen: Tensor | None = None) -> Tensor:
@@ -148,8 +150,8 @@ class Sentences:
         self.to(tables)
         if tables.dim() == 3:
             chosen = None if chosen is None else chosen.unsqueeze(0)
-            return sum_bags(tables.unsqueeze(0), self._bags, chosen).squeeze(1)
-        return sum_bags(tables, self._bags, chosen)
+            return embedding_bag(tables.unsqueeze(0), self._bags, chosen).squeeze(1)
+        return embedding_bag(tables, self._bags, chosen)
 
 
 class Encoded(NamedTuple):

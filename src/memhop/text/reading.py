@@ -6,7 +6,7 @@ from typing import Any
 
 from memhop.errors import MemhopError
 from memhop.example import Example
-from memhop.words import answer_word, split_sentences, split_words
+from memhop.tokenizer import answer_word, split_sentences, split_words
 
 _IN_TRAINING = "training example {}"
 _ENOUGH = 10  # sentences, to say something about the script

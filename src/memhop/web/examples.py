@@ -4,11 +4,11 @@ import secrets
 from typing import NamedTuple
 
 from memhop.data import TASK_NAMES, generate, to_examples
-from memhop.evaluation import evaluate, majority_error
 from memhop.example import Example
-from memhop.text.memn2n import MemN2N
-from memhop.vocabulary import Vocabulary
-from memhop.words import answer_word, split_words
+from memhop.text.model import MemN2N
+from memhop.text.vocabulary import Vocabulary
+from memhop.tokenizer import answer_word, split_words
+from memhop.training.evaluation import evaluate, majority_error
 
 _ASKED = 100  # of each task, to know how good the model is at it
 _LONGEST = 10  # statements: an example is there to be read

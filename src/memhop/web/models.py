@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from memhop.errors import MemhopError
 from memhop.runs import find_run, trained_in
-from memhop.text.memn2n import MemN2N
-from memhop.training_run import load_with_score
+from memhop.text.model import MemN2N
+from memhop.training.run import load_with_score
 
 
 class Served(NamedTuple):

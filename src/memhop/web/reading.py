@@ -1,7 +1,7 @@
 """How a model reads the text of the two fields of the page.
 
 The page holds one sentence a line. What was typed or pasted otherwise is rewritten here, by the
-rules of `memhop.words`, so that the page needs no rules of its own: several sentences on a
+rules of `memhop.tokenizer`, so that the page needs no rules of its own: several sentences on a
 line, lines of a bAbI file (``2 Where is Mary?<TAB>garden<TAB>1``), questions among the story.
 """
 
@@ -11,9 +11,9 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from memhop.data.line import NUMBERED_LINE, QUESTION_LINE
-from memhop.vocabulary import Vocabulary
+from memhop.text.vocabulary import Vocabulary
+from memhop.tokenizer import answer_word, is_question, split_sentences, split_words
 from memhop.web.schemas import FoundQuestion, Page, Reading, ReadLine, Rewritten
-from memhop.words import answer_word, is_question, split_sentences, split_words
 
 
 class _Line(NamedTuple):

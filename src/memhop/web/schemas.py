@@ -14,8 +14,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from memhop.text.answer import Answer
+from memhop.tokenizer import split_sentences, word_pattern
 from memhop.web.limits import ALL_SENTENCES, CHARACTERS, QUESTIONS, SENTENCES
-from memhop.words import split_sentences, word_pattern
 
 
 def _split(story: object) -> object:

@@ -10,13 +10,7 @@ from itertools import pairwise
 from memhop.data.stories.chance import Chance
 from memhop.data.stories.kind import Dials, Kind, check_range
 from memhop.data.stories.lengths import check_length, draw_length
-from memhop.data.stories.plane import (
-    STEPS,
-    Plane,
-    Told,
-    lay_path,
-    tell,
-)
+from memhop.data.stories.plane import STEPS, Plane, Told, lay_path, tell
 from memhop.data.story import Question, Story
 
 _WORDS = dict(zip(STEPS, ("north", "south", "east", "west"), strict=True))

@@ -11,13 +11,7 @@ from collections.abc import Sequence
 from memhop.data.stories.chance import Chance
 from memhop.data.stories.kind import Dials, Kind, check_range
 from memhop.data.stories.lengths import check_length, draw_length
-from memhop.data.stories.plane import (
-    STEPS,
-    Plane,
-    Told,
-    lay_path,
-    tell,
-)
+from memhop.data.stories.plane import STEPS, Plane, Told, lay_path, tell
 from memhop.data.story import Question, Story
 
 SHAPES = ("triangle", "red square", "blue square", "yellow square", "pink rectangle", "red sphere")

@@ -1,0 +1,378 @@
+"""MemN2N: stories in, answers out (Sukhbaatar et al. 2015, sections 2 and 4)."""
+
+import warnings
+from collections.abc import Sequence
+from itertools import chain, repeat
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from memhop.checkpoint import (
+    SCHEMA,
+    check_schema,
+    from_json,
+    from_tensors,
+    part,
+    read_checkpoint,
+    to_json,
+    to_tensors,
+    write_checkpoint,
+)
+from memhop.errors import MemhopError, MemhopWarning
+from memhop.example import Example
+from memhop.ops.text.two_row_attention import TwoRowMemory
+from memhop.recipe import Recipe
+from memhop.runs import find_checkpoint
+from memhop.text.answer import Answer
+from memhop.text.batch import Batch, ages
+from memhop.text.encoding import Encoded, Encoder, Sizes
+from memhop.text.reading import SplitSentences, readable_pairs, readable_question
+from memhop.text.stored_examples import examples_from_files, examples_to_files
+from memhop.text.vocabulary import NIL, UNKNOWN, Vocabulary
+from memhop.tokenizer import answer_word, split_words
+
+_WEIGHTS, _RECIPE, _VOCABULARY = "model.safetensors", "recipe.json", "vocabulary.json"
+_NETWORK = ("inner", "bias", "outer")  # W, b and V of the network after each hop
+_RUNNERS_UP = 3
+_WORDS_SHOWN = 3  # in the warning about an older model
+
+
+class MemN2N(nn.Module):
+    """End-to-end memory network over sentences.
+
+    With x_i the i-th of the last N statements and q the question, as weighted bags of words
+    (`memhop.text.encoding`): m_i = A x_i + T_A(age_i), c_i = C x_i + T_C(age_i), u = B q; each
+    hop p = softmax_i(u . m_i), u <- u + sum_i p_i c_i; answer = argmax softmax(W u).
+
+    As in the authors' code the ages are rows of the same tables as the words, which makes
+    T_A and T_C tied as A and C are, weighted as the last word of a sentence, and, under
+    adjacent tying, rows of W too. The rows of a table are: nil (held at zero by training),
+    the ages 1 to ``memory_slots``, the unknown word (held at zero too: it reads as nothing in
+    its place), the words of the vocabulary.
+
+    Args:
+        vocabulary: words and answers of the training text.
+        recipe: settings; of these the model uses those above ``epochs``, and ``init_std``.
+        sizes: longest sentence and memory of the training text.
+        restarts: None, or R models side by side on a leading axis of every weight.
+
+    With ``Recipe.heads`` the columns are split into heads that attend each for itself, and with
+    ``Recipe.hop_units`` a hop ends with u <- u + V ReLU(W u + b); the paper has neither.
+
+    State dict: ``tables`` [(R,) K + 1, rows, memory_dim], E_0 .. E_K, with adjacent tying; with
+    layer-wise tying [(R,) 4, rows, memory_dim], B, A, C, W, and ``hop_map`` [(R,) memory_dim,
+    memory_dim], the H of it; ``network.inner`` [(R,) K, memory_dim, hop_units], ``network.bias``
+    [(R,) K, 1, hop_units] and ``network.outer`` [(R,) K, hop_units, memory_dim].
+    """
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        recipe: Recipe,
+        sizes: Sizes,
+        *,
+        restarts: int | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__()
+        self.vocabulary, self.recipe = vocabulary, recipe
+        self.sizes, self.restarts = sizes, restarts
+        self.encoder = Encoder(vocabulary, recipe, sizes)
+        self.examples: tuple[Example, ...] = ()  # training stories to show, stored with the model
+        self._num_ages = sizes.memory_slots if recipe.temporal else 0
+        hops, axes = recipe.num_hops, () if restarts is None else (restarts,)
+        layerwise = recipe.tying == "layerwise"
+        # which table is B, the A and the C of each hop, and W
+        self._places = (0, list(range(hops)), list(range(1, hops + 1)), hops)
+        if layerwise:
+            self._places = (0, [1] * hops, [2] * hops, 3)
+        shape = (*axes, self._places[-1] + 1, self.num_rows, recipe.memory_dim)
+        self.tables = nn.Parameter(torch.empty(shape, device=device))
+        self.hop_map: nn.Parameter | None = None
+        if layerwise:
+            square = (*axes, recipe.memory_dim, recipe.memory_dim)
+            self.hop_map = nn.Parameter(torch.empty(square, device=device))
+        self.network = _network(recipe, axes, device) if recipe.hop_units else None
+        self.reset_parameters()
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of each table: nil, the ages, the unknown word, the words."""
+        return self._num_ages + len(self.vocabulary)
+
+    def reset_parameters(self) -> None:
+        """Draw every weight from N(0, `init_std`); the rows held at zero are zero."""
+        if not any(parameter.is_meta for parameter in self.parameters()):
+            for name, parameter in self.named_parameters():
+                nn.init.normal_(parameter, std=self.init_std(name))
+            self.zero_reserved_rows_()
+
+    def init_std(self, weight: str) -> float:
+        """The standard deviation that a weight is drawn with, by its name."""
+        width, units = self.recipe.memory_dim, self.recipe.hop_units
+        if weight == "network.inner":
+            return float(width**-0.5)
+        if weight == "network.outer":
+            return float(0.5 * units**-0.5)
+        return 0.0 if weight == "network.bias" else self.recipe.init_std
+
+    @torch.no_grad()
+    def zero_reserved_rows_(self) -> None:
+        """Put nil and the unknown word back to zero, as training does after every step."""
+        self.tables[..., NIL, :] = 0
+        self.tables[..., self._num_ages + UNKNOWN, :] = 0
+
+    def forward(
+        self, batch: Batch, *, softmax: bool = True, need_weights: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Scores of all answers: [(R,) B, rows], and attention [(R,) B, hops, N] when asked.
+
+        The attention of a hop is the mean of its heads'.
+
+        ``softmax=False`` leaves out the softmax of the memory (linear start). A word's row is
+        that of its id after the ages: `word_scores` takes the rows of words out.
+        """
+        query_place, a_places, c_places, answer_place = self._places
+        embedded = batch.sentences.embed(self.tables, batch.chosen)
+        banks, num_sentences = embedded.unbind(0), embedded.shape[-2] - self._num_ages - 1
+        # a slot holds the sum of two rows of a bank: its statement's, and its age's
+        age_rows = batch.ages.clamp(max=self._num_ages) + num_sentences
+        memory = TwoRowMemory(
+            banks, torch.stack([batch.slots, age_rows], dim=-2), batch.lengths,
+            mask_rest=self.recipe.mask_empty_slots, heads=self.recipe.heads,
+        )  # fmt: skip
+        query = _rows(banks[query_place], batch.question)
+        networks = (
+            []
+            if self.network is None
+            else [*zip(*(self.network[part].unbind(-3) for part in _NETWORK), strict=True)]
+        )
+        attentions = []
+        for hop, (a_place, c_place) in enumerate(zip(a_places, c_places, strict=True)):
+            read, weights = memory.read(query, a_place, c_place, softmax=softmax)
+            query = read + (query if self.hop_map is None else query @ self.hop_map.mT)
+            query = query.relu() if self.recipe.relu else query
+            if networks:
+                inner, bias, outer = networks[hop]
+                query = query + (query @ inner + bias).relu() @ outer
+            attentions.append(weights)
+        scores = query @ self.tables.select(-3, answer_place).mT
+        return scores, torch.stack(attentions, dim=-3).mean(-2) if need_weights else None
+
+    def word_scores(self, scores: Tensor) -> Tensor:
+        """The columns of `forward`'s scores that are words: [..., words], from word id 2 on.
+
+        Nil, ages and the unknown word take part in the softmax, as in the authors' code, but
+        are no answer.
+        """
+        return scores[..., self._num_ages + UNKNOWN + 1 :]
+
+    def guesses(self, scores: Tensor) -> Tensor:
+        """The word ids of the best answers by `forward`'s scores: [...]."""
+        return self.word_scores(scores).argmax(-1) + UNKNOWN + 1
+
+    def answer_rows(self, answers: Tensor) -> Tensor:
+        """Rows of the tables for word ids of answers; negative ids stay as they are."""
+        return torch.where(answers < 0, answers, answers + self._num_ages)
+
+    def batch_of(self, encoded: Encoded, rows: slice | Tensor = slice(None)) -> Batch:
+        """Encoded examples as they are asked in use: no noise."""
+        lengths, slots = encoded.lengths[rows], encoded.slots[rows]
+        return Batch(
+            encoded.sentences,
+            slots,
+            ages(lengths, slots.shape[-1]),
+            lengths,
+            encoded.question[rows],
+        )
+
+    def pick(self, restart: int) -> "MemN2N":
+        """A copy of one of the restarts, without the leading axis."""
+        device = self.tables.device
+        model = MemN2N(self.vocabulary, self.recipe, self.sizes, device=device)
+        model.load_state_dict({name: w[restart] for name, w in self.state_dict().items()})
+        model.examples = self.examples
+        return model.eval()
+
+    def answer(self, story: str | Sequence[str], question: str) -> Answer:
+        """Answer one question about a story.
+
+        Args:
+            story: sentences in order, oldest first; or one text, which `split_sentences` splits.
+                May be empty. Items without a word take no slot of the memory.
+            question: the question.
+
+        Raises:
+            MemhopError: not text, or a question without a word.
+            ValueError: a model of several restarts.
+        """
+        words = SplitSentences()
+        return self._answers([readable_question(story, question, "answer", words)], words)[0]
+
+    def answers(self, asked: Sequence[tuple[str | Sequence[str], str]]) -> list[Answer]:
+        """Answer many questions at once, each with a story of its own; see `answer`."""
+        words = SplitSentences()
+        return self._answers(readable_pairs(asked, words), words)
+
+    def _answers(self, examples: Sequence[Example], words: SplitSentences) -> list[Answer]:
+        if self.restarts is not None:
+            raise ValueError(f"answer: needs one model, this has {self.restarts}: pick() one")
+        read = [_with_words(example, words) for example in examples]
+        with torch.inference_mode():  # nothing of it leaves: an `Answer` has tensors of its own
+            encoded = self.encoder.encode(read, words).at(self.tables.device)
+            scores, attention = self(self.batch_of(encoded), need_weights=True)
+            shares = self.word_scores(scores.softmax(-1))
+            best = shares.topk(min(1 + _RUNNERS_UP, shares.shape[-1]))
+        answers = [[self.vocabulary.spelling(index + UNKNOWN + 1) for index in row]
+                   for row in best.indices.tolist()]  # fmt: skip
+        ranked = map(_pairs, answers, best.values.tolist())
+        columns = map(self._columns, examples, read, attention.float().cpu(), repeat(words))
+        return list(map(self._said, examples, ranked, columns, repeat(words)))
+
+    def _columns(
+        self, asked: Example, read: Example, attention: Tensor, words: SplitSentences
+    ) -> tuple[Tensor, int]:
+        """Attention [hops, sentences] to a story as it was given, and how much was truncated."""
+        in_memory = min(len(read.story), self.sizes.memory_slots)
+        truncated = len(read.story) - in_memory
+        attention = attention[:, :in_memory]
+        if len(read.story) == len(asked.story):
+            return functional.pad(attention, (truncated, 0)), truncated
+        places = [place for place, sentence in enumerate(asked.story) if words[sentence]]
+        columns = attention.new_zeros(len(attention), len(asked.story))
+        columns[:, places[truncated:]] = attention
+        return columns, truncated
+
+    def _said(
+        self,
+        asked: Example,
+        ranked: list[tuple[str, float]],
+        columns: tuple[Tensor, int],
+        words: SplitSentences,
+    ) -> Answer:
+        texts = map(words.__getitem__, (*asked.story, asked.question))
+        return Answer(
+            question=asked.question,
+            answer=ranked[0][0],
+            probability=ranked[0][1],
+            runners_up=tuple(ranked[1:]),
+            sentences=tuple(asked.story),
+            attention=columns[0],
+            unknown_words=self.vocabulary.unknown(chain.from_iterable(texts)),
+            truncated=columns[1],
+        )
+
+    def to_files(self) -> dict[str, bytes]:
+        """Return the files of a checkpoint: weights, recipe, vocabulary, example stories."""
+        words = {"schema": SCHEMA, **self.sizes._asdict(), "words": self.vocabulary.to_json()}
+        if self.vocabulary.spellings:
+            words["spellings"] = self.vocabulary.spellings
+        return {
+            _WEIGHTS: to_tensors(self.state_dict()),
+            _RECIPE: to_json({"schema": SCHEMA, "recipe": self.recipe.to_json()}),
+            _VOCABULARY: to_json(words),
+            **examples_to_files(self.examples),
+        }
+
+    def save(self, folder: str | Path) -> None:
+        """Write the model as a new folder, which `load` reads."""
+        write_checkpoint(Path(folder), self.to_files())
+
+    @classmethod
+    def load(cls, run: str | Path) -> "MemN2N":
+        """The model of a run, from its path or its name under ``runs/``.
+
+        Raises:
+            MemhopError: no such run, or its files are not as they were written.
+
+        Warns:
+            MemhopWarning: an older version trained it, which split text into other words.
+        """
+        folder = find_checkpoint(run)
+        return cls.from_files(read_checkpoint(folder), folder)
+
+    @classmethod
+    def from_files(cls, files: dict[str, bytes], folder: Path) -> "MemN2N":
+        """The model in the files of a checkpoint; ``folder`` is named in errors."""
+        recipe, vocabulary, sizes = read_settings(files, folder)
+        model = cls(vocabulary, recipe, sizes, device="meta")
+        shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+        weights = from_tensors(part(files, _WEIGHTS, folder), shapes, folder / _WEIGHTS)
+        model.load_state_dict(weights, assign=True)
+        model.examples = examples_from_files(files, folder)
+        if lost := [word for word in vocabulary if not _is_read(word)]:
+            warnings.warn(_trained_before(folder, lost), MemhopWarning, stacklevel=2)
+        return model.eval()
+
+    def extra_repr(self) -> str:
+        slots = f"{self.sizes.memory_slots} slots"
+        return f"{len(self.vocabulary)} words, {slots}, restarts={self.restarts}"
+
+
+def read_settings(files: dict[str, bytes], folder: Path) -> tuple[Recipe, Vocabulary, Sizes]:
+    """Recipe, vocabulary and sizes of a checkpoint, each checked."""
+    recipe = from_json(part(files, _RECIPE, folder), folder / _RECIPE)
+    words = from_json(part(files, _VOCABULARY, folder), folder / _VOCABULARY)
+    for name, content in ((_RECIPE, recipe), (_VOCABULARY, words)):
+        check_schema(content, folder / name)
+    try:
+        settings = Recipe.from_json(recipe.get("recipe"))
+        vocabulary = Vocabulary.from_json(words.get("words"), words.get("spellings"))
+        sizes = Sizes(*(_count(words, field) for field in Sizes._fields))
+    except MemhopError as error:
+        raise MemhopError(f"{folder}: {error}") from error
+    if len(vocabulary) < 3:
+        raise MemhopError(f"{folder / _VOCABULARY}: needs at least 1 word, has none")
+    return settings, vocabulary, sizes
+
+
+def _is_read(word: str) -> bool:
+    """Return whether some text is split into this word, or some answer is it."""
+    return word.isalnum() or split_words(word) == [word] or answer_word(word) == word
+
+
+def _trained_before(folder: Path, words: Sequence[str]) -> str:
+    shown = ", ".join(map(repr, words[:_WORDS_SHOWN])) + (", ..." if words[_WORDS_SHOWN:] else "")
+    return (
+        f"{folder}: trained by a version of memhop that split text otherwise: {len(words):,} of "
+        f"its words are never read now ({shown:.100}); train it again"
+    )
+
+
+def _count(content: dict[str, object], name: str) -> int:
+    value = content.get(name)
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 1_000_000:
+        raise MemhopError(f"{name} must be a whole number from 1 to 1000000, not {value!r:.60}")
+    return value
+
+
+def _network(
+    recipe: Recipe, axes: tuple[int, ...], device: torch.device | str | None
+) -> nn.ParameterDict:
+    """The parameters of the networks, those of all hops in one tensor each."""
+    width, units, lead = recipe.memory_dim, recipe.hop_units, (*axes, recipe.num_hops)
+    shapes = ((width, units), (1, units), (units, width))
+    return nn.ParameterDict(
+        {
+            name: nn.Parameter(torch.empty(*lead, *shape, device=device))
+            for name, shape in zip(_NETWORK, shapes, strict=True)
+        }
+    )
+
+
+def _rows(bank: Tensor, rows: Tensor) -> Tensor:
+    """Rows of a bank [(R,) U, d] by index [(R,) B] -> [(R,) B, d]."""
+    index = rows.unsqueeze(-1).expand(*rows.shape, bank.shape[-1])
+    return bank.gather(-2, index)
+
+
+def _with_words(example: Example, words: SplitSentences) -> Example:
+    if all(map(words.__getitem__, example.story)):
+        return example
+    return example._replace(story=tuple(filter(words.__getitem__, example.story)))
+
+
+def _pairs(words: list[str], shares: list[float]) -> list[tuple[str, float]]:
+    return list(zip(words, shares, strict=True))

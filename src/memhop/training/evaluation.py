@@ -1,0 +1,143 @@
+"""How often a model is wrong, and what its hops read."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from memhop.example import Example
+from memhop.text.batch import Batch
+from memhop.text.encoding import NO_ANSWER, Encoded
+from memhop.text.model import MemN2N
+from memhop.text.reading import SplitSentences, readable
+from memhop.tokenizer import answer_word
+
+FAILED_ABOVE = 5.0  # percent of wrong answers, above which the paper counts a task as failed
+# Slots at once, of each restart: few and large operations in bounded memory. It is the same for
+# any number of restarts, as a product of other sizes rounds otherwise.
+_CHUNK = 2**15
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A model's answers to some questions.
+
+    Attributes:
+        questions: how many were asked.
+        error: share of wrong answers, in percent.
+        support_read: share, in percent, of the questions with known supporting facts for which
+            the strongest sentence of some hop is one of these; None where no question has any.
+        majority_error: the error, in percent, of always giving the most frequent answer of these
+            questions: what a model that reads nothing can reach.
+        unknown_words: words of their stories and questions that training never showed.
+        unknown_answers: right answers that training never showed; the model cannot give them.
+        truncated_stories: questions whose story has more sentences than the memory holds; the
+            oldest ones are not read.
+    """
+
+    questions: int
+    error: float
+    support_read: float | None
+    majority_error: float = 0.0
+    unknown_words: tuple[str, ...] = ()
+    unknown_answers: tuple[str, ...] = ()
+    truncated_stories: int = 0
+
+    @property
+    def failed(self) -> bool:
+        """More than 5% wrong: a failed task in the paper's count."""
+        return self.error > FAILED_ABOVE
+
+
+@torch.inference_mode()
+def score(model: MemN2N, encoded: Encoded) -> tuple[Tensor, Tensor]:
+    """Error in percent and mean loss, without noise, of each restart: two [R] of float64.
+
+    For a single model R = 1. An answer that training never showed is wrong and has no loss.
+    """
+    restarts = model.restarts or 1
+    wrong, loss = torch.zeros(restarts).double(), torch.zeros(restarts).double()
+    for scores, _, answers in _asked(model, encoded):
+        guesses = model.guesses(scores)
+        wrong += (guesses != answers).view(restarts, -1).sum(-1).cpu()
+        rows = model.answer_rows(answers)
+        losses = functional.cross_entropy(
+            scores.flatten(0, -2), rows.flatten(), reduction="none", ignore_index=NO_ANSWER
+        )
+        loss += losses.view(restarts, -1).double().sum(-1).cpu()
+    count = max(1, len(encoded.answers))
+    return wrong * 100 / count, loss / count
+
+
+@torch.inference_mode()
+def evaluate(model: MemN2N, examples: Sequence[Example]) -> Evaluation:
+    """Ask a single model every question and compare; see `Evaluation`.
+
+    Raises:
+        ValueError: a model of several restarts.
+        MemhopError: an item is not an `Example` (`memhop.text.reading.readable`).
+    """
+    if model.restarts is not None:
+        raise ValueError(f"evaluate: needs one model, this has {model.restarts}: pick() one")
+    words = SplitSentences()
+    examples = readable(examples, words=words)
+    encoded = model.encoder.encode(examples, words).at(model.tables.device)
+    first = [max(0, len(example.story) - model.sizes.memory_slots) for example in examples]
+    wrong = with_support = support_read = index = 0
+    for scores, attention, answers in _asked(model, encoded):
+        guesses = model.guesses(scores)
+        wrong += int((guesses != answers).sum())
+        lengths = encoded.lengths[index : index + len(answers)]
+        for strongest in _strongest(attention, lengths):
+            facts = {fact - first[index] for fact in examples[index].supporting_facts}
+            with_support += bool(facts)
+            support_read += not facts.isdisjoint(strongest)
+            index += 1
+    read = 100 * support_read / with_support if with_support else None
+    return Evaluation(
+        len(examples),
+        100 * wrong / max(1, len(examples)),
+        read,
+        majority_error(examples),
+        model.vocabulary.unknown(chain.from_iterable(words.values())),
+        model.vocabulary.unknown(answer_word(example.answer) for example in examples),
+        sum(number > 0 for number in first),
+    )
+
+
+def majority_error(examples: Sequence[Example]) -> float:
+    """Return the error in percent of always giving the most frequent answer of the examples.
+
+    >>> majority_error([Example((), "Why?", answer) for answer in ("yes", "Yes", "no", "no", "no")])
+    40.0
+    """
+    answers = Counter(answer_word(example.answer) for example in examples)
+    return 100 - 100 * max(answers.values()) / answers.total() if answers else 0.0
+
+
+def _strongest(attention: Tensor, lengths: Tensor) -> list[list[int]]:
+    """The sentence that each hop read most, for each question: [B, hops, N] -> B lists of hops.
+
+    Slots from ``lengths`` [B] on hold no sentence, but may take attention (recipe ``paper``).
+    """
+    if not attention.shape[-1]:
+        return [[] for _ in range(attention.shape[0])]
+    slot = torch.arange(attention.shape[-1], device=attention.device)
+    empty = slot >= lengths[:, None, None]
+    return [list(hops) for hops in attention.masked_fill(empty, -torch.inf).argmax(-1).tolist()]
+
+
+def _asked(model: MemN2N, encoded: Encoded) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Scores, attention and right answers, a chunk of questions at a time."""
+    axes = () if model.restarts is None else (model.restarts,)
+    chunk = max(1, _CHUNK // max(1, encoded.slots.shape[-1]))
+    for start in range(0, len(encoded.answers), chunk):
+        rows = slice(start, start + chunk)
+        batch = model.batch_of(encoded, rows)
+        lead = [tensor.expand(*axes, *tensor.shape) for tensor in batch[1:5]]
+        scores, attention = model(Batch(batch.sentences, *lead), need_weights=True)
+        yield scores, attention, encoded.answers[rows].expand(*axes, -1)

@@ -1,0 +1,162 @@
+"""Forms take turns, old gradients are gone before a call, and memory is seen whoever takes it."""
+
+import gc
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks.hop import clock, memory
+from benchmarks.hop.cases import Case, Inputs, make
+from benchmarks.hop.clock import Timed, calls_a_sample, reading, sample, time_interleaved, timed
+from benchmarks.hop.forms import Candidate, path
+from benchmarks.hop.memory import allowed, taken
+
+LINUX = memory.STATUS.exists() and memory.CLEAR.exists()
+
+
+def test_forms_take_turns_after_a_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock, "LEAST_SAMPLE", 1e-9)
+    now = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    called: list[str] = []
+
+    def entrant(form: str, seconds: float) -> Timed:
+        def call() -> None:
+            assert not torch.is_grad_enabled()
+            called.append(form)
+            now[0] += seconds
+
+        return Timed(form, call, lambda: called.append(f"before {form}"))
+
+    found = time_interleaved(
+        [entrant("slow", 0.02), entrant("quick", 0.001)], gradients=False, rounds=3
+    )
+    assert gc.isenabled()
+    assert called[-12:] == ["before slow", "slow", "before quick", "quick"] * 3
+    assert len(called) == 2 * 2 * (5 + 3)
+    assert found["slow"].rounds == found["quick"].rounds == 3
+    assert found["slow"].seconds == pytest.approx(0.02)
+    assert found["quick"].seconds == pytest.approx(0.001)
+
+
+def test_rounds_go_on_while_there_is_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock, "LEAST_SAMPLE", 1e-9)
+    monkeypatch.setattr(clock, "MOST_ROUNDS", 11)
+    nothing = Timed("nothing", lambda: None)
+    assert time_interleaved([nothing], gradients=True)["nothing"].rounds == clock.FEWEST_ROUNDS == 8
+    assert time_interleaved([nothing], gradients=True, seconds=60)["nothing"].rounds == 11
+
+
+def test_the_median_of_the_rounds_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    warm_up, rounds = [9.0], [1.0, 2.0, 60.0]  # one call that takes over half a second will do
+    readings = iter([*warm_up, *rounds])
+    monkeypatch.setattr(clock, "on_clock", lambda call: next(readings))
+    assert time_interleaved([Timed("a", lambda: None)], gradients=True, rounds=3)["a"].seconds == 2
+
+
+def test_what_is_quick_is_called_often_for_one_sample() -> None:
+    called: list[str] = []
+    entrant = Timed("a", lambda: called.append("call"), lambda: called.append("before"))
+
+    def four(call: object) -> float:
+        assert callable(call)
+        call()
+        return 4e-4
+
+    assert calls_a_sample(entrant, four) == 5
+    called.clear()
+    assert sample(entrant, 5, four) == pytest.approx(8e-5)
+    assert called == ["before", *["before", "call"] * 5]
+
+
+def test_gradients_are_none_before_a_call_and_of_one_call_after_it() -> None:
+    inputs = make(Case(2, 3, 4, 4, gradients=True))
+    one = timed(path("torch")(inputs), gradients=True)
+    one.before()
+    one.call()
+    first = [leaf.grad.clone() for leaf in inputs.leaves if leaf.grad is not None]
+    assert len(first) == len(inputs.leaves)
+    one.before()
+    assert all(leaf.grad is None for leaf in inputs.leaves)
+    one.call()
+    for leaf, gradient in zip(inputs.leaves, first, strict=True):
+        assert torch.equal(leaf.grad, gradient) if leaf.grad is not None else False
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8])
+def test_the_sum_is_of_all_bytes(dtype: torch.dtype) -> None:
+    memory = torch.ones(3, 4, 8, dtype=dtype)
+    total = reading(memory).call()
+    assert isinstance(total, Tensor)
+    assert torch.equal(total, memory.flatten().view(torch.float32).sum())
+
+
+def hoarding(inputs: Inputs, megabytes: int) -> Candidate:
+    """A form that takes memory which torch knows nothing of, and gives it back."""
+
+    def forward() -> Tensor:
+        np.ones(megabytes * 2**20, dtype=np.uint8)
+        return path("torch")(inputs).forward()
+
+    return Candidate("hoarding", inputs, forward)
+
+
+@pytest.mark.skipif(not LINUX, reason="needs /proc")
+def test_memory_that_torch_does_not_know_of_is_seen() -> None:
+    inputs = make(Case(2, 3, 4, 4))
+    for megabytes in (40, 8, 0):  # a peak before does not count
+        found = taken(hoarding(inputs, megabytes), False, "cpu")
+        assert found is not None
+        assert megabytes - 0.5 <= found.extra / 2**20 <= megabytes + 2
+        assert found.kept < 4 * 2**20
+
+
+class ZeroGradient(torch.autograd.Function):
+    """The query; the memory gets a gradient of zeros, and nothing else is laid out."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, memory: Tensor) -> Tensor:
+        ctx.shape = memory.shape
+        return query.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *by_results: Tensor) -> tuple[Tensor, Tensor]:
+        return by_results[0], torch.zeros(ctx.shape).add_(0.0)  # written, not only promised
+
+
+@pytest.mark.skipif(not LINUX, reason="needs /proc")
+def test_results_and_gradients_are_not_extra_but_what_is_kept_is_told() -> None:
+    case = Case(1, 20_000, 128, 4, hops=1, gradients=True)  # a memory of 10 MB, a gradient of 10 MB
+    inputs = make(case)
+    hoard: list[object] = []
+
+    def forward() -> Tensor:
+        if not hoard:
+            hoard.append(np.ones(2**24, dtype=np.uint8))
+        result: Tensor = ZeroGradient.apply(inputs.query, inputs.tensor)  # type: ignore[no-untyped-call]
+        return result
+
+    found = taken(Candidate("lasting", inputs, forward), True, "cpu")
+    assert found is not None
+    assert found.kept == pytest.approx(2**24, abs=2**21)
+    assert found.extra < 2**20
+    assert all(leaf.grad is None for leaf in inputs.leaves)
+
+
+def test_without_proc_nothing_is_claimed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(memory, "STATUS", tmp_path / "status")
+    inputs = make(Case(2, 3, 4, 4))
+    assert taken(path("torch")(inputs), False, "cpu") is None
+
+
+def test_the_bounds_are_those_that_were_set() -> None:
+    case = Case(32, 1000, 128, 64, hops=3)
+    assert allowed(case) == 2**20 + 8 * 32 * 4 * (128 + 64)
+    with_gradients = 2**20 + 16 * 32 * 1000 * 3 + 20 * 32 * 4 * (128 + 64)
+    assert allowed(case._replace(gradients=True)) == with_gradients
+    assert allowed(case._replace(held="shared", gradients=True)) == 16 * 2**20

@@ -1,0 +1,64 @@
+"""Longer stories than were trained on: which stories are asked, and how the curve is made."""
+
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from benchmarks import length
+from benchmarks.length import ENCODINGS, TINY, errors, rows_of, sheet
+from memhop.cli import app
+from memhop.recipe import Recipe
+
+
+def test_stories_have_the_length_that_is_asked_for() -> None:
+    for task in length.TASKS:
+        trained = length._stories(task, 500, 0, (1, length.TRAINED))
+        asked = length._stories(task, 10, 1, (200, 200))
+        assert max(len(example.story) for example in trained) == length.TRAINED
+        assert {len(example.story) for example in asked} == {200}
+
+
+def test_every_encoding_is_a_recipe_of_its_own() -> None:
+    recipes = [Recipe(**changes) for changes in ENCODINGS.values()]
+    assert len(set(recipes)) == len(recipes)
+    assert {recipe.noise for recipe in recipes} == {"none", "time", "empty"}
+
+
+def test_a_training_is_asked_at_each_length() -> None:
+    rows = rows_of(TINY, (1, "ages", 0))
+    assert [row["statements"] for row in rows] == list(TINY.lengths)
+    assert all(0 <= row["test_error"] <= 100 for row in rows)
+    assert rows_of(TINY, (1, "ages", 0))[0]["test_error"] == rows[0]["test_error"]
+
+
+def row(encoding: str, seed: int, statements: int, error: float) -> dict[str, Any]:
+    return {
+        "task": 1, "encoding": encoding, "seed": seed, "statements": statements, "restarts": 5,
+        "trained_up_to": 20, "questions": 2000, "test_error": error,
+    }  # fmt: skip
+
+
+ROWS = [row("ages", 0, 20, 1.0), row("ages", 1, 20, 2.0), row("ages", 0, 5, 0.0)]
+
+
+def test_the_curve_is_the_mean_of_the_seeds() -> None:
+    assert errors(ROWS) == {(1, "ages"): {5: 0.0, 20: 1.5}}
+    assert sheet(ROWS).lines == [["1, ages", "0.0", "1.5"]]
+    assert sorted(ROWS, key=length.sort_key)[0]["statements"] == 5
+
+
+def test_the_picture_has_a_panel_for_each_task() -> None:
+    plot = pytest.importorskip(
+        "benchmarks.length_plot", exc_type=ImportError, reason="needs the extra plot"
+    )
+    panels = plot.curves(ROWS).axes
+    assert [panel.get_title() for panel in panels] == ["task 1", "task 2", "task 3"]
+    drawn = [tuple(line.get_ydata()) for line in panels[0].lines]
+    assert (0.0, 1.5) in drawn
+
+
+def test_the_command_says_a_table() -> None:
+    said = CliRunner().invoke(app, ["bench", "length", "--tiny", "--jobs", "2"])
+    assert said.exit_code == 0, said.output
+    assert "3, ages, time noise" in said.output

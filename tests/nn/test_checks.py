@@ -1,0 +1,186 @@
+"""What the layers refuse, and the words of it, and what sizes they take."""
+
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from memhop.nn.hops import MemoryHop, MemoryNetwork, MultiHop
+from memhop.ops import Quantized
+
+IN = "memories [4, 7, 5] float32 on cpu"
+LAYER = "query [B, 3] with memories [B, N, 5] or [N, 5], or query [3] with memories [N, 5]; got "
+
+
+@pytest.mark.parametrize(
+    ("inputs", "words"),
+    [
+        ({"query": torch.zeros(4, 2)}, f"MultiHop needs {LAYER}query [4, 2] float32 on cpu, {IN}"),
+        ({"query": torch.zeros(5, 3)}, f"MultiHop needs {LAYER}query [5, 3] float32 on cpu, {IN}"),
+        ({"query": torch.zeros(3)}, f"MultiHop needs {LAYER}query [3] float32 on cpu, {IN}"),
+        (
+            {"query": None},
+            f"MultiHop needs tensors; got query of type NoneType, {IN}, "
+            "weights [3, 5] float32 on cpu",
+        ),
+        (
+            {"memories": None},
+            "MultiHop needs tensors; got query [4, 3] float32 on cpu, memories of type NoneType, "
+            "weights [3, 5] float32 on cpu",
+        ),
+        (
+            {"memories": torch.zeros(4, 7, 6)},
+            f"MultiHop needs {LAYER}query [4, 3] float32 on cpu, memories [4, 7, 6] float32 on cpu",
+        ),
+        (
+            {"memories": torch.zeros(4, 7, 5).double()},
+            "MultiHop needs one dtype, or float32 with memories in bfloat16 or float16 (other "
+            "mixtures only under torch.autocast); got query [4, 3] float32 on cpu, memories "
+            "[4, 7, 5] float64 on cpu, weights [3, 5] float32 on cpu",
+        ),
+        (
+            {"memories": Quantized.of(torch.zeros(4, 7, 6))},
+            f"MultiHop needs {LAYER}query [4, 3] float32 on cpu, memories Quantized [4, 7, 6] int8 "
+            "on cpu with scale [4, 7] float32 on cpu",
+        ),
+        (
+            {"memories": Quantized.of(torch.zeros(4, 7, 5)), "query": torch.zeros(4, 3).double()},
+            "MultiHop needs float32, bfloat16 or float16 beside what is Quantized (it is float32); "
+            "got query [4, 3] float64 on cpu, memories Quantized [4, 7, 5] int8 on cpu with scale "
+            "[4, 7] float32 on cpu, weights [3, 5] float32 on cpu",
+        ),
+        (
+            {"memories": Quantized(torch.zeros(4, 7, 5).char(), torch.zeros(4, 7, 1))},
+            "MultiHop needs memories Quantized of int8 [..., N, I] with a float32 scale [..., N] "
+            "beside it; got query [4, 3] float32 on cpu, memories Quantized [4, 7, 5] int8 on cpu "
+            "with scale [4, 7, 1] float32 on cpu, weights [3, 5] float32 on cpu",
+        ),
+        (
+            {"memories": torch.zeros(4, 7, 5, device="meta")},
+            "MultiHop needs all tensors on one device; got query [4, 3] float32 on cpu, memories "
+            "[4, 7, 5] float32 on meta, weights [3, 5] float32 on cpu",
+        ),
+        (
+            {"memory_padding_mask": torch.zeros(4, 1, dtype=torch.bool)},
+            "MultiHop needs memory_padding_mask [4, 7], [1, 7] or [7] of bool (True = ignore that "
+            f"slot); got query [4, 3] float32 on cpu, {IN}, memory_padding_mask [4, 1] bool on cpu",
+        ),
+        (
+            {"memories": torch.zeros(7, 5), "memory_padding_mask": torch.zeros(4, 7)},
+            "MultiHop needs memory_padding_mask [4, 7], [1, 7] or [7] of bool (True = ignore that "
+            "slot); got query [4, 3] float32 on cpu, memories [7, 5] float32 on cpu, "
+            "memory_padding_mask [4, 7] float32 on cpu",
+        ),
+    ],
+)
+def test_wrong_inputs_are_refused_in_one_line(inputs: dict[str, Any], words: str) -> None:
+    given: dict[str, Any] = {"query": torch.zeros(4, 3), "memories": torch.zeros(4, 7, 5), **inputs}
+    with pytest.raises(ValueError, match="needs") as error:
+        MultiHop(5, 3)(**given)
+    assert str(error.value) == words
+
+
+def test_a_network_refuses_before_any_work() -> None:
+    net = MemoryNetwork(5, 3, num_memories=7)
+    net.query_proj.register_forward_pre_hook(lambda *_: pytest.fail("work was begun"))
+    query, memories = torch.zeros(4, 5), torch.zeros(4, 6, 5)
+    with pytest.raises(ValueError, match="needs 7 slots") as error:
+        net(query, memories)
+    assert str(error.value) == (
+        "MemoryNetwork needs 7 slots (num_memories), not 6; got query [4, 5] float32 on cpu, "
+        "memories [4, 6, 5] float32 on cpu"
+    )
+    with pytest.raises(ValueError, match="MemoryNetwork needs one dtype"):
+        net(query.double(), torch.zeros(4, 7, 5).double())
+    with pytest.raises(ValueError, match=r"MemoryNetwork needs query \[B, 5\] with memories"):
+        net(torch.zeros(4, 3), torch.zeros(4, 7, 5))
+    for inputs in ((None, memories), (query, None)):
+        with pytest.raises(ValueError, match=r"MemoryNetwork needs tensors; got .* type NoneType"):
+            net(*inputs)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (
+            lambda: MemoryHop(0),
+            "MemoryHop needs input_dim to be an integer of at least 1; got input_dim=0, "
+            "memory_dim=128, temporal_slots=None",
+        ),
+        (
+            lambda: MultiHop(4, 4, 0),
+            "MultiHop needs num_hops to be an integer of at least 1; got input_dim=4, "
+            "memory_dim=4, num_hops=0, temporal_slots=None",
+        ),
+        (
+            lambda: MultiHop(4, 2.0),  # type: ignore[arg-type]
+            "MultiHop needs memory_dim to be an integer of at least 1; got input_dim=4, "
+            "memory_dim=2.0, num_hops=3, temporal_slots=None",
+        ),
+        (
+            lambda: MemoryHop(True),
+            "MemoryHop needs input_dim to be an integer of at least 1; got input_dim=True, "
+            "memory_dim=128, temporal_slots=None",
+        ),
+        (
+            lambda: MultiHop(4, np.bool_(True)),  # type: ignore[arg-type]
+            "MultiHop needs memory_dim to be an integer of at least 1; got input_dim=4, "
+            "memory_dim=np.True_, num_hops=3, temporal_slots=None",
+        ),
+        (
+            lambda: MemoryNetwork(4, 4, 3, output_dim=0),
+            "MemoryNetwork needs output_dim to be an integer of at least 1; got input_dim=4, "
+            "memory_dim=4, num_hops=3, output_dim=0, num_memories=None",
+        ),
+        (
+            lambda: MemoryNetwork(4, 4, temporal_slots=-1),
+            "MultiHop needs temporal_slots to be an integer of at least 1; got input_dim=4, "
+            "memory_dim=4, num_hops=3, temporal_slots=-1",
+        ),
+        (
+            lambda: MultiHop(4, tying="both"),  # type: ignore[arg-type]
+            "MultiHop needs tying to be one of 'none', 'adjacent', 'layerwise'; got 'both'",
+        ),
+    ],
+)
+def test_wrong_sizes_are_refused_in_one_line(make: Any, words: str) -> None:
+    with pytest.raises(ValueError, match="needs") as error:
+        make()
+    assert str(error.value) == words
+
+
+def test_any_integers_are_sizes() -> None:
+    five, four, two, six = (cast("int", np.int64(size)) for size in (5, 4, 2, 6))
+    sizes: Any = {"input_dim": five, "memory_dim": four, "temporal_slots": two}
+    many: Any = {**sizes, "num_hops": two}
+    layers: list[Any] = [
+        MemoryHop(**sizes),
+        *(MultiHop(**many, tying=tying) for tying in ("none", "adjacent", "layerwise")),
+        MemoryNetwork(**many, output_dim=two, num_memories=six),
+    ]
+    for layer in layers:
+        query = torch.zeros(3, 5 if isinstance(layer, MemoryNetwork) else 4)
+        assert layer(query, torch.zeros(3, 6, 5)).shape[0] == 3
+        for held in (held for module in layer.modules() for held in vars(module).values()):
+            assert not isinstance(held, np.generic)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (torch.zeros(3, 4), "hops[1].c.weight [D, I], D = 4 from the query and I = 5 from the"),
+        (torch.zeros(4, 5).double(), "one dtype, or float32 with memories in bfloat16 or float16"),
+        (torch.zeros(4, 5, device="meta"), "all tensors on one device"),
+    ],
+)
+def test_a_weight_that_was_put_in_wrong_is_refused_by_its_name(wrong: Tensor, words: str) -> None:
+    for layer, path in ((MultiHop(5, 4, 2), "1"), (MemoryNetwork(5, 4, 2), "hops.1")):
+        table: Any = layer.get_submodule(f"{path}.embed_c")
+        table.weight = nn.Parameter(wrong)
+        dim = 5 if isinstance(layer, MemoryNetwork) else 4
+        with pytest.raises(ValueError, match="multi_hop needs") as error:
+            layer(torch.zeros(3, dim), torch.zeros(3, 6, 5))
+        assert str(error.value).startswith(f"multi_hop needs {words}")
+        assert "hops[1].c.weight" in str(error.value)

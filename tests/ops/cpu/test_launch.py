@@ -1,0 +1,214 @@
+"""The compiled hop on the CPU, for rows that share no memory, against the textbook formula."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from memhop.ops.cpu import launch
+from memhop.ops.fused.problem import Gradients, Problem, Step, Trace, Wanted
+from tests.ops.problem_oracle import (
+    assert_close,
+    assert_kernel_agrees,
+    draw_problem,
+    outcome,
+    weight_gradients_from,
+)
+from tests.seeds import seeds
+
+STORED = [torch.float32, torch.bfloat16, torch.float16, torch.int8]
+
+
+@pytest.fixture
+def threads() -> Iterator[int]:
+    """More threads than there may be cores, and an odd number."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield 3
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(params=["rows", "parts"])
+def cut(request: pytest.FixtureRequest, threads: int, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Small problems on several threads: a row for each, or the slots of few rows in parts."""
+    monkeypatch.setattr(launch, "SERIAL", -1)
+    if request.param == "rows":
+        monkeypatch.setattr(launch, "is_split", lambda problem: False)
+    return str(request.param)
+
+
+def plain(num_rows: int, num_slots: int, width: int, spread: float = 1.0) -> Problem:
+    """Three hops in float32, without anything that a problem may go without."""
+    make = torch.Generator().manual_seed(0)
+    weights = (torch.randn(6, width, width, generator=make) / width**0.5).unbind()
+    keys = torch.randn(num_rows, num_slots, width, generator=make) * spread
+    query = torch.randn(num_rows, width, generator=make)
+    steps = tuple(Step(a=2 * k, c=2 * k + 1) for k in range(3))
+    none = None
+    return Problem(query, keys, none, none, none, none, none, none, none, weights, steps)
+
+
+def bank(num_rows: int, num_slots: int, bank_rows: int, width: int) -> Problem:
+    """The same over the rows of a bank, each named by many slots."""
+    problem = plain(num_rows, 1, width)
+    make = torch.Generator().manual_seed(1)
+    return problem._replace(
+        keys=torch.randn(bank_rows, width, generator=make) / width**0.5,
+        slots=torch.randint(bank_rows, (num_rows, num_slots), generator=make),
+    )
+
+
+def run(problem: Problem, scores: bool = True) -> tuple[Trace, Gradients]:
+    trace = launch.forward(problem, True)
+    wanted = Wanted(problem.keys.is_floating_point(), False, scores)
+    return trace, launch.backward(problem, trace, problem.query.sign(), None, wanted)
+
+
+def found_by(problem: Problem) -> list[Tensor]:
+    trace, gradients = run(problem)
+    assert gradients.grad_keys is not None
+    grad_weights = weight_gradients_from(problem, trace, gradients)
+    return [trace.queries[:, -1], gradients.grad_query, gradients.grad_keys, *grad_weights]
+
+
+def true_of(problem: Problem) -> list[Tensor]:
+    truth = outcome(problem, problem.query.sign())
+    assert truth.grad_keys is not None
+    return [truth.result, truth.grad_query, truth.grad_keys, *truth.grad_weights]
+
+
+@pytest.mark.usefixtures("cut")
+@pytest.mark.parametrize("seed", seeds(25, 500))
+def test_all_in_float64(seed: int) -> None:
+    assert_kernel_agrees(
+        launch.forward, launch.backward, draw_problem(seed),
+        rtol=1e-11, atol=1e-11, keep=(True,),
+    )  # fmt: skip
+
+
+@pytest.mark.usefixtures("cut")
+@pytest.mark.parametrize("storage", STORED)
+@pytest.mark.parametrize("seed", seeds(5, 100, first=100))
+def test_all_storages(seed: int, storage: torch.dtype) -> None:
+    problem = draw_problem(seed, dtype=torch.float32, storage=storage)
+    assert_kernel_agrees(
+        launch.forward, launch.backward, problem, rtol=1e-5, atol=1e-4, keep=(True,)
+    )
+
+
+@pytest.mark.usefixtures("cut")
+@pytest.mark.parametrize("slots", [63, 64, 65, 64 * 16, 64 * 16 + 1, 2000])
+@pytest.mark.parametrize(("rows", "seed"), [(1, 0), (2, 1), (7, 2), (8, 3)])
+def test_blocks_and_groups_of_every_size(rows: int, seed: int, slots: int) -> None:
+    problem = draw_problem(seed, num_rows=rows, num_slots=slots)
+    assert_kernel_agrees(
+        launch.forward, launch.backward, problem, rtol=1e-9, atol=1e-11, keep=(True,)
+    )
+
+
+def test_a_forward_without_weights_reads_the_same() -> None:
+    problem = plain(5, 70, 9)
+    kept, bare = (launch.forward(problem, keep) for keep in (True, False))
+    assert bare.weights is None
+    for one, other in zip(bare[:-1], kept[:-1], strict=True):
+        assert (one is other is None) or torch.equal(one, other)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("cut")
+@pytest.mark.parametrize("slots", [3, 300])
+def test_what_ignored_slots_hold_does_not_matter(slots: int) -> None:
+    problem = plain(4, slots, 6)
+    ignored = torch.rand(4, slots, generator=torch.Generator().manual_seed(3)) < 0.5
+    ignored[0], ignored[1] = True, False
+    lengths = torch.tensor([slots, slots, slots // 2, slots - 1])
+    bias = torch.zeros(4, 1, slots)
+    bias[1, 0, 0] = -torch.inf
+    beyond = torch.arange(slots) >= lengths.unsqueeze(1)
+    unread = ignored | beyond | bias[:, 0].isinf()
+    given = problem._replace(ignored=ignored, lengths=lengths, score_bias=bias)
+    spoilt = given._replace(keys=given.keys.masked_fill(unread.unsqueeze(2), torch.nan))
+    for one, other in zip(found_by(given), found_by(spoilt), strict=True):
+        assert torch.equal(one, other)
+    trace, gradients = run(spoilt)
+    assert trace.weights is not None
+    assert gradients.grad_keys is not None
+    assert gradients.grad_scores is not None
+    assert not trace.weights.masked_select(unread.unsqueeze(1)).any()
+    assert not gradients.grad_scores.masked_select(unread.unsqueeze(1)).any()
+    assert not gradients.grad_keys[unread].any()
+    assert torch.equal(trace.queries[0, -1], problem.query[0])  # nothing to read
+
+
+@pytest.mark.usefixtures("cut")
+@pytest.mark.parametrize("where", ["bias", "product"])
+def test_huge_scores(where: str) -> None:
+    problem = plain(3, 200, 5)
+    if where == "bias":
+        bias = torch.randn(3, 3, 200, generator=torch.Generator().manual_seed(1)) * 1e30
+        problem = problem._replace(score_bias=bias)
+    else:
+        problem = problem._replace(query=problem.query * 1e25, keys=problem.keys * 1e5)
+    trace, _ = run(problem)
+    truth = outcome(problem, problem.query.sign())
+    assert trace.weights is not None
+    assert torch.equal(trace.weights, truth.weights.float())  # all on one slot
+    found, true = found_by(problem), true_of(problem)
+    assert_close("result", found[0], true[0], 1e-6, 0.0)
+    assert all(part.isfinite().all() for part in found)
+    if where == "bias":  # by 1e25, nothing is left of a difference that ought to be none
+        for got, want in zip(found, true, strict=True):
+            assert_close("gradient", got, want, 1e-5, 1e-4)
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("problem", [plain(7, 1000, 64), plain(1, 60_000, 32)])
+def test_same_bits_again(problem: Problem) -> None:
+    first, again = found_by(problem), found_by(problem)
+    assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
+
+
+@pytest.mark.usefixtures("threads")
+def test_a_bank_with_repeated_rows_has_the_same_gradient_again_and_the_right_one() -> None:
+    problem = bank(9, 4000, 1500, 32)
+    first = found_by(problem)
+    for _ in range(3):
+        again = found_by(problem)
+        assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
+    for got, want in zip(first, true_of(problem), strict=True):
+        assert_close("of a bank", got, want, 2e-6, 0.0)
+
+
+def test_a_bank_gives_rows_that_no_slot_names_a_gradient_of_zero() -> None:
+    problem = bank(3, 20, 40, 4)
+    assert problem.slots is not None
+    unnamed = torch.ones(40, dtype=torch.bool)
+    unnamed[problem.slots] = False
+    spoilt = problem._replace(keys=problem.keys.masked_fill(unnamed.unsqueeze(1), torch.nan))
+    _, gradients = run(spoilt)
+    assert unnamed.any()
+    assert gradients.grad_keys is not None
+    assert not gradients.grad_keys[unnamed].any()
+    assert gradients.grad_keys.isfinite().all()
+
+
+def test_sums_over_many_slots_stay_exact() -> None:
+    problem = plain(1, 300_000, 3, 0.1)
+    problem = problem._replace(keys=problem.keys + 0.25)  # sums that grow, and do not only wander
+    for got, want in zip(found_by(problem), true_of(problem), strict=True):
+        assert_close("a sum", got, want, 1e-6, 0.0)
+
+
+@pytest.mark.usefixtures("cut")
+def test_the_order_of_slots_changes_nothing_but_rounding() -> None:
+    problem = plain(5, 137, 4)
+    order = torch.randperm(137, generator=torch.Generator().manual_seed(2))
+    trace, gradients = run(problem)
+    permuted, by = run(problem._replace(keys=problem.keys[:, order]))
+    assert trace.weights is not None
+    assert permuted.weights is not None
+    assert gradients.grad_keys is not None
+    assert by.grad_keys is not None
+    assert_close("result", permuted.queries[:, -1], trace.queries[:, -1].double(), 1e-5, 0.0)
+    assert_close("weights", permuted.weights, trace.weights[..., order].double(), 1e-5, 0.0)
+    assert_close("grad_keys", by.grad_keys, gradients.grad_keys[:, order].double(), 1e-5, 0.0)

@@ -1,0 +1,58 @@
+"""Work in processes: in any number of them the same, and none is left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from memhop.reproduce.processes import in_processes
+
+ENDLESS = """
+import os, sys, time
+from pathlib import Path
+from memhop.bench.processes import in_processes
+
+def say_and_stay(folder):
+    Path(folder, str(os.getpid())).touch()
+    time.sleep(600)
+
+if __name__ == "__main__":
+    list(in_processes(say_and_stay, sys.argv[1:] * 2, 2))
+"""
+
+
+def is_there(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_until(met: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not met():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_each_piece_of_work_comes_back_with_its_result() -> None:
+    assert sorted(in_processes(abs, [-3, 1, -2], 2)) == [(-3, 3), (-2, 2), (1, 1)]
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_when_their_parent_is_killed_the_processes_end(tmp_path: Path) -> None:
+    script, begun = tmp_path / "endless.py", tmp_path / "begun"
+    script.write_text(ENDLESS)
+    begun.mkdir()
+    parent = subprocess.Popen([sys.executable, str(script), str(begun)])
+    wait_until(lambda: len([*begun.iterdir()]) == 2)
+    working = [int(path.name) for path in begun.iterdir()]
+    assert all(map(is_there, working))
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.wait()
+    wait_until(lambda: not any(map(is_there, working)))

@@ -1,0 +1,339 @@
+"""The paper's table: which trainings it is made of, that they do not depend on who trains them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from memhop.cli import app
+from memhop.data import TASK_NAMES, generate
+from memhop.errors import MemhopError
+from memhop.recipe import Recipe
+from memhop.reproduce import paper, table1, table1_report, table1_rows
+from memhop.reproduce.record import read_rows, write_rows
+from memhop.reproduce.table1 import BEST, COLUMNS, JOINT, PAPERS, Table, Unit
+from memhop.reproduce.table1_rows import sort_key
+from memhop.reproduce.table1_summary import Cell, cells_done, columns_of, markdown
+
+STORED = Path(__file__).parents[1] / "golden" / "table1.csv"
+NAMES = ("column", "task", "restart", "seed", "train_questions", "test_questions")
+TINY = Table(None, (1, 2), restarts=2, seed=0, tiny=True)
+
+
+def measured(row: dict[str, Any]) -> dict[str, Any]:
+    """A row without what differs from run to run."""
+    return {name: value for name, value in row.items() if name not in ("seconds", "date", "commit")}
+
+
+def slice_of_the_table() -> list[dict[str, Any]]:
+    """The tiny table, but for what another machine has otherwise."""
+    rows = [row for _, unit in table1.run(TINY, table1.units(TINY, COLUMNS), 2) for row in unit]
+    kept = [*NAMES, "train_error", "train_loss", "validation_error", "test_error"]
+    return [{name: row[name] for name in kept} for row in sorted(rows, key=sort_key)]
+
+
+def in_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [measured(row) for row in sorted(rows, key=sort_key)]
+
+
+def test_the_columns_are_the_papers() -> None:
+    table = Table(None, (1,), 10, 0)
+    bow, layerwise = table.recipe("bow"), table.recipe("joint-layerwise")
+    assert (bow.position, bow.noise, bow.linear_start_epochs, bow.learning_rate) == (
+        "bag", "none", 0, 0.01
+    )  # fmt: skip
+    assert (layerwise.tying, layerwise.memory_dim, layerwise.epochs) == ("layerwise", 50, 60)
+    assert [table.recipe(f"joint-{hops}").num_hops for hops in ("1-hop", "2-hops", "3-hops")] == [
+        1, 2, 3
+    ]  # fmt: skip
+    large = table._replace(large=True)
+    assert (large.recipe("joint-rn").epochs, large.recipe("joint-rn").halve_every) == (20, 5)
+    assert large.recipe("pe-ls-rn") == table.recipe("pe-ls-rn")
+    assert list(PAPERS) == list(paper.SMALL) == list(paper.LARGE)
+
+
+def test_the_columns_past_it_are_of_the_recipe_best() -> None:
+    table = Table(None, (1,), 10, 0)
+    assert table.recipe("best") == Recipe.best()
+    assert table.recipe("best-joint") == Recipe.best(joint=True)
+    assert table._replace(large=True).recipe("best") == Recipe.best(
+        epochs=27, linear_start_epochs=3
+    )
+    assert {COLUMNS[name].keep for name in PAPERS} == {"training"}
+    assert {COLUMNS[name].keep for name in BEST} == {"validation"}
+    assert {COLUMNS[name].beside for name in BEST} <= paper.SMALL.keys()
+
+
+@pytest.mark.parametrize(
+    ("numbers", "means"),
+    [
+        (paper.SMALL, (25.1, 20.3, 16.3, 13.9, 25.8, 15.6, 13.3, 12.4, 15.2)),
+        (paper.LARGE, (15.4, 9.4, 7.2, 6.6, 24.5, 10.9, 7.9, 7.5, 11.0)),
+    ],
+)
+def test_the_papers_cells_have_the_papers_means(
+    numbers: dict[str, tuple[float, ...]], means: tuple[float, ...]
+) -> None:
+    assert all(len(cells) == len(paper.TASKS) for cells in numbers.values())
+    for cells, mean in zip(numbers.values(), means, strict=True):
+        assert abs(sum(cells) / 20 - mean) <= 0.0501
+
+
+@pytest.mark.parametrize("restarts", [1, 5, 7, 10])
+def test_units_hold_every_restart_of_every_cell_once(restarts: int) -> None:
+    table = Table(None, tuple(range(1, 21)), restarts, 0)
+    held = [
+        (unit.column, unit.task, unit.first + i)
+        for unit in table1.units(table, COLUMNS)
+        for i in range(unit.restarts)
+    ]
+    assert len(held) == len(set(held)) == restarts * (5 * 20 + 6)
+
+
+def test_a_restart_is_the_same_in_any_unit() -> None:
+    together = table1.rows_of(TINY, Unit("joint-rn", JOINT, 0, 2))
+    apart = [row for first in (1, 0) for row in table1.rows_of(TINY, Unit("joint-rn", 0, first, 1))]
+    assert in_order(together) == in_order(apart)
+    assert [(row["task"], row["restart"]) for row in together] == [(1, 0), (1, 1), (2, 0), (2, 1)]
+    assert len({row["train_loss"] for row in together}) == 2
+
+
+@pytest.mark.slow
+def test_rows_do_not_depend_on_the_number_of_processes() -> None:
+    left = table1.units(TINY, ["pe-ls-rn", "joint-1-hop"])
+    one, two = (
+        [row for _, rows in table1.run(TINY, left, jobs) for row in rows] for jobs in (1, 2)
+    )
+    assert in_order(one) == in_order(two)
+    assert {row["threads"] for row in one} == {1}
+
+
+def test_the_slice_has_the_stored_numbers() -> None:
+    """Every column on generated stories; made anew by this file as a program.
+
+    Other processors round otherwise: a loss may differ in its fourth digit, and of each part a
+    question may be answered otherwise.
+    """
+    stored, rows = read_rows(STORED), slice_of_the_table()
+    assert len(stored) == len(rows) == 2 * 2 * len(COLUMNS)
+    for old, new in zip(stored, rows, strict=True):
+        assert [old[name] for name in NAMES] == [str(new[name]) for name in NAMES]
+        assert float(old["train_loss"]) == pytest.approx(new["train_loss"], rel=1e-3)
+        held_out = new["train_questions"] // 10
+        asked = (new["train_questions"] - held_out, held_out, new["test_questions"])
+        for part, questions in zip(("train", "validation", "test"), asked, strict=True):
+            of_one = 100 / questions
+            assert abs(float(old[f"{part}_error"]) - new[f"{part}_error"]) <= 1.01 * of_one
+
+
+def test_only_what_is_missing_is_trained() -> None:
+    rows = [
+        row_of(restart, 1.0, 0.1, 1.0) | {"task": task} for task in (1, 2) for restart in (0, 1)
+    ]
+    assert table1_rows.missing(TINY, ["pe"], rows) == []
+    assert table1_rows.missing(TINY, ["pe"], rows[1:]) == [Unit("pe", 1, 0, 2)]
+    assert len(table1_rows.missing(TINY._replace(restarts=3), ["pe"], rows)) == 2
+    assert len(table1_rows.missing(TINY, ["pe", "bow"], rows)) == 2
+
+
+def test_rows_of_a_unit_that_is_trained_anew_take_the_place_of_its_old_ones() -> None:
+    old = [row_of(restart, 1.0, 0.1, 1.0) for restart in (0, 1)]
+    new = [row_of(restart, 2.0, 0.1, 2.0) for restart in (2, 1, 0)]
+    assert table1_rows.put(old, new) == new[::-1]
+    other = row_of(0, 3.0, 0.1, 3.0) | {"column": "bow"}
+    assert table1_rows.put(old, [other]) == [other, *old]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"seed": 3}, "has rows of seed 3, not of 0; give --to another file"),
+        ({"train_questions": 12}, "has rows of 12 training questions of task 1, not of "),
+        ({"column": "joint-rn"}, "has rows of joint-rn of one model for the tasks 1;"),
+        ({"column": "pels"}, "needs the rows of bench table1"),
+        ({"task": "one"}, "needs the rows of bench table1"),
+    ],
+)
+def test_a_file_of_another_table_is_left_alone(
+    tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
+    questions = len(TINY.splits(1)[0])
+    row = row_of(0, 1.0, 0.1, 1.0) | {"task": 1, "train_questions": questions} | change
+    write_rows(file := tmp_path / "rows.csv", [row])
+    before = file.read_bytes()
+    with pytest.raises(MemhopError, match=said):
+        table1_rows.rows_to_go_on_from(file, TINY, ["pe", "joint-rn"])
+    done = CliRunner().invoke(app, [*TINY_COMMAND, "--to", str(file)], catch_exceptions=True)
+    assert isinstance(done.exception, MemhopError)
+    assert file.read_bytes() == before
+    write_rows(file, [{"a": 1}])
+    with pytest.raises(MemhopError, match="needs the rows of bench table1, or to be a new file"):
+        table1_rows.rows_to_go_on_from(file, TINY, ["pe"])
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(MemhopError, match="needs a CSV file of UTF-8 text"):
+        table1_rows.rows_to_go_on_from(file, TINY, ["pe"])
+
+
+TINY_COMMAND = ["bench", "table1", "--tiny", "--restarts", "1", "--columns", "pe,joint-rn"]
+
+
+def row_of(restart: int, train: float, loss: float, test: float | None) -> dict[str, Any]:
+    return {
+        "column": "pe", "task": 3, "restart": restart, "seed": 0, "train_error": train,
+        "train_loss": loss, "test_error": test, "train_questions": 1000,
+    }  # fmt: skip
+
+
+def test_the_kept_restart_has_the_lowest_training_error_and_then_loss() -> None:
+    rows = [row_of(0, 2.0, 0.1, 9.0), row_of(1, 1.0, 0.4, 7.0), row_of(2, 1.0, 0.3, 8.0)]
+    diverged = row_of(3, 0.0, 0.0, None)
+    (column,) = columns_of([*rows, diverged], paper.SMALL)
+    assert list(column.cells) == [3]
+    cell = column.cells[3]
+    assert cell == Cell(8.0, (9.0, 7.0, 8.0, None), 64.2)
+    assert (cell.mean, cell.spread) == pytest.approx((8.0, (2 / 3) ** 0.5))
+    assert column.failed == (1, 1)
+    text = markdown([column])
+    assert "| 3 | 8.0 (64.2), 8.0 ± 0.8 |" in text
+    assert "| failed | 1 (1) |" in text
+    assert columns_of([diverged], paper.SMALL) == []
+
+
+def test_best_keeps_the_restart_with_the_lowest_error_of_what_was_held_out() -> None:
+    rows = [
+        row_of(restart, train, 0.1, test) | {"column": "best-joint", "validation_error": held_out}
+        for restart, train, held_out, test in [(0, 0.0, 9.0, 5.0), (1, 1.0, 8.0, 6.0)]
+    ]
+    (column,) = columns_of(rows, paper.SMALL)
+    assert column.cells[3] == Cell(6.0, (5.0, 6.0), 21.9)
+
+
+def test_the_row_of_means_has_the_spread_of_each_restarts_mean() -> None:
+    """Restart 0 is better in one task and worse in the other: the means hardly differ."""
+    errors = {3: (10.0, 20.0, 30.0, None), 4: (30.0, 22.0, 11.0, 1.0)}
+    rows = [
+        row_of(restart, 0.0, float(restart), error) | {"task": task}
+        for task, of_task in errors.items()
+        for restart, error in enumerate(of_task)
+    ]
+    (column,) = columns_of(rows, paper.SMALL)
+    assert column.mean == Cell(20.0, (20.0, 21.0, 20.5, None), (64.2 + 3.8) / 2)
+    assert column.mean.spread == pytest.approx((0.5 / 3) ** 0.5)
+    assert "| mean | 20.0 (34.0), 20.5 ± 0.4 |" in markdown([column])
+
+
+def test_unknown_columns_and_folders_without_tasks_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(MemhopError, match=r"--columns needs names of bow, pe,.*; not 'pels'"):
+        table1.parse_columns("pe, pels")
+    with pytest.raises(MemhopError, match="has no training and test file of any of the tasks"):
+        table1.available_tasks(tmp_path, [1, 2])
+
+
+@pytest.mark.slow
+def test_the_command_goes_on_where_it_was(tmp_path: Path) -> None:
+    file = tmp_path / "table1.csv"
+    command = [
+        "bench", "table1", "--tiny", "--restarts", "1", "--columns", "pe,joint-1-hop",
+        "--jobs", "1", "--to", str(file),
+    ]  # fmt: skip
+    first = CliRunner().invoke(app, command)
+    assert first.exit_code == 0, first.output
+    rows = read_rows(file)
+    assert [(row["column"], row["task"]) for row in rows] == [
+        ("pe", "1"), ("pe", "2"), ("joint-1-hop", "1"), ("joint-1-hop", "2")
+    ]  # fmt: skip
+    assert "PE, task 1: " in first.output
+    assert "1 hop, joint, 2 tasks: " in first.output
+    write_rows(file, rows[1:])
+    again = CliRunner().invoke(app, command)
+    assert again.exit_code == 0, again.output
+    assert [measured(row) for row in read_rows(file)] == [measured(row) for row in rows]
+    assert "PE, task 1: " in again.output
+    assert "PE, task 2: " not in again.output
+    third = CliRunner().invoke(app, command)
+    assert "task 1: " not in third.output
+    assert "| mean |" in file.with_suffix(".md").read_text()
+    command[command.index("1")] = "2"
+    more = CliRunner().invoke(app, command)
+    assert "; all 2: " in more.output
+    now = read_rows(file)
+    assert [row["restart"] for row in now] == ["0", "1"] * 4
+    assert [measured(row) for row in now if row["restart"] == "0"] == [
+        measured(row) for row in rows
+    ]
+
+
+def test_a_unit_that_diverges_is_said_and_does_not_end_the_table(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    wild = {"learning_rate": 1e6, "clip_norm": 0}
+    for name in ("pe", "joint-rn"):
+        changes = COLUMNS[name].changes | wild
+        monkeypatch.setitem(COLUMNS, name, COLUMNS[name]._replace(changes=changes))
+    alone = table1.rows_of(TINY, Unit("pe", 1, 0, 2))
+    assert [(row["restart"], row["test_error"], row["seconds"]) for row in alone] == [
+        (0, None, None), (1, None, None)
+    ]  # fmt: skip
+    said = cells_done(alone, Unit("pe", 1, 0, 2), TINY, paper.SMALL)
+    assert said == ["PE, task 1: every restart diverged"]
+    assert columns_of(alone, paper.SMALL) == []
+    assert list(table1_report.write(tmp_path / "rows.csv", alone, paper.SMALL)) == []
+    half = Unit("joint-rn", JOINT, 0, 1)  # the other is still to come
+    assert cells_done(table1.rows_of(TINY, half), half, TINY, paper.SMALL) == []
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Files of the tasks 1 and 2, named as the released ones; 2 has no test file."""
+    for number, split in ((1, "train"), (1, "test"), (2, "train")):
+        lines = [line for story in generate(number, questions=20) for line in story.lines()]
+        name = f"qa{number}_{TASK_NAMES[number]}_{split}.txt"
+        (tmp_path / name).write_text("\n".join(lines) + "\n")
+    return tmp_path
+
+
+def table1_of(folder: Path, *arguments: str) -> Any:
+    command = ["bench", "table1", "--data", str(folder), "--tasks", "1-2", "--restarts", "1"]
+    return CliRunner().invoke(app, [*command, "--columns", "pe", *arguments])
+
+
+def test_tasks_that_are_not_there_are_named_and_left_out(folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    done = table1_of(folder, "--seed", "7", "--to", str(file))
+    assert done.exit_code == 0, done.output
+    assert f"task 2: no files in {folder}; left out on both sides" in done.output
+    assert "PE, 1 tasks: " in done.output
+    assert ", the paper's 0.1%" in done.output
+    rows = read_rows(file)
+    assert [(row["task"], row["seed"], row["train_questions"]) for row in rows] == [
+        ("1", "7", "20")
+    ]
+
+
+def test_ten_k_needs_the_files_of_10k(folder: Path) -> None:
+    done = table1_of(folder, "--ten-k")
+    assert isinstance(done.exception, MemhopError)
+    assert "needs about 10,000 with --ten-k; task 1 has 20 training questions" in str(
+        done.exception
+    )
+
+
+def test_without_a_file_the_command_says_that_nothing_is_kept(folder: Path) -> None:
+    assert "nothing is kept" in table1_of(folder).output
+
+
+def test_the_picture_shows_our_cells_the_papers_and_how_they_differ() -> None:
+    plot = pytest.importorskip(
+        "benchmarks.table1_plot", exc_type=ImportError, reason="needs the extra plot"
+    )
+    rows = [row_of(0, 2.0, 0.1, 70.2), row_of(0, 2.0, 0.1, 4.0) | {"task": 4}]
+    panels = plot.grid(rows).axes
+    shown = [[text.get_text() for text in panel.texts] for panel in panels]
+    assert shown == [["70.2", "4.0", "37.1"], ["64.2", "3.8", "34.0"], ["6.0", "0.2", "3.1"]]
+    strengths = [[patch.get_facecolor()[3] for patch in panel.patches] for panel in panels]
+    assert strengths[0][0] == max(strengths[0]) > strengths[0][2] > strengths[0][1]
+
+
+if __name__ == "__main__":
+    write_rows(STORED, slice_of_the_table())
