@@ -6,6 +6,6 @@ import pytest
 
 
 def drawing(module: str) -> Any:
-    """Return a module of ``memhop.bench``, or skip the test."""
-    name, reason = f"memhop.bench.{module}", "needs the extra plot"
+    """Return a module of ``benchmarks``, or skip the test."""
+    name, reason = f"benchmarks.{module}", "needs the extra plot"
     return pytest.importorskip(name, exc_type=ImportError, reason=reason)

@@ -15,7 +15,7 @@ from memhop.reproduce.processes import in_processes
 ENDLESS = """
 import os, sys, time
 from pathlib import Path
-from memhop.bench.processes import in_processes
+from memhop.reproduce.processes import in_processes
 
 def say_and_stay(folder):
     Path(folder, str(os.getpid())).touch()

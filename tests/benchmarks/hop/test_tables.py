@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import memhop.bench
 import pytest
 
+import benchmarks
 from benchmarks import tables
 from benchmarks.hop import tables as hop_tables
 from benchmarks.hop.cases import Case
@@ -217,7 +217,7 @@ def test_without_matplotlib_the_command_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.delitem(sys.modules, "benchmarks.plots", raising=False)
-    monkeypatch.delattr(memhop.bench, "plots", raising=False)
+    monkeypatch.delattr(benchmarks, "plots", raising=False)
     for words in (["plots", "docs"], ["hop", "--tiny", "--to", str(tmp_path), "--plots", "docs"]):
         with pytest.raises(SystemExit) as ended:
             main(["bench", *words])
