@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from memhop.ops.fused.autograd import gradients, keeps_weights, kernel_for, result_of, works_on
-from memhop.ops.fused.problem import Problem, Step, Trace, tensors_of
+from memhop.ops.fused.problem import Problem, Step, Trace, empty_trace, tensors_of
 from memhop.ops.fused.weight_grad import NUM_TENSORS, reached_by_weights
 
 STEP_FIELDS = len(Step._fields)
@@ -82,20 +82,9 @@ def fused(
 def _(*given: Any) -> tuple[Tensor, ...]:
     *tensors, weights, steps, keep_weights = given
     problem = _problem(tensors, weights, steps)
-    query, hops = problem.query, len(problem.steps)
-    rows, memory_dim = query.shape
-    keys, values = problem.keys, problem.keys if problem.values is None else problem.values
-    result = query.new_empty(rows, memory_dim if problem.steps[0].carry else values.shape[-1])
-    ages = problem.num_ages
-    return (
-        result,
-        query.new_empty(rows, hops + 1, memory_dim),
-        query.new_empty(rows, hops, keys.shape[-1]),
-        query.new_empty(rows, hops, values.shape[-1]),
-        *(query.new_empty(rows, hops) for _ in range(3)),
-        query.new_empty(rows, hops, ages) if ages else query.new_empty(0),
-        query.new_empty(rows, hops, problem.num_slots) if keep_weights else query.new_empty(0),
-    )
+    trace = empty_trace(problem, keep_weights)
+    empty = (problem.query.new_empty(0) if part is None else part for part in trace)
+    return result_of(problem, trace), *empty
 
 
 @torch.library.custom_op("memhop::fused_backward", mutates_args=())

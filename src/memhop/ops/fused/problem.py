@@ -30,14 +30,17 @@ where sum_j p_j w_k . m_j = w_k . r_k takes no further pass, and with the softma
 drop out. The weights' gradients are products of what comes back here, and left to ``fused``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Self
 
+import torch
 from torch import Tensor
 
 
 class Step(NamedTuple):
-    """One hop; its weights are places in ``Problem.weights``, -1 for one that it has not.
+    """One hop; its weights are indices into ``Problem.weights``, -1 for one that it lacks.
+
+    Kernels take the order of fields from here: ``Step._fields.index("a_bias")``.
 
     Without ``carry`` it is one read alone, no hop: r is the result, V may differ from D, nothing
     is added to q, and the gradient that comes in is w itself.
@@ -117,6 +120,13 @@ class Problem(NamedTuple):
         return max((self.weights[place].shape[0] for place in places if place >= 0), default=0)
 
 
+def value_rows(problem: Problem) -> tuple[Tensor, Tensor | None]:
+    """Return the values and their scale, or those of the keys if the problem has no values."""
+    if problem.values is None:
+        return problem.keys, problem.key_scale
+    return problem.values, problem.value_scale
+
+
 def tensors_of(problem: Problem) -> tuple[Tensor | None, ...]:
     """Return ``problem.tensors``; a function, as the Dynamo of torch 2.9 traces no properties."""
     return (*problem[:-2], *problem.weights)
@@ -144,6 +154,21 @@ class Trace(NamedTuple):
     exp_sum: Tensor
     aged: Tensor | None
     weights: Tensor | None
+
+
+def empty_trace(problem: Problem, keep_weights: bool) -> Trace:
+    """Return a trace of uninitialized contiguous tensors."""
+    new, (rows, memory_dim), hops = problem.query.new_empty, problem.query.shape, len(problem.steps)
+    return Trace(
+        queries=new(rows, hops + 1, memory_dim),
+        projected_query=new(rows, hops, problem.keys.shape[-1]),
+        read=new(rows, hops, value_rows(problem)[0].shape[-1]),
+        weight_sum=new(rows, hops),
+        score_max=new(rows, hops),
+        exp_sum=new(rows, hops),
+        aged=new(rows, hops, problem.num_ages) if problem.num_ages else None,
+        weights=new(rows, hops, problem.num_slots) if keep_weights else None,
+    )
 
 
 class Wanted(NamedTuple):
@@ -177,3 +202,34 @@ class Gradients(NamedTuple):
     grad_scores: Tensor | None
     grad_keys: Tensor | None
     grad_values: Tensor | None
+
+
+def empty_gradients(
+    problem: Problem,
+    grad_result: Tensor,
+    wanted: Wanted,
+    needs_scores: bool,
+    new_rows: Callable[[Tensor], Tensor],
+) -> Gradients:
+    """Return uninitialized contiguous gradients, except that grad_query is that of the last query.
+
+    Args:
+        needs_scores: whether to allocate grad_scores.
+        new_rows: allocates the gradient of keys or values.
+    """
+    query, hops = problem.query, len(problem.steps)
+    new, (rows, memory_dim), ages = query.new_empty, query.shape, problem.num_ages
+    grad_query = torch.zeros_like(query)
+    if problem.steps[0].carry:
+        grad_query.copy_(grad_result)
+    has_values = wanted.values and problem.values is not None
+    return Gradients(
+        grad_query=grad_query,
+        grad_out=new(rows, hops, memory_dim),
+        grad_u=new(rows, hops, problem.keys.shape[-1]),
+        grad_weight_sum=new(rows, hops),
+        grad_aged=new(rows, hops, ages) if ages else None,
+        grad_scores=new(rows, hops, problem.num_slots) if needs_scores else None,
+        grad_keys=new_rows(problem.keys) if wanted.keys else None,
+        grad_values=new_rows(value_rows(problem)[0]) if has_values else None,
+    )
