@@ -94,7 +94,7 @@ def single_words(examples: Sequence[Example], words: SplitSentences) -> str:
         return ""
     return (
         f"{single:,} of {len(sentences):,} sentences are a single word: a script without spaces "
-        "needs spaces between its words (docs/training.md shows how)"
+        "needs spaces between its words (docs/your-data.md shows how)"
     )
 
 
