@@ -11,7 +11,7 @@ import torch
 from memhop.errors import MemhopError
 from memhop.ops.cpu import kernel_cache
 from memhop.ops.text.embedding_bag import WORTH_COMPILING as MANY_BAGS
-from memhop.ops.text.embedding_bag import EmbeddingBag, embedding_bag
+from memhop.ops.text.embedding_bag import WeightedBags, embedding_bag
 from memhop.ops.text.two_row_attention import WORTH_COMPILING as MANY_QUESTIONS
 from memhop.ops.text.two_row_attention import TwoRowMemory
 
@@ -92,7 +92,7 @@ def call_sum_bags(dtype: torch.dtype) -> None:
         torch.ones(MANY_BAGS, dtype=dtype, device="cpu"),
     )
     rows = torch.zeros(MANY_BAGS, dtype=torch.int64, device="cpu")
-    bags = EmbeddingBag(places, rows, places[:-1], ones, ones, None)
+    bags = WeightedBags(places, rows, places[:-1], ones, ones, None)
     with torch.enable_grad():
         embedding_bag(tables, bags, None).sum().backward()  # type: ignore[no-untyped-call]
 

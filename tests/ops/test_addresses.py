@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from memhop import MultiHop
 from memhop.ops import Hop, Table, multi_hop, read
 from memhop.ops.fused.addresses import address, has_address
-from memhop.ops.text.embedding_bag import EmbeddingBag, embedding_bag
+from memhop.ops.text.embedding_bag import WeightedBags, embedding_bag
 from memhop.ops.text.two_row_attention import TwoRowMemory
 from tests.ops.processes import run_script
 
@@ -191,7 +191,7 @@ def test_traced_sums_of_rows_take_other_inputs() -> None:
     torch.testing.assert_close(traced(given[0], given[1] * 2), read_once(given[0], given[1] * 2))
     places = torch.arange(201)
     ones = torch.ones(200)
-    bags = EmbeddingBag(places, torch.randint(0, 30, (200,)), places[:-1], ones, ones, None)
+    bags = WeightedBags(places, torch.randint(0, 30, (200,)), places[:-1], ones, ones, None)
     tables = torch.randn(1, 1, 30, DIM)
     for trace in (trace_by_fx, trace_by_jit):
         summed = trace(lambda tables: embedding_bag(tables, bags, None), tables)

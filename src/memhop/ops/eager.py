@@ -20,7 +20,7 @@ from torch.nn import functional
 from memhop.ops.checks import broadcast
 from memhop.ops.dispatch import scores_whole_bank
 from memhop.ops.inputs import Hop, OncePerTensor
-from memhop.ops.reference import Readable, attention, update
+from memhop.ops.reference import Readable, attention, run_hops
 
 
 def read(
@@ -66,7 +66,7 @@ def raw_multi_hop(
         summary, weights = read(key, keys, values, slots=slots, readable=may, softmax=hop.softmax)
         return functional.linear(summary, hop.c.weight), weights
 
-    return one_after_the_other(query, hops, readable, read_slots)
+    return run_biased_hops(query, hops, readable, read_slots)
 
 
 def everything_is_read(keys: Tensor, hops: Sequence[Hop], readable: Sequence[Readable]) -> bool:
@@ -89,17 +89,18 @@ def read_everything(
     if memories.dim() == 3 and memories.shape[0] == 1 and query.dim() == 2:
         memories = memories.squeeze(0)
     one_memory, columns = memories.dim() == query.dim() == 2, memories.mT
-    attentions = []
-    for hop in hops:
+
+    def read_hop(query: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        hop = hops[k]
         if one_memory:
             weights = torch.softmax(torch.mm(torch.mm(query, hop.a.weight), columns), -1)
             summary = torch.mm(weights, memories)
         else:
             weights = torch.softmax(score(query @ hop.a.weight, memories), -1)
             summary = combine(weights, memories)
-        query = update(query, functional.linear(summary, hop.c.weight, read_bias(hop)), hop)
-        attentions.append(weights)
-    return query, attentions
+        return functional.linear(summary, hop.c.weight, read_bias(hop)), weights
+
+    return run_hops(query, hops, read_hop)
 
 
 def projected_multi_hop(
@@ -120,23 +121,26 @@ def projected_multi_hop(
         a, c = by_a(hop.a.weight), by_c(hop.c.weight)
         return read(query, a, c, slots=slots, readable=may, softmax=hop.softmax)
 
-    return one_after_the_other(query, hops, readable, read_slots)
+    return run_biased_hops(query, hops, readable, read_slots)
 
 
-def one_after_the_other(
+def run_biased_hops(
     query: Tensor,
     hops: Sequence[Hop],
     readable: Sequence[Readable],
     read_slots: Callable[[Tensor, Hop, Readable], tuple[Tensor, Tensor]],
 ) -> tuple[Tensor, list[Tensor]]:
-    """Hop after hop: read what the slots hold, add what else a read adds, update the query."""
-    attentions = []
-    for hop, may in zip(hops, readable, strict=True):
+    """Run hops whose ``read_slots`` reads the content of the slots only; biases and temporal rows
+    are added here.
+    """
+
+    def read_hop(query: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        hop, may = hops[k], readable[k]
         biased = may._replace(score_bias=score_bias_of(query, hop, may))
         read_out, weights = read_slots(query, hop, biased)
-        query = update(query, add_biases(read_out, weights, hop, may.ages), hop)
-        attentions.append(weights)
-    return query, attentions
+        return add_biases(read_out, weights, hop, may.ages), weights
+
+    return run_hops(query, hops, read_hop)
 
 
 def score_bias_of(query: Tensor, hop: Hop, may: Readable) -> Tensor | None:

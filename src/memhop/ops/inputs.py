@@ -197,6 +197,35 @@ class Hop(NamedTuple):
     softmax: bool = True
 
 
+class BankHop(NamedTuple):
+    """One hop over a memory of embedded rows, of which each table has a bank.
+
+    Attributes:
+        keys, values: which banks the query is matched with, and which are read: A and C.
+        transform, relu, softmax: as in ``Hop``; leading axes of the transform are the query's.
+    """
+
+    keys: int
+    values: int
+    transform: Tensor | None = None
+    relu: bool = False
+    softmax: bool = True
+
+
+class MLP(NamedTuple):
+    """The weights of an MLP after a hop, q <- q + ReLU(q w + b) v.
+
+    Attributes:
+        w: [..., D, U].
+        b: [..., 1, U].
+        v: [..., U, D].
+    """
+
+    w: Tensor
+    b: Tensor
+    v: Tensor
+
+
 class OncePerTensor:
     """Calls a function of a tensor once for each tensor object, however many hops share it."""
 

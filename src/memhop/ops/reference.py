@@ -2,19 +2,20 @@
 
 Nothing here is fast. It is what the fast forms must equal, and the baseline they are timed against.
 Those forms share with it ``readable_slots`` and ``slot_ages`` (what a slot may be read as),
-``attention`` (scores to weights) and ``update`` (the query after a read). Comparing the forms with
+``attention`` (scores to weights), ``run_hops`` (the loop over hops) and ``update`` (the query after
+a read). Comparing the forms with
 each other says nothing about these: they are judged by the tests' oracle, NumPy written from the
 paper, ``tests/ops/oracle.py``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from memhop.ops.inputs import Hop, Table
+from memhop.ops.inputs import MLP, BankHop, Hop, Table
 
 
 class Readable(NamedTuple):
@@ -68,11 +69,35 @@ def multi_hop(
     """
     if slots is not None:
         keys, values = rows_of(keys, slots), rows_of(values, slots)
+
+    def read_hop(query: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        hop, ages = hops[k], readable[k].ages
+        a, c = embed(keys, hop.a, ages), embed(values, hop.c, ages)
+        return read(query, a, c, slots=None, readable=readable[k], softmax=hop.softmax)
+
+    return run_hops(query, hops, read_hop)
+
+
+def run_hops(
+    query: Tensor,
+    hops: Sequence[Hop | BankHop],
+    read_hop: Callable[[Tensor, int], tuple[Tensor, Tensor]],
+    mlps: Sequence[MLP] = (),
+) -> tuple[Tensor, list[Tensor]]:
+    """Return the query after all hops, and the attention of each: the loop of every eager form.
+
+    Args:
+        query: q, [..., D].
+        hops: the options of each hop.
+        read_hop: returns o and p of hop k, given the query and k.
+        mlps: the MLP after each hop; empty for none.
+    """
     attentions = []
-    for hop, may in zip(hops, readable, strict=True):
-        a, c = embed(keys, hop.a, may.ages), embed(values, hop.c, may.ages)
-        read_out, weights = read(query, a, c, slots=None, readable=may, softmax=hop.softmax)
+    for k, hop in enumerate(hops):
+        read_out, weights = read_hop(query, k)
         query = update(query, read_out, hop)
+        if mlps:
+            query = query + torch.relu(query @ mlps[k].w + mlps[k].b) @ mlps[k].v
         attentions.append(weights)
     return query, attentions
 
@@ -85,10 +110,14 @@ def embed(memories: Tensor, table: Table, ages: Tensor | None) -> Tensor:
     return embedded + table.temporal[ages.clamp(max=table.temporal.shape[0] - 1)]
 
 
-def update(query: Tensor, read_out: Tensor, hop: Hop) -> Tensor:
-    """q + o, or H q + o, and ReLU where the hop asks for it."""
-    carried = query if hop.transform is None else functional.linear(query, hop.transform)
-    updated = carried + read_out
+def update(query: Tensor, read_out: Tensor, hop: Hop | BankHop) -> Tensor:
+    """Return q + o, or H q + o, with ReLU if the hop has it. Leading axes of H [..., D, D] are
+    those of the query.
+    """
+    h = hop.transform
+    if h is not None:  # linear takes no leading axes
+        query = functional.linear(query, h) if h.dim() == 2 else query @ h.mT
+    updated = query + read_out
     return torch.relu(updated) if hop.relu else updated
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from memhop.example import Example
-from memhop.ops.text.embedding_bag import EmbeddingBag, embedding_bag
+from memhop.ops.text.embedding_bag import WeightedBags, embedding_bag
 from memhop.recipe import Position, Recipe
 from memhop.text.reading import SplitSentences
 from memhop.text.vocabulary import Vocabulary
@@ -107,7 +107,7 @@ class Sentences:
         plain, slope_weight = weights.of_words(places, np.repeat(sizes, sizes))
         plain[words:], slope_weight[words:] = weights.of_age()
         rows = [num_ages + word for sentence in sentences for word in sentence]
-        self._bags = EmbeddingBag(
+        self._bags = WeightedBags(
             torch.from_numpy(starts),
             _integers([*rows, *range(1, num_ages + 1)]),
             torch.from_numpy(np.repeat(np.arange(len(sizes)), sizes)),
@@ -123,7 +123,7 @@ class Sentences:
     @property
     def sizes(self) -> Tensor:
         """int64 [rows]: the words of each row of the bank; an age is one, but for the age 0."""
-        return self._bags.starts.diff()
+        return self._bags.offsets.diff()
 
     @torch.inference_mode(False)  # what is kept here may later be asked with a gradient
     def to(self, like: Tensor) -> "Sentences":
@@ -132,7 +132,7 @@ class Sentences:
         if plain.device != like.device or plain.dtype != like.dtype:
             starts, rows, bags = (part.to(like.device) for part in (starts, rows, bags))
             slope = None if slope is None else slope.to(like)
-            self._bags = EmbeddingBag(
+            self._bags = WeightedBags(
                 starts, rows, bags, plain.to(like), slope_weight.to(like), slope
             )
         return self

@@ -22,6 +22,8 @@ from memhop.checkpoint import (
 )
 from memhop.errors import MemhopError, MemhopWarning
 from memhop.example import Example
+from memhop.ops.inputs import MLP, BankHop
+from memhop.ops.reference import rows_of
 from memhop.ops.text.two_row_attention import TwoRowMemory
 from memhop.recipe import Recipe
 from memhop.runs import find_checkpoint
@@ -143,21 +145,16 @@ class MemN2N(nn.Module):
             banks, torch.stack([batch.slots, age_rows], dim=-2), batch.lengths,
             mask_rest=self.recipe.mask_empty_slots, heads=self.recipe.heads,
         )  # fmt: skip
-        query = _rows(banks[query_place], batch.question)
-        networks = (
-            []
-            if self.network is None
-            else [*zip(*(self.network[part].unbind(-3) for part in _NETWORK), strict=True)]
-        )
-        attentions = []
-        for hop, (a_place, c_place) in enumerate(zip(a_places, c_places, strict=True)):
-            read, weights = memory.read(query, a_place, c_place, softmax=softmax)
-            query = read + (query if self.hop_map is None else query @ self.hop_map.mT)
-            query = query.relu() if self.recipe.relu else query
-            if networks:
-                inner, bias, outer = networks[hop]
-                query = query + (query @ inner + bias).relu() @ outer
-            attentions.append(weights)
+        query = rows_of(banks[query_place], batch.question)
+        hops = [
+            BankHop(keys, values, self.hop_map, self.recipe.relu, softmax)
+            for keys, values in zip(a_places, c_places, strict=True)
+        ]
+        mlps = []
+        if self.network is not None:
+            by_hop = zip(*(self.network[name].unbind(-3) for name in _NETWORK), strict=True)
+            mlps = [MLP(*weights) for weights in by_hop]
+        query, attentions = memory.multi_hop(query, hops, mlps)
         scores = query @ self.tables.select(-3, answer_place).mT
         return scores, torch.stack(attentions, dim=-3).mean(-2) if need_weights else None
 
@@ -360,12 +357,6 @@ def _network(
             for name, shape in zip(_NETWORK, shapes, strict=True)
         }
     )
-
-
-def _rows(bank: Tensor, rows: Tensor) -> Tensor:
-    """Rows of a bank [(R,) U, d] by index [(R,) B] -> [(R,) B, d]."""
-    index = rows.unsqueeze(-1).expand(*rows.shape, bank.shape[-1])
-    return bank.gather(-2, index)
 
 
 def _with_words(example: Example, words: SplitSentences) -> Example:

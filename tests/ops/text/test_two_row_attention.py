@@ -53,8 +53,8 @@ def draw(
 
 def in_torch(query: Tensor, *given: Any) -> tuple[Tensor, Tensor]:
     keys, values, rows, *rest = given
-    keys, values = (two_row_attention._laid_out(bank, rows, 1) for bank in (keys, values))
-    read, weights = two_row_attention._in_torch(query, keys, values, *rest)
+    keys, values = (two_row_attention._gathered(bank, rows, 1) for bank in (keys, values))
+    read, weights = two_row_attention._read_eager(query, keys, values, *rest)
     return read, weights.squeeze(-2)
 
 
@@ -213,7 +213,7 @@ def test_a_batch_is_bit_equal_whatever_stands_beside_it(
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(("mask_rest", "softmax"), MODES)
-def test_inputs_may_be_laid_out_anyhow(mask_rest: bool, softmax: bool, form: str) -> None:
+def test_inputs_may_be_gathered_anyhow(mask_rest: bool, softmax: bool, form: str) -> None:
     plain = draw(5, 3, 4, 6, 2, 5, lengths=[0, 6, 2, 3])
     plain.keys[:] = plain.keys[:1].clone()
     wide = torch.zeros(3, 5, 10, dtype=torch.float64)
@@ -285,7 +285,7 @@ def test_many_questions_in_a_full_type_take_the_compiled_form(
         return call
 
     monkeypatch.setattr(
-        two_row_attention, "_in_torch", record("torch", two_row_attention._in_torch)
+        two_row_attention, "_read_eager", record("torch", two_row_attention._read_eager)
     )
     monkeypatch.setattr(
         two_row_attention_cpu, "read", record("compiled", two_row_attention_cpu.read)
@@ -319,7 +319,7 @@ def test_few_questions_never_import_the_compiler() -> None:
         import sys
         import torch
         import memhop
-        from memhop.ops.summed_rows import WORTH_COMPILING, TwoRowMemory
+        from memhop.ops.text.two_row_attention import WORTH_COMPILING, TwoRowMemory
 
         def read(questions):
             query, bank = torch.randn(3, questions, 5, requires_grad=True), torch.randn(3, 4, 5)

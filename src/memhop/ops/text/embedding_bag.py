@@ -1,8 +1,9 @@
-"""Weighted bags of rows of a table: what a sentence of word vectors is.
+"""Embed sentences as weighted bags of words, for several embedding tables at once.
 
-    e_u = sum_j (plain_j + steep_j slope) * E[row_j]
+    e_u = sum_j (base_j + slope_weight_j * slope) * E[row_j]
 
-over the j in bag u, * element-wise, slope [d] or none. Tables with more axes share the bags.
+over the rows j in bag u, where * is element-wise. ``torch.nn.EmbeddingBag`` has one weight for each
+row; position encoding needs one for each row and column, which is of rank two.
 """
 
 from typing import NamedTuple
@@ -12,41 +13,38 @@ from torch import Tensor
 
 from memhop.ops.fused.addresses import are_readable
 
-WORTH_COMPILING = 128  # bags; a few never wait for the compiler
+WORTH_COMPILING = 128  # bags; below that a call must not wait for the compiler
 
 
-class EmbeddingBag(NamedTuple):
-    """EmbeddingBag laid out one behind the other.
+class WeightedBags(NamedTuple):
+    """Bags of table rows with weights, in the layout of ``torch.nn.EmbeddingBag``.
 
     Attributes:
-        starts: int64 [S + 1], where each bag begins and the last one ends.
-        rows: int64 [J], the rows of the table in all bags.
-        bags: int64 [J], the bag that each of them is in.
-        plain, slope_weight: [J], a weight each.
-        slope: [d], or None where the slope_weight weights do not count.
+        offsets: int64 [S + 1], the first row of each bag, and the number of rows.
+        rows: int64 [J], the table rows of all bags.
+        bag_of_row: int64 [J], the bag of each row.
+        base, slope_weight: [J], two weights for each row.
+        slope: [d], what ``slope_weight`` is multiplied with in each column; None for zero.
     """
 
-    starts: Tensor
+    offsets: Tensor
     rows: Tensor
-    bags: Tensor
-    plain: Tensor
+    bag_of_row: Tensor
+    base: Tensor
     slope_weight: Tensor
     slope: Tensor | None
 
     def __len__(self) -> int:
-        return len(self.starts) - 1
+        return len(self.offsets) - 1
 
 
-def embedding_bag(tables: Tensor, bags: EmbeddingBag, chosen: Tensor | None) -> Tensor:
-    """Sum some bags over tables.
+def embedding_bag(tables: Tensor, bags: WeightedBags, chosen: Tensor | None) -> Tensor:
+    """Return the sums of bags over tables, [T, R, U, d].
 
     Args:
         tables: E, [R, T, V, d].
-        bags: of rows below V, in the dtype of the tables.
-        chosen: int64 [R, U], which bags for each of R; None is all of them.
-
-    Returns:
-        [T, R, U, d]
+        bags: rows below V, weights in the dtype of the tables.
+        chosen: int64 [R, U], the bags to sum for each of R; None for all bags.
     """
     on_cpu = tables.device.type == "cpu" and tables.dtype in (torch.float32, torch.float64)
     is_worth_it = on_cpu and len(bags) >= WORTH_COMPILING and not torch.compiler.is_compiling()
@@ -55,18 +53,21 @@ def embedding_bag(tables: Tensor, bags: EmbeddingBag, chosen: Tensor | None) -> 
 
         if chosen is None:
             chosen = torch.arange(len(bags), device=tables.device).expand(len(tables), -1)
-        return embedding_bag_cpu.embedding_bag(tables, bags, chosen)
-    return _in_torch(tables, bags, chosen)
+        slope = tables.new_zeros(tables.shape[-1]) if bags.slope is None else bags.slope
+        return embedding_bag_cpu.embedding_bag(
+            tables, bags.offsets, bags.rows, bags.base, bags.slope_weight, slope, chosen
+        )
+    return _eager(tables, bags, chosen)
 
 
-def _in_torch(tables: Tensor, bags: EmbeddingBag, chosen: Tensor | None) -> Tensor:
-    """Every bag is summed, and those that are asked for taken out."""
-    weights = bags.plain.unsqueeze(-1)
+def _eager(tables: Tensor, bags: WeightedBags, chosen: Tensor | None) -> Tensor:
+    """Sum all bags, then take the chosen ones."""
+    weights = bags.base.unsqueeze(-1)
     if bags.slope is not None:
         weights = weights + bags.slope_weight.unsqueeze(-1) * bags.slope
-    picked = tables.index_select(2, bags.rows) * weights
-    empty = picked.new_zeros(*tables.shape[:2], len(bags), tables.shape[-1])
-    summed = empty.index_add(2, bags.bags, picked)
+    weighted = tables.index_select(2, bags.rows) * weights
+    empty = weighted.new_zeros(*tables.shape[:2], len(bags), tables.shape[-1])
+    summed = empty.index_add(2, bags.bag_of_row, weighted)
     if chosen is None:
         return summed.transpose(0, 1)
     index = chosen[:, None, :, None].expand(-1, tables.shape[1], -1, tables.shape[-1])

@@ -1,4 +1,4 @@
-"""``embedding_bag`` compiled for the CPU, forward and backward; imported at its first use."""
+"""``embedding_bag`` compiled for the CPU, forward and backward; imported on first use."""
 
 from typing import Any
 
@@ -7,69 +7,67 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from memhop.ops.text.embedding_bag import EmbeddingBag
 from memhop.ops.text.two_row_attention_cpu import arrays, compiled
 
 
-def embedding_bag(tables: Tensor, bags: EmbeddingBag, chosen: Tensor) -> Tensor:
-    """See `memhop.ops.text.embedding_bag.embedding_bag`."""
-    return _SumBags.apply(tables, bags, chosen)  # type: ignore[no-untyped-call,no-any-return]
+def embedding_bag(tables: Tensor, *bags: Tensor) -> Tensor:
+    """Return the sums [T, R, U, d] of bags over tables [R, T, V, d].
+
+    ``bags`` are offsets, rows, base, slope_weight and slope of ``WeightedBags``, and the chosen
+    bags, [R, U].
+    """
+    return _EmbeddingBag.apply(tables, *bags)  # type: ignore[no-untyped-call,no-any-return]
 
 
-class _SumBags(torch.autograd.Function):
+class _EmbeddingBag(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, tables: Tensor, bags: EmbeddingBag, chosen: Tensor) -> Tensor:
-        groups, each, _, columns = tables.shape
-        summed = tables.new_zeros(each, groups, chosen.shape[-1], columns)
-        ctx.given, ctx.shape = _given(tables, bags, chosen), tables.shape
-        _forward(*arrays(tables.contiguous()), *ctx.given, *arrays(summed))
+    def forward(ctx: Any, tables: Tensor, *bags: Tensor) -> Tensor:
+        batches, num_tables, _, columns = tables.shape
+        ctx.bags, ctx.shape = arrays(*(tensor.contiguous() for tensor in bags)), tables.shape
+        summed = tables.new_zeros(num_tables, batches, bags[-1].shape[-1], columns)
+        _forward(*arrays(tables.contiguous()), *ctx.bags, *arrays(summed))
         return summed
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_summed: Tensor) -> tuple[Tensor | None, ...]:
         grad_tables = grad_summed.new_zeros(ctx.shape)
-        _backward(*arrays(grad_tables), *ctx.given, *arrays(grad_summed.contiguous()))
-        return grad_tables, None, None
-
-
-def _given(tables: Tensor, bags: EmbeddingBag, chosen: Tensor) -> tuple[np.ndarray[Any, Any], ...]:
-    slope = tables.new_zeros(tables.shape[-1]) if bags.slope is None else bags.slope
-    return arrays(bags.starts, bags.rows, bags.plain, bags.slope_weight, slope, chosen.contiguous())
+        _backward(*arrays(grad_tables), *ctx.bags, *arrays(grad_summed.contiguous()))
+        return grad_tables, *[None] * len(ctx.bags)
 
 
 @compiled
-def _forward(tables, starts, rows, plain, slope_weight, slope, chosen, summed):  # type: ignore[no-untyped-def]
-    each, groups, count, columns = summed.shape
-    leaning = np.empty(columns, summed.dtype)
-    for r in range(groups):
-        for t in range(each):
-            for u in range(count):
-                bag = np.uint64(chosen[r, u])  # unsigned: no look for a negative index
-                leaning[:] = 0
-                for j in range(starts[bag], starts[bag + np.uint64(1)]):
+def _forward(tables, offsets, rows, base, slope_weight, slope, chosen, summed):  # type: ignore[no-untyped-def]
+    num_tables, batches, num_chosen, columns = summed.shape
+    slope_sum = np.empty(columns, summed.dtype)
+    for r in range(batches):
+        for t in range(num_tables):
+            for u in range(num_chosen):
+                bag = np.uint64(chosen[r, u])  # unsigned: no test for a negative index
+                slope_sum[:] = 0
+                for j in range(offsets[bag], offsets[bag + np.uint64(1)]):
                     row = np.uint64(rows[j])
                     for k in range(columns):
-                        summed[t, r, u, k] += plain[j] * tables[r, t, row, k]
+                        summed[t, r, u, k] += base[j] * tables[r, t, row, k]
                     for k in range(columns):
-                        leaning[k] += slope_weight[j] * tables[r, t, row, k]
+                        slope_sum[k] += slope_weight[j] * tables[r, t, row, k]
                 for k in range(columns):
-                    summed[t, r, u, k] += leaning[k] * slope[k]
+                    summed[t, r, u, k] += slope_sum[k] * slope[k]
 
 
 @compiled
-def _backward(grad_tables, starts, rows, plain, slope_weight, slope, chosen, grad_summed):  # type: ignore[no-untyped-def]
-    each, groups, count, columns = grad_summed.shape
-    leaning = np.empty(columns, grad_summed.dtype)
-    for r in range(groups):
-        for t in range(each):
-            for u in range(count):
+def _backward(grad_tables, offsets, rows, base, slope_weight, slope, chosen, grad_summed):  # type: ignore[no-untyped-def]
+    num_tables, batches, num_chosen, columns = grad_summed.shape
+    grad_slope_sum = np.empty(columns, grad_summed.dtype)
+    for r in range(batches):
+        for t in range(num_tables):
+            for u in range(num_chosen):
                 bag = np.uint64(chosen[r, u])
                 for k in range(columns):
-                    leaning[k] = grad_summed[t, r, u, k] * slope[k]
-                for j in range(starts[bag], starts[bag + np.uint64(1)]):
+                    grad_slope_sum[k] = grad_summed[t, r, u, k] * slope[k]
+                for j in range(offsets[bag], offsets[bag + np.uint64(1)]):
                     row = np.uint64(rows[j])
                     for k in range(columns):
                         grad_tables[r, t, row, k] += (
-                            plain[j] * grad_summed[t, r, u, k] + slope_weight[j] * leaning[k]
+                            base[j] * grad_summed[t, r, u, k] + slope_weight[j] * grad_slope_sum[k]
                         )
