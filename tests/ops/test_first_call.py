@@ -50,7 +50,7 @@ LARGE = """
 ONE = """
     import memhop
     import torch
-    from memhop.ops.fused_cpu_jobs import compiled_job
+    from memhop.ops.cpu.jobs import compiled_job
 
     assert memhop.__file__.startswith(sys.argv[1])
     assert compiled_job("order_slots", torch.float32).address
@@ -199,7 +199,7 @@ def test_a_field_more_in_a_record_compiles_the_kernels_again(tmp_path: Path) -> 
     kept = {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
     assert passes(ONE, str(package), path=(package.parent,), **kept) > 0
     assert passes(ONE, str(package), path=(package.parent,), **kept) == 0
-    problem = package / "ops" / "problem.py"
+    problem = package / "ops" / "fused" / "problem.py"
     text = problem.read_text()
     changed = text.replace("    a: int = -1\n", "    new_field: int = 0\n    a: int = -1\n")
     assert changed != text
