@@ -74,4 +74,4 @@ def test_the_dials_reach_the_stories(memhop: Program) -> None:
     story, asked = said.out.splitlines()[:-1], said.out.splitlines()[-1]
     assert len(story) == 11
     assert len(asked.split("\t")[1].split(",")) == 4
-    assert "hops: 9; needed 1 to 5" in memhop("generate", "--task", "19", "--hops", "9").complaint()
+    assert "hops: expected 1 to 5, got 9" in memhop("generate", "--task", "19", "--hops", "9").complaint()

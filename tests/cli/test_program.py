@@ -219,7 +219,7 @@ def test_a_failed_download_names_the_next_step(memhop: Program) -> None:
     Path("full").mkdir()
     Path("full/file").touch()
     line[3] = "full"  # no other address mends that
-    assert memhop(*line).complaint().endswith("not empty; needed a new or an empty folder")
+    assert memhop(*line).complaint().endswith("expected a new or an empty folder")
 
 
 def test_a_download_tells_how_far_it_is(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,7 @@
-"""Answers to the questions of all 20 tasks, re-derived from nothing but their text.
+"""Answer the questions of all 20 tasks from their text alone.
 
-This judges generated stories, so it shares no code with what generates them. It takes the released
-forms of the sentences and no others, whatever the names of people, places and things in them.
+This checks generated stories, so it shares no code with the generator. It accepts only the released
+sentence forms, with any names of people, places and things.
 """
 
 import re
@@ -15,10 +15,11 @@ TASKS = {**ACT_TASKS, **RELATION_TASKS}
 
 
 def answer(task: int, story: tuple[str, ...], question: str) -> str:
-    """The answer that these statements give.
+    """Return the answer that follows from these statements.
 
-    Raises AssertionError with the text in question where a statement or the question does not have
-    a released form of the task, or where the statements leave the answer open.
+    Raises:
+        AssertionError: a statement or the question has no released form of the task, or the
+            answer is ambiguous or unknown.
     """
     try:
         return TASKS[task].answer(story, question)
@@ -27,16 +28,15 @@ def answer(task: int, story: tuple[str, ...], question: str) -> str:
 
 
 def suffices(task: int, example: Example) -> bool:
-    """Whether the answer follows from the supporting facts alone, told in the order of the story.
+    """Return whether the answer follows from the supporting facts alone, in story order.
 
-    In task 3 a thing that is put down was in hand all the way that the facts tell of. In all other
-    tasks the facts have to do without anything that they do not say.
+    In task 3 a thing that is put down is assumed to have been in hand throughout the facts.
     """
-    alone = tuple(example.story[fact] for fact in sorted(example.supporting_facts))
-    put = re.fullmatch(rf"(\w+) {PUT}(?: there)?\.", alone[-1]) if task == 3 and alone else None
+    facts = tuple(example.story[fact] for fact in sorted(example.supporting_facts))
+    put = re.fullmatch(rf"(\w+) {PUT}(?: there)?\.", facts[-1]) if task == 3 and facts else None
     if put:
-        alone = (f"{put[1]} took the {put['what']}.", *alone)
+        facts = (f"{put[1]} took the {put['what']}.", *facts)
     try:
-        return answer(task, alone, example.question) == example.answer
+        return answer(task, facts, example.question) == example.answer
     except AssertionError:
         return False

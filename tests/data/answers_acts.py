@@ -1,4 +1,4 @@
-"""Answers of the tasks in which people go to places and hand things about: 1 to 3 and 5 to 14."""
+"""Answers of the tasks in which people move and handle things: 1 to 3 and 5 to 14."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -35,9 +35,9 @@ FORMS = {
 
 
 class Act(NamedTuple):
-    """A statement: who did what with which thing or at which place, and with whom, or when."""
+    """A statement: who did what with which thing or at which place, and with whom or when."""
 
-    deed: str
+    action: str
     who: tuple[str, ...]
     what: str
     more: str
@@ -47,7 +47,7 @@ Acts = Sequence[Act]
 
 
 def read(forms: Sequence[str], story: Sequence[str]) -> list[Act]:
-    """The statements of a story, he, she and they replaced by those they are."""
+    """Return the acts of a story, with names in place of he, she and they."""
     acts: list[Act] = []
     called: dict[tuple[str, ...], str] = {}
     for text in story:
@@ -59,78 +59,78 @@ def read(forms: Sequence[str], story: Sequence[str]) -> list[Act]:
             assert same, f"{who} is called he and she"
         assert len(set(who)) == (2 if "together" in form else 1), f"who is it in {text!r}"
         more = match.groupdict().get("more") or ""
-        deed = "go" if "go" in form else form.removesuffix(" there")
-        acts.append(Act(deed, who, match["what"], more.lower() if deed == "go" else more))
+        action = "go" if "go" in form else form.removesuffix(" there")
+        acts.append(Act(action, who, match["what"], more.lower() if action == "go" else more))
     return acts
 
 
 def place_of_person(acts: Acts, who: str) -> str:
-    """Tasks 1, 11, 12, 13: the last stop."""
+    """Return the last place of a person (tasks 1, 11, 12, 13)."""
     return _last(acts, lambda act: who in act.who).what
 
 
 def place_of_thing(acts: Acts, thing: str) -> str:
-    """Task 2: the last place it came to."""
+    """Return the last place of a thing (task 2)."""
     stops = _stops(acts, thing)
     assert stops, f"no place of the {thing} is known"
     return stops[-1]
 
 
 def place_before(acts: Acts, thing: str, place: str) -> str:
-    """Task 3: whence it came when it last came to that place."""
+    """Return the place of a thing before its last visit to a place (task 3)."""
     return _before(_stops(acts, thing), place)
 
 
 def who_received_from(acts: Acts, giver: str, thing: str) -> str:
-    """Task 5: to whom, the last time."""
+    """Return the receiver of the last gift of a thing (task 5)."""
     return _last(acts, lambda act: act[:3] == ("give", (giver,), thing)).more
 
 
 def what_was_given(acts: Acts, giver: str, taker: str) -> str:
-    """Task 5: what, the last time."""
+    """Return the thing of the last gift to a person (task 5)."""
     return _last(acts, lambda act: act[:2] == ("give", (giver,)) and act.more == taker).what
 
 
 def who_gave_to(acts: Acts, thing: str, taker: str) -> str:
-    """Task 5: who gave it to this person, the last time."""
-    act = _last(acts, lambda act: (act.deed, act.what, act.more) == ("give", thing, taker))
+    """Return the giver of the last gift of a thing to a person (task 5)."""
+    act = _last(acts, lambda act: (act.action, act.what, act.more) == ("give", thing, taker))
     return act.who[0]
 
 
 def who_gave(acts: Acts, thing: str) -> str:
-    """Task 5: who gave it to anybody, the last time."""
-    return _last(acts, lambda act: (act.deed, act.what) == ("give", thing)).who[0]
+    """Return the giver of the last gift of a thing (task 5)."""
+    return _last(acts, lambda act: (act.action, act.what) == ("give", thing)).who[0]
 
 
 def who_received(acts: Acts, thing: str) -> str:
-    """Task 5: who got it from anybody, the last time."""
-    return _last(acts, lambda act: (act.deed, act.what) == ("give", thing)).more
+    """Return the receiver of the last gift of a thing (task 5)."""
+    return _last(acts, lambda act: (act.action, act.what) == ("give", thing)).more
 
 
 def is_there(acts: Acts, who: str, place: str) -> str:
-    """Tasks 6, 9, 10: by the last word on the person, which overtakes all before it."""
-    act = _last(acts, lambda act: who in act.who and act.deed in ("go", "is", "not", "either"))
-    if act.deed == "not":
-        assert act.what == place, f"{who} is only told not to be elsewhere"
+    """Return whether a person is in a place, by the last statement on that (tasks 6, 9, 10)."""
+    act = _last(acts, lambda act: who in act.who and act.action in ("go", "is", "not", "either"))
+    if act.action == "not":
+        assert act.what == place, f"{who} is only known not to be elsewhere"
         return "no"
-    if act.deed == "either":
+    if act.action == "either":
         assert act.what != act.more, f"one place for two: {act}"
         return "maybe" if place in (act.what, act.more) else "no"
     return "yes" if act.what == place else "no"
 
 
 def how_many(acts: Acts, who: str) -> str:
-    """Task 7: things in hand."""
+    """Return the number of things in hand (task 7)."""
     return NUMBERS[len(_in_hand(acts, who))]
 
 
 def which(acts: Acts, who: str) -> str:
-    """Task 8: things in hand, in the order in which the person took each for the first time."""
+    """Return the things in hand, in the order of the first taking (task 8)."""
     return ",".join(_in_hand(acts, who)) or "nothing"
 
 
 def place_before_time(acts: Acts, who: str, place: str) -> str:
-    """Task 14: the stop before that place in the order of times, the last time there."""
+    """Return the stop before the last visit to a place, in the order of times (task 14)."""
     at = [{act.what for act in acts if act.more == time and who in act.who} for time in TIMES]
     assert all(len(places) < 2 for places in at), f"{who} went to two places at one time"
     return _before([place for places in at for place in places], place)
@@ -138,7 +138,7 @@ def place_before_time(acts: Acts, who: str, place: str) -> str:
 
 def _last(acts: Acts, fits: Callable[[Act], bool]) -> Act:
     act = next((act for act in reversed(acts) if fits(act)), None)
-    assert act, "nothing is told of it"
+    assert act, "no statement about it"
     return act
 
 
@@ -149,38 +149,38 @@ def _before(stops: Sequence[str], place: str) -> str:
 
 
 def _stops(acts: Acts, thing: str) -> list[str]:
-    """The places that a thing was at, as far as they are known."""
+    """Return the known places of a thing."""
     at: dict[str, str] = {}
     stops: list[str] = []
     holder = ""
-    for deed, (who, *_), what, _ in acts:
-        if deed == "go":
+    for action, (who, *_), what, _ in acts:
+        if action == "go":
             at[who] = what
         elif what == thing:
-            has = ("", who) if deed == "put" else ("",)  # where nobody was seen to take it: ""
+            has = ("", who) if action == "put" else ("",)  # "" if no statement says who took it
             assert holder in has, f"{holder} has the {thing}"
             known = {*stops[-1:], at.get(who)} - {None}
             assert holder or len(known) < 2, f"the {thing} is not where {who} is"
-            holder = who  # also of what is put down: just before
+            holder = who  # also if it is put down: just before that
         place = at.get(holder)
         if place and stops[-1:] != [place]:
             stops.append(place)
-        if deed == "put" and what == thing:
+        if action == "put" and what == thing:
             holder = ""
     return stops
 
 
 def _in_hand(acts: Acts, who: str) -> list[str]:
-    """What one person has after all that is told of that person's hands."""
-    held: dict[str, bool] = {}  # in the order of the first taking: so is it released
-    for deed, people, thing, to in acts:
-        if (deed, people) == ("take", (who,)) or (deed, to) == ("give", who):
+    """Return the things that a person holds after all statements."""
+    held: dict[str, bool] = {}  # in the order of the first taking, as released
+    for action, people, thing, to in acts:
+        if (action, people) == ("take", (who,)) or (action, to) == ("give", who):
             assert not held.get(thing), f"{who} has the {thing} already"
             held[thing] = True
-        elif deed in ("put", "give") and people == (who,):
+        elif action in ("put", "give") and people == (who,):
             assert held.get(thing), f"{who} does not have the {thing}"
             held[thing] = False
-    assert held, f"nothing is told of the hands of {who}"
+    assert held, f"no statement about the hands of {who}"
     return [thing for thing, has in held.items() if has]
 
 

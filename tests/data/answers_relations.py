@@ -1,4 +1,4 @@
-"""Answers of the tasks about places, kinds, shapes, sizes and moods: 4 and 15 to 20."""
+"""Answers of the tasks about places, species, shapes, sizes and moods: 4 and 15 to 20."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ from .answers_task import Task, form_of
 OPPOSITE = {"north": "south", "south": "north", "east": "west", "west": "east"}
 OPPOSITE |= {"above": "below", "below": "above"}
 OPPOSITE |= {"to the left of": "to the right of", "to the right of": "to the left of"}
-# What nobody says and everybody knows.
+# Common knowledge that no statement contains.
 WANTS = {
     "tired": ("bedroom", "pajamas"),
     "hungry": ("kitchen", "apple"),
@@ -20,118 +20,120 @@ WANTS = {
 }
 PLURALS = {"mouse": "mice", "wolf": "wolves", "sheep": "sheep"}  # all others add an s
 
-Said = tuple[str, ...]  # the name of a statement's form, then what it names
-Facts = Sequence[Said]
+Fact = tuple[str, ...]  # the form of a statement, then its names
+Facts = Sequence[Fact]
 One = TypeVar("One")
 
 
-def read(forms: Mapping[str, str], story: Sequence[str]) -> list[Said]:
-    """What each statement names, after the name of its form."""
-    found = (form_of(forms, text) for text in story)
-    return [(form, *match.groups()) for form, match in found]
+def read(forms: Mapping[str, str], story: Sequence[str]) -> list[Fact]:
+    """Return the facts of a story."""
+    matches = (form_of(forms, text) for text in story)
+    return [(form, *match.groups()) for form, match in matches]
 
 
 def what_is(facts: Facts, side: str, place: str) -> str:
-    """Task 4: the one place on that side of this one."""
+    """Return the only place on a side of a place (task 4)."""
     return _only(a for a, relation, b in _both_ways(facts) if (relation, b) == (side, place))
 
 
 def what_is_it(facts: Facts, place: str, side: str) -> str:
-    """Task 4: the one place that this one is on that side of."""
+    """Return the only place of which a place is on that side (task 4)."""
     return what_is(facts, OPPOSITE[side], place)
 
 
 def fears(facts: Facts, name: str) -> str:
-    """Task 15: what all of its kind are afraid of."""
-    kind = _only(kind for form, who, kind in facts if (form, who.lower()) == ("kind", name.lower()))
-    plural = PLURALS.get(kind, f"{kind}s")
+    """Return what the species of an animal is afraid of (task 15)."""
+    species = _only(
+        one for form, who, one in facts if (form, who.lower()) == ("kind", name.lower())
+    )
+    plural = PLURALS.get(species, f"{species}s")
     feared = _only(feared for form, who, feared in facts if (form, who.lower()) == ("fear", plural))
     singulars = {many: one for one, many in PLURALS.items()}
     return singulars.get(feared, feared.removesuffix("s"))
 
 
 def color(facts: Facts, name: str) -> str:
-    """Task 16: that of all others of its kind."""
-    kinds = {(who, kind) for form, who, kind in facts if form == "kind"}
-    kind = _only(kind for who, kind in kinds if who == name)
-    return _only(said for form, who, said in facts if form == "color" and (who, kind) in kinds)
+    """Return the colour of all others of the species of an animal (task 16)."""
+    pairs = {(who, species) for form, who, species in facts if form == "kind"}
+    species = _only(species for who, species in pairs if who == name)
+    return _only(word for form, who, word in facts if form == "color" and (who, species) in pairs)
 
 
-def is_beside(facts: Facts, a: str, side: str, b: str) -> str:
-    """Task 17: statements say straight above, below, left or right, by one step or more."""
+def is_on_side(facts: Facts, a: str, side: str, b: str) -> str:
+    """Return whether ``a`` is on a side of ``b`` (task 17): a statement is one or more steps."""
     towards = _only(_sides(facts, a, b))
     assert not {side, OPPOSITE[side]} <= towards, "it goes there and back"
     return "yes" if side in towards else "no"
 
 
 def is_bigger(facts: Facts, a: str, b: str) -> str:
-    """Task 18: as far as the statements make a chain."""
+    """Return whether ``a`` is bigger than ``b``, by a chain of statements (task 18)."""
     smaller: dict[str, set[str]] = defaultdict(set)
     for form, one, other in facts:
         big, small = (one, other) if form == "bigger" else (other, one)
         smaller[big].add(small)
     down, up = b in _reached(smaller, a), a in _reached(smaller, b)
-    assert down != up, "both are told" if down else "neither is told"
+    assert down != up, "both follow" if down else "neither follows"
     return "yes" if down else "no"
 
 
 def fits(facts: Facts, a: str, b: str) -> str:
-    """Task 18: what is smaller fits."""
+    """Return whether ``a`` is smaller than ``b`` (task 18)."""
     return is_bigger(facts, b, a)
 
 
 def path(facts: Facts, start: str, end: str) -> str:
-    """Task 19: the first letters of the directions of the only shortest way."""
-    ways: list[Said] = [(start,)]
-    found: list[Said] = []
+    """Return the first letters of the directions of the only shortest path (task 19)."""
+    paths: list[Fact] = [(start,)]
+    shortest: list[Fact] = []
     known = {start}
-    steps = [(b, relation, a) for a, relation, b in _both_ways(facts)]  # from b one gets to a
-    while ways and not found:
-        ways = [
-            (to, *way[1:], relation[0])
-            for way in ways
+    steps = [(b, relation, a) for a, relation, b in _both_ways(facts)]  # from b to a
+    while paths and not shortest:
+        paths = [
+            (to, *path[1:], relation[0])
+            for path in paths
             for at, relation, to in steps
-            if at == way[0] and to not in known
+            if at == path[0] and to not in known
         ]
-        known |= {way[0] for way in ways}
-        found = [way for way in ways if way[0] == end]
-    return ",".join(_only(found)[1:])
+        known |= {path[0] for path in paths}
+        shortest = [path for path in paths if path[0] == end]
+    return ",".join(_only(shortest)[1:])
 
 
 def where_will(facts: Facts, who: str) -> str:
-    """Task 20: where one with this mood goes."""
+    """Return where a person with their mood goes (task 20)."""
     return WANTS[_mood(facts, who)][0]
 
 
 def why_go(facts: Facts, who: str, place: str) -> str:
-    """Task 20: the mood, if this is the place for it."""
+    """Return the mood of a person; fail if it leads to another place (task 20)."""
     mood = _mood(facts, who)
     assert WANTS[mood][0] == place, f"not where one goes who is {mood}"
     return mood
 
 
 def why_get(facts: Facts, who: str, thing: str) -> str:
-    """Task 20: the mood, if this is the thing for it."""
+    """Return the mood of a person; fail if it needs another thing (task 20)."""
     mood = _mood(facts, who)
     assert WANTS[mood][1] == thing, f"not what one takes who is {mood}"
     return mood
 
 
-def _only(found: Iterable[One]) -> One:
-    different = set(found)
+def _only(values: Iterable[One]) -> One:
+    different = set(values)
     assert len(different) == 1, f"to choose from: {sorted(map(str, different))}"
     return different.pop()
 
 
 def _both_ways(facts: Facts) -> Iterator[tuple[str, str, str]]:
-    """One is on a side of the other, and the other on the opposite side of the one."""
-    for _, one, side, other in dict.fromkeys(facts):  # what is told again makes no new way
+    """Yield each relation and its inverse."""
+    for _, one, side, other in dict.fromkeys(facts):  # a repeated statement is no new relation
         yield one, side, other
         yield other, OPPOSITE[side], one
 
 
 def _sides(facts: Facts, start: str, end: str, *passed: str) -> Iterator[frozenset[str]]:
-    """For each way from thing to thing: the sides that one is on of the next."""
+    """Yield the sides on each path from one thing to another."""
     for one, side, other in _both_ways(facts):
         if one == start and other == end:
             yield frozenset({side})
@@ -141,7 +143,7 @@ def _sides(facts: Facts, start: str, end: str, *passed: str) -> Iterator[frozens
 
 
 def _reached(smaller: dict[str, set[str]], start: str) -> set[str]:
-    """All that is smaller, directly or by a chain."""
+    """Return all smaller things, direct or by a chain."""
     reached: set[str] = set()
     nearest = {start}
     while nearest:
@@ -176,7 +178,7 @@ RELATION_TASKS = {
     ),
     17: Task(
         partial(read, {"is": rf"The {SHAPE} is {SIDE} the {SHAPE}\."}),
-        {rf"Is the {SHAPE} {SIDE} the {SHAPE}\?": is_beside},
+        {rf"Is the {SHAPE} {SIDE} the {SHAPE}\?": is_on_side},
     ),
     18: Task(
         partial(

@@ -1,4 +1,4 @@
-"""How the answers of a task come about: a reader of its statements, and what answers a question."""
+"""A task for the checker: how to read its statements and answer its questions."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 
 def form_of(forms: Mapping[str, str], text: str) -> tuple[str, re.Match[str]]:
-    """The form that a text has, and what it holds; AssertionError if it has none of them."""
+    """Return the form of a text and its match; raise AssertionError if it has none of the forms."""
     for form, pattern in forms.items():
         if match := re.fullmatch(pattern, text):
             return form, match
@@ -14,18 +14,18 @@ def form_of(forms: Mapping[str, str], text: str) -> tuple[str, re.Match[str]]:
 
 
 class Task(NamedTuple):
-    """A task as this judge knows it.
+    """A task.
 
     Attributes:
-        read: what the statements of a story say.
-        questions: the forms of the questions, with functions that take what was read and the names
-            in the question, as the form has them.
+        read: return the facts of the statements.
+        questions: the forms of the questions, with functions that take the facts and the names in
+            the question, in the order of the form.
     """
 
     read: Callable[[Sequence[str]], Sequence[Any]]
     questions: Mapping[str, Callable[..., str]]
 
     def answer(self, story: Sequence[str], question: str) -> str:
-        """What the statements answer; AssertionError for wrong forms and open answers."""
+        """Return the answer; raise AssertionError for wrong forms and ambiguous answers."""
         form, match = form_of({form: form for form in self.questions}, question)
         return self.questions[form](self.read(story), *match.groups())

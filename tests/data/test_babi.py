@@ -1,4 +1,4 @@
-"""The released format: what is read, what is refused and with which words, what is written."""
+"""The released format: reading, writing, and the error messages."""
 
 import os
 import re
@@ -19,8 +19,7 @@ from memhop.data import (
     write_babi,
 )
 from memhop.data.babi import find_valid, parse_stories
-from memhop.data.line import is_babi
-from memhop.data.story import missing_tab
+from memhop.data.story import is_babi, missing_tab
 from memhop.errors import MemhopError
 from memhop.example import Example
 from memhop.tokenizer import split_words
@@ -49,7 +48,7 @@ def written(folder: Path, content: str | bytes, name: str = "own.txt") -> Path:
 
 
 def refusal(file: Path, **chosen: object) -> str:
-    """The one line with which a file or folder is refused, without the path of the test."""
+    """Return the one-line error for a file or folder, without the path of the test."""
     with pytest.raises(MemhopError) as caught:
         read_babi(file, **chosen)  # type: ignore[arg-type]
     message = str(caught.value)
@@ -58,7 +57,7 @@ def refusal(file: Path, **chosen: object) -> str:
     return message.replace(f"{file.parent}{os.sep}", "")
 
 
-def test_questions_come_with_the_statements_above_them(tmp_path: Path) -> None:
+def test_questions_have_the_statements_before_them(tmp_path: Path) -> None:
     assert read_babi(written(tmp_path, STORY)) == EXAMPLES
     assert read_babi(str(written(tmp_path, STORY))) == EXAMPLES
 
@@ -81,62 +80,62 @@ def test_harmless_differences_change_nothing(tmp_path: Path, content: str) -> No
     assert read_babi(written(tmp_path, content)) == EXAMPLES
 
 
-def test_text_is_kept_as_it_was_written(tmp_path: Path) -> None:
+def test_text_is_unchanged(tmp_path: Path) -> None:
     text = "Zoë\u2028went\x1b[31m to\x00 [bold]3\x85 \u00a0."
     (example,) = read_babi(written(tmp_path, f"1 {text}\n2 {text}\t{text}\t1\n"))
     assert example == Example((text,), text, text, (0,))
 
 
-def test_a_question_may_stand_before_any_statement(tmp_path: Path) -> None:
+def test_a_question_may_come_before_any_statement(tmp_path: Path) -> None:
     assert read_babi(written(tmp_path, "1 Who?\tnobody\n")) == [Example((), "Who?", "nobody")]
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("Mary went.\n", "own.txt:1: 'Mary went.'; needed a line 'ID text'"),
-        ("1\n", "own.txt:1: '1'; needed a line 'ID text'"),
-        ("1\tMary\n", "own.txt:1: '1\\tMary'; needed a line 'ID text'"),
-        ("\u0661 Mary\n", "own.txt:1: '\\u0661 Mary'; needed a line 'ID text'"),
-        ("-1 Mary\n", "own.txt:1: '-1 Mary'; needed a line 'ID text'"),
-        ("1 \tMary\n", "own.txt:1: no text after ID '1'; needed a statement or a question"),
-        ("0 Mary\n", "own.txt:1: ID '0'; needed 1 to start a story"),
-        ("2 Mary\n", "own.txt:1: ID '2'; needed 1 to start a story"),
-        ("1 Mary\n3 x\n", "own.txt:2: ID '3'; needed 2 or 1 for a new story"),
-        ("1 Mary\n02 x\n", "own.txt:2: ID '02'; needed 2 or 1 for a new story"),
-        ("1 a\n\n2 b?\tc\n", "own.txt:2: an empty line; needed a line 'ID text'"),
-        ("1 a?\tb\tc\td\n", "own.txt:1: 4 columns; needed at most 3: question, answer, "
-         "supporting IDs"),
-        ("1 a?\t \t1\n", "own.txt:1: no answer after 'a?'; needed 'question<TAB>answer'"),
-        ("1 a\n2 b?\tc\t2\n", "own.txt:2: supporting fact '2'; needed the ID of an earlier "
-         "statement of the same story"),
-        ("1 a\n2 b?\tc\t1,1\n", "own.txt:2: supporting fact '1,1'; needed the ID of an earlier "
-         "statement of the same story"),
-        ("1 a\n2 b?\tc\t1\n3 d?\te\t2\n", "own.txt:3: supporting fact '2'; needed the ID of an "
-         "earlier statement of the same story"),
-        ("1 a\n1 b?\tc\t1\n", "own.txt:2: supporting fact '1'; needed the ID of an earlier "
-         "statement of the same story"),
-        (b"1 a\n2 caf\xe9\n", "own.txt:2: byte 0xe9 at column 6; needed UTF-8 text"),
-        ("1 a\n2 where is b  c  1\n", "own.txt: no question in the file; needed at least one "
-         "line 'ID question<TAB>answer'"),
-        ("1 a\n2 where is b?  c  1\n", "own.txt:2: no tab after the question in "
-         "'where is b?  c  1'; needed 'question<TAB>answer' or 'question<TAB>answer<TAB>"
+        ("Mary went.\n", "own.txt:1: expected a line 'ID text', got 'Mary went.'"),
+        ("1\n", "own.txt:1: expected a line 'ID text', got '1'"),
+        ("1\tMary\n", "own.txt:1: expected a line 'ID text', got '1\\tMary'"),
+        ("\u0661 Mary\n", "own.txt:1: expected a line 'ID text', got '\\u0661 Mary'"),
+        ("-1 Mary\n", "own.txt:1: expected a line 'ID text', got '-1 Mary'"),
+        ("1 \tMary\n", "own.txt:1: expected a statement or a question after ID '1', got none"),
+        ("0 Mary\n", "own.txt:1: expected ID 1 to start a story, got '0'"),
+        ("2 Mary\n", "own.txt:1: expected ID 1 to start a story, got '2'"),
+        ("1 Mary\n3 x\n", "own.txt:2: expected ID 2, or 1 for a new story, got '3'"),
+        ("1 Mary\n02 x\n", "own.txt:2: expected ID 2, or 1 for a new story, got '02'"),
+        ("1 a\n\n2 b?\tc\n", "own.txt:2: expected a line 'ID text', got an empty line"),
+        ("1 a?\tb\tc\td\n", "own.txt:1: expected at most 3 columns: question, answer, "
+         "supporting IDs; got 4"),
+        ("1 a?\t \t1\n", "own.txt:1: expected 'question<TAB>answer', got no answer after 'a?'"),
+        ("1 a\n2 b?\tc\t2\n", "own.txt:2: expected as supporting fact the ID of an "
+         "earlier statement of the same story, got '2'"),
+        ("1 a\n2 b?\tc\t1,1\n", "own.txt:2: expected as supporting fact the ID of an "
+         "earlier statement of the same story, got '1,1'"),
+        ("1 a\n2 b?\tc\t1\n3 d?\te\t2\n", "own.txt:3: expected as supporting fact the ID of an "
+         "earlier statement of the same story, got '2'"),
+        ("1 a\n1 b?\tc\t1\n", "own.txt:2: expected as supporting fact the ID of an "
+         "earlier statement of the same story, got '1'"),
+        (b"1 a\n2 caf\xe9\n", "own.txt:2: expected UTF-8 text, got byte 0xe9 at column 6"),
+        ("1 a\n2 where is b  c  1\n", "own.txt: expected at least one line "
+         "'ID question<TAB>answer', got no question"),
+        ("1 a\n2 where is b?  c  1\n", "own.txt:2: missing tab after the question in "
+         "'where is b?  c  1'; expected 'question<TAB>answer' or 'question<TAB>answer<TAB>"
          "supporting IDs'"),
-        ("1 a\n2 b?\tc  1\n", "own.txt:2: no tab before the supporting IDs in "
-         "'b?\\tc  1'; needed 'question<TAB>answer' or 'question<TAB>answer<TAB>supporting IDs'"),
-        ("", "own.txt: no question in the file; needed at least one line "
-         "'ID question<TAB>answer'"),
-        ("1 " + "x" * 99 + "\nMary\x1b[0m\n", "own.txt:2: 'Mary\\x1b[0m'; needed a line 'ID text'"),
-        ("y" * 99, f"own.txt:1: '{'y' * 57}...'; needed a line 'ID text'"),
-        ("9" * 5000 + " x", f"own.txt:1: ID '{'9' * 57}...'; needed 1 to start a story"),
+        ("1 a\n2 b?\tc  1\n", "own.txt:2: missing tab before the supporting IDs in "
+         "'b?\\tc  1'; expected 'question<TAB>answer' or 'question<TAB>answer<TAB>supporting IDs'"),
+        ("", "own.txt: expected at least one line 'ID question<TAB>answer', got no question"),
+        ("1 " + "x" * 99 + "\nMary\x1b[0m\n",
+         "own.txt:2: expected a line 'ID text', got 'Mary\\x1b[0m'"),
+        ("y" * 99, f"own.txt:1: expected a line 'ID text', got '{'y' * 57}...'"),
+        ("9" * 5000 + " x", f"own.txt:1: expected ID 1 to start a story, got '{'9' * 57}...'"),
     ],
 )  # fmt: skip
-def test_malformed_lines_are_named(tmp_path: Path, content: str | bytes, message: str) -> None:
+def test_malformed_lines_raise(tmp_path: Path, content: str | bytes, message: str) -> None:
     assert refusal(written(tmp_path, content)) == message
 
 
 @pytest.mark.parametrize(
-    "lost",
+    "line",
     [
         *(
             "b?",
@@ -154,9 +153,9 @@ def test_malformed_lines_are_named(tmp_path: Path, content: str | bytes, message
         *("b?c\t1", "b? the c\t1 2"),
     ],
 )
-def test_a_question_without_its_tab_is_named(tmp_path: Path, lost: str) -> None:
-    message = refusal(written(tmp_path, f"1 a\n2 b?\tc\t1\n3 {lost}\n"))
-    assert message.startswith("own.txt:3: no tab after the question in ")
+def test_a_question_without_a_tab_raises(tmp_path: Path, line: str) -> None:
+    message = refusal(written(tmp_path, f"1 a\n2 b?\tc\t1\n3 {line}\n"))
+    assert message.startswith("own.txt:3: missing tab after the question in ")
 
 
 @pytest.mark.parametrize(
@@ -169,14 +168,14 @@ def test_a_question_without_its_tab_is_named(tmp_path: Path, lost: str) -> None:
         'Who? "No."',
     ],
 )
-def test_a_statement_may_hold_a_question_mark(tmp_path: Path, statement: str) -> None:
+def test_a_statement_may_contain_a_question_mark(tmp_path: Path, statement: str) -> None:
     (example,) = read_babi(written(tmp_path, f"1 {statement}\n2 b?\tc\t1\n"))
     assert example.story == (statement,)
 
 
 @pytest.mark.parametrize("other", ["1 b?\td\n2 x\n3 y?\tz\t2\n", ""])
 @pytest.mark.parametrize("answer", ["c 1", "c\u00a01", "c 1 2"])
-def test_an_answer_that_ends_in_supporting_ids_is_named(
+def test_an_answer_that_ends_in_supporting_ids_raises(
     tmp_path: Path, answer: str, other: str
 ) -> None:
     content = f"1 a\n2 a\n3 b?\t{answer}\n"
@@ -184,7 +183,7 @@ def test_an_answer_that_ends_in_supporting_ids_is_named(
     for mixed in (f"{other}{content}1 a\n2 b?\tc\t1\n", f"1 a\n2 b?\tc\t1\n{other}{content}"):
         message = refusal(written(tmp_path, mixed))
         line = mixed[: mixed.index(answer)].count("\n") + 1
-        assert message.startswith(f"own.txt:{line}: no tab before the supporting IDs in '3 b?")
+        assert message.startswith(f"own.txt:{line}: missing tab before the supporting IDs in '3 b?")
     named = content.replace("b?", "c?") + "1 a\n2 b?\troom 7\n3 b?\tc\t1\n"
     assert read_babi(written(tmp_path, named.replace(answer, "d")))[1].answer == "room 7"
 
@@ -192,9 +191,9 @@ def test_an_answer_that_ends_in_supporting_ids_is_named(
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("?\tc\t1", "no word in the question '?'; needed one"),
-        ("b?\t...\t1", "no word in the answer '...'; needed one"),
-        ("b?\t,\t1", "no word in the answer ','; needed one"),
+        ("?\tc\t1", "expected a question with a word, got '?'"),
+        ("b?\t...\t1", "expected an answer with a word, got '...'"),
+        ("b?\t,\t1", "expected an answer with a word, got ','"),
     ],
 )
 def test_a_question_and_an_answer_need_a_word(tmp_path: Path, line: str, message: str) -> None:
@@ -208,9 +207,9 @@ def test_a_sign_is_an_answer(tmp_path: Path) -> None:
     assert read_babi(written(tmp_path, "1 b?\t-\n"))[0].answer == "-"
 
 
-def test_line_ends_of_old_computers_are_named(tmp_path: Path) -> None:
+def test_carriage_returns_as_line_ends_raise(tmp_path: Path) -> None:
     message = refusal(written(tmp_path, STORY.replace("\n", "\r")))
-    assert message == "own.txt:1: a carriage return ends a line; needed LF or CRLF"
+    assert message == "own.txt:1: expected LF or CRLF as line ends, got CR"
 
 
 @pytest.mark.parametrize(
@@ -230,7 +229,7 @@ def test_line_ends_of_old_computers_are_named(tmp_path: Path) -> None:
         "1 Mary left.\n2 Who left?\n",
     ],
 )
-def test_a_file_with_mistakes_is_still_one_in_the_format(content: str) -> None:
+def test_a_file_with_mistakes_is_recognised(content: str) -> None:
     assert is_babi(content.encode())
 
 
@@ -247,7 +246,7 @@ def test_a_file_with_mistakes_is_still_one_in_the_format(content: str) -> None:
         "\xff",
     ],
 )
-def test_other_text_is_not_in_the_format(content: str) -> None:
+def test_other_text_is_not_recognised(content: str) -> None:
     assert not is_babi(content.encode("latin-1"))
 
 
@@ -260,29 +259,29 @@ def test_the_validation_file_of_a_task_may_have_any_middle_name(tmp_path: Path) 
     (tmp_path / "qa1_x_valid.txt").touch()
     assert find_valid(train) == tmp_path / "qa1_x_valid.txt"
     (tmp_path / "qa1_y_valid.txt").touch()
-    with pytest.raises(MemhopError, match=r"several validation files for it: qa1_x_valid\.txt, "):
+    with pytest.raises(MemhopError, match=r"expected one validation file, got qa1_x_valid\.txt, "):
         find_valid(train)
     assert find_valid(tmp_path / "qa1_y_train.txt") == tmp_path / "qa1_y_valid.txt"
 
 
-def test_questions_without_answers_are_read_where_these_are_not_needed() -> None:
+def test_questions_without_answers_are_read_if_answers_are_optional() -> None:
     lines = [b"1 a\n", b"2 b?\n", b"3 c?\td\t1\n", b"1 e?\n"]
     stories = parse_stories(lines, Path("own.txt"), needs_answers=False)
     assert [e.answer for e in to_examples(stories)] == ["", "d", ""]
-    with pytest.raises(MemhopError, match=r"own\.txt:2: no tab after the question in 'b. c 1'"):
+    with pytest.raises(
+        MemhopError, match=r"own\.txt:2: missing tab after the question in 'b. c 1'"
+    ):
         list(parse_stories([b"1 a\n", b"2 b? c 1\n"], Path("own.txt"), needs_answers=False))
 
 
-def test_what_is_no_file_is_named(tmp_path: Path) -> None:
-    wanted = "no such file; needed a file in the bAbI format"
+def test_missing_files_raise(tmp_path: Path) -> None:
+    wanted = "no such file"
     assert refusal(tmp_path / "none.txt") == f"none.txt: {wanted}"
     assert refusal(tmp_path / "a\nb.txt").endswith(f"a\\nb.txt': {wanted}")
     assert refusal(tmp_path / "nul\0").endswith(wanted)
     assert refusal(tmp_path / ("x" * 300)).endswith("cannot be read: File name too long")
     file = written(tmp_path, STORY)
-    assert refusal(file, task=1) == (
-        "own.txt: no such folder; task and split choose a file in a folder"
-    )
+    assert refusal(file, task=1) == ("own.txt: task and split need a folder")
 
 
 def folder_of_tasks(folder: Path) -> Path:
@@ -327,24 +326,27 @@ def test_a_folder_of_own_files_is_read_in_natural_order(tmp_path: Path) -> None:
     assert seen(read_babi(tmp_path)) == ["2.txt.", "10.txt.", "b.txt."]
 
 
-def test_a_folder_without_the_file_says_what_it_holds(tmp_path: Path) -> None:
+def test_a_missing_file_in_a_folder_raises_with_the_files_of_the_folder(tmp_path: Path) -> None:
     folder = folder_of_tasks(tmp_path)
     name = folder.name
     assert refusal(folder, task=3, split="test") == (
-        f"{name}: no file qa3_..._test.txt; it holds task 1, 2, 10"
+        f"{name}: no file qa3_..._test.txt; the folder has task 1, 2, 10"
     )
-    assert refusal(folder, task=0) == f"{name}: no file qa0_..._train.txt; it holds task 1, 2, 10"
+    assert (
+        refusal(folder, task=0)
+        == f"{name}: no file qa0_..._train.txt; the folder has task 1, 2, 10"
+    )
     assert refusal(folder, task=2, split="valid") == (
-        f"{name}: no file qa2_..._valid.txt; it holds task 2 as train, test only"
+        f"{name}: no file qa2_..._valid.txt; the folder has task 2 as train, test only"
     )
-    assert refusal(folder, split="dev") == "split 'dev'; needed one of train, valid, test"
+    assert refusal(folder, split="dev") == "split: expected one of train, valid, test, got 'dev'"
     written(folder, STORY, f"qa3_{TASK_NAMES[3]}_train.txt")
     (folder / "qa10_indefinite-knowledge_train.txt").unlink()
     (folder / "qa10_indefinite-knowledge_test.txt").unlink()
-    assert refusal(folder, task=4).endswith("it holds task 1 to 3")
+    assert refusal(folder, task=4).endswith("the folder has task 1 to 3")
 
 
-def test_a_folder_above_the_tasks_points_to_them(tmp_path: Path) -> None:
+def test_the_error_for_a_parent_folder_names_the_folder_of_the_tasks(tmp_path: Path) -> None:
     (tmp_path / "en").mkdir()
     written(tmp_path, "Licence", "LICENSE.txt")
     assert "LICENSE.txt:1" in refusal(tmp_path)
@@ -355,16 +357,19 @@ def test_a_folder_above_the_tasks_points_to_them(tmp_path: Path) -> None:
         )
 
 
-def test_two_files_for_one_task_are_refused(tmp_path: Path) -> None:
+def test_two_files_for_one_task_raise(tmp_path: Path) -> None:
     folder_of_tasks(tmp_path)
     written(tmp_path, STORY, "qa1_train.txt")
     message = refusal(tmp_path, task=2, split="test")
-    assert "a second file for task 1, train" in message
+    assert message.startswith("expected one file for task 1, train, got ")
+    assert "qa1_train.txt" in message
     assert "qa1_single-supporting-fact_train.txt" in message
 
 
-def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
-    assert refusal(tmp_path).endswith("no file qaN_..._train.txt; it holds no file of that form")
+def test_an_empty_folder_raises(tmp_path: Path) -> None:
+    assert refusal(tmp_path).endswith(
+        "no file qaN_..._train.txt; the folder has no file of that form"
+    )
 
 
 def test_a_file_is_read_story_by_story(tmp_path: Path) -> None:
@@ -400,7 +405,7 @@ def drawn_stories(draw: st.DrawFn) -> Story:
 
 @given(st.lists(drawn_stories(), min_size=1, max_size=4))
 @settings(max_examples=100)
-def test_what_is_written_is_read_back(
+def test_written_stories_are_read_back(
     tmp_path_factory: pytest.TempPathFactory, stories: list[Story]
 ) -> None:
     file = tmp_path_factory.getbasetemp() / "round.txt"
@@ -422,7 +427,7 @@ LINE = st.one_of(
 
 @given(st.lists(LINE, max_size=8), st.sampled_from([b"\n", b"\r\n", b"\r"]))
 @settings(max_examples=300)
-def test_any_bytes_give_examples_or_one_line(
+def test_any_bytes_give_examples_or_a_one_line_error(
     tmp_path_factory: pytest.TempPathFactory, lines: list[bytes], end: bytes
 ) -> None:
     file = tmp_path_factory.getbasetemp() / "fuzz.txt"
@@ -446,23 +451,35 @@ def test_any_bytes_give_examples_or_one_line(
 @pytest.mark.parametrize(
     ("story", "message"),
     [
-        (Story(("",), ()), "text ''; needed one line"),
-        (Story(("a\nb",), ()), "text 'a\\\\nb'; needed one line"),
-        (Story(("Who?",), ()), "statement 'Who.' reads as a question; needed an answer"),
+        (Story(("",), ()), "expected one line .*, got ''"),
+        (Story(("a\nb",), ()), "expected one line .*, got 'a\\\\nb'"),
+        (Story(("Who?",), ()), "expected a statement, got a question: 'Who.'"),
         (
             Story((), (Question(0, "a", "b  1"),)),
-            "'a.*b  1' reads as a line without a tab before the supp",
+            "'a.*b  1' would be read as a line without a tab before the supp",
         ),
-        (Story((), (Question(0, "a\tb", "c"),)), "text 'a\\\\tb'; needed one line"),
-        (Story((), (Question(0, "a", "c "),)), "text 'c '; needed one line"),
-        (Story(("\ud800",), ()), "needed text that UTF-8 can hold"),
-        (Story(("a",), (Question(1, "b", "c", (1,)),)), "supporting fact 1 of 'b'; needed"),
-        (Story(("a",), (Question(1, "b", "c", (-1,)),)), "supporting fact -1 of 'b'; needed"),
-        (Story(("a",), (Question(2, "b", "c"),)), "after 2 statements; needed 0 to 1"),
-        (Story(("a",), (Question(1, "b", "c"), Question(0, "d", "e"))), "needed 1 to 1"),
+        (Story((), (Question(0, "a\tb", "c"),)), "expected one line .*, got 'a\\\\tb'"),
+        (Story((), (Question(0, "a", "c "),)), "expected one line .*, got 'c '"),
+        (Story(("\ud800",), ()), "expected text that UTF-8 can encode"),
+        (
+            Story(("a",), (Question(1, "b", "c", (1,)),)),
+            "question 'b': expected a supporting fact among the 1 statements before it, got 1",
+        ),
+        (
+            Story(("a",), (Question(1, "b", "c", (-1,)),)),
+            "expected a supporting fact among the 1 statements before it, got -1",
+        ),
+        (
+            Story(("a",), (Question(2, "b", "c"),)),
+            "'b': expected 0 to 1 statements before it, got 2",
+        ),
+        (
+            Story(("a",), (Question(1, "b", "c"), Question(0, "d", "e"))),
+            "'d': expected 1 to 1 statements before it, got 0",
+        ),
     ],
 )
-def test_what_the_format_cannot_hold_is_not_written(
+def test_stories_that_the_format_cannot_store_are_not_written(
     tmp_path: Path, story: Story, message: str
 ) -> None:
     file = written(tmp_path, STORY)
@@ -472,7 +489,7 @@ def test_what_the_format_cannot_hold_is_not_written(
     assert read_babi(file) == EXAMPLES
 
 
-def test_where_nothing_can_be_written_is_named(tmp_path: Path) -> None:
+def test_an_unwritable_path_raises(tmp_path: Path) -> None:
     file = written(tmp_path, STORY)
     with pytest.raises(MemhopError, match="cannot be written: Not a directory"):
         write_babi(file / "x.txt", [])

@@ -1,4 +1,4 @@
-"""The download: what arrives whole is unpacked whole; after anything else nothing has changed."""
+"""The download is atomic: a complete archive is unpacked, any error leaves the disk unchanged."""
 
 import gzip
 import hashlib
@@ -29,7 +29,7 @@ MEMBERS = [
 
 
 class Answer(NamedTuple):
-    """What the server says, after how many seconds."""
+    """A response of the server, sent after a pause in seconds."""
 
     body: bytes = b""
     status: int = 200
@@ -38,7 +38,7 @@ class Answer(NamedTuple):
 
 
 class Server(ThreadingHTTPServer):
-    """Serves fixed answers on the loopback address."""
+    """Serve fixed answers on the loopback address."""
 
     answers: dict[str, Answer]
     patient: threading.Event
@@ -82,14 +82,14 @@ def serving(*answers: tuple[str, Answer]) -> Iterator[Server]:
 
 
 def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", size: int = 0) -> bytes:
-    """The header of one member, without its content."""
+    """Return the header of a member, without its content."""
     info = tarfile.TarInfo(name)
     info.type, info.linkname, info.size = kind, link, size
     return info.tobuf()
 
 
 def packed(members: list[tuple[str, bytes]], extra: bytes = b"") -> bytes:
-    """A ``.tar.gz`` of files, with ``extra`` bytes before the end of the archive."""
+    """Return a ``.tar.gz`` of files, with ``extra`` bytes before the end of the archive."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name, content in members:
@@ -111,7 +111,7 @@ def fetch(folder: Path, body: bytes, answer: Answer | None = None, checksum: str
 
 @pytest.fixture(params=["new", "empty", "deep"])
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A destination in a place where nothing else is: not there yet, or an empty folder."""
+    """Return a destination: a new or an empty folder, in a folder with nothing else."""
     place = tmp_path / "place"
     place.mkdir()
     if request.param == "empty":
@@ -120,7 +120,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def refused(folder: Path, body: bytes, answer: Answer | None = None, checksum: str = "") -> str:
-    """The one line with which a download ends, with everything on disk as it was before."""
+    """Return the one-line error of a download; check that the disk is unchanged."""
     place = next(parent for parent in folder.parents if parent.name == "place")
     before = sorted(place.rglob("*"))
     with pytest.raises(MemhopError) as caught:
@@ -132,7 +132,7 @@ def refused(folder: Path, body: bytes, answer: Answer | None = None, checksum: s
     return message
 
 
-def test_a_whole_archive_is_unpacked(folder: Path) -> None:
+def test_a_complete_archive_is_unpacked(folder: Path) -> None:
     en = fetch(folder, packed(MEMBERS))
     assert en == folder / TOP / "en"
     assert len(read_babi(en, task=1)) == 2
@@ -155,7 +155,7 @@ def test_an_archive_without_en_gives_its_folder(tmp_path: Path) -> None:
     assert len(read_babi(folder, task=1)) == 1
 
 
-def test_progress_tells_bytes(tmp_path: Path) -> None:
+def test_progress_reports_bytes(tmp_path: Path) -> None:
     body = packed([*MEMBERS, ("noise", os.urandom(200_000))])
     calls: list[tuple[int, int | None]] = []
     for name, headers in (("known", None), ("unknown", {"Content-Length": ""})):
@@ -172,71 +172,81 @@ def test_progress_tells_bytes(tmp_path: Path) -> None:
         assert {total for _, total in calls} == {len(body) if name == "known" else None}
 
 
-def test_what_is_no_whole_answer_is_refused(folder: Path) -> None:
+def test_incomplete_responses_raise(folder: Path) -> None:
     body = packed(MEMBERS)
     half = Answer(body[: len(body) // 2], headers={"Content-Length": str(len(body))})
-    assert "broke off after" in refused(folder, body, half)
+    assert "incomplete: expected" in refused(folder, body, half)
     less = Answer(body, headers={"Content-Length": str(len(body) - 10)})
     assert "SHA-256" in refused(folder, body, less)
     more = Answer(body, headers={"Content-Length": str(len(body) + 10)})
     assert refused(folder, body, more).endswith(
-        f"broke off after {len(body)} bytes; needed {len(body) + 10}"
+        f"incomplete: expected {len(body) + 10} bytes, got {len(body)}"
     )
     chunked = Answer(
         b"5\r\nhello\r\nff\r\nx", headers={"Content-Length": "", "Transfer-Encoding": "chunked"}
     )
-    assert "cannot be fetched: IncompleteRead" in refused(folder, body, chunked)
+    assert "cannot be downloaded: IncompleteRead" in refused(folder, body, chunked)
     assert "HTTP status 404" in refused(folder, body, Answer(b"no", 404))
     huge = Answer(body, headers={"Content-Length": str(10**12)})
-    assert "1000000000000 bytes; needed at most" in refused(folder, body, huge)
+    limit = f"expected at most {download.MAX_COMPRESSED_BYTES} bytes, got 1000000000000"
+    assert limit in refused(folder, body, huge)
 
 
-def test_endless_answers_are_cut(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download, "MOST_COMPRESSED", 1000)
+def test_endless_responses_raise(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "MAX_COMPRESSED_BYTES", 1000)
     body = packed([("noise", os.urandom(200_000))])
     endless = Answer(body, headers={"Content-Length": ""})
-    assert "more than 1000 bytes" in refused(folder, body, endless)
+    assert "expected at most 1000 bytes, got more" in refused(folder, body, endless)
 
 
-def test_silence_ends_the_wait(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_server_times_out(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "_TIMEOUT", 0.2)
     with serving(("/babi.tar.gz", Answer(pause=1.0))) as server:
-        with pytest.raises(MemhopError, match="cannot be fetched: timed out"):
+        with pytest.raises(MemhopError, match="cannot be downloaded: timed out"):
             download_babi(folder, url=server.url(), sha256="0" * 64)
         server.patient.set()
     assert not any(p.name.startswith(".") for p in folder.parents[0].parent.rglob("*"))
 
 
-def test_another_checksum_is_refused_before_unpacking(folder: Path) -> None:
+def test_a_wrong_checksum_raises_before_unpacking(folder: Path) -> None:
     body = packed([("../evil", b"")])
     message = refused(folder, body, checksum="0" * 64)
-    assert message.endswith(f"SHA-256 {sha(body)}; needed {'0' * 64}")
+    assert message.endswith(f"expected SHA-256 {'0' * 64}, got {sha(body)}")
 
 
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        (member("../evil"), "member '../evil'; needed a path inside the archive's folder"),
-        (member("a/../../evil"), "member 'a/../../evil'; needed a path inside"),
-        (member("/etc/evil"), "member '/etc/evil'; needed a path inside"),
-        (member("a\\..\\evil"), "needed a path inside"),
-        (member("C:evil"), "member 'C:evil'; needed a path inside"),
-        (member("e\x1bvil"), "member 'e\\x1bvil'; needed a path inside"),
-        (member("../evil", tarfile.DIRTYPE), "needed a path inside"),
-        (member("link", tarfile.SYMTYPE, "/etc/passwd"), "'link' is a link or a device"),
-        (member("link", tarfile.SYMTYPE, "README.txt"), "'link' is a link or a device"),
-        (member("hard", tarfile.LNKTYPE, MEMBERS[0][0]), "'hard' is a link or a device"),
-        (member("pipe", tarfile.FIFOTYPE), "'pipe' is a link or a device; needed a file"),
-        (member("null", tarfile.CHRTYPE), "'null' is a link or a device; needed a file"),
-        (member(MEMBERS[0][0]), "comes twice; needed it once"),
-        (member(f"{TOP}/en"), "comes twice; needed it once"),
+        (member("../evil"), "expected a path inside the folder, got '../evil'"),
+        (member("a/../../evil"), "expected a path inside the folder, got 'a/../../evil'"),
+        (member("/etc/evil"), "expected a path inside the folder, got '/etc/evil'"),
+        (member("a\\..\\evil"), "expected a path inside the folder, got"),
+        (member("C:evil"), "expected a path inside the folder, got 'C:evil'"),
+        (member("e\x1bvil"), "expected a path inside the folder, got 'e\\x1bvil'"),
+        (member("../evil", tarfile.DIRTYPE), "expected a path inside the folder, got"),
+        (
+            member("link", tarfile.SYMTYPE, "/etc/passwd"),
+            "expected files, got the link or device 'link'",
+        ),
+        (
+            member("link", tarfile.SYMTYPE, "README.txt"),
+            "expected files, got the link or device 'link'",
+        ),
+        (
+            member("hard", tarfile.LNKTYPE, MEMBERS[0][0]),
+            "expected files, got the link or device 'hard'",
+        ),
+        (member("pipe", tarfile.FIFOTYPE), "expected files, got the link or device 'pipe'"),
+        (member("null", tarfile.CHRTYPE), "expected files, got the link or device 'null'"),
+        (member(MEMBERS[0][0]), f"expected different members, got '{MEMBERS[0][0]}' twice"),
+        (member(f"{TOP}/en"), f"expected different members, got '{TOP}/en' twice"),
         (member(f"{TOP}/README.txt/x"), "cannot be unpacked: "),
-        (member("long", size=10**11), "bytes or 10000 files; needed at most that"),
+        (member("long", size=10**11), "bytes and 10000 files, got more"),
         (member("long", size=10**6), "cannot be unpacked: "),
         (b"damaged" * 100, "damaged at byte "),
     ],
 )
-def test_members_that_are_no_files_inside_are_refused(
+def test_members_other_than_files_inside_the_folder_raise(
     tmp_path: Path, extra: bytes, message: str
 ) -> None:
     (tmp_path / "place").mkdir()
@@ -244,7 +254,7 @@ def test_members_that_are_no_files_inside_are_refused(
     assert message in refused(tmp_path / "place" / "babi", body)
 
 
-def test_what_is_no_archive_is_refused(folder: Path) -> None:
+def test_a_damaged_archive_raises(folder: Path) -> None:
     whole = packed([*MEMBERS, ("noise", os.urandom(5000))])
     for cut in (0, 1, 15, len(whole) // 2, len(whole) - 9, len(whole) - 1):
         assert "cannot be unpacked: " in refused(folder, whole[:cut])
@@ -254,11 +264,13 @@ def test_what_is_no_archive_is_refused(folder: Path) -> None:
     assert "cannot be unpacked: " in refused(folder, gzip.compress(b"not a tar archive" * 99))
 
 
-def test_bombs_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download, "MOST_UNPACKED", 10**6)
-    assert "more than 1000000 bytes unpacked" in refused(folder, gzip.compress(bytes(10**7)))
-    monkeypatch.setattr(download, "MOST_MEMBERS", 3)
-    assert "or 3 files; needed at most that" in refused(folder, packed(MEMBERS))
+def test_archives_that_are_too_large_raise(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "MAX_UNPACKED_BYTES", 10**6)
+    assert "expected at most 1000000 bytes, got more" in refused(
+        folder, gzip.compress(bytes(10**7))
+    )
+    monkeypatch.setattr(download, "MAX_MEMBERS", 3)
+    assert "bytes and 3 files, got more" in refused(folder, packed(MEMBERS))
 
 
 def test_addresses_are_https_or_this_machine(tmp_path: Path) -> None:
@@ -275,18 +287,18 @@ def test_addresses_are_https_or_this_machine(tmp_path: Path) -> None:
         "",
         "http://[::1/a",
     ):
-        with pytest.raises(MemhopError, match=r"; needed (an )?https") as caught:
+        with pytest.raises(MemhopError, match=r"expected an https address, got") as caught:
             download_babi(tmp_path / "babi", url=url, sha256="0" * 64)
         assert str(caught.value).isprintable()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_redirects_obey_the_same_rule(tmp_path: Path) -> None:
+def test_redirects_follow_the_same_rule(tmp_path: Path) -> None:
     body = packed(MEMBERS)
     for target, message in (
-        ("http://example.org/a.tar.gz", "needed https, or http to this machine"),
-        ("ftp://127.0.0.1/a", "needed https, or http to this machine"),
-        ("file:///etc/passwd", "cannot be fetched: HTTP status 302"),
+        ("http://example.org/a.tar.gz", "expected an https address, got"),
+        ("ftp://127.0.0.1/a", "expected an https address, got"),
+        ("file:///etc/passwd", "cannot be downloaded: HTTP status 302"),
     ):
         with (
             serving(("/", Answer(b"moved", 302, {"Location": target}))) as server,
@@ -299,7 +311,7 @@ def test_redirects_obey_the_same_rule(tmp_path: Path) -> None:
         assert download_babi(tmp_path / "babi", url=server.url("/"), sha256=sha(body)).is_dir()
     with (
         serving(("/", Answer(b"round", 302, {"Location": "/"}))) as server,
-        pytest.raises(MemhopError, match="cannot be fetched: HTTP status 302"),
+        pytest.raises(MemhopError, match="cannot be downloaded: HTTP status 302"),
     ):
         download_babi(tmp_path / "other", url=server.url("/"), sha256=sha(body))
 
@@ -311,42 +323,42 @@ def test_plain_http_never_takes_a_proxy(tmp_path: Path, monkeypatch: pytest.Monk
     assert fetch(tmp_path / "babi", body).is_dir()
 
 
-def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_server_raises(tmp_path: Path) -> None:
     with serving() as server:
         url = server.url()
-    with pytest.raises(MemhopError, match="cannot be fetched: Connection refused"):
+    with pytest.raises(MemhopError, match="cannot be downloaded: Connection refused"):
         download_babi(tmp_path / "babi", url=url, sha256="0" * 64)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_another_address_needs_its_checksum(tmp_path: Path) -> None:
     for checksum, message in (
-        (None, "no checksum; needed the SHA-256 of its archive"),
-        ("abc", "SHA-256 'abc'; needed 64 hexadecimal digits"),
-        ("g" * 64, "needed 64 hexadecimal digits"),
+        (None, "expected the SHA-256 of its archive, got none"),
+        ("abc", "SHA-256: expected 64 hexadecimal digits, got 'abc'"),
+        ("g" * 64, "expected 64 hexadecimal digits"),
     ):
         with pytest.raises(MemhopError, match=message):
             download_babi(tmp_path / "babi", url="https://example.org/a", sha256=checksum)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_in_use_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_in_use_is_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("mine")
     empty = tmp_path / "empty"
     empty.mkdir()
     monkeypatch.chdir(empty)
     for folder, message in (
-        (tmp_path, "not empty; needed a new or an empty folder"),
-        (tmp_path / "file", "is a file; needed a new folder"),
-        (tmp_path / "file" / "below", "file: is a file; needed a folder"),
-        (Path(), "the current folder; needed another one"),
+        (tmp_path, "expected a new or an empty folder"),
+        (tmp_path / "file", "expected a new folder, got a file"),
+        (tmp_path / "file" / "below", "file: expected a folder, got a file"),
+        (Path(), "expected another than the current folder"),
     ):
         with pytest.raises(MemhopError, match=message):
             download_babi(folder)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["empty", "file"]
 
 
-def test_a_break_leaves_nothing(folder: Path) -> None:
+def test_an_interrupt_leaves_nothing(folder: Path) -> None:
     def stop(done: int, total: int | None) -> None:
         if done:
             raise KeyboardInterrupt

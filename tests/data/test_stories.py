@@ -1,4 +1,4 @@
-"""The generator, checked by a reader of plain text that knows nothing of its world."""
+"""Check generated stories with an independent reader of their text."""
 
 import hashlib
 import re
@@ -19,15 +19,16 @@ from memhop.data import (
     to_examples,
     write_babi,
 )
-from memhop.data.stories import TASKS, words
-from memhop.data.stories.chance import Chance
+from memhop.data.stories import TASKS
+from memhop.data.stories import task as words_of
+from memhop.data.stories.rng import Rng
 from memhop.errors import MemhopError
 from memhop.example import Example
 from tests.work import instructions
 
 from .answers import answer, suffices
 
-# Written out again, so that a change of the generator's words is seen here.
+# Repeated here, so that a change of the generator's words fails.
 GO = "went to|went back to|moved to|journeyed to|travelled to"
 TAKE = "took|got|grabbed|picked up"
 PUT = "dropped|discarded|left|put down"
@@ -36,26 +37,26 @@ DEED = re.compile(
     rf"(\w+) (?:({GO})|({TAKE})|({PUT})|({GIVE})) the (\w+)(?: there)?(?: to (\w+))?\."
 )
 ALL = ", ".join(map(str, range(1, 21)))
-HANDLED = (1, 2, 3, 5, 6, 7, 8)  # tasks told in such sentences only
+HANDLED = (1, 2, 3, 5, 6, 7, 8)  # tasks with such statements only
 
 
 def is_right(task: int, example: Example) -> bool:
-    """Whether the answer follows from the statements, and from those alone that are named."""
-    if task == 20:  # who feels something new does not feel what they felt before
-        example = felt_last(example)
+    """Return whether the answer follows from all statements and from the supporting facts."""
+    if task == 20:  # a new motive replaces the one before
+        example = since_motive(example)
     return answer(task, tuple(example.story), example.question) == example.answer and suffices(
         task, example
     )
 
 
-def felt_last(example: Example) -> Example:
-    """The example without what was told before the motive that it is about."""
+def since_motive(example: Example) -> Example:
+    """Return the example without the statements before its motive."""
     (fact,) = example.supporting_facts
     return example._replace(story=example.story[fact:], supporting_facts=(0,))
 
 
 def is_open(example: Example) -> bool:
-    """Whether animals of the kind asked for differ in colour, as in some released stories."""
+    """Return whether animals of one species differ in colour, as in some released stories."""
     try:
         return not is_right(16, example)
     except AssertionError:
@@ -63,18 +64,18 @@ def is_open(example: Example) -> bool:
 
 
 def check(task: int, example: Example) -> None:
-    """Its answer follows; of animals that differ the last that was told of decides (task 16)."""
+    """Check the answer; if animals of a species differ, the last one decides (task 16)."""
     if task != 16:
         assert is_right(task, example), example
     elif is_open(example):
-        kind = example.story[example.supporting_facts[0]].split()[-1]
-        *_, last = [text.split()[0] for text in example.story if text.endswith(f" is a {kind}")
+        species = example.story[example.supporting_facts[0]].split()[-1]
+        *_, last = [text.split()[0] for text in example.story if text.endswith(f" is a {species}")
                     and text.split()[0] not in example.question]  # fmt: skip
         assert f"{last} is {example.answer}." in example.story
 
 
 def check_world(story: Story) -> None:
-    """Nobody does what the statements rule out."""
+    """Check that every act is possible after the statements before it."""
     person_at: dict[str, str] = {}
     held_by: dict[str, str] = {}
     put_at: dict[str, str | None] = {}
@@ -129,7 +130,7 @@ def test_answers_and_facts_follow_from_the_text(
     reach=st.sampled_from([4, 5, 9, None]),
 )
 @settings(max_examples=300, deadline=None)
-def test_every_setting_is_met(
+def test_every_setting_is_respected(
     task: int, seed: int, fewest: int, more: int, reach: int | None, **cast: int
 ) -> None:
     cast["hops"] = min(cast["hops"], cast["places"] - 1)
@@ -159,8 +160,8 @@ def check_cast(
     seen = [DEED.fullmatch(text) for story in stories for text in story.statements]
     deeds = [match.groups() for match in seen if match]
     assert len({who for who, *_ in deeds}) <= people
-    assert {what for _, go, *_, what, _ in deeds if go} <= set(words.PLACES[:places])
-    assert {what for _, go, *_, what, _ in deeds if not go} <= set(words.THINGS[:objects])
+    assert {what for _, go, *_, what, _ in deeds if go} <= set(words_of.PLACES[:places])
+    assert {what for _, go, *_, what, _ in deeds if not go} <= set(words_of.THINGS[:objects])
 
 
 GOLDEN = {
@@ -193,7 +194,7 @@ def digest(stories: list[Story]) -> str:
 
 
 @pytest.mark.parametrize("task", sorted(TASKS))
-def test_the_same_seed_gives_the_same_bytes_for_ever(task: int) -> None:
+def test_the_same_seed_gives_the_same_bytes_in_every_version(task: int) -> None:
     free = list(generate(task, questions=100, seed=7))
     long = list(generate(task, questions=100, seed=7, statements=(2, 30)))
     wide = list(
@@ -205,7 +206,7 @@ def test_the_same_seed_gives_the_same_bytes_for_ever(task: int) -> None:
 @pytest.mark.parametrize("task", sorted(TASKS))
 def test_a_task_uses_the_settings_that_its_words_show(task: int) -> None:
     """More people, places or objects appear in the stories of just those tasks that use them."""
-    cast = {"people": words.PEOPLE, "places": words.PLACES, "objects": words.THINGS}
+    cast = {"people": words_of.PEOPLE, "places": words_of.PLACES, "objects": words_of.THINGS}
     few = set(_words(task))
     shown = {
         name for name, those in cast.items() if (set(_words(task, **{name: 9})) - few) & {*those}
@@ -221,11 +222,11 @@ def _words(task: int, **setting: Any) -> list[str]:
     ]
 
 
-def test_chance_is_frozen() -> None:
-    chance = Chance(1)
-    assert [chance.below(100) for _ in range(5)] == [13, 84, 76, 25, 49]
-    assert [chance.pick("abcdef") for _ in range(5)] == ["c", "d", "e", "a", "a"]
-    assert [chance.happens(0.5) for _ in range(3)] == [False, True, False]
+def test_draws_of_a_seed_never_change() -> None:
+    rng = Rng(1)
+    assert [rng.randrange(100) for _ in range(5)] == [13, 84, 76, 25, 49]
+    assert [rng.choice("abcdef") for _ in range(5)] == ["c", "d", "e", "a", "a"]
+    assert [rng.bernoulli(0.5) for _ in range(3)] == [False, True, False]
 
 
 def test_fewer_questions_are_the_beginning_of_more() -> None:
@@ -238,7 +239,7 @@ def test_fewer_questions_are_the_beginning_of_more() -> None:
         assert more != other
 
 
-def test_stories_are_made_as_they_are_asked_for() -> None:
+def test_stories_are_generated_lazily() -> None:
     stories = generate(1, questions=10**12)
     assert len(list(islice(stories, 3))) == 3
 
@@ -247,7 +248,7 @@ def test_long_stories() -> None:
     for task in TASKS:
         (story,) = generate(task, questions=1, statements=(10_000, 10_000))
         assert len(story.statements) == 10_000
-        if task not in (18, 19):  # whose checker looks for every chain
+        if task not in (18, 19):  # their checker searches every chain
             check(task, next(story.examples()))
 
 
@@ -264,36 +265,38 @@ def test_generated_files_are_read_back(tmp_path: Path) -> None:
     [
         (
             {"task": 21},
-            "task 21 cannot be generated; needed one of " + ", ".join(map(str, range(1, 21))),
+            f"task: expected one of {ALL}, got 21",
         ),
-        ({"questions": 0}, "questions: 0; needed at least 1"),
-        ({"seed": -1}, "seed: -1; needed at least 0"),
-        ({"people": 0}, "people: 0; needed 1 to 20"),
-        ({"people": 21}, "people: 21; needed 1 to 20"),
-        ({"places": 1}, "places: 1; needed 2 to 20"),
-        ({"objects": 21}, "objects: 21; needed 1 to 20"),
-        ({"statements": (0, 5)}, "statements, at the least: 0; needed at least 1"),
-        ({"statements": (6, 5)}, "statements, at the most: 5; needed at least 6"),
-        ({"task": 3, "statements": (1, 2)}, "statements, at the most: 2; needed at least 3"),
-        ({"task": 2, "statements": (1, 1)}, "statements, at the most: 1; needed at least 2"),
-        ({"reach": 0}, "reach: 0; needed at least 1"),
-        ({"task": 3, "reach": 3}, "reach: 3; needed at least 4"),
+        ({"questions": 0}, "questions: expected at least 1, got 0"),
+        ({"seed": -1}, "seed: expected at least 0, got -1"),
+        ({"people": 0}, "people: expected 1 to 20, got 0"),
+        ({"people": 21}, "people: expected 1 to 20, got 21"),
+        ({"places": 1}, "places: expected 2 to 20, got 1"),
+        ({"objects": 21}, "objects: expected 1 to 20, got 21"),
+        ({"statements": (0, 5)}, "minimum of statements: expected at least 1, got 0"),
+        ({"statements": (6, 5)}, "maximum of statements: expected at least 6, got 5"),
+        ({"task": 3, "statements": (1, 2)}, "maximum of statements: expected at least 3, got 2"),
+        ({"task": 2, "statements": (1, 1)}, "maximum of statements: expected at least 2, got 1"),
+        ({"reach": 0}, "reach: expected at least 1, got 0"),
+        ({"task": 3, "reach": 3}, "reach: expected at least 4, got 3"),
     ],
 )
-def test_impossible_settings_are_refused_at_once(settings: dict[str, int], message: str) -> None:
+def test_impossible_settings_raise_before_the_first_story(
+    settings: dict[str, int], message: str
+) -> None:
     with pytest.raises(MemhopError) as caught:
         generate(**{"task": 1, "questions": 5, **settings})  # type: ignore[arg-type]
     assert str(caught.value) == message
 
 
 def test_words_have_one_meaning() -> None:
-    every = [word.lower() for word in (*words.PEOPLE, *words.PLACES, *words.THINGS)]
+    every = [word.lower() for word in (*words_of.PEOPLE, *words_of.PLACES, *words_of.THINGS)]
     assert len(set(every)) == len(every)
     assert all(word.isalpha() for word in every)
 
 
-# The released files, measured on training and test together: statements before a question in the
-# mean, distinct statements (of 10,000 questions), words, questions a story, supporting facts.
+# Measured on the released training and test files together: mean number of statements before a
+# question, distinct statements (of 10,000 questions), words, questions per story, supporting facts.
 RELEASED = {
     1: (6.0, 120, 19, 5, {1}),
     2: (15.4, 264, 33, 5, {2}),
@@ -304,7 +307,7 @@ RELEASED = {
     7: (8.5, 372, 43, 5, None),
     8: (8.8, 264, 35, 5, None),
     9: (6.0, 192, 23, 5, {1}),
-    10: (6.0, 264, 24, 5, {1}),  # 288 with "either in the park or the park", which nobody says here
+    10: (6.0, 264, 24, 5, {1}),  # 288 with "either in the park or the park", not generated
     11: (6.0, 360, 26, 5, {2}),
     12: (6.0, 360, 20, 5, {1}),
     13: (6.0, 480, 26, 5, {2}),
@@ -335,20 +338,22 @@ def test_the_shape_is_that_of_the_released_files(task: int) -> None:
 
 def test_task_1_takes_few_instructions() -> None:
     lines: list[str] = []
-    made = generate(1, questions=1000)
-    took = instructions(lambda: lines.extend(line for story in made for line in story.lines()))
+    stories = generate(1, questions=1000)
+    count = instructions(lambda: lines.extend(line for story in stories for line in story.lines()))
     assert len(lines) == 3000
-    assert took < 3000 * 1000
+    assert count < 3000 * 1000
 
 
 @pytest.mark.parametrize("task", [1, 4, 20])
-def test_no_story_is_in_two_files(task: int) -> None:
+def test_splits_have_no_story_in_common(task: int) -> None:
     counts = {"train": 300, "valid": 40, "test": 200}
-    splits = {name: list(told) for name, told in generate_splits(task, counts, seed=5).items()}
-    asked = {name: sum(len(s.questions) for s in told) for name, told in splits.items()}
-    assert asked == counts
+    splits = {
+        name: list(stories) for name, stories in generate_splits(task, counts, seed=5).items()
+    }
+    questions = {name: sum(len(s.questions) for s in one) for name, one in splits.items()}
+    assert questions == counts
     train, valid, test = (
-        {(story.statements, story.questions) for story in told} for told in splits.values()
+        {(story.statements, story.questions) for story in one} for one in splits.values()
     )
     assert not train & valid
     assert not train & test
@@ -356,10 +361,12 @@ def test_no_story_is_in_two_files(task: int) -> None:
     assert splits["train"] == list(generate(task, questions=300, seed=5))
 
 
-def test_where_there_are_not_so_many_stories_it_is_said() -> None:
+def test_too_few_different_stories_raise() -> None:
     splits = generate_splits(4, {"train": 300, "test": 50}, places=2)
     assert len(list(splits["train"])) == 300
-    with pytest.raises(MemhopError, match=r"task 4: no more stories .*; \d+ questions of test"):
+    with pytest.raises(
+        MemhopError, match=r"task 4: too few different stories: \d+ questions of test"
+    ):
         list(splits["test"])
-    with pytest.raises(MemhopError, match="questions of test: 0; needed at least 1"):
+    with pytest.raises(MemhopError, match="questions of test: expected at least 1, got 0"):
         generate_splits(4, {"train": 300, "test": 0})

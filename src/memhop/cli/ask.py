@@ -22,7 +22,7 @@ from memhop.cli.screen import say, say_json, say_progress
 from memhop.cli.settings import Json, Run, Threads, load_model, use
 from memhop.data import to_examples
 from memhop.data.babi import parse_stories
-from memhop.data.line import is_babi
+from memhop.data.story import is_babi
 from memhop.errors import MemhopError
 from memhop.runs import find_run
 from memhop.text.answer import Answer

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from memhop.cli.answers import say_answer, say_verdict
 from memhop.cli.screen import say, say_progress
-from memhop.data.line import NUMBERED_LINE, QUESTION_LINE
+from memhop.data.story import NUMBERED_LINE, QUESTION_LINE
 from memhop.text.answer import never_seen
 from memhop.text.model import MemN2N
 from memhop.tokenizer import is_question, split_sentences, split_words

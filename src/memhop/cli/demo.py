@@ -9,7 +9,7 @@ from memhop.cli.answers import say_answer
 from memhop.cli.screen import Stopped, duration, percent, program, say, training_progress
 from memhop.cli.settings import Threads, use
 from memhop.data import generate, to_examples
-from memhop.data.stories import FRESH
+from memhop.data.stories import TEST_SEED_OFFSET
 from memhop.example import Example
 from memhop.recipe import Recipe
 from memhop.runs import RUNS, free_name
@@ -29,7 +29,9 @@ app = typer.Typer()
 
 @app.command()
 def demo(
-    seed: Annotated[int, typer.Option(min=0, max=FRESH - 1, help="Same seed, same demo.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=TEST_SEED_OFFSET - 1, help="Same seed, same demo.")
+    ] = 0,
     threads: Threads = 1,
 ) -> None:
     """Generate stories, train on them, and answer fresh questions. Takes about half a minute."""
@@ -44,11 +46,11 @@ def demo(
     say(f"Asked {_ASKED:,} fresh questions of each kind:")
     for task, kind in ((1, "one fact answers, such as where Mary is"),
                        (2, "two facts answer, such as where the milk is")):  # fmt: skip
-        error = evaluate(result.model, stories(task, _ASKED, FRESH + seed)).error
+        error = evaluate(result.model, stories(task, _ASKED, TEST_SEED_OFFSET + seed)).error
         say(f"  {kind}: {percent(error)} wrong")
     for task in QUESTIONS:
         say("")
-        _say_one(result.model, stories(task, 40, FRESH + seed))
+        _say_one(result.model, stories(task, 40, TEST_SEED_OFFSET + seed))
     name = free_name("demo")
     result.model.save(RUNS / name)
     say("")

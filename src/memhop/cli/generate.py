@@ -11,7 +11,7 @@ from memhop.cli import completion
 from memhop.cli.screen import program, say
 from memhop.data import TASK_NAMES, generate_splits, write_babi
 from memhop.data import generate as generate_stories
-from memhop.data.stories import FRESH, TASKS
+from memhop.data.stories import TASKS, TEST_SEED_OFFSET
 from memhop.errors import MemhopError
 
 app = typer.Typer()
@@ -26,7 +26,9 @@ def generate(
     questions: Annotated[
         int | None, typer.Option(min=1, help="How many questions; default 1000.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=FRESH - 1, help="Same seed, same stories.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=TEST_SEED_OFFSET - 1, help="Same seed, same stories.")
+    ] = 0,
     statements: Annotated[
         tuple[int, int] | None,
         typer.Option(metavar="MIN MAX", help="Statements before a question; else as released."),

@@ -1,6 +1,6 @@
-"""Stories with questions: read from the released bAbI files, or generated.
+"""Stories with questions: read the released bAbI files, or generate stories.
 
-Fetching the released files is :mod:`memhop.data.download`, imported where it is used.
+:mod:`memhop.data.download`, which downloads the released files, is imported separately.
 """
 
 from memhop.data.babi import SPLITS, TASK_NAMES, find_tasks, read_babi, read_stories, write_babi

@@ -1,12 +1,11 @@
-"""The released format of the bAbI tasks: reading, writing, and finding the files of a task.
+"""Read, write and find files in the released format of the bAbI tasks.
 
-One line each: ``ID text`` for a statement, ``ID question<TAB>answer<TAB>supporting IDs`` for a
-question. An ID of 1 starts a new story; statements and questions share the numbering, and a
-question sees only the statements above it. A line without a tab that reads as a question is an
-error: it ends in a question mark, or text that ends in no full stop follows the question mark.
-So is an answer that ends in the number of a statement (``office 3``) if other questions have
-supporting IDs. The format and the 20
-tasks are those of Weston et al., "Towards AI-Complete Question Answering" (arXiv 1502.05698).
+A statement is a line ``ID text``, a question ``ID question<TAB>answer<TAB>supporting IDs``. ID 1
+starts a new story; statements and questions share the numbering, and a question is about the
+statements before it. A question without a tab is an error: a line that ends in a question mark, or
+in text after one that does not end in a full stop. So is an answer that ends in the ID of a
+statement (``office 3``) if other questions have supporting IDs. Weston et al. define the format and
+the 20 tasks in "Towards AI-Complete Question Answering" (arXiv 1502.05698).
 """
 
 import os
@@ -54,7 +53,7 @@ TASK_NAMES: dict[int, str] = {
     19: "path-finding",
     20: "agents-motivations",
 }
-"""The names of the 20 tasks, as they stand in the names of the released files."""
+"""The names of the 20 tasks, as in the names of the released files."""
 
 SPLITS = ("train", "valid", "test")
 _LINE_AFTER_RETURN = re.compile(r"\r[0-9]+ ")
@@ -62,9 +61,9 @@ _FILE_NAME = re.compile(r"qa([1-9][0-9]{0,3})_(?:.+_)?(train|valid|test)\.txt")
 
 
 def write_babi(path: str | os.PathLike[str], stories: Iterable[Story]) -> None:
-    """Writes ``stories`` to a file that :func:`read_babi` reads back to the same examples.
+    """Write ``stories`` to a file that :func:`read_babi` reads back to the same examples.
 
-    The file appears whole or not at all; one that was there is replaced.
+    The write is atomic; an existing file is replaced.
 
     >>> from tempfile import TemporaryDirectory
     >>> story = Story(("Mary went home.",), (Question(1, "Where is Mary?", "home", (0,)),))
@@ -74,21 +73,23 @@ def write_babi(path: str | os.PathLike[str], stories: Iterable[Story]) -> None:
     'home'
     """
     target = Path(path)
-    with _explained(target, "written"), atomic_write(target) as out:
+    with _one_line_errors(target, "written"), atomic_write(target) as out:
         out.writelines(f"{line}\n" for story in stories for line in story.lines())
 
 
 def read_babi(
     path: str | os.PathLike[str], *, task: int | None = None, split: str | None = None
 ) -> list[Example]:
-    """Reads questions in the released format, each with the statements above it.
+    """Read questions in the released format, each with the statements before it.
 
-    ``path`` is a file, or a folder of files named as released (``qa1_..._train.txt``). In a folder
-    ``task`` and ``split`` ("train", "valid" or "test") choose; what is left out is not restricted,
-    so ``read_babi(folder)`` reads every task, training and test questions alike, in the order of
-    tasks. A folder without any such name is read as all its ``.txt`` files.
+    Args:
+        path: a file, or a folder of files named as released (``qa1_..._train.txt``). If no file in
+            a folder has such a name, all its ``.txt`` files are read.
+        task: the task to read from a folder; all in order if None.
+        split: "train", "valid" or "test"; all if None.
 
-    Raises MemhopError (``file:line: what came; what was needed``) for anything malformed.
+    Raises:
+        MemhopError: a file is malformed: ``file:line: expected ..., got ...``.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -102,9 +103,10 @@ def read_babi(
 
 
 def read_stories(path: str | os.PathLike[str]) -> Iterator[Story]:
-    """Reads one file story by story, holding no more than one story at a time.
+    """Read one file story by story, with at most one story in memory.
 
-    Raises MemhopError as :func:`read_babi` does, once it comes to the malformed line.
+    Raises:
+        MemhopError: as :func:`read_babi`, when it reads the malformed line.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -123,13 +125,12 @@ def parse_stories(
 ) -> Iterator[Story]:
     """Read the lines of a file story by story; see :func:`read_stories`.
 
-    ``file`` is named in errors. Without ``needs_answers`` a line that ends in a question mark is a
+    Errors name ``file``. Without ``needs_answers`` a line that ends in a question mark is a
     question with the answer "".
     """
     draft = _Draft()
-    asked = False
-    suspect = ""  # a question whose answer ends in the ID of a statement
-    has_ids = False
+    has_questions = has_ids = False
+    suspect = ""  # the error for a question whose answer ends in the ID of a statement
     for line_number, text in _numbered_lines(file, lines):
         try:
             ident, fields = _split(text, needs_answers)
@@ -138,25 +139,25 @@ def parse_stories(
                 draft = _Draft()
             draft.add(ident, fields)
         except MemhopError as error:
-            raise MemhopError(f"{shown(file)}:{line_number}: {error}") from None
-        asked = asked or len(fields) > 1
+            raise MemhopError(f"{printable(file)}:{line_number}: {error}") from None
+        has_questions = has_questions or len(fields) > 1
         has_ids = has_ids or (len(fields) == 3 and bool(fields[2]))
         if not suspect and draft.has_ids_in_answer(fields):
-            suspect = f"{shown(file)}:{line_number}: {_lost('before the supporting IDs', text)}"
+            error_text = _missing_tab_error("before the supporting IDs", text)
+            suspect = f"{printable(file)}:{line_number}: {error_text}"
         if suspect and has_ids:
             raise MemhopError(suspect)
-    if not asked:
-        raise MemhopError(
-            f"{shown(file)}: no question in the file; needed at least one line "
-            "'ID question<TAB>answer'"
-        )
+    if not has_questions:
+        expected = "at least one line 'ID question<TAB>answer'"
+        raise MemhopError(f"{printable(file)}: expected {expected}, got no question")
     yield draft.story()
 
 
 def find_tasks(folder: str | os.PathLike[str]) -> dict[int, dict[str, Path]]:
-    """The files of a folder that are named as released: task -> split -> file, in order.
+    """Return the files of a folder that are named as released: task -> split -> file, in order.
 
-    Two files for one task and split are a MemhopError; a folder without any is an empty dict.
+    Raises:
+        MemhopError: there are two files for one task and split.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -173,8 +174,8 @@ def find_tasks(folder: str | os.PathLike[str]) -> dict[int, dict[str, Path]]:
             key = (int(match[1]), SPLITS.index(match[2]))
             if key in found:
                 raise MemhopError(
-                    f"{shown(file)}: a second file for task {key[0]}, {match[2]}, "
-                    f"beside {shown(found[key])}; needed one"
+                    f"expected one file for task {key[0]}, {match[2]}, "
+                    f"got {printable(found[key])} and {printable(file)}"
                 )
             found[key] = file
     tasks: dict[int, dict[str, Path]] = {}
@@ -184,11 +185,12 @@ def find_tasks(folder: str | os.PathLike[str]) -> dict[int, dict[str, Path]]:
 
 
 def find_valid(train: Path) -> Path | None:
-    """Return the validation file next to a training file ``qaN_..._train.txt``; None without.
+    """Return the validation file in the folder of a training file ``qaN_..._train.txt``, or None.
 
-    One of the same name but for its end goes before others of the task.
+    A file with the same name up to the split takes precedence over others of the task.
 
-    Raises MemhopError for several others.
+    Raises:
+        MemhopError: there are several others.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -204,26 +206,26 @@ def find_valid(train: Path) -> Path | None:
     if same.is_file():
         return same
     pattern = re.compile(rf"qa{match[1]}_(?:.+_)?valid\.txt")
-    found = [f for f in _listed(train.parent) if pattern.fullmatch(f.name) and f.is_file()]
-    if len(found) > 1:
-        names = ", ".join(file.name for file in found)
-        raise MemhopError(f"{shown(train)}: several validation files for it: {names}; needed one")
-    return found[0] if found else None
+    files = [f for f in _listed(train.parent) if pattern.fullmatch(f.name) and f.is_file()]
+    if len(files) > 1:
+        names = ", ".join(file.name for file in files)
+        raise MemhopError(f"{printable(train)}: expected one validation file, got {names}")
+    return files[0] if files else None
 
 
-def shown(path: Path) -> str:
-    """A path for a message of one line: as it is, or escaped if it would break the line."""
+def printable(path: Path) -> str:
+    """Return a path for a message of one line, escaped if it is not printable."""
     text = str(path)
     return text if text.isprintable() else ascii(text)
 
 
 class _Draft:
-    """A story as far as it has been read."""
+    """A story under construction."""
 
     def __init__(self) -> None:
         self.statements: list[str] = []
         self.questions: list[Question] = []
-        self.positions: dict[str, int] = {}  # of the statements, by their ids in the file
+        self.positions: dict[str, int] = {}  # of the statements, by ID
         self.last_id = 0
 
     def story(self) -> Story:
@@ -231,8 +233,8 @@ class _Draft:
 
     def add(self, ident: str, fields: list[str]) -> None:
         if ident != str(self.last_id + 1):
-            start = " or 1 for a new story" if self.last_id else " to start a story"
-            raise MemhopError(f"ID {quoted(ident)}; needed {self.last_id + 1}{start}")
+            start = ", or 1 for a new story" if self.last_id else " to start a story"
+            raise MemhopError(f"expected ID {self.last_id + 1}{start}, got {quoted(ident)}")
         self.last_id += 1
         if len(fields) == 1:
             self.positions[ident] = len(self.statements)
@@ -242,106 +244,103 @@ class _Draft:
         self.questions.append(Question(len(self.statements), fields[0], fields[1], facts))
 
     def has_ids_in_answer(self, fields: list[str]) -> bool:
-        """Return whether an answer ends in IDs of statements above it, as after a lost tab."""
+        """Return whether an answer ends in IDs of earlier statements, as if a tab is missing."""
         ids = numbers_at_end(fields[1]) if len(fields) == 2 else []
         return bool(ids) and all(ident in self.positions for ident in ids)
 
     def _position(self, ident: str) -> int:
         if ident not in self.positions:
-            raise MemhopError(
-                f"supporting fact {quoted(ident)}; needed the ID of an earlier statement "
-                "of the same story"
-            )
+            expected = "as supporting fact the ID of an earlier statement of the same story"
+            raise MemhopError(f"expected {expected}, got {quoted(ident)}")
         return self.positions[ident]
 
 
 def _split(text: str, needs_answers: bool) -> tuple[str, list[str]]:
-    """The ID of a line and its one field (a statement) or two to three (a question)."""
+    """Split a line into its ID and one field (a statement) or two to three (a question)."""
     ident, space, rest = text.lstrip(" ").partition(" ")
     if not (space and ident.isascii() and ident.isdigit()):
-        raise MemhopError(f"{quoted(text)}; needed a line 'ID text'")
+        raise MemhopError(f"expected a line 'ID text', got {quoted(text)}")
     fields = [field.strip(PADDING) for field in rest.split("\t")]
     if not fields[0]:
-        raise MemhopError(f"no text after ID {quoted(ident)}; needed a statement or a question")
+        raise MemhopError(f"expected a statement or a question after ID {quoted(ident)}, got none")
     if len(fields) > 3:
-        raise MemhopError(
-            f"{len(fields)} columns; needed at most 3: question, answer, supporting IDs"
-        )
+        expected = "at most 3 columns: question, answer, supporting IDs"
+        raise MemhopError(f"expected {expected}; got {len(fields)}")
     if len(fields) > 1 and not fields[1]:
-        raise MemhopError(f"no answer after {quoted(fields[0])}; needed 'question<TAB>answer'")
+        expected = "'question<TAB>answer'"
+        raise MemhopError(f"expected {expected}, got no answer after {quoted(fields[0])}")
     if not needs_answers and len(fields) == 1 and is_question(fields[0]):
         return ident, [fields[0], ""]
     if place := missing_tab(fields):
-        raise MemhopError(_lost(place, rest))
+        raise MemhopError(_missing_tab_error(place, rest))
     if len(fields) > 1:
         check_question(fields[0], fields[1])
     return ident, fields
 
 
-def _lost(place: str, text: str) -> str:
-    needed = "'question<TAB>answer' or 'question<TAB>answer<TAB>supporting IDs'"
-    return f"no tab {place} in {quoted(text)}; needed {needed}"
+def _missing_tab_error(place: str, text: str) -> str:
+    expected = "'question<TAB>answer' or 'question<TAB>answer<TAB>supporting IDs'"
+    return f"missing tab {place} in {quoted(text)}; expected {expected}"
 
 
 def _numbered_lines(file: Path, lines: Iterable[bytes]) -> Iterator[tuple[int, str]]:
-    """The lines with their numbers; blank lines may only stand at the end."""
+    """Yield the lines with their numbers; blank lines are allowed only at the end."""
     blank = 0
-    with _explained(file, "read"):
+    with _one_line_errors(file, "read"):
         for number, raw in enumerate(lines, 1):
             try:
                 text = raw.decode("utf-8-sig" if number == 1 else "utf-8").strip(PADDING + "\n")
             except UnicodeDecodeError as error:
-                came = f"byte 0x{raw[error.start]:02x} at column {error.start + 1}"
-                raise MemhopError(f"{shown(file)}:{number}: {came}; needed UTF-8 text") from None
+                place = f"byte 0x{raw[error.start]:02x} at column {error.start + 1}"
+                message = f"{printable(file)}:{number}: expected UTF-8 text, got {place}"
+                raise MemhopError(message) from None
             if _LINE_AFTER_RETURN.search(text):
-                raise MemhopError(
-                    f"{shown(file)}:{number}: a carriage return ends a line; needed LF or CRLF"
-                )
+                expected = "LF or CRLF as line ends"
+                raise MemhopError(f"{printable(file)}:{number}: expected {expected}, got CR")
             if not text:
                 blank = blank or number
                 continue
             if blank:
-                raise MemhopError(f"{shown(file)}:{blank}: an empty line; needed a line 'ID text'")
+                expected = "a line 'ID text', got an empty line"
+                raise MemhopError(f"{printable(file)}:{blank}: expected {expected}")
             yield number, text
 
 
 def _opened(file: Path) -> BinaryIO:
-    with _explained(file, "read"):
+    with _one_line_errors(file, "read"):
         if not file.exists():
-            raise MemhopError(f"{shown(file)}: no such file; needed a file in the bAbI format")
+            raise MemhopError(f"{printable(file)}: no such file")
         return file.open("rb")
 
 
 def _listed(folder: Path) -> list[Path]:
-    with _explained(folder, "listed"):
+    with _one_line_errors(folder, "listed"):
         return sorted(folder.iterdir())
 
 
 @contextmanager
-def _explained(path: Path, deed: str) -> Iterator[None]:
-    """Turns what the system has against a path into one line."""
+def _one_line_errors(path: Path, action: str) -> Iterator[None]:
+    """Turn an error of the system into a MemhopError of one line."""
     try:
         yield
     except MemhopError:
         raise
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise MemhopError(f"{shown(path)}: cannot be {deed}: {reason}") from None
+        raise MemhopError(f"{printable(path)}: cannot be {action}: {reason}") from None
 
 
 def _files(path: str | os.PathLike[str], task: int | None, split: str | None) -> list[Path]:
-    """The files that the arguments of :func:`read_babi` choose, in order."""
+    """Return the files that the arguments of :func:`read_babi` select, in order."""
     if split is not None and split not in SPLITS:
-        raise MemhopError(f"split {split!r}; needed one of {', '.join(SPLITS)}")
+        raise MemhopError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
     base = Path(path)
-    everything = task is None and split is None
-    with _explained(base, "read"):
+    is_unrestricted = task is None and split is None
+    with _one_line_errors(base, "read"):
         is_folder = base.is_dir()
     if not is_folder:
-        if not everything:
-            raise MemhopError(
-                f"{shown(base)}: no such folder; task and split choose a file in a folder"
-            )
+        if not is_unrestricted:
+            raise MemhopError(f"{printable(base)}: task and split need a folder")
         return [base]
     tasks = find_tasks(base)
     chosen = [
@@ -351,19 +350,19 @@ def _files(path: str | os.PathLike[str], task: int | None, split: str | None) ->
         if task in (None, number) and split in (None, name)
     ]
     inner = [] if chosen else _folders_with_tasks(base)
-    if not (chosen or tasks or inner) and everything:
-        chosen = sorted((f for f in _listed(base) if f.suffix == ".txt"), key=_natural)
+    if not (chosen or tasks or inner) and is_unrestricted:
+        chosen = sorted((f for f in _listed(base) if f.suffix == ".txt"), key=_natural_order)
     if not chosen:
-        wanted = f"qa{'N' if task is None else task}_..._{split or 'train'}.txt"
-        there = f"it holds {_holdings(tasks, task)}"
+        expected = f"qa{'N' if task is None else task}_..._{split or 'train'}.txt"
+        hint = f"the folder has {_available(tasks, task)}"
         if inner:
-            there = f"try one of the folders {', '.join(map(shown, inner[:4]))}"
-        raise MemhopError(f"{shown(base)}: no file {wanted}; {there}")
+            hint = f"try one of the folders {', '.join(map(printable, inner[:4]))}"
+        raise MemhopError(f"{printable(base)}: no file {expected}; {hint}")
     return chosen
 
 
-def _holdings(tasks: dict[int, dict[str, Path]], task: int | None) -> str:
-    """What a folder holds instead of the file that was looked for, in few words."""
+def _available(tasks: dict[int, dict[str, Path]], task: int | None) -> str:
+    """Describe the files of a folder that lacks the requested one."""
     if task in tasks:
         return f"task {task} as {', '.join(tasks[task])} only"
     numbers = ", ".join(map(str, tasks))
@@ -376,7 +375,7 @@ def _folders_with_tasks(base: Path) -> list[Path]:
     return [folder for folder in _listed(base) if folder.is_dir() and any(folder.glob("qa*_*.txt"))]
 
 
-def _natural(file: Path) -> list[tuple[int, str]]:
-    """A key that sorts ``2.txt`` before ``10.txt``."""
+def _natural_order(file: Path) -> list[tuple[int, str]]:
+    """Return a key that sorts ``2.txt`` before ``10.txt``."""
     parts = re.split(r"([0-9]+)", file.name)
     return [(int(p), p) if p.isdecimal() else (-1, p) for p in parts]

@@ -1,4 +1,4 @@
-"""Fetches the released bAbI archive, checks it, and unpacks it whole or not at all."""
+"""Download the released bAbI archive, check it, and unpack it atomically."""
 
 import errno
 import gzip
@@ -25,18 +25,18 @@ from urllib.request import (
     getproxies,
 )
 
-from memhop.data.babi import shown
+from memhop.data.babi import printable
 from memhop.errors import DownloadError, MemhopError
 
 DEFAULT_URL = "https://dl.fbaipublicfiles.com/parlai/babi/babi.tar.gz"
 DEFAULT_SHA256 = "f7f0bee187efca0d81c3daac1b162cda4eb7f9505dee5ad6846eabbed3dbf92e"
-"""Of the 19,212,062 bytes at DEFAULT_URL."""
+"""The checksum of the 19,212,062 bytes at DEFAULT_URL."""
 
-MOST_COMPRESSED = 128 * 2**20
-MOST_UNPACKED = 1024 * 2**20
-MOST_MEMBERS = 10_000
-_TIMEOUT = 30.0  # seconds without a byte
-_CHUNK = 1 << 16
+MAX_COMPRESSED_BYTES = 128 * 2**20
+MAX_UNPACKED_BYTES = 1024 * 2**20
+MAX_MEMBERS = 10_000
+_TIMEOUT = 30.0  # seconds without data
+_CHUNK_BYTES = 1 << 16
 
 Progress = Callable[[int, int | None], None]
 
@@ -48,73 +48,78 @@ def download_babi(
     sha256: str | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Downloads an archive of bAbI tasks into a new ``folder``; returns its folder ``en``.
+    """Download an archive of bAbI tasks into a new ``folder``; return its folder ``en``.
 
-    Another ``url`` needs the ``sha256`` of its archive (``.tar.gz``). Only https is used, or http
-    to this machine. The checksum is compared before anything is unpacked, and ``folder`` appears
-    by one rename when all is well: after an error or a break it is as it was. It must not exist
-    yet, or be empty. Without a folder ``en`` in the archive, ``folder`` itself is returned.
+    The checksum is verified before anything is unpacked. ``folder`` is created by one rename at the
+    end, so that an error or an interrupt changes nothing.
 
-    ``progress`` is called with the bytes done and the bytes in all (None if unknown).
+    Args:
+        folder: the target; it must not exist, or be empty.
+        url: the address of a ``.tar.gz`` archive: https, or http to this machine.
+        sha256: the checksum of the archive; required for another ``url``.
+        progress: called with the bytes received and the total (None if unknown).
 
-    Raises MemhopError for whatever goes wrong, in one line; DownloadError, a kind of it, where
-    what came from ``url`` is not the archive.
+    Returns:
+        the folder ``en`` of the archive, or ``folder`` if there is none.
 
-    >>> download_babi("babi", url="http://example.org/a.tar.gz", sha256="0" * 64)
+    Raises:
+        DownloadError: the server did not send the archive.
+        MemhopError: any other failure, in one line.
+
+    >>> download_babi("babi", url="http://example.org/a", sha256="0" * 64)
     Traceback (most recent call last):
-    memhop.errors.MemhopError: 'http://example.org/a.tar.gz'; needed https, or http to this machine
+    memhop.errors.MemhopError: expected an https address, got 'http://example.org/a'
     """
     checksum = _checksum(url, sha256)
     _check_url(url)
     target = Path(folder)
-    with _one_line(f"{shown(target)}: cannot be written"):
+    with _one_line_errors(f"{printable(target)}: cannot be written"):
         target = target.resolve()
         _check_free(target)
-        # On the same disk as the folder, so that it can be renamed; in its place nothing is seen.
-        beside = next(parent for parent in target.parents if parent.exists())
-        if not beside.is_dir():
-            raise MemhopError(f"{shown(beside)}: is a file; needed a folder")
-        work = Path(tempfile.mkdtemp(prefix=".memhop-download-", dir=beside))
+        # on the same disk as the target, so that a rename can move it there
+        parent = next(parent for parent in target.parents if parent.exists())
+        if not parent.is_dir():
+            raise MemhopError(f"{printable(parent)}: expected a folder, got a file")
+        work = Path(tempfile.mkdtemp(prefix=".memhop-download-", dir=parent))
     try:
-        archive, plain, whole = work / "archive.tar.gz", work / "archive.tar", work / "whole"
+        archive, tar, unpacked = work / "archive.tar.gz", work / "archive.tar", work / "unpacked"
         _fetch(url, archive, progress)
-        _compare(archive, checksum, url)
-        with _one_line(f"{_named(url)}: cannot be unpacked", DownloadError):
-            _decompress(archive, plain)
-            whole.mkdir()
-            _unpack(plain, whole)
-        with _one_line(f"{shown(target)}: cannot be written"):
-            found = sorted(path for path in whole.rglob("en") if path.is_dir())
+        _verify(archive, checksum, url)
+        with _one_line_errors(f"{_quoted(url)}: cannot be unpacked", DownloadError):
+            _decompress(archive, tar)
+            unpacked.mkdir()
+            _unpack(tar, unpacked)
+        with _one_line_errors(f"{printable(target)}: cannot be written"):
+            english = sorted(path for path in unpacked.rglob("en") if path.is_dir())
             _check_free(target)
             target.parent.mkdir(parents=True, exist_ok=True)
-            whole.rename(target)
+            unpacked.rename(target)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return target / found[0].relative_to(whole) if found else target
+    return target / english[0].relative_to(unpacked) if english else target
 
 
 def _checksum(url: str, sha256: str | None) -> str:
     if sha256 is None:
         if url != DEFAULT_URL:
-            raise MemhopError(f"{_named(url)}: no checksum; needed the SHA-256 of its archive")
+            raise MemhopError(f"{_quoted(url)}: expected the SHA-256 of its archive, got none")
         return DEFAULT_SHA256
     digest = sha256.strip().lower()
     if len(digest) != 64 or set(digest) - set("0123456789abcdef"):
-        raise MemhopError(f"SHA-256 {_named(sha256)}; needed 64 hexadecimal digits")
+        raise MemhopError(f"SHA-256: expected 64 hexadecimal digits, got {_quoted(sha256)}")
     return digest
 
 
 def _check_url(url: str) -> None:
-    """Lets https pass, and http where nobody else can listen."""
+    """Raise MemhopError unless a connection to ``url`` is encrypted or stays on this machine."""
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""
     except ValueError:
-        raise MemhopError(f"{_named(url)}; needed an https address") from None
-    if parts.scheme == "https" and host:
-        return
-    if not (parts.scheme == "http" and _is_loopback(host)):
-        raise MemhopError(f"{_named(url)}; needed https, or http to this machine")
+        host = ""
+    is_local = bool(host) and parts.scheme == "http" and _is_loopback(host)
+    if not (is_local or (host and parts.scheme == "https")):
+        raise MemhopError(f"expected an https address, got {_quoted(url)}")
 
 
 def _is_loopback(host: str) -> bool:
@@ -127,20 +132,20 @@ def _is_loopback(host: str) -> bool:
 def _check_free(target: Path) -> None:
     if target.exists() or target.is_symlink():
         if not target.is_dir():
-            raise MemhopError(f"{shown(target)}: is a file; needed a new folder")
+            raise MemhopError(f"{printable(target)}: expected a new folder, got a file")
         if any(target.iterdir()):
-            raise MemhopError(f"{shown(target)}: not empty; needed a new or an empty folder")
+            raise MemhopError(f"{printable(target)}: expected a new or an empty folder")
         if target == Path.cwd():
-            # It will be replaced, and whoever stands in it would be left in the old one.
-            raise MemhopError(f"{shown(target)}: the current folder; needed another one")
+            # it is replaced, and the process would remain in the old one
+            raise MemhopError(f"{printable(target)}: expected another than the current folder")
 
 
 class _BadArchive(Exception):
-    """What is wrong with an archive; its text wants the archive's address before it."""
+    """An archive has a fault; the text does not name the archive."""
 
 
 class _CheckedRedirects(HTTPRedirectHandler):
-    """Follows redirects, each under the rule of the first address."""
+    """Follow redirects to permitted addresses only."""
 
     def redirect_request(
         self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
@@ -154,122 +159,117 @@ class _CheckedRedirects(HTTPRedirectHandler):
 
 
 def _opener() -> OpenerDirector:
-    # Plain http must not leave this machine by way of a proxy either.
+    # http must not leave this machine through a proxy either
     proxies = {scheme: proxy for scheme, proxy in getproxies().items() if scheme == "https"}
     return build_opener(_CheckedRedirects, ProxyHandler(proxies))
 
 
 def _fetch(url: str, archive: Path, progress: Progress | None) -> None:
-    with _one_line(f"{_named(url)}: cannot be fetched", DownloadError):
+    with _one_line_errors(f"{_quoted(url)}: cannot be downloaded", DownloadError):
         request = Request(url, headers={"User-Agent": "memhop"})
         with _opener().open(request, timeout=_TIMEOUT) as response, archive.open("xb") as out:
-            total, done = response.length, 0
-            if total is not None and total > MOST_COMPRESSED:
-                raise DownloadError(
-                    f"{_named(url)}: {total} bytes; needed at most {MOST_COMPRESSED}"
-                )
+            total, size = response.length, 0
+            limit = f"expected at most {MAX_COMPRESSED_BYTES} bytes"
+            if total is not None and total > MAX_COMPRESSED_BYTES:
+                raise DownloadError(f"{_quoted(url)}: {limit}, got {total}")
             if progress:
                 progress(0, total)
-            while chunk := response.read(_CHUNK):
+            while chunk := response.read(_CHUNK_BYTES):
                 out.write(chunk)
-                done += len(chunk)
-                if done > MOST_COMPRESSED:
-                    raise DownloadError(
-                        f"{_named(url)}: more than {MOST_COMPRESSED} bytes; needed at most that"
-                    )
+                size += len(chunk)
+                if size > MAX_COMPRESSED_BYTES:
+                    raise DownloadError(f"{_quoted(url)}: {limit}, got more")
                 if progress:
-                    progress(done, total)
-        if total is not None and done < total:
-            raise DownloadError(f"{_named(url)}: broke off after {done} bytes; needed {total}")
+                    progress(size, total)
+        if total is not None and size < total:
+            raise DownloadError(f"{_quoted(url)}: incomplete: expected {total} bytes, got {size}")
 
 
-def _compare(archive: Path, checksum: str, url: str) -> None:
+def _verify(archive: Path, checksum: str, url: str) -> None:
     with archive.open("rb") as stream:
-        came = hashlib.file_digest(stream, "sha256").hexdigest()
-    if came != checksum:
-        raise DownloadError(f"{_named(url)}: SHA-256 {came}; needed {checksum}")
+        actual = hashlib.file_digest(stream, "sha256").hexdigest()
+    if actual != checksum:
+        raise DownloadError(f"{_quoted(url)}: expected SHA-256 {checksum}, got {actual}")
 
 
-def _decompress(archive: Path, plain: Path) -> None:
-    """Undoes the gzip first, so that its own check has passed before a member is believed."""
-    with gzip.open(archive) as stream, plain.open("xb") as out:
+def _decompress(archive: Path, tar: Path) -> None:
+    """Decompress completely, so that gzip's own checksum is verified before a member is read."""
+    with gzip.open(archive) as stream, tar.open("xb") as out:
         size = 0
-        while chunk := stream.read(_CHUNK):
+        for chunk in _chunks(stream):
             size += len(chunk)
-            if size > MOST_UNPACKED:
-                raise _BadArchive(f"more than {MOST_UNPACKED} bytes unpacked; needed at most that")
+            if size > MAX_UNPACKED_BYTES:
+                raise _BadArchive(f"expected at most {MAX_UNPACKED_BYTES} bytes, got more")
             out.write(chunk)
 
 
-def _unpack(plain: Path, whole: Path) -> None:
-    """Writes files and folders, and refuses an archive that holds anything else."""
+def _unpack(tar: Path, folder: Path) -> None:
+    """Write files and folders; raise _BadArchive for any other member."""
     size = 0
-    with plain.open("rb") as stream, tarfile.open(fileobj=stream, mode="r:") as members:
+    with tar.open("rb") as stream, tarfile.open(fileobj=stream, mode="r:") as members:
         for count, member in enumerate(members, 1):
-            path = whole / _inner_path(member)
+            path = folder / _inner_path(member)
             size += member.size
-            if size > MOST_UNPACKED or count > MOST_MEMBERS:
+            if size > MAX_UNPACKED_BYTES or count > MAX_MEMBERS:
                 raise _BadArchive(
-                    f"more than {MOST_UNPACKED} bytes or {MOST_MEMBERS} files; needed at most that"
+                    f"expected at most {MAX_UNPACKED_BYTES} bytes and {MAX_MEMBERS} files, got more"
                 )
             if member.isdir():
                 path.mkdir(parents=True, exist_ok=True)
                 continue
             if path.exists():
-                raise _BadArchive(f"member {_named(member.name)} comes twice; needed it once")
+                raise _BadArchive(f"expected different members, got {_quoted(member.name)} twice")
             path.parent.mkdir(parents=True, exist_ok=True)
             content = members.extractfile(member)
-            assert content is not None  # It is None only for what _inner_path refuses.
+            assert content is not None  # None only for members that _inner_path rejects
             with content, path.open("xb") as out:
-                shutil.copyfileobj(content, out, _CHUNK)
-        # tarfile takes a damaged header for the end; behind the true end there is nothing.
+                shutil.copyfileobj(content, out, _CHUNK_BYTES)
+        # tarfile treats a damaged header as the end; after the real end there are only zeros
         stream.seek(members.offset)
         if any(chunk.strip(b"\0") for chunk in _chunks(stream)):
-            raise _BadArchive(f"damaged at byte {members.offset}; needed a whole tar archive")
+            raise _BadArchive(f"damaged at byte {members.offset}")
 
 
 def _inner_path(member: tarfile.TarInfo) -> PurePosixPath:
-    """The member's path, if it can only lie inside the folder."""
+    """Return the member's path; raise _BadArchive if it could be outside the folder."""
     name = PurePosixPath(member.name)
     if not (member.isfile() or member.isdir()):
-        raise _BadArchive(f"member {_named(member.name)} is a link or a device; needed a file")
-    inside = not (name.is_absolute() or ".." in name.parts or set(member.name) & set("\\:"))
-    if not (inside and member.name.isprintable()):
-        raise _BadArchive(
-            f"member {_named(member.name)}; needed a path inside the archive's folder"
-        )
+        raise _BadArchive(f"expected files, got the link or device {_quoted(member.name)}")
+    is_inside = not (name.is_absolute() or ".." in name.parts or set(member.name) & set("\\:"))
+    if not (is_inside and member.name.isprintable()):
+        raise _BadArchive(f"expected a path inside the folder, got {_quoted(member.name)}")
     return name
 
 
-def _chunks(stream: BinaryIO) -> Iterator[bytes]:
-    while chunk := stream.read(_CHUNK):
+def _chunks(stream: BinaryIO | gzip.GzipFile) -> Iterator[bytes]:
+    while chunk := stream.read(_CHUNK_BYTES):
         yield chunk
 
 
-def _named(text: str) -> str:
+def _quoted(text: str) -> str:
     return ascii(text if len(text) <= 200 else f"{text[:197]}...")
 
 
 @contextmanager
-def _one_line(what: str, kind: type[MemhopError] = MemhopError) -> Iterator[None]:
-    """Turns every way in which the network, the disk or an archive can fail into one line."""
+def _one_line_errors(prefix: str, kind: type[MemhopError] = MemhopError) -> Iterator[None]:
+    """Turn every error of the network, the disk or an archive into one line."""
     try:
         yield
     except MemhopError:
         raise
     except _BadArchive as error:
-        raise kind(f"{what}: {error}") from None
+        raise kind(f"{prefix}: {error}") from None
     except HTTPError as error:
         error.close()
-        raise kind(f"{what}: HTTP status {error.code}") from None
+        raise kind(f"{prefix}: HTTP status {error.code}") from None
     except URLError as error:
-        raise kind(f"{what}: {_said(error.reason)}") from None
+        raise kind(f"{prefix}: {_reason(error.reason)}") from None
     except (OSError, EOFError, zlib.error, tarfile.TarError, HTTPException, ValueError) as error:
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-        raise (MemhopError if full else kind)(f"{what}: {_said(error)}") from None
+        is_full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        raise (MemhopError if is_full else kind)(f"{prefix}: {_reason(error)}") from None
 
 
-def _said(reason: object) -> str:
-    """The words of an error, in one line."""
+def _reason(reason: object) -> str:
+    """Return the text of an error in one line."""
     strerror = getattr(reason, "strerror", None)
     return " ".join(str(strerror or reason or type(reason).__name__).split())

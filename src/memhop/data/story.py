@@ -1,20 +1,32 @@
-"""Stories and the questions asked inside them, and how they are written as lines."""
+"""Stories with questions, and the lines of the released format."""
 
 # ruff: noqa: RUF001 - the punctuation of many scripts
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+from itertools import chain, pairwise
 from typing import NamedTuple
 
 from memhop.errors import MemhopError
 from memhop.example import Example
 from memhop.tokenizer import QUESTION_MARKS, QUOTES, answer_word, split_words
 
-# What may surround a text without belonging to it: the released questions end in a space, lines
-# of files from Windows in a carriage return. Other white space is left to whoever splits words.
+# Released questions end in a space, lines of files from Windows in a carriage return. Other white
+# space is left to the tokenizer.
 PADDING = " \r"
-# What follows the last question mark of a line: marks, closing quotation marks, other text.
+
+NUMBERED_LINE = re.compile(r"\s*([0-9]{1,6})[ \t]+(?=\S)")
+"""The number at the beginning of a line."""
+
+QUESTION_LINE = re.compile(r"(.*?\S)\s*(?:\t|(?<=\?)\s)\s*([^\t?]*?)\s*((?:(?:^|\s)[0-9]+)*)\s*")
+"""Question, answer and supporting IDs, after the number. A tab that was copied from a screen is
+often a run of spaces."""
+
+_LINE_ID = re.compile(r"\s*([0-9]{1,9})\s")
+_ANSWERED_LINE = re.compile(
+    rf"^(?:[ \r]*[0-9]+ [^\t\n]+|.*[{re.escape(QUESTION_MARKS)}] *)\t *[^\s]", re.MULTILINE
+)
+# The text after the last question mark of a line: marks, closing quotation marks, other text.
 _AFTER_QUESTION = re.compile(
     rf"[!！‼.…)\]}}）」』】]*+(?P<quotes>[{re.escape(QUOTES)})\]}}]*+)\s*+(?P<rest>.*)", re.DOTALL
 )
@@ -28,8 +40,8 @@ class Question(NamedTuple):
     """A question inside a story.
 
     Attributes:
-        after: how many statements of the story stand before the question.
-        text: the question, as it was written.
+        after: the number of statements before the question.
+        text: the question.
         answer: the answer; several answers are one comma-separated list.
         supporting_facts: positions (from 0) of the statements that prove the answer.
     """
@@ -56,25 +68,27 @@ class Story(NamedTuple):
     questions: tuple[Question, ...]
 
     def examples(self) -> Iterator[Example]:
-        """One example for each question, with the statements above it."""
+        """Yield an example for each question, with the statements before it."""
         for question in self.questions:
             story = self.statements[: question.after]
             yield Example(story, question.text, question.answer, question.supporting_facts)
 
     def lines(self) -> Iterator[str]:
-        """The story in the released format, without line ends.
+        """Yield the lines of the story in the released format, without line ends.
 
-        Raises MemhopError for what the format cannot hold: an empty text, a tab or a line end
-        inside one, spaces around one, a statement that reads as a question, a question or an
-        answer without a word, a question out of order, a fact of a later sentence.
+        Raises:
+            MemhopError: the format cannot store the story: a text is empty, has a tab or a line
+                end inside or spaces around it, a statement would be read as a question, a question
+                or an answer has no word, a question is out of order, or a supporting fact comes
+                after its question.
         """
         ids: list[int] = []
         number = 1
         for question in self.questions:
             if not len(ids) <= question.after <= len(self.statements):
                 raise MemhopError(
-                    f"question {quoted(question.text)} comes after {question.after} statements; "
-                    f"needed {len(ids)} to {len(self.statements)}"
+                    f"question {quoted(question.text)}: expected {len(ids)} to "
+                    f"{len(self.statements)} statements before it, got {question.after}"
                 )
             for statement in self.statements[len(ids) : question.after]:
                 yield f"{number} {_statement_text(statement)}"
@@ -88,7 +102,7 @@ class Story(NamedTuple):
 
 
 def to_examples(stories: Iterable[Story]) -> Iterator[Example]:
-    """The examples of all ``stories``, in order.
+    """Yield the examples of all ``stories``, in order.
 
     >>> story = Story(("Mary went home.",), (Question(1, "Where is Mary?", "home"),))
     >>> [example.question for example in to_examples([story, story])]
@@ -97,13 +111,33 @@ def to_examples(stories: Iterable[Story]) -> Iterator[Example]:
     return chain.from_iterable(story.examples() for story in stories)
 
 
-def missing_tab(fields: Sequence[str]) -> str:
-    """Return where a tab is missing in the fields of a line; an empty text if nowhere.
+def is_babi(content: bytes) -> bool:
+    """Return whether a text is meant to be in the released format, even if it has mistakes.
 
-    A line of one field is a question without a tab if it ends in a question mark, or if text
-    follows the last one that ends in no full stop. A quotation may end in a question mark and go
-    on, but for numbers at its end. Of two fields, the second may hold an answer, two spaces and
-    supporting IDs; or IDs alone, after a question with its answer.
+    It is if the number of each line follows that of the line before, or is 1; or if a question is
+    followed by a tab and an answer.
+
+    >>> is_babi(b"1 Mary slept.\\n2 Who slept?\\tMary\\n"), is_babi(b"Mary slept. Who slept?")
+    (True, False)
+    """
+    text = content.decode("utf-8-sig", errors="replace")
+    return bool(_ANSWERED_LINE.search(text)) or _is_numbered(text)
+
+
+def _is_numbered(text: str) -> bool:
+    matches = [_LINE_ID.match(line) for line in text.splitlines() if line.strip()]
+    numbers = [int(match[1]) for match in matches if match]
+    follow = (below in (1, above + 1) for above, below in pairwise(numbers))
+    return len(numbers) == len(matches) > 1 and all(follow)
+
+
+def missing_tab(fields: Sequence[str]) -> str:
+    """Return where a tab is missing in the fields of a line; an empty text if none is.
+
+    A line of one field is a question without a tab if it ends in a question mark, or in text after
+    a question mark that does not end in a full stop. A statement may continue after a quotation
+    that ends in a question mark, unless it ends in numbers. In two fields, the second may be an
+    answer, two spaces and supporting IDs; or IDs alone, if the first holds question and answer.
 
     >>> missing_tab(["Where is Mary?office 3"]), missing_tab(["Where is Mary?"])
     ('after the question', 'after the question')
@@ -111,9 +145,9 @@ def missing_tab(fields: Sequence[str]) -> str:
     ''
     """
     last = max(map(fields[0].rfind, QUESTION_MARKS))
-    found = _AFTER_QUESTION.match(fields[0], last + 1) if last >= 0 else None
-    has_answer = found is not None and _is_answer(found)
-    if len(fields) == 1 and found and (has_answer or not (found["quotes"] or found["rest"])):
+    match = _AFTER_QUESTION.match(fields[0], last + 1) if last >= 0 else None
+    has_answer = match is not None and _is_answer(match)
+    if len(fields) == 1 and match and (has_answer or not (match["quotes"] or match["rest"])):
         return "after the question"
     if len(fields) == 2 and has_answer and _IDS.fullmatch(fields[1]):
         return "after the question"
@@ -128,21 +162,21 @@ def numbers_at_end(answer: str) -> list[str]:
     >>> numbers_at_end("office 3 1"), numbers_at_end("3")
     (['3', '1'], [])
     """
-    found = _NUMBERS_AT_END.search(answer)
-    return found["numbers"].split() if found else []
+    match = _NUMBERS_AT_END.search(answer)
+    return match["numbers"].split() if match else []
 
 
-def _is_answer(found: re.Match[str]) -> bool:
+def _is_answer(match: re.Match[str]) -> bool:
     """Return whether the text after a question mark is an answer, not the end of a statement."""
-    rest = found["rest"]
+    rest = match["rest"]
     if numbers_at_end(rest):
         return True
-    return bool(rest) and not found["quotes"] and not _FULL_STOP_AT_END.search(rest)
+    return bool(rest) and not match["quotes"] and not _FULL_STOP_AT_END.search(rest)
 
 
 def _statement_text(statement: str) -> str:
     if missing_tab([statement]):
-        raise MemhopError(f"statement {quoted(statement)} reads as a question; needed an answer")
+        raise MemhopError(f"expected a statement, got a question: {quoted(statement)}")
     return _writable(statement)
 
 
@@ -150,12 +184,12 @@ def _question_text(question: Question, ids: list[int]) -> str:
     text = f"{_writable(question.text)}\t{_writable(question.answer)}"
     check_question(question.text, question.answer)
     if not question.supporting_facts and (place := missing_tab(question[1:3])):
-        raise MemhopError(f"{quoted(text)} reads as a line without a tab {place}; needed another")
+        raise MemhopError(f"{quoted(text)} would be read as a line without a tab {place}")
     for fact in question.supporting_facts:
         if not 0 <= fact < len(ids):
             raise MemhopError(
-                f"supporting fact {fact} of {quoted(question.text)}; "
-                f"needed the position of one of its {len(ids)} statements"
+                f"question {quoted(question.text)}: expected a supporting fact among the "
+                f"{len(ids)} statements before it, got {fact}"
             )
     facts = " ".join(str(ids[fact]) for fact in question.supporting_facts)
     return f"{text}\t{facts}" if facts else text
@@ -164,23 +198,23 @@ def _question_text(question: Question, ids: list[int]) -> str:
 def check_question(question: str, answer: str) -> None:
     """Raise a MemhopError for a question or an answer without a word."""
     if not split_words(question):
-        raise MemhopError(f"no word in the question {quoted(question)}; needed one")
+        raise MemhopError(f"expected a question with a word, got {quoted(question)}")
     if not answer_word(answer):
-        raise MemhopError(f"no word in the answer {quoted(answer)}; needed one")
+        raise MemhopError(f"expected an answer with a word, got {quoted(answer)}")
 
 
 def _writable(text: str) -> str:
     is_line = not any(end in text for end in "\t\n\r")
     if not text or text != text.strip(PADDING) or not is_line:
-        raise MemhopError(f"text {quoted(text)}; needed one line without tabs or outer spaces")
+        raise MemhopError(f"expected one line without tabs or outer spaces, got {quoted(text)}")
     if not text.isascii():
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise MemhopError(f"text {quoted(text)}; needed text that UTF-8 can hold") from None
+            raise MemhopError(f"expected text that UTF-8 can encode, got {quoted(text)}") from None
     return text
 
 
 def quoted(text: str) -> str:
-    """A text for a message: escaped and not long."""
+    """Return a text for a message: escaped and not long."""
     return ascii(text if len(text) <= 60 else f"{text[:57]}...")

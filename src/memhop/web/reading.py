@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from memhop.data.line import NUMBERED_LINE, QUESTION_LINE
+from memhop.data.story import NUMBERED_LINE, QUESTION_LINE
 from memhop.text.vocabulary import Vocabulary
 from memhop.tokenizer import answer_word, is_question, split_sentences, split_words
 from memhop.web.schemas import FoundQuestion, Page, Reading, ReadLine, Rewritten

@@ -1,30 +1,37 @@
-"""Our own generator of stories: a simulated world, and questions about what was told of it.
+"""Generate stories: simulate a world, describe it in statements, ask about the statements.
 
 Written from the descriptions of the tasks in arXiv 1502.05698; the wording and the shape of the
-stories follow the released files. ``chance`` holds the seeded draws, ``kind`` what every kind of
-story is made by, ``lengths`` how long one is, ``tasks`` all 20 kinds. Where people move: ``words``,
-``world`` (what is and what can happen), ``reader`` (what can be known from the statements),
-``questions`` asked of that, ``moving`` (a declaration for each kind), ``telling`` (one story). The
-others have a world of their own each: ``directions`` and ``shapes`` on a ``plane``, ``times``,
-``animals``, ``sizes``, ``motives``.
+stories follow the released files. `task` has the interface of a task and the settings, `rng` the
+seeded draws. In `moving` (tasks 1 to 3 and 5 to 13) people move through the `world`; `reader`
+infers from the statements what `questions` can ask about. The other tasks have their own worlds:
+`directions` and `shapes` on a `plane`, `times`, `animals`, `sizes`, `motives`.
 """
 
 from collections.abc import Iterator, Mapping
 from hashlib import blake2b
 from typing import Any
 
-from memhop.data.stories.chance import Chance
-from memhop.data.stories.kind import Dials, Kind, check_range
-from memhop.data.stories.tasks import TASKS
-from memhop.data.stories.words import PEOPLE, PLACES, THINGS
+from memhop.data.stories.animals import DEDUCTION, INDUCTION
+from memhop.data.stories.directions import PATHS, RELATIONS
+from memhop.data.stories.motives import MOTIVES
+from memhop.data.stories.moving import MOVING
+from memhop.data.stories.rng import Rng
+from memhop.data.stories.shapes import POSITIONS
+from memhop.data.stories.sizes import SIZES
+from memhop.data.stories.task import PEOPLE, PLACES, THINGS, StorySettings, Task, check_range
+from memhop.data.stories.times import TIMES_OF_DAY
 from memhop.data.story import Story
 from memhop.errors import MemhopError
 
-__all__ = ["ENDLESS", "FRESH", "TASKS", "generate", "generate_splits"]
+__all__ = ["TASKS", "TEST_SEED_OFFSET", "generate", "generate_splits"]
 
-ENDLESS = 2**62  # questions
-FRESH = 2**32  # between the seeds of two files, which no --seed reaches
-_IN_VAIN = 10_000  # stories told in a row that were all told in another file
+_UNLIMITED = 2**62  # questions
+TEST_SEED_OFFSET = 2**32  # between the seeds of two splits; larger than any --seed
+_MAX_DUPLICATES = 10_000  # consecutive stories that another split has already
+
+_OTHERS = {4: RELATIONS, 14: TIMES_OF_DAY, 15: DEDUCTION, 16: INDUCTION, 17: POSITIONS, 18: SIZES}
+TASKS: dict[int, Task] = dict(sorted((MOVING | _OTHERS | {19: PATHS, 20: MOTIVES}).items()))
+"""The tasks by their released numbers."""
 
 
 def generate(
@@ -39,25 +46,32 @@ def generate(
     reach: int | None = 5,
     hops: int = 2,
 ) -> Iterator[Story]:
-    """Generates stories of a task, 1 to 20, one at a time, until ``questions`` were asked.
+    """Generate stories of a task, 1 to 20, one at a time, until they have ``questions`` questions.
 
-    ``statements=(min, max)`` keeps the number of statements before each question in that range and
-    draws the length of a story evenly from it; None gives the shape of the released files, which
-    differs from task to task. The last story is cut where the questions end.
+    The same arguments give the same stories on every machine; with fewer questions, the first of
+    these. The last story is cut after its last question.
 
-    ``people`` and ``places`` are how many there are where people move (tasks 1 to 3 and 5 to 14;
-    places in 4 and 19 too), ``objects`` how many where people take them (2, 3 and 5 to 8), ``hops``
-    the links from the question to the answer in tasks 17 (shapes), 18 (sizes) and 19 (a path). A
-    setting that a task does not use (``TASKS[task].uses``) has no meaning there, so that one set
-    of settings serves all tasks.
+    Args:
+        task: its number, 1 to 20.
+        questions: the total number of questions.
+        seed: seed of the random draws.
+        statements: minimum and maximum number of statements before a question; the length of a
+            story is drawn uniformly from this range. None gives the shape of the released files,
+            which differs from task to task.
+        people, places: how many there are in tasks in which people move (1 to 3, 5 to 14); places
+            also in tasks 4 and 19.
+        objects: how many objects there are in tasks in which people take them (2, 3, 5 to 8).
+        reach: how many statements back the last mention of the subject of a question may be: 5 as
+            in the released files, None for the whole story. Tasks 2 and 3 need older statements
+            in addition.
+        hops: number of links from the question to the answer in tasks 17 (shapes), 18 (sizes) and
+            19 (a path).
 
-    ``reach`` is how far back, counted in statements, the last word about the person or thing asked
-    for may lie: 5 as in the released files, None for the whole story. (Tasks 2 and 3 need older
-    statements besides.)
+    A task ignores settings that it does not use (``TASKS[task].uses``), so that one set of
+    settings works for all tasks.
 
-    The same arguments give the same stories everywhere, and fewer questions the beginning of them.
-
-    Raises MemhopError for settings that cannot be met, before the first story.
+    Raises:
+        MemhopError: the settings cannot be satisfied; raised before the first story.
 
     >>> story = next(generate(1, questions=1, seed=3))
     >>> print(*story.lines(), sep="\\n")  # doctest: +NORMALIZE_WHITESPACE
@@ -66,9 +80,7 @@ def generate(
     3 Where is John? bedroom 2
     """
     if task not in TASKS:
-        known = ", ".join(map(str, TASKS))
-        raise MemhopError(f"task {task!r} cannot be generated; needed one of {known}")
-    kind = TASKS[task]
+        raise MemhopError(f"task: expected one of {', '.join(map(str, TASKS))}, got {task!r}")
     check_range("questions", questions, 1)
     check_range("seed", seed, 0)
     check_range("people", people, 1, len(PEOPLE))
@@ -77,67 +89,72 @@ def generate(
     check_range("hops", hops, 1)
     if reach is not None:
         check_range("reach", reach, 1)
-    dials = Dials(
-        _first(kind.people, PEOPLE)[:people], _first(kind.places, PLACES)[:places],
+    settings = StorySettings(
+        _first(TASKS[task].people, PEOPLE)[:people], _first(TASKS[task].places, PLACES)[:places],
         THINGS[:objects], statements, reach, hops,
     )  # fmt: skip
-    kind.check(dials)
-    # Each task draws from a sequence of its own.
-    return _stories(kind, dials, Chance(1000 * seed + task), questions)
+    TASKS[task].check(settings)
+    return _stories(TASKS[task], settings, Rng(1000 * seed + task), questions)
 
 
 def generate_splits(
-    task: int, counts: Mapping[str, int], *, seed: int = 0, **dials: Any
+    task: int, counts: Mapping[str, int], *, seed: int = 0, **settings: Any
 ) -> dict[str, Iterator[Story]]:
-    """Stories for training and test files: no story of one is in another.
+    """Generate training and test splits that have no story in common.
 
-    ``counts`` says how many questions each has, ``dials`` are those of `generate`. The files must
-    be made in their order: whether a story was told before is known when it is told.
+    Args:
+        task: its number, 1 to 20.
+        counts: the number of questions of each split. Read the splits in this order: a story
+            belongs to the split that generates it first.
+        seed: seed of the random draws.
+        settings: as for `generate`.
 
-    Raises MemhopError for settings that cannot be met, before the first story; and later, where
-    there are not so many different stories.
+    Raises:
+        MemhopError: the settings cannot be satisfied (raised before the first story), or there
+            are not enough different stories (raised while they are generated).
 
     >>> splits = generate_splits(4, {"train": 2, "test": 1})
     >>> [len(list(stories)) for stories in splits.values()]
     [2, 1]
     """
-    owners: dict[bytes, str] = {}  # by a checksum: all stories together may be too large to keep
+    owners: dict[bytes, str] = {}  # by checksum: the stories themselves may not fit into memory
 
-    def own(split: str, stories: Iterator[Story], count: int) -> Iterator[Story]:
-        in_vain = 0
+    def unique(split: str, stories: Iterator[Story], count: int) -> Iterator[Story]:
+        num_duplicates = 0
         while count > 0:
             story = next(stories)
-            in_vain += 1
+            num_duplicates += 1
             text = "\n".join(story.lines()).encode()
             if owners.setdefault(blake2b(text, digest_size=16).digest(), split) == split:
                 yield _cut(story, count)
                 count -= len(story.questions)
-                in_vain = 0
-            elif in_vain > _IN_VAIN:
-                raise MemhopError(f"task {task}: no more stories that are in no other file; "
+                num_duplicates = 0
+            elif num_duplicates > _MAX_DUPLICATES:
+                raise MemhopError(f"task {task}: too few different stories: "
                                   f"{count} questions of {split} are missing")  # fmt: skip
 
-    found = {}
+    splits = {}
     for number, (split, count) in enumerate(counts.items()):
         check_range(f"questions of {split}", count, 1)
-        endless = generate(task, questions=ENDLESS, seed=seed + number * FRESH, **dials)
-        found[split] = own(split, endless, count)
-    return found
+        split_seed = seed + number * TEST_SEED_OFFSET
+        stories = generate(task, questions=_UNLIMITED, seed=split_seed, **settings)
+        splits[split] = unique(split, stories, count)
+    return splits
 
 
-def _stories(kind: Kind, dials: Dials, chance: Chance, questions: int) -> Iterator[Story]:
+def _stories(task: Task, settings: StorySettings, rng: Rng, questions: int) -> Iterator[Story]:
     while questions > 0:
-        story = _cut(kind.tell(chance, dials), questions)
+        story = _cut(task.generate(rng, settings), questions)
         questions -= len(story.questions)
         yield story
 
 
 def _cut(story: Story, questions: int) -> Story:
-    """A story with no more questions than that, and nothing told after the last."""
+    """Keep the first ``questions`` questions of a story, and the statements before them."""
     if len(story.questions) <= questions:
         return story
-    asked = story.questions[:questions]
-    return Story(story.statements[: asked[-1].after], asked)
+    kept = story.questions[:questions]
+    return Story(story.statements[: kept[-1].after], kept)
 
 
 def _first(words: tuple[str, ...], every: tuple[str, ...]) -> tuple[str, ...]:

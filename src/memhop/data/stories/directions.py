@@ -1,108 +1,106 @@
-"""Places on a map: what is north of what (task 4), and how to go there (task 19).
+"""Places on a map: which is north of which (task 4), and how to get there (task 19).
 
-"The office is north of the kitchen" is read as one step: going north from the kitchen you come to
-the office. So each place has at most one other in each direction, and no two are on one spot.
+"The office is north of the kitchen" means one step north from the kitchen. So each place has at
+most one neighbour in each direction, and no two places share a spot.
 """
 
 from collections.abc import Sequence
 from itertools import pairwise
 
-from memhop.data.stories.chance import Chance
-from memhop.data.stories.kind import Dials, Kind, check_range
-from memhop.data.stories.lengths import check_length, draw_length
-from memhop.data.stories.plane import STEPS, Plane, Told, lay_path, tell
+from memhop.data.stories.plane import STEPS, Description, Plane, describe, lay_path
+from memhop.data.stories.rng import Rng
+from memhop.data.stories.task import StorySettings, Task, check_length, check_range, draw_length
 from memhop.data.story import Question, Story
 
 _WORDS = dict(zip(STEPS, ("north", "south", "east", "west"), strict=True))
 
 
-def _tell_relations(chance: Chance, dials: Dials) -> Story:
-    """Places in a row, as the three of a released story are; asks for the subject of a statement.
+def _generate_relations(rng: Rng, settings: StorySettings) -> Story:
+    """Return places in a row, as in a released story, and a question about one statement.
 
-    "What is west of X?" and "What is X west of?" are as likely. Longer stories have longer rows;
-    when there are no more places, statements come again, from either side.
+    "What is west of X?" and "What is X west of?" are equally likely. Longer stories have longer
+    rows; when there are no more places, statements are repeated, from either side.
     """
-    count = draw_length(chance, dials, 1) or max(2, 1)
-    row = chance.sample(dials.places, min(count + 1, len(dials.places)))
-    plane, step = Plane(row[0]), chance.pick(STEPS)
+    count = draw_length(rng, settings, 1) or 2
+    row = rng.sample(settings.places, min(count + 1, len(settings.places)))
+    plane, step = Plane(row[0]), rng.choice(STEPS)
     for neighbour, place in pairwise(row):
         plane.put(place, neighbour, step)
-    told = tell(plane, count, chance)
-    fact = told.latest[chance.pick(told.pairs)]
-    answer, other = told.pairs[fact]
-    if chance.happens(0.5):
+    description = describe(plane, count, rng)
+    fact = description.latest[rng.choice(description.pairs)]
+    answer, other = description.pairs[fact]
+    if rng.bernoulli(0.5):
         text = f"What is {_direction(plane, answer, other)} of the {other}?"
     else:
         text = f"What is the {other} {_direction(plane, other, answer)} of?"
-    return Story(_statements(plane, told), (Question(count, text, answer, (fact,)),))
+    return Story(_statements(plane, description), (Question(count, text, answer, (fact,)),))
 
 
-def _check_relations(dials: Dials) -> None:
-    check_range("places", len(dials.places), 2)
-    check_length(dials, 1)
+def _check_relations(settings: StorySettings) -> None:
+    check_range("places", len(settings.places), 2)
+    check_length(settings, 1)
 
 
-def _tell_paths(chance: Chance, dials: Dials) -> Story:
-    """A path of ``dials.hops`` steps, and other places around it.
+def _generate_paths(rng: Rng, settings: StorySettings) -> Story:
+    """Return a path of ``settings.hops`` steps, with other places around it.
 
-    The path asked for is the only shortest one, both for a reader who goes only where a statement
-    leads and for one who draws the map and goes between any two places that are one step apart.
-    The released stories take care of the first reader only: in 43% a place at the inner corner of
-    the path allows a second path of the same length, and in 7% two places share that corner.
+    The path is the only shortest one, both for a reader who moves only along statements and for
+    one who draws the map and moves between any two neighbouring spots. The released stories
+    ensure only the former: in 43% a place at the inner corner of the path allows a second path of
+    the same length, and in 7% two places share that corner.
     """
-    hops = dials.hops
-    count = draw_length(chance, dials, hops) or max(5, hops)
-    places = chance.sample(dials.places, min(count + 1, len(dials.places)))
+    hops = settings.hops
+    count = draw_length(rng, settings, hops) or max(5, hops)
+    places = rng.sample(settings.places, min(count + 1, len(settings.places)))
     path = places[: hops + 1]
-    plane = lay_path(path, chance)
-    _surround(plane, places[hops + 1 :], chance)
-    told = tell(plane, count, chance)
+    plane = lay_path(path, rng)
+    _surround(plane, places[hops + 1 :], rng)
+    description = describe(plane, count, rng)
     steps = [_direction(plane, to, at) for at, to in pairwise(path)]
     answer = ",".join(step[0] for step in steps)
     text = f"How do you go from the {path[0]} to the {path[-1]}?"
-    return Story(_statements(plane, told), (Question(count, text, answer, told.chain(path)),))
+    question = Question(count, text, answer, description.chain(path))
+    return Story(_statements(plane, description), (question,))
 
 
-def _check_paths(dials: Dials) -> None:
-    check_range("places", len(dials.places), 2)
-    check_range("hops", dials.hops, 1, len(dials.places) - 1)
-    check_length(dials, dials.hops)
+def _check_paths(settings: StorySettings) -> None:
+    check_range("places", len(settings.places), 2)
+    check_range("hops", settings.hops, 1, len(settings.places) - 1)
+    check_length(settings, settings.hops)
 
 
-def _surround(plane: Plane, places: Sequence[str], chance: Chance) -> None:
-    """Puts places beside the path, and beside each other where the path has no free side left.
+def _surround(plane: Plane, places: Sequence[str], rng: Rng) -> None:
+    """Put places next to the path, then next to each other.
 
-    A spot beside two places of the path would let a second path through, so it stays free; further
-    out each place has one neighbour only, which leads nowhere else.
+    A spot next to two places of the path stays free: it would allow a second path. Each new place
+    has one neighbour, so it leads nowhere else.
     """
-    sides, alone = plane.sides(), plane.sides(alone=True)
-    near = []
-    # As in the released stories a place of the path draws others by all its free sides, even those
-    # that must stay free here.
-    for neighbour, _ in chance.sample(sides, len(sides)):
-        if own := [side for side in alone if side[0] == neighbour]:
-            near.append(chance.pick(own))
-            alone.remove(near[-1])
-    for place, (neighbour, step) in zip(places, near, strict=False):
+    sides, single = plane.free_sides(), plane.free_sides(single=True)
+    chosen = []
+    # As in the released stories, a place of the path attracts others in proportion to all its
+    # free sides, including those that must stay free here.
+    for neighbour, _ in rng.sample(sides, len(sides)):
+        if own := [side for side in single if side[0] == neighbour]:
+            chosen.append(rng.choice(own))
+            single.remove(chosen[-1])
+    for place, (neighbour, step) in zip(places, chosen, strict=False):
         plane.put(place, neighbour, step)
-    for place in places[len(near) :]:
-        plane.put(place, *chance.pick(plane.sides(alone=True)))
+    for place in places[len(chosen) :]:
+        plane.put(place, *rng.choice(plane.free_sides(single=True)))
 
 
-def _statements(plane: Plane, told: Told) -> tuple[str, ...]:
-    text = {
-        pair: f"The {pair[0]} is {_direction(plane, *pair)} of the {pair[1]}."
-        for pair in told.latest
-    }
-    return tuple(text[pair] for pair in told.pairs)
+def _statements(plane: Plane, description: Description) -> tuple[str, ...]:
+    return description.statements(
+        lambda place, other: f"The {place} is {_direction(plane, place, other)} of the {other}."
+    )
 
 
 def _direction(plane: Plane, place: str, other: str) -> str:
     return _WORDS[plane.offset(place, other)]
 
 
-RELATIONS = Kind(_tell_relations, _check_relations, frozenset({"places"}))
-"""Task 4: two statements, one of which is asked about."""
+RELATIONS = Task(_generate_relations, _check_relations, frozenset({"places"}))
+"""Task 4: two statements, and a question about one of them."""
 
-PATHS = Kind(_tell_paths, _check_paths, frozenset({"places", "hops"}))
+PATHS = Task(_generate_paths, _check_paths, frozenset({"places", "hops"}))
 """Task 19: the steps from one place to another."""

@@ -1,11 +1,11 @@
-"""Things on a plane, each one step beside another, and the order in which a story tells of them."""
+"""Objects on a grid, and the order in which a story describes them."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from memhop.data.stories.chance import Chance
+from memhop.data.stories.rng import Rng
 
 Step = tuple[int, int]
 
@@ -14,99 +14,104 @@ STEPS: tuple[Step, ...] = ((0, 1), (0, -1), (1, 0), (-1, 0))
 
 
 def moved(spot: Step, step: Step) -> Step:
-    """The spot that is one step further."""
+    """Return the spot after a step."""
     return spot[0] + step[0], spot[1] + step[1]
 
 
 def opposite(step: Step) -> Step:
-    """The step back."""
+    """Return the step back."""
     return -step[0], -step[1]
 
 
 class Plane:
-    """What stands where.
+    """The positions of objects.
 
     Attributes:
-        spot: where each one stands; no two stand on the same spot.
-        beside: for each one the others that it was put beside, or that were put beside it.
+        spot: the position of each object; no two are equal.
+        neighbours: for each object, those that it was put next to or that were put next to it.
     """
 
     def __init__(self, first: str) -> None:
         self.spot = {first: (0, 0)}
-        self.beside: dict[str, list[str]] = {first: []}
+        self.neighbours: dict[str, list[str]] = {first: []}
 
     def put(self, name: str, neighbour: str, step: Step) -> None:
-        """Puts a new one ``step`` from ``neighbour``."""
+        """Put a new object ``step`` from ``neighbour``."""
         self.spot[name] = moved(self.spot[neighbour], step)
-        self.beside[name] = [neighbour]
-        self.beside[neighbour].append(name)
+        self.neighbours[name] = [neighbour]
+        self.neighbours[neighbour].append(name)
 
     def offset(self, name: str, other: str) -> Step:
-        """The way from ``other`` to ``name``."""
+        """Return the vector from ``other`` to ``name``."""
         (x, y), (other_x, other_y) = self.spot[name], self.spot[other]
         return x - other_x, y - other_y
 
-    def sides(self, *, alone: bool = False) -> list[tuple[str, Step]]:
-        """The free spots beside what stands there, each by a neighbour and the step from it.
+    def free_sides(self, *, single: bool = False) -> list[tuple[str, Step]]:
+        """Return the free spots next to an object, each as the object and the step from it.
 
-        With ``alone`` only the spots that are beside no other.
+        With ``single`` only the spots next to exactly one object.
         """
         taken = set(self.spot.values())
-        found = [
+        free = [
             (name, step, side)
             for name, spot in self.spot.items()
             for step in STEPS
             if (side := moved(spot, step)) not in taken
         ]
-        neighbours = Counter(side for _, _, side in found)
-        return [(name, step) for name, step, side in found if not alone or neighbours[side] == 1]
+        num_objects = Counter(side for _, _, side in free)
+        return [(name, step) for name, step, side in free if not single or num_objects[side] == 1]
 
 
-def lay_path(path: Sequence[str], chance: Chance) -> Plane:
-    """A path of which no step takes back another: none is shorter, and each leads further on."""
+def lay_path(path: Sequence[str], rng: Rng) -> Plane:
+    """Lay out a path in which no step undoes another, so that it is a shortest path."""
     plane = Plane(path[0])
     steps = list(STEPS)
     for at, to in pairwise(path):
-        step = chance.pick(steps)
+        step = rng.choice(steps)
         steps = [other for other in steps if other != opposite(step)]
         plane.put(to, at, step)
     return plane
 
 
-class Told(NamedTuple):
-    """What the statements of a story are about.
+class Description(NamedTuple):
+    """The pairs of neighbours that the statements of a story describe.
 
     Attributes:
-        pairs: for each statement the one that was drawn, and its neighbour.
-        latest: the last statement about two neighbours, whichever was drawn.
+        pairs: for each statement an object and its neighbour.
+        latest: the last statement about each pair, in both orders.
     """
 
     pairs: list[tuple[str, str]]
     latest: dict[tuple[str, str], int]
 
     def chain(self, names: Sequence[str]) -> tuple[int, ...]:
-        """The statements that lead from each of ``names`` to the next."""
+        """Return the statements that lead from each of ``names`` to the next."""
         return tuple(self.latest[pair] for pair in pairwise(names))
 
+    def statements(self, render: Callable[[str, str], str]) -> tuple[str, ...]:
+        """Return the statements, written by ``render`` from an object and its neighbour."""
+        text = {pair: render(*pair) for pair in self.latest}
+        return tuple(text[pair] for pair in self.pairs)
 
-def tell(plane: Plane, count: int, chance: Chance) -> Told:
-    """Tells ``count`` times who stands beside whom: all of it, then anything again.
 
-    Each time one is drawn, then one of its neighbours. So two that have many neighbours are told of
-    late, and the one that has more is drawn less often of the two; the released stories have just
-    these shares. What was told comes again only as often as ``count`` leaves room for.
+def describe(plane: Plane, count: int, rng: Rng) -> Description:
+    """Draw ``count`` statements: every pair of neighbours, and repetitions if ``count`` is larger.
+
+    Each statement draws an object, then one of its neighbours. So a pair in which both have many
+    neighbours comes late, and the object with more of them is drawn less often; the released
+    stories have the same shares.
     """
-    names = list(plane.beside)
-    again = count - (len(names) - 1)
+    names = list(plane.neighbours)
+    num_repetitions = count - (len(names) - 1)
     pairs: list[tuple[str, str]] = []
     latest: dict[tuple[str, str], int] = {}
     while len(pairs) < count:
-        name = chance.pick(names)
-        neighbour = chance.pick(plane.beside[name])
+        name = rng.choice(names)
+        neighbour = rng.choice(plane.neighbours[name])
         if (name, neighbour) in latest:
-            if not again:
+            if not num_repetitions:
                 continue
-            again -= 1
+            num_repetitions -= 1
         latest[name, neighbour] = latest[neighbour, name] = len(pairs)
         pairs.append((name, neighbour))
-    return Told(pairs, latest)
+    return Description(pairs, latest)

@@ -1,4 +1,4 @@
-"""What a reader can know who has only the statements."""
+"""What a reader can infer from the statements alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from memhop.data.stories.world import Event
 
 
 class Sighting(NamedTuple):
-    """A place, and the statement (by its position) that told it."""
+    """A place, and the position of the statement that names it."""
 
     place: str
     fact: int
@@ -16,14 +16,14 @@ class Sighting(NamedTuple):
 
 @dataclass
 class Carrying:
-    """The way of a thing in one pair of hands, from being taken to being put down.
+    """The path of a thing from when somebody takes it until they put it down.
 
     Attributes:
         person: who took it.
-        taken: the statement of the taking.
+        taken: the statement that says so.
         stops: where the person has gone with it.
-        put: the statement of the putting down, None while it is held.
-        put_at: where the person was last seen when putting it down, if that was ever told.
+        put: the statement that it was put down; None while it is held.
+        put_at: the last known place of the person when they put it down.
     """
 
     person: str
@@ -34,7 +34,7 @@ class Carrying:
 
     @property
     def last_act(self) -> int:
-        """The statement that last told something about the thing itself."""
+        """Return the last statement about the thing itself."""
         return self.taken if self.put is None else self.put
 
 
@@ -42,15 +42,15 @@ class Reader:
     """Follows statements one by one.
 
     Attributes:
-        places: all there are.
-        events: what the statements told, in order.
-        acts: the same for each person: of two who went together, each went with the other.
-        person_at: where each person was last seen.
-        last_said: the statement that last said anything about where a person is.
-        carrying: the latest carrying of each thing, over or not.
-        hands: for each person the things that came into their hands, in the order in which each
-            came first, with the statements of its coming and leaving in turn.
-        gift: the last statement of a giving.
+        places: all places.
+        events: the events of the statements, in order.
+        acts: the same by person: two people who go together are two acts.
+        person_at: the last known place of each person.
+        last_location_fact: the last statement about where a person is.
+        carrying: the latest carrying of each thing, finished or not.
+        hands: for each person the things they have held, in the order of the first time, with the
+            statements in which each came and left, alternately.
+        gift: the last statement of a gift.
     """
 
     def __init__(self, places: Sequence[str] = ()) -> None:
@@ -58,25 +58,25 @@ class Reader:
         self.events: list[Event] = []
         self.acts: list[Event] = []
         self.person_at: dict[str, Sighting] = {}
-        self.last_said: dict[str, int] = {}
+        self.last_location_fact: dict[str, int] = {}
         self.carrying: dict[str, Carrying] = {}
         self.hands: dict[str, dict[str, list[int]]] = {}
         self.gift: int | None = None
 
-    def hear(self, event: Event) -> None:
-        """Takes in the next statement."""
+    def read(self, event: Event) -> None:
+        """Read the next statement."""
         fact = len(self.events)
         self.events.append(event)
         self.acts.append(event)
         if event.action in ("take", "put", "give"):
-            self._hear_of_thing(event, fact)
+            self._read_handling(event, fact)
             return
         people = [event.person]
         if event.action.endswith("together"):
             people.append(event.other)
             self.acts.append(event._replace(person=event.other, other=event.person))
         for person in people:
-            self.last_said[person] = fact
+            self.last_location_fact[person] = fact
             if event.action not in ("be gone", "be either"):
                 self._see(person, Sighting(event.target, fact))
 
@@ -86,10 +86,10 @@ class Reader:
             if carrying.person == person and carrying.put is None:
                 carrying.stops.append(stop)
 
-    def _hear_of_thing(self, event: Event, fact: int) -> None:
+    def _read_handling(self, event: Event, fact: int) -> None:
         action, person, thing, other = event
-        for hands in (person, other) if action == "give" else (person,):
-            self.hands.setdefault(hands, {}).setdefault(thing, []).append(fact)
+        for holder in (person, other) if action == "give" else (person,):
+            self.hands.setdefault(holder, {}).setdefault(thing, []).append(fact)
         if action == "give":
             self.gift = fact
         if action == "put":
@@ -100,5 +100,5 @@ class Reader:
             self.carrying[thing] = Carrying(other or person, fact)
 
     def held_by(self, person: str) -> list[str]:
-        """What a person holds, in the order in which each thing came first."""
+        """Return what a person holds, in the order in which each thing came first."""
         return [thing for thing, facts in self.hands.get(person, {}).items() if len(facts) % 2]

@@ -1,72 +1,67 @@
-"""Coloured shapes on a plane: is this one above that one (task 17)?
+"""Coloured shapes on a plane (task 17): is this one above that one?
 
-A statement is read as one step on a grid: what is above something is straight above it. The
-questions are wider: all that is higher is above. So what stands above something that is to the left
-of a shape is above that shape. Three of four questions of the released files need this reading, and
-with it each has one answer; nothing else is asked here.
+A statement is one step on a grid: above means directly above. A question is wider: everything
+higher is above. So a shape that is above a neighbour to the left of another shape is above that
+shape too. Three of four questions of the released files need this reading, and with it each has
+one answer; all questions here are of this kind.
 """
 
 from collections.abc import Sequence
 
-from memhop.data.stories.chance import Chance
-from memhop.data.stories.kind import Dials, Kind, check_range
-from memhop.data.stories.lengths import check_length, draw_length
-from memhop.data.stories.plane import STEPS, Plane, Told, lay_path, tell
+from memhop.data.stories.plane import STEPS, Description, Plane, describe, lay_path
+from memhop.data.stories.rng import Rng
+from memhop.data.stories.task import StorySettings, Task, check_length, check_range, draw_length
 from memhop.data.story import Question, Story
 
 SHAPES = ("triangle", "red square", "blue square", "yellow square", "pink rectangle", "red sphere")
 """All shapes of the released files."""
 
 QUESTIONS = 8
-"""Questions a story."""
+"""Questions per story."""
 
 _WORDS = dict(zip(STEPS, ("above", "below", "to the right of", "to the left of"), strict=True))
 
 
-def _tell_positions(chance: Chance, dials: Dials) -> Story:
-    """A chain of shapes, others beside them in longer stories; all questions are of its two ends.
+def _generate(rng: Rng, settings: StorySettings) -> Story:
+    """Return a chain of shapes, with others around it in longer stories.
 
-    Questions may come twice, as they do in the released stories.
+    All questions are about its two ends; a question may come twice, as in the released stories.
     """
-    hops = dials.hops
-    count = draw_length(chance, dials, hops) or hops
-    shapes = chance.sample(SHAPES, min(count + 1, len(SHAPES)))
+    hops = settings.hops
+    count = draw_length(rng, settings, hops) or hops
+    shapes = rng.sample(SHAPES, min(count + 1, len(SHAPES)))
     chain = shapes[: hops + 1]
-    plane = lay_path(chain, chance)
+    plane = lay_path(chain, rng)
     for shape in shapes[hops + 1 :]:
-        plane.put(shape, *chance.pick(plane.sides()))
-    told = tell(plane, count, chance)
-    questions = tuple(_question(plane, told, chain, chance) for _ in range(QUESTIONS))
-    return Story(_statements(plane, told), questions)
+        plane.put(shape, *rng.choice(plane.free_sides()))
+    description = describe(plane, count, rng)
+    questions = tuple(_question(plane, description, chain, rng) for _ in range(QUESTIONS))
+    # the neighbour is the subject, as the middle shape mostly is in the released files
+    statements = description.statements(
+        lambda name, shape: f"The {shape} is {_WORDS[plane.offset(shape, name)]} the {name}."
+    )
+    return Story(statements, questions)
 
 
-def _check_positions(dials: Dials) -> None:
-    check_range("hops", dials.hops, 1, len(SHAPES) - 1)
-    check_length(dials, dials.hops)
+def _check(settings: StorySettings) -> None:
+    check_range("hops", settings.hops, 1, len(SHAPES) - 1)
+    check_length(settings, settings.hops)
 
 
-def _question(plane: Plane, told: Told, chain: Sequence[str], chance: Chance) -> Question:
-    """Draws which end comes first, then the answer, then one of the relations that it is true of.
+def _question(plane: Plane, description: Description, chain: Sequence[str], rng: Rng) -> Question:
+    """Draw the order of the two ends, then the answer, then a relation that has this answer.
 
-    Of two shapes in line one relation holds and three do not, yet either answer is as likely.
+    For shapes in one line one relation holds and three do not, but both answers are equally likely.
     """
-    if chance.happens(0.5):
+    if rng.bernoulli(0.5):
         chain = chain[::-1]
     right, up = plane.offset(chain[0], chain[-1])
-    yes = chance.happens(0.5)
-    fitting = [word for (x, y), word in _WORDS.items() if (x * right + y * up > 0) == yes]
-    text = f"Is the {chain[0]} {chance.pick(fitting)} the {chain[-1]}?"
-    return Question(len(told.pairs), text, "yes" if yes else "no", told.chain(chain))
+    yes = rng.bernoulli(0.5)
+    relations = [word for (x, y), word in _WORDS.items() if (x * right + y * up > 0) == yes]
+    text = f"Is the {chain[0]} {rng.choice(relations)} the {chain[-1]}?"
+    answer = "yes" if yes else "no"
+    return Question(len(description.pairs), text, answer, description.chain(chain))
 
 
-def _statements(plane: Plane, told: Told) -> tuple[str, ...]:
-    """The neighbour comes first: in the released files the middle shape mostly is the subject."""
-    text = {
-        (name, shape): f"The {shape} is {_WORDS[plane.offset(shape, name)]} the {name}."
-        for name, shape in told.latest
-    }
-    return tuple(text[pair] for pair in told.pairs)
-
-
-POSITIONS = Kind(_tell_positions, _check_positions, frozenset({"hops"}))
-"""Task 17: how two shapes stand to each other that no statement is about."""
+POSITIONS = Task(_generate, _check, frozenset({"hops"}))
+"""Task 17: the relation of two shapes that no statement compares."""

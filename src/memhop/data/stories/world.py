@@ -1,24 +1,23 @@
-"""A small world that is simulated: people, places, things, and what people can do.
+"""A simulated world: people, places, things, and the actions of people.
 
-The world holds the truth, including what no statement has told yet; what can be concluded from the
-statements alone is kept apart, in :mod:`memhop.data.stories.reader`.
+The world knows everything; :mod:`memhop.data.stories.reader` knows only the statements.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from memhop.data.stories.chance import Chance
+from memhop.data.stories.rng import Rng
 
 
 class Event(NamedTuple):
-    """Something that happened.
+    """An action of a person.
 
     Attributes:
-        action: what was done, by the name of an `Action`.
-        person: who did it.
+        action: the name of an `Action`.
+        person: who does it.
         target: the place or thing.
-        other: to whom a thing was given, who came along, or a second place.
+        other: who receives a thing or comes along, or a second place.
     """
 
     action: str
@@ -29,12 +28,12 @@ class Event(NamedTuple):
 
 @dataclass(frozen=True)
 class Action:
-    """What people can do.
+    """A kind of action.
 
     Attributes:
-        name: by which readers and phrases know it.
-        targets: the precondition: with which targets, and others, a person can do it now.
-        effect: what it changes in the world.
+        name: its key in `MovingTask.phrases`.
+        targets: return the possible targets (and others) for a person; empty if impossible.
+        effect: change the world.
     """
 
     name: str
@@ -48,36 +47,36 @@ class World:
     Attributes:
         person_at: the place of each person.
         thing_at: the place of each thing that nobody holds.
-        held_by: the holder of each thing that somebody holds.
+        held_by: the holder of each other thing.
     """
 
     def __init__(
-        self, people: Sequence[str], places: Sequence[str], things: Sequence[str], chance: Chance
+        self, people: Sequence[str], places: Sequence[str], things: Sequence[str], rng: Rng
     ) -> None:
         self.people = people
         self.places = places
-        self.chance = chance
-        self.person_at = {person: chance.pick(places) for person in people}
-        self.thing_at = {thing: chance.pick(places) for thing in things}
+        self.rng = rng
+        self.person_at = {person: rng.choice(places) for person in people}
+        self.thing_at = {thing: rng.choice(places) for thing in things}
         self.held_by: dict[str, str] = {}
 
-    def happen(self, actions: Sequence[Action]) -> Event:
-        """Draws a person and an action until the one can do the other, and lets it happen.
+    def random_event(self, actions: Sequence[Action]) -> Event:
+        """Draw a person and an action until the action is possible, and apply it.
 
-        So whoever can do more does more, as in the released stories.
+        People with more possible actions act more often, as in the released stories.
         """
         while True:
-            person, action = self.chance.pick(self.people), self.chance.pick(actions)
+            person, action = self.rng.choice(self.people), self.rng.choice(actions)
             if targets := action.targets(self, person):
-                return self.do(Event(action.name, person, *self.chance.pick(targets)))
+                return self.apply(Event(action.name, person, *self.rng.choice(targets)))
 
-    def do(self, event: Event) -> Event:
-        """Changes the world by ``event``."""
+    def apply(self, event: Event) -> Event:
+        """Change the world by ``event``; return it."""
         ACTIONS[event.action].effect(self, event)
         return event
 
     def gather(self) -> None:
-        """Puts the first thing where the first person is, and everybody else there too."""
+        """Move everybody, and the first thing, to the place of the first person."""
         here = self.person_at[self.people[0]]
         self.person_at = dict.fromkeys(self.people, here)
         if self.thing_at:
@@ -110,8 +109,8 @@ def _things_in_hand(world: World, person: str) -> Sequence[tuple[str, ...]]:
 
 def _things_to_give(world: World, person: str) -> Sequence[tuple[str, ...]]:
     here = world.person_at[person]
-    beside = [other for other, at in world.person_at.items() if at == here and other != person]
-    return [(thing, other) for (thing,) in _things_in_hand(world, person) for other in beside]
+    others = [other for other, at in world.person_at.items() if at == here and other != person]
+    return [(thing, other) for (thing,) in _things_in_hand(world, person) for other in others]
 
 
 def _go(world: World, event: Event) -> None:
@@ -157,14 +156,9 @@ GO_ON_TOGETHER = Action("go on together", _elsewhere_together, _go_together)
 TAKE = Action("take", _things_here, _take)
 PUT = Action("put", _things_in_hand, _put)
 GIVE = Action("give", _things_to_give, _give)
-# Nobody sees how they went; it is said where they are now, where no more, or two places of
-# which one is it.
+# The statement says where a person is, where they no longer are, or two places, one of them right.
 BE = Action("be", _elsewhere, _go)
 BE_GONE = Action("be gone", _from_here, _move_from)
 BE_EITHER = Action("be either", _here_or_there, _go)
-ACTIONS = {
-    action.name: action
-    for action in (
-        *(GO, GO_ON, GO_TOGETHER, GO_ON_TOGETHER, TAKE, PUT, GIVE, BE, BE_GONE, BE_EITHER),
-    )
-}
+_EVERY = (GO, GO_ON, GO_TOGETHER, GO_ON_TOGETHER, TAKE, PUT, GIVE, BE, BE_GONE, BE_EITHER)
+ACTIONS = {action.name: action for action in _EVERY}
