@@ -26,7 +26,7 @@ def test_it_prints_stories_that_can_be_read(memhop: Program) -> None:
         ("--task 1 --hops 2", "--hops is not used by task 1; it uses --people, --places"),
         ("--task 19 --people 4", "--people is not used by task 19; it uses --places, --hops"),
         ("--task 15 --places 6 --to new", "--places is not used by task 15; it uses none"),
-        ("--task 0 --hops 6", "task 0 cannot be generated"),
+        ("--task 0 --hops 6", "task: expected one of 1, 2"),
         ("--split 9 0 9 --questions 9 --to new", "--split says how many questions"),
     ],
 )
@@ -74,4 +74,7 @@ def test_the_dials_reach_the_stories(memhop: Program) -> None:
     story, asked = said.out.splitlines()[:-1], said.out.splitlines()[-1]
     assert len(story) == 11
     assert len(asked.split("\t")[1].split(",")) == 4
-    assert "hops: expected 1 to 5, got 9" in memhop("generate", "--task", "19", "--hops", "9").complaint()
+    assert (
+        "hops: expected 1 to 5, got 9"
+        in memhop("generate", "--task", "19", "--hops", "9").complaint()
+    )

@@ -28,7 +28,7 @@ def test_alone_it_prints_the_help(memhop: Program) -> None:
         ("gen", "No such command 'gen' (see memhop --help)"),
         ("generate --no", "(see memhop generate --help)"),
         ("generate --questions 0", "'--questions'"),
-        ("generate --task 21", "task 21"),
+        ("generate --task 21", "task: expected one of 1, 2"),
         ("generate --statements 3 2", "statements"),
         ("generate --to file", "file"),
         ("generate --to file/below", "file/below"),
@@ -212,7 +212,7 @@ def test_a_failed_download_names_the_next_step(memhop: Program) -> None:
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/babi.tar.gz"
     line = ["data", "babi", "--to", "new", "--url", url, "--sha256", "0" * 64]
     assert memhop(*line).complaint() == (
-        f"'{url}': cannot be fetched: Connection refused; fetch it from elsewhere with --url and "
+        f"'{url}': cannot be downloaded: Connection refused; fetch it from elsewhere with --url and "
         "--sha256, or make stories of all 20 tasks without a download: memhop generate --task 1 "
         "--to DIR"
     )
