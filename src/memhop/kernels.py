@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 
 from memhop.errors import MemhopError
-from memhop.ops.cpu import kernel_cache
+from memhop.ops.cpu import background, kernel_cache
 from memhop.ops.text.embedding_bag import WORTH_COMPILING as MANY_BAGS
 from memhop.ops.text.embedding_bag import WeightedBags, embedding_bag
 from memhop.ops.text.two_row_attention import WORTH_COMPILING as MANY_QUESTIONS
@@ -70,10 +70,10 @@ def folder_for_kernels() -> Path:
 
 def kernels() -> Iterator[Kernel]:
     """Yield all kernels for the CPU."""
-    from memhop.ops.cpu.jobs import compiled_job, jobs_of
+    from memhop.ops.cpu.jobs import jobs_of
 
     for dtype, job in product(DTYPES, jobs_of(backward=True)):
-        yield Kernel(f"fused {job}, {name_of(dtype)}", partial(compiled_job, job, dtype))
+        yield Kernel(f"fused {job}, {name_of(dtype)}", partial(background.ready_job, job, dtype))
     for dtype in DTYPES:
         yield Kernel(f"sums of word vectors, {name_of(dtype)}", partial(call_sum_bags, dtype))
         yield Kernel(f"reads of stories, {name_of(dtype)}", partial(call_summed_rows, dtype))

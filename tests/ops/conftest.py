@@ -7,5 +7,5 @@ from memhop.ops.cuda import tiling
 
 @pytest.fixture
 def planned(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The way of sharing a problem out that a test names, forced on a small one."""
+    """Replace the plan of every problem by the one that the test names."""
     monkeypatch.setattr(tiling, "plan_for", request.param)

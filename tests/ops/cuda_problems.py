@@ -1,7 +1,6 @@
-"""Small problems for the triton kernels, and ways to share them out, forced on a small problem.
+"""Small problems for the triton kernels, and plans that a small problem would not get.
 
-A test module that imports this one is for a GPU, or for triton's interpreter: in a process with
-neither the whole module is skipped.
+A test module that imports this one needs a GPU or triton's interpreter, and is skipped without.
 """
 
 import dataclasses
@@ -12,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from memhop.ops.cuda.tiling import Plan, Sizes, padded, plan_for
+from memhop.ops.cuda.tiling import Plan, Sizes, next_power_of_two, plan_for
 from memhop.ops.fused.problem import Problem, Step, Wanted
 
 if importlib.util.find_spec("triton") is None:
     pytest.skip("needs triton", allow_module_level=True)
 if os.environ.get("TRITON_INTERPRET") != "1" and not torch.cuda.is_available():
-    pytest.skip("needs a GPU; test_fused_cuda interprets these tests", allow_module_level=True)
+    pytest.skip("needs a GPU; test_interpreted runs these tests too", allow_module_level=True)
 
 IS_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if IS_INTERPRETED else "cuda"
@@ -30,28 +29,28 @@ def as_planned(sizes: Sizes) -> Plan:
 
 
 def in_tiles(sizes: Sizes) -> Plan:
-    """All hops in one launch: four rows in a program, tiles of two slots and of four terms."""
-    block = dataclasses.replace(plan_for(sizes).block, rows=4, slots=2, terms=4)
-    return Plan(block, parts=1, part_slots=sizes.slots)
+    """Return a plan with one launch: programs of four rows, tiles of two slots and four terms."""
+    config = dataclasses.replace(plan_for(sizes).config, rows=4, slots=2, terms=4)
+    return Plan(config, num_splits=1, split_slots=sizes.slots)
 
 
-def together(sizes: Sizes) -> Plan:
-    """All hops in one launch: sixteen rows in a program, multiplied in blocks; for float32."""
-    block = plan_for(sizes).block
+def grouped_rows(sizes: Sizes) -> Plan:
+    """Return a plan with one launch: programs of sixteen rows, with tl.dot; for float32."""
+    config = plan_for(sizes).config
     widths = {
-        width: max(16, getattr(block, width))
+        width: max(16, getattr(config, width))
         for width in ("key_width", "value_width", "query_width")
     }
-    slots = min(4, block.slots)
-    block = dataclasses.replace(block, rows=16, slots=slots, terms=16, **widths)
-    return Plan(block, parts=1, part_slots=sizes.slots)
+    slots = min(4, config.slots)
+    config = dataclasses.replace(config, rows=16, slots=slots, terms=16, **widths)
+    return Plan(config, num_splits=1, split_slots=sizes.slots)
 
 
-def in_parts(sizes: Sizes) -> Plan:
-    """Two launches a hop: parts of two tiles of two slots, two of which are merged at once."""
-    rows = min(4, padded(sizes.rows))  # one, where it is used; a few are quicker to interpret
-    block = dataclasses.replace(plan_for(sizes).block, rows=rows, slots=2, parts=2, ages=2)
-    return Plan(block, parts=max(2, -(-sizes.slots // 4)), part_slots=4)
+def in_splits(sizes: Sizes) -> Plan:
+    """Return a plan with two launches per hop: splits of two tiles of two slots."""
+    rows = min(4, next_power_of_two(sizes.rows))  # 1 in use; 4 are faster to interpret
+    config = dataclasses.replace(plan_for(sizes).config, rows=rows, slots=2, splits=2, ages=2)
+    return Plan(config, num_splits=max(2, -(-sizes.slots // 4)), split_slots=4)
 
 
 def with_plans(*plans: object) -> pytest.MarkDecorator:
@@ -60,13 +59,13 @@ def with_plans(*plans: object) -> pytest.MarkDecorator:
 
 
 def moved(problem: Problem) -> Problem:
-    """The problem on the device, strides kept."""
+    """Return the problem on the device, with the same strides."""
     tensors = [None if tensor is None else tensor.to(DEVICE) for tensor in problem.tensors]
     return Problem.of_tensors(tensors, problem.steps)
 
 
 def hops_over(memory: Tensor, query: Tensor, values: Tensor | None = None) -> Problem:
-    """Two hops without weights over a memory."""
+    """Return a problem of two hops without weights."""
     return Problem(query, memory, None, values, None, None, None, None, None, (), (Step(),) * 2)
 
 

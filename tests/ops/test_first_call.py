@@ -53,7 +53,7 @@ ONE = """
     from memhop.ops.cpu.jobs import compiled_job
 
     assert memhop.__file__.startswith(sys.argv[1])
-    assert compiled_job("order_slots", torch.float32).address
+    assert compiled_job("write_bank", torch.float32).address
     print(len(passes))
 """
 

@@ -1,4 +1,4 @@
-"""Kernels that compile in another process: which form serves meanwhile, and its messages."""
+"""Kernels that compile in another process: the fallback until then, and its messages."""
 
 import logging
 import os
@@ -22,7 +22,7 @@ MEMORY = Memory(torch.zeros(2, 3, 4))
 
 
 class Machine:
-    """What the tests pretend of the disk, and the programs in place of the compiler."""
+    """A fake disk, and programs in place of the compiler."""
 
     def __init__(self) -> None:
         self.kept: set[bool] = set()
@@ -36,8 +36,8 @@ class Machine:
         self.started.append(process)
         return process
 
-    def ends(self, program: str) -> None:
-        """Have the next process run a program to its end."""
+    def run(self, program: str) -> None:
+        """Start a process that runs a program, and wait for it."""
         self.program = program
         background.is_ready(MEMORY, 2, F32)
         self.started[-1].wait()
@@ -45,7 +45,7 @@ class Machine:
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
-    """A machine on which nothing is compiled yet."""
+    """Return a machine on which nothing is compiled yet."""
     machine = Machine()
     monkeypatch.setattr(background, "_state", background._State())
     monkeypatch.setattr(background, "POLL_SECONDS", 0.0)
@@ -85,7 +85,7 @@ def test_a_call_with_gradients_waits_for_the_kernels_of_both_passes(machine: Mac
     assert len(machine.started) == 1
 
 
-def test_kernels_that_are_kept_are_looked_for_once(machine: Machine) -> None:
+def test_kernels_on_disk_are_found_once(machine: Machine) -> None:
     machine.kept = {True}
     assert is_ready()
     machine.kept = set()
@@ -99,11 +99,13 @@ def test_a_shared_memory_has_no_kernel_to_wait_for(machine: Machine) -> None:
 
 
 def test_where_the_compiler_fails_the_eager_form_stays_with_one_warning(machine: Machine) -> None:
-    machine.ends("raise SystemExit(3)")
+    machine.run("raise SystemExit(3)")
     compilation = background._state.of(F32)
     while compilation.process is not None and compilation.process.returncode is None:
         compilation.process.wait()
-    with pytest.warns(RuntimeWarning, match="exit status 3.*memhop warmup.* says why") as caught:
+    with pytest.warns(
+        RuntimeWarning, match="exit status 3.*memhop warmup.* shows the error"
+    ) as caught:
         assert [is_ready() for _ in range(3)] == [False] * 3
     assert len(caught) == 1
     assert len(machine.started) == 1
@@ -115,7 +117,7 @@ def test_where_the_fused_form_failed_before_no_process_is_started(machine: Machi
     assert machine.started == []
 
 
-def test_a_process_that_compiles_itself_ends_the_other(machine: Machine) -> None:
+def test_a_process_that_compiles_itself_terminates_the_other(machine: Machine) -> None:
     assert not is_ready()
     background.stop(F32)
     assert machine.started[0].returncode not in (None, 0)
@@ -126,7 +128,7 @@ def test_a_process_that_compiles_itself_ends_the_other(machine: Machine) -> None
 
 
 def waits(caplog: pytest.LogCaptureFixture, reason: str) -> bool:
-    """Whether the call compiles its kernels itself, and one line says why."""
+    """Return whether the call compiles its kernels itself, and one line says why."""
     ready = is_ready() and is_ready()
     (record,) = caplog.records
     return ready and record.levelno == logging.WARNING and reason in record.getMessage()
@@ -178,12 +180,12 @@ def test_a_graph_that_is_compiled_waits(machine: Machine) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
-def test_a_forked_child_looks_at_the_disk_alone(machine: Machine) -> None:
+def test_a_forked_child_starts_no_process(machine: Machine) -> None:
     assert not is_ready()
     lock = background._state.lock
     lock.acquire()  # as another thread may hold it
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of forks where there are threads
+        warnings.simplefilter("ignore")  # of forks in a process with threads
         child = os.fork()
     if child == 0:
         status = 1
@@ -192,7 +194,7 @@ def test_a_forked_child_looks_at_the_disk_alone(machine: Machine) -> None:
             before = is_ready()
             machine.kept = {True}
             status = 0 if (before, is_ready(), len(machine.started)) == (False, True, 1) else 1
-            background.stop(F32)  # not the process of its parent
+            background.stop(F32)  # must not stop the process of its parent
         finally:
             os._exit(status)
     lock.release()
@@ -202,6 +204,6 @@ def test_a_forked_child_looks_at_the_disk_alone(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("form", ["rows", "one row"])
-def test_the_eager_form_serves_with_the_bits_of_its_own(machine: Machine, form: str) -> None:
+def test_the_fallback_is_bitwise_the_eager_form(machine: Machine, form: str) -> None:
     assert_same([forward("auto", form)], [forward("torch", form)])
     assert len(machine.started) == 1

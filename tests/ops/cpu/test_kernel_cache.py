@@ -1,4 +1,4 @@
-"""Compiled kernels on disk: their keys, damaged files, and two processes at once."""
+"""The cache of compiled kernels: keys, damaged files, and two processes at once."""
 
 import importlib
 import os
@@ -22,12 +22,12 @@ untyped: Any = numba
 
 
 def double(number: int) -> int:
-    """A kernel that compiles at once."""
+    """A kernel that compiles quickly."""
     return 2 * number
 
 
 def call_and_count_hits() -> int:
-    """Call the kernel as a new process would: how often it was loaded from the cache."""
+    """Call the kernel as in a new process; return how often it was loaded from the cache."""
     made = untyped.njit(double)
     made._cache = KernelCache(double)
     assert made(21) == 42
@@ -36,7 +36,7 @@ def call_and_count_hits() -> int:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder for compiled kernels, empty."""
+    """Return the cache folder, which does not exist yet."""
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
@@ -89,22 +89,22 @@ def test_a_damaged_file_is_compiled_and_written_again(
     assert call_and_count_hits() == 0
     path = only_file(folder)
     damage(path)
-    may_read = damage is forbid_reading and os.access(path, os.R_OK)  # as root may
+    may_read = damage is forbid_reading and os.access(path, os.R_OK)  # root can
     assert call_and_count_hits() == int(may_read)
     assert only_file(folder) == path
     assert call_and_count_hits() == 1
 
 
-def test_where_a_folder_has_the_name_of_the_file_the_kernel_still_compiles(folder: Path) -> None:
+def test_a_kernel_compiles_if_a_folder_has_the_name_of_its_file(folder: Path) -> None:
     call_and_count_hits()
     path = only_file(folder)
     path.unlink()
     path.mkdir()
     assert call_and_count_hits() == 0
-    assert list(folder.iterdir()) == [path], "a part of a file was left"
+    assert list(folder.iterdir()) == [path], "a temporary file was left"
 
 
-def test_no_kernel_is_kept_under_the_hash_of_sources_that_changed_since(
+def test_no_kernel_is_kept_if_sources_changed_after_import(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kernel_cache, "source_hash", lambda: "another")
@@ -138,7 +138,7 @@ def test_a_kernel_of_other_sources_is_not_loaded(
 def test_a_kernel_in_a_folder_that_cannot_be_written_to_is_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As one that an administrator compiled into the package."""
+    """An administrator may have compiled it into the package."""
     packaged, own = tmp_path / "packaged", tmp_path / "own"
     monkeypatch.setattr(kernel_cache, "folders", lambda: [packaged, own])
     call_and_count_hits()
@@ -184,7 +184,7 @@ def test_the_folder_for_kernels_is_the_first_that_can_be_written_to(
     assert folder_for_kernels() == own
 
 
-def test_old_forms_of_a_function_are_removed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_old_files_of_a_function_are_removed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder.mkdir()
     (folder / "another_function-1.nbc").touch()
     for age in range(1, 20):
@@ -193,8 +193,8 @@ def test_old_forms_of_a_function_are_removed(folder: Path, monkeypatch: pytest.M
         os.utime(path, (0, 100 - age))
     call_and_count_hits()
     left = {path.name.rpartition("-")[2] for path in folder.glob("*double-*.nbc")}
-    assert left > {f"{age}.nbc" for age in range(1, kernel_cache.NEWEST)}
-    assert len(left) == kernel_cache.NEWEST
+    assert left > {f"{age}.nbc" for age in range(1, kernel_cache.MAX_FILES)}
+    assert len(left) == kernel_cache.MAX_FILES
     assert (folder / "another_function-1.nbc").exists()
 
 
@@ -211,7 +211,7 @@ def test_the_folders_of_users_are_those_of_their_system(monkeypatch: pytest.Monk
     }  # fmt: skip
 
 
-def test_the_jobs_and_the_loops_over_stories_are_kept_here() -> None:
+def test_kernels_of_the_text_model_use_this_cache() -> None:
     for name in ("embedding_bag_cpu", "two_row_attention_cpu"):
         module = importlib.import_module(f"memhop.ops.text.{name}")
         assert isinstance(module._forward._cache, KernelCache)

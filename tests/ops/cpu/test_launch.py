@@ -1,4 +1,4 @@
-"""The compiled hop on the CPU, for rows that share no memory, against the textbook formula."""
+"""The CPU kernels, for rows that share no memory, against the textbook formula."""
 
 from collections.abc import Iterator
 
@@ -22,27 +22,27 @@ STORED = [torch.float32, torch.bfloat16, torch.float16, torch.int8]
 
 @pytest.fixture
 def threads() -> Iterator[int]:
-    """More threads than there may be cores, and an odd number."""
+    """Set an odd number of threads, more than some machines have cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     yield 3
     torch.set_num_threads(before)
 
 
-@pytest.fixture(params=["rows", "parts"])
+@pytest.fixture(params=["rows", "splits"])
 def cut(request: pytest.FixtureRequest, threads: int, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Small problems on several threads: a row for each, or the slots of few rows in parts."""
+    """Run small problems on several threads: a row for each, or splits of the slots of rows."""
     monkeypatch.setattr(launch, "SERIAL", -1)
     if request.param == "rows":
         monkeypatch.setattr(launch, "is_split", lambda problem: False)
     return str(request.param)
 
 
-def plain(num_rows: int, num_slots: int, width: int, spread: float = 1.0) -> Problem:
-    """Three hops in float32, without anything that a problem may go without."""
+def plain(num_rows: int, num_slots: int, width: int, std: float = 1.0) -> Problem:
+    """Return a problem of three hops in float32, without any optional part."""
     make = torch.Generator().manual_seed(0)
     weights = (torch.randn(6, width, width, generator=make) / width**0.5).unbind()
-    keys = torch.randn(num_rows, num_slots, width, generator=make) * spread
+    keys = torch.randn(num_rows, num_slots, width, generator=make) * std
     query = torch.randn(num_rows, width, generator=make)
     steps = tuple(Step(a=2 * k, c=2 * k + 1) for k in range(3))
     none = None
@@ -50,7 +50,7 @@ def plain(num_rows: int, num_slots: int, width: int, spread: float = 1.0) -> Pro
 
 
 def bank(num_rows: int, num_slots: int, bank_rows: int, width: int) -> Problem:
-    """The same over the rows of a bank, each named by many slots."""
+    """Return the same over a bank, each row of which many slots hold."""
     problem = plain(num_rows, 1, width)
     make = torch.Generator().manual_seed(1)
     return problem._replace(
@@ -65,14 +65,14 @@ def run(problem: Problem, scores: bool = True) -> tuple[Trace, Gradients]:
     return trace, launch.backward(problem, trace, problem.query.sign(), None, wanted)
 
 
-def found_by(problem: Problem) -> list[Tensor]:
+def results_of(problem: Problem) -> list[Tensor]:
     trace, gradients = run(problem)
     assert gradients.grad_keys is not None
     grad_weights = weight_gradients_from(problem, trace, gradients)
     return [trace.queries[:, -1], gradients.grad_query, gradients.grad_keys, *grad_weights]
 
 
-def true_of(problem: Problem) -> list[Tensor]:
+def true_results_of(problem: Problem) -> list[Tensor]:
     truth = outcome(problem, problem.query.sign())
     assert truth.grad_keys is not None
     return [truth.result, truth.grad_query, truth.grad_keys, *truth.grad_weights]
@@ -117,7 +117,7 @@ def test_a_forward_without_weights_reads_the_same() -> None:
 
 @pytest.mark.usefixtures("cut")
 @pytest.mark.parametrize("slots", [3, 300])
-def test_what_ignored_slots_hold_does_not_matter(slots: int) -> None:
+def test_the_content_of_ignored_slots_does_not_matter(slots: int) -> None:
     problem = plain(4, slots, 6)
     ignored = torch.rand(4, slots, generator=torch.Generator().manual_seed(3)) < 0.5
     ignored[0], ignored[1] = True, False
@@ -127,17 +127,17 @@ def test_what_ignored_slots_hold_does_not_matter(slots: int) -> None:
     beyond = torch.arange(slots) >= lengths.unsqueeze(1)
     unread = ignored | beyond | bias[:, 0].isinf()
     given = problem._replace(ignored=ignored, lengths=lengths, score_bias=bias)
-    spoilt = given._replace(keys=given.keys.masked_fill(unread.unsqueeze(2), torch.nan))
-    for one, other in zip(found_by(given), found_by(spoilt), strict=True):
+    modified = given._replace(keys=given.keys.masked_fill(unread.unsqueeze(2), torch.nan))
+    for one, other in zip(results_of(given), results_of(modified), strict=True):
         assert torch.equal(one, other)
-    trace, gradients = run(spoilt)
+    trace, gradients = run(modified)
     assert trace.weights is not None
     assert gradients.grad_keys is not None
     assert gradients.grad_scores is not None
     assert not trace.weights.masked_select(unread.unsqueeze(1)).any()
     assert not gradients.grad_scores.masked_select(unread.unsqueeze(1)).any()
     assert not gradients.grad_keys[unread].any()
-    assert torch.equal(trace.queries[0, -1], problem.query[0])  # nothing to read
+    assert torch.equal(trace.queries[0, -1], problem.query[0])  # no readable slot
 
 
 @pytest.mark.usefixtures("cut")
@@ -153,49 +153,49 @@ def test_huge_scores(where: str) -> None:
     truth = outcome(problem, problem.query.sign())
     assert trace.weights is not None
     assert torch.equal(trace.weights, truth.weights.float())  # all on one slot
-    found, true = found_by(problem), true_of(problem)
-    assert_close("result", found[0], true[0], 1e-6, 0.0)
-    assert all(part.isfinite().all() for part in found)
-    if where == "bias":  # by 1e25, nothing is left of a difference that ought to be none
-        for got, want in zip(found, true, strict=True):
+    results, true = results_of(problem), true_results_of(problem)
+    assert_close("result", results[0], true[0], 1e-6, 0.0)
+    assert all(part.isfinite().all() for part in results)
+    if where == "bias":  # by 1e25, a difference that should be 0 is only rounding
+        for got, want in zip(results, true, strict=True):
             assert_close("gradient", got, want, 1e-5, 1e-4)
 
 
 @pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("problem", [plain(7, 1000, 64), plain(1, 60_000, 32)])
-def test_same_bits_again(problem: Problem) -> None:
-    first, again = found_by(problem), found_by(problem)
+def test_results_are_deterministic(problem: Problem) -> None:
+    first, again = results_of(problem), results_of(problem)
     assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
 
 
 @pytest.mark.usefixtures("threads")
-def test_a_bank_with_repeated_rows_has_the_same_gradient_again_and_the_right_one() -> None:
+def test_the_gradient_of_a_bank_with_repeated_rows_is_deterministic_and_right() -> None:
     problem = bank(9, 4000, 1500, 32)
-    first = found_by(problem)
+    first = results_of(problem)
     for _ in range(3):
-        again = found_by(problem)
+        again = results_of(problem)
         assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
-    for got, want in zip(first, true_of(problem), strict=True):
+    for got, want in zip(first, true_results_of(problem), strict=True):
         assert_close("of a bank", got, want, 2e-6, 0.0)
 
 
-def test_a_bank_gives_rows_that_no_slot_names_a_gradient_of_zero() -> None:
+def test_bank_rows_that_no_slot_holds_have_a_gradient_of_zero() -> None:
     problem = bank(3, 20, 40, 4)
     assert problem.slots is not None
-    unnamed = torch.ones(40, dtype=torch.bool)
-    unnamed[problem.slots] = False
-    spoilt = problem._replace(keys=problem.keys.masked_fill(unnamed.unsqueeze(1), torch.nan))
-    _, gradients = run(spoilt)
-    assert unnamed.any()
+    unused = torch.ones(40, dtype=torch.bool)
+    unused[problem.slots] = False
+    modified = problem._replace(keys=problem.keys.masked_fill(unused.unsqueeze(1), torch.nan))
+    _, gradients = run(modified)
+    assert unused.any()
     assert gradients.grad_keys is not None
-    assert not gradients.grad_keys[unnamed].any()
+    assert not gradients.grad_keys[unused].any()
     assert gradients.grad_keys.isfinite().all()
 
 
 def test_sums_over_many_slots_stay_exact() -> None:
     problem = plain(1, 300_000, 3, 0.1)
-    problem = problem._replace(keys=problem.keys + 0.25)  # sums that grow, and do not only wander
-    for got, want in zip(found_by(problem), true_of(problem), strict=True):
+    problem = problem._replace(keys=problem.keys + 0.25)  # sums that grow with the number of slots
+    for got, want in zip(results_of(problem), true_results_of(problem), strict=True):
         assert_close("a sum", got, want, 1e-6, 0.0)
 
 

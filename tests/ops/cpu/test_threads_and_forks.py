@@ -1,6 +1,6 @@
-"""Many threads at once, forked children, and as many threads of our own as torch has.
+"""Concurrent calls, forked children, and the number of threads.
 
-Each script takes all words for ``impl``, and prints them: the last is the one that hung.
+Each script runs every ``impl`` and prints its name, so that the last one is the one that hung.
 """
 
 import os
@@ -14,7 +14,7 @@ no_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 
 @pytest.mark.slow
 def test_eight_threads_at_once_get_what_one_gets_alone() -> None:
-    # With two threads torch's own matrix products differ in the last bit where others run beside.
+    # With two threads torch's matrix products differ in the last bit if other threads run.
     run_script(
         """
         from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +28,7 @@ def test_eight_threads_at_once_get_what_one_gets_alone() -> None:
                 with ThreadPoolExecutor(8) as pool:
                     running = [(form, pool.submit(results, impl, form)) for form in 4 * FORMS]
                 for form, future in running:
-                    # torch's products may round otherwise where their inputs lie otherwise
+                    # torch's products round differently if their inputs are aligned differently
                     own = impl == "fused" and form != "shared"
                     (assert_same if own else assert_close)(future.result(), alone[form])
                 for form in FORMS:
@@ -41,7 +41,7 @@ def test_eight_threads_at_once_get_what_one_gets_alone() -> None:
 
 @no_fork
 def test_a_forked_child_calls_after_its_parent() -> None:
-    # The child takes one thread: with more, plain torch itself hangs after use in the parent.
+    # The child uses one thread: with more, torch itself hangs after use in the parent.
     run_script(
         """
         import os, signal
@@ -75,8 +75,8 @@ def test_a_forked_child_calls_after_its_parent() -> None:
 
 
 @no_fork
-def test_threads_of_our_own_live_on_in_a_forked_child() -> None:
-    # Forward alone, and nothing of torch's that has threads: those would hang in the child.
+def test_a_forked_child_has_a_thread_pool() -> None:
+    # Forward only, without threaded operations of torch: those would hang in the child.
     run_script(
         """
         import os, signal
@@ -110,7 +110,7 @@ def test_the_number_of_threads_follows_torch() -> None:
     run_script(
         """
         import torch
-        from memhop.ops import threads
+        from memhop.ops.cpu import threads
         from tests.ops.large_calls import assert_same, results
 
         run, taken = threads.run, []

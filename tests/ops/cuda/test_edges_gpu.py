@@ -1,6 +1,6 @@
 """NaN and infinities, ignored slots and ages in the triton kernels: on a GPU, or interpreted.
 
-``test_fused_cuda`` runs this file on the CPU, as ``test_fused_cuda_gpu``.
+``test_interpreted`` runs this file on the CPU, like ``test_gpu``.
 """
 
 import pytest
@@ -13,7 +13,7 @@ from tests.ops.cuda_problems import (
     DEVICE,
     EVERYTHING,
     hops_over,
-    in_parts,
+    in_splits,
     in_tiles,
     moved,
     normal,
@@ -25,7 +25,7 @@ from memhop.ops.cuda import forward  # isort: skip, needs triton
 
 
 def masked_problem() -> Problem:
-    """A softmax and a hop without one; slots ignored by a mask, by lengths and by a bias."""
+    """Return a problem with and without a softmax, and slots excluded by mask, lengths and bias."""
     ignored, bias = torch.zeros(4, 7, dtype=torch.bool), normal(4, 2, 7)
     ignored[0, 2], ignored[1] = True, True
     bias[2, 0, 3], bias[3] = -torch.inf, -torch.inf
@@ -40,18 +40,18 @@ def masked_problem() -> Problem:
     )
 
 
-@with_plans(in_tiles, in_parts)
+@with_plans(in_tiles, in_splits)
 @pytest.mark.parametrize("number", [torch.inf, -torch.inf, torch.nan])
 def test_a_weight_gradient_at_an_ignored_slot_does_not_matter(planned: None, number: float) -> None:
-    """As of entr(p) or sqrt(p): 0 times inf is none of its gradient."""
+    """As in entr(p) or sqrt(p): 0 times inf must not reach a gradient."""
     problem = moved(masked_problem())
     trace = forward.forward(problem, True)
     grad_weights = normal(4, 2, 7).to(DEVICE)
-    spoiled = grad_weights.clone()
+    modified = grad_weights.clone()
     for hop in range(2):
-        spoiled[:, hop].masked_fill_(~readable_slots(problem, hop), number)
+        modified[:, hop].masked_fill_(~readable_slots(problem, hop), number)
     ones, wanted = torch.ones_like(problem.query), EVERYTHING._replace(values=False)
-    found = forward.backward(problem, trace, ones, spoiled, wanted)
+    found = forward.backward(problem, trace, ones, modified, wanted)
     expected = forward.backward(problem, trace, ones, grad_weights, wanted)
     for one, other in zip(found, expected, strict=True):
         assert (one is None) == (other is None)
@@ -59,10 +59,10 @@ def test_a_weight_gradient_at_an_ignored_slot_does_not_matter(planned: None, num
     assert bool(found.grad_query.isfinite().all())
 
 
-@with_plans(in_tiles, in_parts)
+@with_plans(in_tiles, in_splits)
 @pytest.mark.parametrize("number", [torch.inf, torch.nan, torch.finfo(torch.float64).min])
 def test_the_content_of_an_ignored_slot_does_not_matter(planned: None, number: float) -> None:
-    """The same bits as with zeros there, forward and backward, in memories and in values apart."""
+    """The same bits as with zeros there, forward and backward, in keys and in values."""
     results = []
     for content in (0.0, number):
         problem = masked_problem()
@@ -94,9 +94,9 @@ def test_relu_passes_nan_and_its_gradient_as_torch_does(planned: None) -> None:
 
 
 class LargestIntegers(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """How many numbers the largest new tensor of integers or booleans holds, but for bytes.
+    """Record the size of the largest new tensor of integers or booleans, except bytes.
 
-    The interpreter copies all that it is given, as bytes.
+    The interpreter copies its arguments as bytes.
     """
 
     largest = 0
@@ -109,7 +109,7 @@ class LargestIntegers(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
 
-@with_plans(in_tiles, in_parts)
+@with_plans(in_tiles, in_splits)
 def test_ages_are_counted_without_a_tensor_of_all_slots(planned: None) -> None:
     problem = moved(masked_problem())
     with LargestIntegers() as integers:  # type: ignore[no-untyped-call]

@@ -1,7 +1,7 @@
 """The triton kernels against the textbook formula in float64: on a GPU, or interpreted.
 
-``test_fused_cuda`` runs this file on the CPU, in a process of its own, since triton's interpreter
-must be asked for before triton is imported. In the suite's own process it is for a GPU.
+``test_interpreted`` runs this file on the CPU in another process, because triton's interpreter must
+be enabled before triton is imported. In the process of the suite these tests need a GPU.
 """
 
 from functools import partial
@@ -16,12 +16,12 @@ from tests.ops.cuda_problems import (
     EVERYTHING,
     IS_INTERPRETED,
     as_planned,
+    grouped_rows,
     hops_over,
-    in_parts,
+    in_splits,
     in_tiles,
     moved,
     normal,
-    together,
     with_plans,
 )
 from tests.ops.problem_oracle import assert_close, assert_kernel_agrees, draw_problem, outcome
@@ -40,10 +40,10 @@ def assert_agrees(
     rtol: float | None = None,
     asks_twice: bool = False,
 ) -> None:
-    """The kernels give what the oracle gives, or what it gives for a problem that equals theirs.
+    """Check the kernels, on ``given`` if that differs, against the oracle on ``problem``.
 
-    The oracle asks for a second backward pass, without the large gradients. That one is made where
-    the test ``asks_twice`` only: it takes a third of the time.
+    The oracle runs a second backward pass, without the large gradients. It takes a third of the
+    time, so only a test that ``asks_twice`` runs the kernels for it.
     """
     problem, given = moved(problem), moved(problem if given is None else given)
     first: list[Gradients] = []
@@ -65,9 +65,9 @@ def assert_agrees(
 
 
 def with_everything(storage: torch.dtype, dtype: torch.dtype = torch.float32) -> Problem:
-    """A bank and values apart, a mask, lengths, a bias for each hop, all weights, all kinds of hop.
+    """Return a problem with a bank, values, mask, lengths, biases, all weights and hop options.
 
-    The first row may read nothing, another nothing in the second hop.
+    The first row has no readable slot, another none in the second hop.
     """
     make = torch.Generator().manual_seed(7)
     normals = partial(torch.randn, generator=make, dtype=dtype)
@@ -95,7 +95,7 @@ def with_everything(storage: torch.dtype, dtype: torch.dtype = torch.float32) ->
     )
 
 
-@with_plans(in_tiles, in_parts)
+@with_plans(in_tiles, in_splits)
 def test_every_part_of_a_problem_at_once(planned: None) -> None:
     assert_agrees(with_everything(torch.float64, torch.float64), asks_twice=True)
 
@@ -103,10 +103,10 @@ def test_every_part_of_a_problem_at_once(planned: None) -> None:
 @pytest.mark.parametrize(
     ("planned", "storage"),
     [
-        (together, torch.float32),
-        (together, torch.bfloat16),
+        (grouped_rows, torch.float32),
+        (grouped_rows, torch.bfloat16),
         (in_tiles, torch.float16),
-        (in_parts, torch.int8),
+        (in_splits, torch.int8),
     ],
     indirect=["planned"],
 )
@@ -116,13 +116,13 @@ def test_memories_in_every_type_are_computed_in_float32(
     assert_agrees(with_everything(storage))
 
 
-# Together: memories of their own and banks, 0 to 17 slots, none readable, one read alone, ages
+# These seeds cover memories and banks, 0 to 17 slots, none readable, a read without hops, ages
 # beyond the temporal tables, one bias for all hops and one for each, strides of every kind.
 @pytest.mark.parametrize(
     ("planned", "seed"),
     [
         *((in_tiles, seed) for seed in (7, 33, 39, 49)),
-        *((in_parts, seed) for seed in (5, 9, 32, 60)),
+        *((in_splits, seed) for seed in (5, 9, 32, 60)),
         *((as_planned, seed) for seed in (1, 27, 53)),
     ],
     indirect=["planned"],
@@ -134,8 +134,8 @@ def test_drawn_problems_give_what_the_textbook_does(planned: None, seed: int) ->
 @pytest.mark.parametrize(
     ("planned", "seed", "storage"),
     [
-        (together, 33, torch.float32),
-        (in_parts, 9, torch.float16),
+        (grouped_rows, 33, torch.float32),
+        (in_splits, 9, torch.float16),
         (in_tiles, 22, torch.int8),
     ],
     indirect=["planned"],
@@ -144,9 +144,9 @@ def test_drawn_problems_in_float32(planned: None, seed: int, storage: torch.dtyp
     assert_agrees(draw_problem(seed, dtype=torch.float32, storage=storage))
 
 
-@with_plans(together)
-def test_more_rows_and_columns_than_a_block_has(planned: None) -> None:
-    """Seventeen rows: a second program, most of whose rows are no rows of the batch."""
+@with_plans(grouped_rows)
+def test_more_rows_and_columns_than_a_program_has(planned: None) -> None:
+    """Seventeen rows: a second program, most of whose rows do not exist."""
     memory, query = normal(17, 5, 18, dtype=torch.float32), normal(17, 21, dtype=torch.float32)
     shapes = [(21, 18), (21, 18), (21, 21), (18, 21)]
     weights = tuple(normal(*shape, dtype=torch.float32) / 5 for shape in shapes)
@@ -154,15 +154,15 @@ def test_more_rows_and_columns_than_a_block_has(planned: None) -> None:
     assert_agrees(hops_over(memory, query)._replace(weights=weights, steps=(step,)))
 
 
-@with_plans(in_tiles, in_parts)
+@with_plans(in_tiles, in_splits)
 @pytest.mark.parametrize(("rows", "slots"), [(0, 5), (3, 0), (2, 1)])
 def test_no_rows_no_slots_one_slot(planned: None, rows: int, slots: int) -> None:
     assert_agrees(hops_over(normal(rows, slots, 5), normal(rows, 5)))
 
 
-@with_plans(together, in_parts)
-def test_what_is_not_to_be_read_is_not_read(planned: None) -> None:
-    """NaN stands where nothing may look: ignored, after the end, a bias of -inf; a row of all."""
+@with_plans(grouped_rows, in_splits)
+def test_unreadable_slots_are_not_loaded(planned: None) -> None:
+    """Unreadable slots hold NaN: ignored, beyond the length, a bias of -inf; all of a row."""
     ignored = torch.zeros(4, 7, dtype=torch.bool)
     ignored[0, 2], ignored[1] = True, True
     bias = normal(4, 1, 7, dtype=torch.float32)
@@ -182,7 +182,7 @@ def test_what_is_not_to_be_read_is_not_read(planned: None) -> None:
     assert_agrees(problem, problem._replace(keys=poisoned))
 
 
-@with_plans(in_tiles, in_parts)
+@with_plans(in_tiles, in_splits)
 def test_scores_of_1e30_and_biases_of_minus_infinity_give_no_nan(planned: None) -> None:
     memory = normal(3, 5, 4, dtype=torch.float32)
     memory[0, 2] *= 1e15
@@ -223,7 +223,7 @@ def bank_problem(slots: Tensor) -> Problem:
 def test_a_banks_gradient_is_summed_over_windows(
     planned: None, slots: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Pairs of one row of the bank end in the window, fill windows, begin in one and pass on."""
+    """The pairs of a bank row end in its first window, or span several."""
     monkeypatch.setattr(memory_grad, "WINDOW", 8)
     monkeypatch.setattr(memory_grad, "PAIR_TILE", 32)
     problem = bank_problem(slots)
@@ -233,9 +233,9 @@ def test_a_banks_gradient_is_summed_over_windows(
     assert_agrees(problem)
 
 
-@with_plans(in_parts)
-def test_a_query_of_nan_spoils_its_own_row_alone(planned: None) -> None:
-    """Of rows that may read nothing, for one reason each, neither others nor the bank see it."""
+@with_plans(in_splits)
+def test_a_query_of_nan_affects_its_own_row_only(planned: None) -> None:
+    """Rows without readable slots, for one reason each, pass it to no other row and no bank row."""
     ignored, bias = torch.zeros(4, 5, dtype=torch.bool), torch.zeros(4, 2, 5)
     ignored[2], bias[3] = True, -torch.inf
     problem = bank_problem(torch.arange(4 * 5).view(4, 5) % 9)
@@ -252,7 +252,7 @@ def test_a_query_of_nan_spoils_its_own_row_alone(planned: None) -> None:
 
 
 @with_plans(in_tiles)
-def test_a_memory_of_nan_is_nan_in_all_that_its_row_reads(planned: None) -> None:
+def test_nan_in_a_memory_propagates_to_all_results_of_its_row(planned: None) -> None:
     problem = moved(hops_over(normal(2, 3, 4), normal(2, 4))._replace(steps=(Step(),)))
     problem.keys[1, 2] = torch.nan
     trace = cuda.forward(problem, True)
@@ -262,7 +262,7 @@ def test_a_memory_of_nan_is_nan_in_all_that_its_row_reads(planned: None) -> None
         assert bool(part[1].isnan().all())
 
 
-@with_plans(in_parts)
+@with_plans(in_splits)
 def test_the_same_bits_each_time_with_kept_weights_or_without(planned: None) -> None:
     problem = moved(bank_problem(torch.arange(4 * 5).view(4, 5) % 3))
     first, second = cuda.forward(problem, True), cuda.forward(problem, False)
@@ -280,9 +280,11 @@ def test_the_same_bits_each_time_with_kept_weights_or_without(planned: None) -> 
 
 @with_plans(as_planned)
 @pytest.mark.parametrize("wanted", [Wanted(True, False, False), Wanted(False, True, False)])
-def test_only_what_is_wanted_and_any_layout_of_what_comes_in(planned: None, wanted: Wanted) -> None:
+def test_only_wanted_gradients_and_any_strides_of_incoming_ones(
+    planned: None, wanted: Wanted
+) -> None:
     query = normal(1, 5).expand(3, 5).contiguous()
-    memory = normal(1, 7, 12)[:, :, 2:7].expand(3, -1, -1)  # one for all, room between its rows
+    memory = normal(1, 7, 12)[:, :, 2:7].expand(3, -1, -1)  # one for all, with a gap between rows
     problem = moved(hops_over(memory, query, values=normal(3, 7, 5)))
     grad_result = torch.ones((), dtype=torch.float64, device=DEVICE).expand(3, 5)
     grad_weights = normal(7, 2, 3).transpose(0, 2).to(DEVICE)
@@ -311,18 +313,18 @@ def test_only_what_is_wanted_and_any_layout_of_what_comes_in(planned: None, want
         ((3, 100, 9000), torch.float32),
     ],
 )
-@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("has_values", [False, True])
 def test_large_shapes_as_planned(
-    shape: tuple[int, int, int], storage: torch.dtype, apart: bool
+    shape: tuple[int, int, int], storage: torch.dtype, has_values: bool
 ) -> None:
-    """Also that a launch finds the shared memory it asks for."""
+    """Also check that shared memory suffices for a launch."""
     rows, _, columns = shape
     memory = normal(*shape, dtype=torch.float32).to(storage)
     weights = tuple(normal(128, columns, dtype=torch.float32) / columns**0.5 for _ in range(4))
     query = normal(rows, 128, dtype=torch.float32) / 128**0.5
-    problem = hops_over(memory, query, values=memory.flip(1) if apart else None)
+    problem = hops_over(memory, query, values=memory.flip(1) if has_values else None)
     steps = (Step(a=0, c=1), Step(a=2, c=3))
-    # Sums of ten thousands of numbers.
+    # Sums of tens of thousands of numbers.
     assert_agrees(problem._replace(weights=weights, steps=steps), rtol=1e-4)
 
 

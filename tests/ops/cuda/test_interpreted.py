@@ -1,7 +1,7 @@
-"""How the triton kernels are shared out, that they compile, and what they give, without a GPU.
+"""The triton kernels without a GPU: their plans, that they compile, and interpreted results.
 
-Triton is imported in processes of their own: its interpreter must be asked for before that, and
-compiling for a GPU that is not there changes which GPU triton believes in.
+Other processes import triton: its interpreter must be enabled before, and compiling for a GPU that
+does not exist replaces triton's driver.
 """
 
 import importlib.util
@@ -14,19 +14,19 @@ import pytest
 import torch
 
 from memhop.ops.cuda import tiling
-from memhop.ops.cuda.tiling import LEAST_PART, Sizes, plan_for, plan_of
+from memhop.ops.cuda.tiling import MIN_SPLIT_BYTES, Sizes, plan_for, plan_of
 from memhop.ops.fused.problem import Problem, Step
 from tests.ops.processes import run_script
 
 HERE = Path(__file__).parent
 H100 = 132
-SMALLEST_GPU = 99 * 1024  # bytes of shared memory that a program may have, of those since 2020
+SMALLEST_GPU = 99 * 1024  # bytes of shared memory per program, of GPUs since 2020
 
 needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs triton")
 
 
 def sizes(rows: int, slots: int, columns: int, itemsize: int = 4, stored: int = 4) -> Sizes:
-    """A memory whose values are its keys, on an H100."""
+    """Return the sizes of a problem whose values are its keys, on an H100."""
     return Sizes(rows, slots, columns, columns, 128, itemsize, columns * stored, H100)
 
 
@@ -35,28 +35,28 @@ ROWS, SLOTS, COLUMNS = [1, 64, 4096, 100_000], [0, 1, 50, 1000, 300_000], [1, 5,
 
 @pytest.mark.parametrize(("rows", "slots"), list(product(ROWS, SLOTS)))
 @pytest.mark.parametrize("itemsize", [4, 8])
-def test_every_slot_is_in_one_part_and_tiles_fit_a_program(
+def test_every_slot_is_in_one_split_and_tiles_fit_a_program(
     rows: int, slots: int, itemsize: int
 ) -> None:
     for columns in COLUMNS:
-        block, parts, part_slots = plan_for(sizes(rows, slots, columns, itemsize, itemsize))
-        assert parts * part_slots >= slots
-        assert parts == 1 or (parts - 1) * part_slots < slots
-        assert part_slots % block.slots == 0
-        powers = {name: size for name, size in vars(block).items() if name != "stages"}
+        config, num_splits, split_slots = plan_for(sizes(rows, slots, columns, itemsize, itemsize))
+        assert num_splits * split_slots >= slots
+        assert num_splits == 1 or (num_splits - 1) * split_slots < slots
+        assert split_slots % config.slots == 0
+        powers = {name: size for name, size in vars(config).items() if name != "num_stages"}
         assert all(size > 0 and size & (size - 1) == 0 for size in powers.values())
-        assert block.key_width >= columns
-        tile = block.rows * block.slots * block.key_width
-        registers = tile * itemsize // 4 / (32 * block.warps)  # of each thread, for one tile
-        assert registers <= 32 or block.slots == block.rows == 1
-        assert block.warps <= 16
+        assert config.key_width >= columns
+        tile = config.rows * config.slots * config.key_width
+        registers = tile * itemsize // 4 / (32 * config.num_warps)  # of each thread, for one tile
+        assert registers <= 32 or config.slots == config.rows == 1
+        assert config.num_warps <= 16
 
 
 @pytest.mark.parametrize(
     ("given", "split"),
     [
-        (sizes(1, LEAST_PART // 512 * 2, 128), True),
-        (sizes(1, LEAST_PART // 512 * 2 - 1, 128), False),  # two parts would be too short
+        (sizes(1, MIN_SPLIT_BYTES // 512 * 2, 128), True),
+        (sizes(1, MIN_SPLIT_BYTES // 512 * 2 - 1, 128), False),  # two splits would be too short
         (sizes(264, 8192, 128), True),
         (sizes(265, 8192, 128), False),  # the rows alone fill the GPU
         (sizes(32, 1000, 128), False),
@@ -64,23 +64,23 @@ def test_every_slot_is_in_one_part_and_tiles_fit_a_program(
     ],
 )
 def test_long_rows_are_split_where_they_are_few(given: Sizes, split: bool) -> None:
-    assert (plan_for(given).parts > 1) == split
+    assert (plan_for(given).num_splits > 1) == split
 
 
 @pytest.mark.parametrize(
     ("given", "rows"),
     [
         (sizes(16 * H100, 50, 128), 16),
-        (sizes(16 * H100 - 1, 50, 128), 1),  # half of the GPU would have nothing to do
+        (sizes(16 * H100 - 1, 50, 128), 1),  # half of the GPU would be idle
         (sizes(4096, 128, 128), 16),
-        (sizes(4096, 129, 128), 1),  # the weights are less than the memory
+        (sizes(4096, 129, 128), 1),  # the weights are smaller than the memory
         (sizes(4096, 50, 8), 1),
         (sizes(4096, 10, 512), 1),
-        (sizes(4096, 50, 64, itemsize=8), 1),  # float64 is not multiplied in blocks
+        (sizes(4096, 50, 64, itemsize=8), 1),  # float64 does not use tl.dot
     ],
 )
-def test_many_short_rows_share_what_is_read_of_the_weights(given: Sizes, rows: int) -> None:
-    assert plan_for(given).block.rows == rows
+def test_many_short_rows_share_loads_of_weights(given: Sizes, rows: int) -> None:
+    assert plan_for(given).config.rows == rows
 
 
 @pytest.mark.parametrize(
@@ -93,15 +93,15 @@ def test_rows_begin_at_multiples_of_the_unit(
     memory = torch.zeros(3, 5, columns + cut)[..., cut:]
     query = torch.zeros(3, memory_dim)
     problem = Problem._make((query, memory, *[None] * 7, (), (Step(),)))
-    assert plan_of(problem).block.unit == unit
+    assert plan_of(problem).config.unit == unit
     bank = problem._replace(keys=memory[0], slots=torch.zeros(3, 2, dtype=torch.int64))
-    assert plan_of(bank).block.unit == unit
+    assert plan_of(bank).config.unit == unit
 
 
 @pytest.mark.parametrize(
-    ("shape", "storage", "apart", "stages"),
+    ("shape", "storage", "has_values", "stages"),
     [
-        ((4096, 50, 128), torch.float32, False, 3),  # 32 KiB a tile, two of which wait
+        ((4096, 50, 128), torch.float32, False, 3),  # 32 KiB per tile, of which two are prefetched
         ((4096, 50, 128), torch.float32, True, 2),
         ((4096, 50, 128), torch.bfloat16, True, 3),
         ((3, 100, 5000), torch.float32, True, 2),
@@ -109,19 +109,19 @@ def test_rows_begin_at_multiples_of_the_unit(
         ((3, 100, 9000), torch.int8, False, 1),  # the query is as wide, in float32
     ],
 )
-def test_as_many_tiles_wait_as_the_smallest_gpu_has_room_for(
+def test_as_many_tiles_are_prefetched_as_fit_the_smallest_gpu(
     shape: tuple[int, int, int],
     storage: torch.dtype,
-    apart: bool,
+    has_values: bool,
     stages: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(tiling, "multiprocessors_of", lambda tensor: H100)
     memory = torch.zeros((), dtype=storage).expand(shape)
     query = torch.zeros(()).expand(shape[0], shape[2])
-    values = memory if apart else None
+    values = memory if has_values else None
     problem = Problem._make((query, memory, None, values, *[None] * 5, (), (Step(),)))
-    assert plan_of(problem).block.stages == stages
+    assert plan_of(problem).config.num_stages == stages
 
 
 def test_the_interpreter_is_one_small_gpu() -> None:
@@ -138,7 +138,7 @@ INTERPRET = """
 @pytest.mark.slow
 @needs_triton
 def test_the_kernels_agree_with_the_textbook_when_interpreted() -> None:
-    """All of ``test_gpu`` and ``test_edges_gpu`` but what is too large."""
+    """All of ``test_gpu`` and ``test_edges_gpu`` except the large ones."""
     config, *cases = HERE.parents[2] / "pyproject.toml", *HERE.glob("test_*gpu.py")
     assert len(cases) == 2
     files = [str(file) for file in (config, *cases)]
@@ -153,8 +153,8 @@ COMPILE = """
     import torch, triton
     from triton.backends.compiler import GPUTarget
     from triton.runtime.jit import JITFunction
-    from memhop.ops import fused_cuda, fused_cuda_plan
-    from memhop.ops.problem import Problem, Step, Wanted
+    from memhop.ops.cuda import forward, tiling
+    from memhop.ops.fused.problem import Problem, Step, Wanted
 
     class NoGpu:
         get_current_device = get_current_stream = lambda self, *which: 0
@@ -164,11 +164,12 @@ COMPILE = """
         built = launch(kernel, *arguments, grid=grid, warmup=True, **options)
         barriers = len(re.findall(r"\\b(?:ttg|gpu)[.]barrier\\b", built.asm["ttgir"]))
         has_tensor_cores = "mma" in built.asm["ptx"]
-        found.append((kernel.fn.__name__, built.metadata.shared, has_tensor_cores, barriers))
+        name, shared = kernel.fn.__name__, built.metadata.shared
+        built_kernels.append((name, shared, has_tensor_cores, barriers))
 
     triton.runtime.driver.set_active(NoGpu())
-    launch, JITFunction.run, found = JITFunction.run, compile_only, []
-    fused_cuda_plan.multiprocessors_of = lambda tensor: 132
+    launch, JITFunction.run, built_kernels = JITFunction.run, compile_only, []
+    tiling.multiprocessors_of = lambda tensor: 132
     zeros = torch.zeros
 
     bank, scale = zeros(40, 16, dtype=torch.int8), zeros(40)
@@ -177,34 +178,34 @@ COMPILE = """
     step, slots = Step(0, 1, 2, 0, 1, 2, 0), zeros(3, 20, dtype=torch.int32)
     steps = step._replace(relu=1), step._replace(softmax=0)
     problem = Problem(zeros(3, 16), bank, scale, bank, scale, slots, *masks, weights, steps)
-    fused_cuda_plan.MOST_STAGES = 1  # tiles that wait take twice as long to compile
-    trace = fused_cuda.forward(problem, True)
+    tiling.MAX_STAGES = 1  # a pipeline takes twice as long to compile
+    trace = forward.forward(problem, True)
     wanted = Wanted(False, False, True)
-    fused_cuda.backward(problem, trace, problem.query, trace.weights, wanted)
+    forward.backward(problem, trace, problem.query, trace.weights, wanted)
 
-    fused_cuda_plan.MOST_STAGES = 3
+    tiling.MAX_STAGES = 3
     wide = zeros(1, 1, 5000).expand(3, 8, -1)
     problem = Problem(zeros(3, 5000), wide, None, wide, *[None] * 5, (), (Step(),))
-    fused_cuda.forward(problem, False)
-    print(json.dumps(found))
+    forward.forward(problem, False)
+    print(json.dumps(built_kernels))
 """
 
 
 @pytest.mark.slow
 @needs_triton
 def test_the_compiler_takes_the_kernels(tmp_path: Path) -> None:
-    """What the interpreter lets pass: types, names and sizes that triton cannot compile for a GPU.
+    """The compiler rejects types, names and sizes that the interpreter accepts.
 
-    All kernels fit the shared memory of a small GPU and leave the tensor cores, which round
-    float32, alone; what one piece of a hop wrote is waited for before the next reads it.
+    All kernels fit the shared memory of a small GPU, do not use tensor cores, which round float32,
+    and have a barrier between stages of a hop that communicate through memory.
     """
     out = run_script(COMPILE, TRITON_INTERPRET="0", TRITON_CACHE_DIR=str(tmp_path))
-    found = json.loads(out)
-    names = [name for name, *_ in found]
+    kernels = json.loads(out)
+    names = [name for name, *_ in kernels]
     count = "count_readable"
     assert names == [count, "all_hops", "normalize", count, "all_hops_backward", "all_hops"]
-    assert found[-1][1] > 1 << 15, "no tiles wait where rows are wide"
-    for name, shared, has_tensor_cores, barriers in found:
+    assert kernels[-1][1] > 1 << 15, "no tiles are prefetched for wide rows"
+    for name, shared, has_tensor_cores, barriers in kernels:
         assert shared <= SMALLEST_GPU, name
         assert not has_tensor_cores, name
         assert barriers >= {"all_hops": 4, "all_hops_backward": 6}.get(name, 0), name

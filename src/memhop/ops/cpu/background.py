@@ -1,10 +1,13 @@
-"""Compile the kernels of the fused form in another process, while the eager form serves.
+"""Compile the kernels of the fused form in another process; until then, calls fall back to eager.
 
 A first large call on a new machine would wait half a minute for the compiler. ``is_ready`` starts a
-process that compiles and returns False until the kernels are on disk. The process has a low
+process that compiles, and returns False until the kernels are on disk. The process has a low
 priority and outlives this one, so that a short program fills the cache too; it ends by itself.
+
+This module does not import numba, which takes a quarter of a second.
 """
 
+import functools
 import logging
 import math
 import os
@@ -22,22 +25,22 @@ from memhop.ops.cpu import kernel_cache
 from memhop.ops.inputs import Memory, storage
 
 LOG = logging.getLogger("memhop")
-POLL_SECONDS = 0.25  # between two looks at the disk
-LIMIT_SECONDS = 1800  # after which the process ends, finished or not
+POLL_SECONDS = 0.25  # between two checks of the disk
+LIMIT_SECONDS = 1800  # timeout of the process
 
 
 class Compilation:
-    """What is known of the kernels for one dtype."""
+    """The state of the kernels for one dtype."""
 
     def __init__(self) -> None:
         self.process: subprocess.Popen[bytes] | None = None
         self.is_started = self.has_failed = False
         self.ready: set[bool] = set()  # for a forward alone (False), for both passes (True)
-        self.next_look = 0.0
+        self.next_check = 0.0
 
-    def look(self, dtype: torch.dtype, backward: bool) -> bool:
-        """Return whether the kernels can be loaded, and see to it that they are compiled."""
-        if time.monotonic() < self.next_look:
+    def check(self, dtype: torch.dtype, backward: bool) -> bool:
+        """Return whether the kernels can be loaded; if not, start compiling them."""
+        if time.monotonic() < self.next_check:
             return False
         is_kept = are_kept(dtype, backward)
         reason = None if is_kept else reason_to_wait()
@@ -51,21 +54,21 @@ class Compilation:
         elif self.process is not None and self.process.returncode is not None:
             self.has_failed = True
             _warn_of_failure(self.process.returncode)
-        self.next_look = time.monotonic() + POLL_SECONDS
+        self.next_check = time.monotonic() + POLL_SECONDS
         return False
 
     def start(self, dtype: torch.dtype) -> None:
-        """Start the process, and a thread that waits for its end."""
+        """Start the process, and a thread that waits until it exits."""
         self.is_started = True
         self.process = start_compiler(str(dtype).removeprefix("torch."))
         threading.Thread(target=self.process.wait, name="memhop compiler", daemon=True).start()
         _log_once(
-            "the eager form serves while memhop's kernels compile in the background, about half a "
-            "minute once per machine; `memhop warmup` compiles them ahead of time"
+            "memhop compiles its kernels in the background, half a minute once per machine; calls "
+            "fall back to the eager form until then; `memhop warmup` compiles them ahead of time"
         )
 
     def stop(self) -> None:
-        """End the process, as this one compiles the same."""
+        """Terminate the process."""
         if self.process is not None:
             self.process.terminate()
             self.process.wait()
@@ -88,7 +91,7 @@ _state = _State()
 
 
 def _after_fork() -> None:
-    """A forked child may hold a locked lock, and its parent's process is none of its children."""
+    """Reset a lock that another thread may hold, and forget a process that is not a child."""
     _state.lock = threading.Lock()
     for compilation in _state.of_dtype.values():
         compilation.process = None
@@ -99,16 +102,15 @@ if hasattr(os, "register_at_fork"):
 
 
 def is_ready(memory: Memory, num_queries: int, dtype: torch.dtype) -> bool:
-    """Return whether a call that pays to be fused can take the fused form now.
+    """Return whether the kernels of a call are compiled; if not, start a process that does it.
 
-    Where its kernels are not compiled yet, a process that compiles them is started and the result
-    is False. Calls that record gradients need the kernels of both passes, so that the backward of
-    a fused forward never waits.
+    Calls that record gradients need the kernels of both passes, so that the backward of a fused
+    forward never waits.
     """
     if torch.compiler.is_compiling():
-        return True  # the graph keeps its form, and its own compilation takes as long
+        return True  # a graph keeps its form, and compiling it takes as long
     if memory.slots is None and math.prod(storage(memory.keys).shape[:-2]) < num_queries:
-        return True  # a memory that queries share is read by torch's own products
+        return True  # the blocked form needs no compiled kernel
     backward = torch.is_grad_enabled()
     compilation = _state.of(dtype)
     if backward in compilation.ready:
@@ -116,56 +118,66 @@ def is_ready(memory: Memory, num_queries: int, dtype: torch.dtype) -> bool:
     if compilation.has_failed:
         return False
     with _state.lock:
-        return compilation.look(dtype, backward)
+        return compilation.check(dtype, backward)
 
 
 def give_up(dtype: torch.dtype) -> None:
-    """Take note that the kernels do not compile here: no other process is to try."""
+    """Record that the kernels do not compile here, so that no other process tries."""
     _state.of(dtype).has_failed = True
 
 
 def stop(dtype: torch.dtype) -> None:
-    """End the process that compiles kernels for a dtype, if there is one: this one compiles them.
-
-    It would hold a lock at a low priority.
-    """
+    """Terminate the process that compiles the kernels for a dtype, if there is one."""
     with _state.lock:
         _state.of(dtype).stop()
 
 
+@functools.cache
+def ready_job(name: str, dtype: torch.dtype) -> Any:
+    """Return a job, compiled now if it is not on disk.
+
+    The background process would hold the lock of the cache at a low priority, so it is stopped.
+    """
+    from memhop.ops.cpu.jobs import compiled_job, is_kept
+
+    if not is_kept(name, dtype):
+        stop(dtype)
+    return compiled_job(name, dtype)
+
+
 def are_kept(dtype: torch.dtype, backward: bool) -> bool:
-    """Return whether the kernels are on disk; True where numba does not work, which says why."""
+    """Return whether the kernels are on disk; True if numba does not work."""
     try:
         from memhop.ops.cpu.jobs import is_kept, jobs_of
-    except Exception:  # the fused form meets the same error and gives its one warning
+    except Exception:  # the fused form raises it again, and warns once
         return True
     return all(is_kept(job, dtype) for job in jobs_of(backward))
 
 
 def reason_to_wait() -> str | None:
-    """Return why a call is to wait for the compiler, or None."""
+    """Return why a call must wait for the compiler, or None."""
     if torch.are_deterministic_algorithms_enabled():
-        return "deterministic algorithms are asked for"
+        return "torch.use_deterministic_algorithms is on"
     if _has_saved_tensor_hooks():
         return "activation checkpointing needs the same form in both passes"
     if getattr(sys, "frozen", False) or not sys.executable:
         return "this program is frozen"
     if kernel_cache.writable_folder() is None:
-        return "no folder for them can be written to; NUMBA_CACHE_DIR names another"
+        return "no cache folder is writable; set NUMBA_CACHE_DIR to one that is"
     return None
 
 
 def _has_saved_tensor_hooks() -> bool:
-    """Return whether saved tensors are hooked, as ``torch.utils.checkpoint`` does.
+    """Return whether saved tensors have hooks, as in ``torch.utils.checkpoint``.
 
-    It computes a forward again in the backward, and refuses another number of saved tensors.
+    It recomputes the forward in the backward, and raises if the number of saved tensors changed.
     """
-    top = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
-    return top is not None and top(True) is not None
+    hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
+    return hooks is not None and hooks(True) is not None
 
 
 def start_compiler(dtype: str) -> "subprocess.Popen[bytes]":
-    """Start a process that compiles all kernels for a dtype, with the modules of this one."""
+    """Start a process that compiles all kernels for a dtype, from the same modules as this one."""
     root = str(Path(__file__).parents[3])
     path = os.pathsep.join([root, *map(os.path.abspath, sys.path)])
     program = f"from memhop.ops.cpu.background import main; main({dtype!r})"
@@ -178,13 +190,13 @@ def start_compiler(dtype: str) -> "subprocess.Popen[bytes]":
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,  # Ctrl-C in the terminal is not for it
+        start_new_session=True,  # Ctrl-C in the terminal does not reach it
         **options,
     )
 
 
 def main(dtype: str) -> None:
-    """Compile all kernels for a dtype: what the process does."""
+    """Compile all kernels for a dtype; the main function of the process."""
     import faulthandler
 
     faulthandler.dump_traceback_later(LIMIT_SECONDS, exit=True)
@@ -205,7 +217,7 @@ def _log_once(message: str) -> None:
 def _warn_of_failure(status: int) -> None:
     warnings.warn(
         f"memhop's kernels did not compile in the background (exit status {status}), so the eager "
-        "form is used; `memhop warmup` says why",
+        "form is used; `memhop warmup` shows the error",
         RuntimeWarning,
         stacklevel=2,
     )

@@ -1,332 +1,339 @@
-"""The fused hop on the CPU, forward, compiled: see ``fused_cpu``, and ``problem`` for formulas."""
+"""The forward kernel on the CPU, compiled: online softmax over blocks of slots.
+
+``launch`` describes the algorithm, ``memhop.ops.fused.problem`` the formulas.
+"""
 
 import numpy as np
 
 from memhop.ops.cpu import simd
 from memhop.ops.cpu.gemv import (
     add_products,
+    add_transposed_product,
     add_transposed_products,
-    add_weight_transposed,
-    line_at,
-    lines_of,
-    rows_of_weight,
-    weight_times,
-    weight_vector,
+    bias_vector,
+    multiply_weight,
+    num_rows,
+    vector_of,
+    vectors_of,
 )
-from memhop.ops.cpu.numba_ext import bytes_of, compiled, exponential, numbers_at, take_turn
+from memhop.ops.cpu.numba_ext import (
+    array_at,
+    compiled,
+    exponential,
+    fetch_and_add,
+    integers_at,
+    itemsize_of,
+)
 from memhop.ops.cpu.rows import (
-    A_BIAS,
-    A_TEMPORAL,
-    BLOCK,
-    C_BIAS,
-    C_TEMPORAL,
-    CARRY,
-    RELU,
-    SOFTMAX,
-    TRANSFORM,
-    A,
-    C,
+    BLOCK_SLOTS,
     add,
     add_rows,
-    at,
     bias_of,
     copy,
     dot_rows,
     end_of,
     fill,
-    integers_at,
     is_readable,
     next_block,
-    piece_of,
     readable_from,
+    row_at,
     scale,
     step_of,
+    work_item,
 )
 
-# What to do for a row and a hop, in this order; where a row is cut up, all parts do one, then wait.
+# Stages of a hop, in this order. Where rows are split, all splits finish one before the next.
 BEGIN, ATTEND, FINISH, NORMALIZE = 1, 2, 4, 8
 
-BLOCKS_IN_FLOAT = 16  # until what they add up to goes into the sum in double precision
+FLOAT_BLOCKS = 16  # blocks that are summed in float32 before their sum is added in float64
 
 DOUBLE = np.float64(0)
 
 
 @compiled
-def forward(work, turns, plan, block, like):  # type: ignore[no-untyped-def]
-    """Piece after piece, hop after hop."""
+def forward(call, job, counter, workspace, like):  # type: ignore[no-untyped-def]
+    """Take work items until none is left, and run their stages hop by hop."""
     while True:
-        turn = take_turn(turns)
-        if turn >= plan.pieces:
+        index = fetch_and_add(counter, 1)
+        if index >= job.num_items:
             return
-        piece = piece_of(work, plan, turn)
-        group = piece.first_row, piece.last_row
-        for hop in range(plan.first_hop, plan.last_hop):
-            if plan.stages & BEGIN:
-                _begin(work, group, hop, block, like)
-            if plan.stages & ATTEND:
+        item = work_item(call, job, index)
+        group = item.first_row, item.last_row
+        for hop in range(job.first_hop, job.last_hop):
+            if job.stages & BEGIN:
+                _begin(call, group, hop, workspace, like)
+            if job.stages & ATTEND:
                 for row in range(group[0], group[1]):
-                    _attend(work, piece, row, hop, block, like)
-            if plan.stages & FINISH:
+                    _attend(call, item, row, hop, workspace, like)
+            if job.stages & FINISH:
                 for row in range(group[0], group[1]):
-                    _finish(work, row, hop, like)
-                if step_of(work, hop)[CARRY]:
-                    _update(work, group, hop, block, like)
-            if plan.stages & NORMALIZE and work.kept:
+                    _finish(call, row, hop, like)
+                if step_of(call, hop).carry:
+                    _update(call, group, hop, workspace, like)
+            if job.stages & NORMALIZE and call.weights:
                 for row in range(group[0], group[1]):
-                    _settle(work, row, hop, piece.first_slot, piece.last_slot, like)
+                    _normalize(call, row, hop, item.first_slot, item.last_slot, like)
 
 
 @compiled
-def _begin(work, group, hop, block, like):  # type: ignore[no-untyped-def]
+def _begin(call, group, hop, workspace, like):  # type: ignore[no-untyped-def]
     """u = A^T q."""
-    a = step_of(work, hop)[A]
+    a = step_of(call, hop).a
     for row in range(group[0], group[1]):
-        query = query_of(work, row, hop, like)
+        query = query_of(call, row, hop, like)
         if hop == 0:
-            copy(at(work.query, row, work.memory_dim, like), query)
-        projected_query = at(work.projected_query, row * work.hops + hop, work.keys.columns, like)
+            copy(row_at(call.query, row, call.memory_dim, like), query)
+        index = row * call.hops + hop
+        projected_query = row_at(call.projected_query, index, call.keys.columns, like)
         if a < 0:
             copy(query, projected_query)
         else:
             fill(projected_query, 0)
     if a >= 0:
-        queries = lines_of(work.queries, work.hops + 1, hop, work.memory_dim, like)
-        projected_query = lines_of(work.projected_query, work.hops, hop, work.keys.columns, like)
-        add_transposed_products(work, a, queries, projected_query, group, block, like)
+        queries = vectors_of(call.queries, call.hops + 1, hop, call.memory_dim, like)
+        projected_query = vectors_of(call.projected_query, call.hops, hop, call.keys.columns, like)
+        add_transposed_products(call, a, queries, projected_query, group, workspace, like)
 
 
 @compiled
-def query_of(work, row, hop, like):  # type: ignore[no-untyped-def]
-    """q before a hop."""
-    return at(work.queries, row * (work.hops + 1) + hop, work.memory_dim, like)
+def query_of(call, row, hop, like):  # type: ignore[no-untyped-def]
+    """Return q before a hop."""
+    return row_at(call.queries, row * (call.hops + 1) + hop, call.memory_dim, like)
 
 
 @compiled
-def _attend(work, piece, row, hop, block, like):  # type: ignore[no-untyped-def]
-    """One pass over a range of slots: their largest score, total and weighted sum."""
-    part, place = piece.part * work.rows + row, row * work.hops + hop
-    softmax = step_of(work, hop)[SOFTMAX]
-    projected_query = at(work.projected_query, place, work.keys.columns, like)
-    acc = numbers_at(block.acc, work.values.columns, like)
-    acc_f64 = at(work.part_sums, part, work.values.columns, DOUBLE)
-    aged = at(work.part_aged, part, work.num_ages, DOUBLE)
+def _attend(call, item, row, hop, workspace, like):  # type: ignore[no-untyped-def]
+    """Compute the maximum score, sum of exponentials and weighted sum over a range of slots."""
+    split, index = item.split * call.rows + row, row * call.hops + hop
+    softmax = step_of(call, hop).softmax
+    projected_query = row_at(call.projected_query, index, call.keys.columns, like)
+    acc = array_at(workspace.acc, call.values.columns, like)
+    acc_f64 = row_at(call.split_sums, split, call.values.columns, DOUBLE)
+    aged = row_at(call.split_aged, split, call.num_ages, DOUBLE)
     fill(acc, 0)
     fill(acc_f64, 0)
     fill(aged, 0)
-    from_ages, constant = _scores_beside(work, row, hop, block, like)
-    age = readable_from(work, row, hop, piece.first_slot, like) - 1 if work.num_ages else 0
-    slots, scores = integers_at(block.slots, BLOCK), numbers_at(block.scores, BLOCK, like)
-    shares = numbers_at(block.shares, BLOCK, like)
-    kept = at(work.kept, place, work.num_slots, like)
-    keys = integers_at(block.keys, BLOCK)
-    values = integers_at(block.values if work.apart else block.keys, BLOCK)
-    scales_at = block.value_scales if work.apart else block.key_scales
-    top, total = scores.dtype.type(-np.inf), 0.0
-    slot, last, blocks = piece.first_slot, end_of(work, row, piece.last_slot), 0
+    by_age, constant = _score_terms(call, row, hop, workspace, like)
+    age = readable_from(call, row, hop, item.first_slot, like) - 1 if call.num_ages else 0
+    slots, scores = (
+        integers_at(workspace.slots, BLOCK_SLOTS),
+        array_at(workspace.scores, BLOCK_SLOTS, like),
+    )
+    weights = array_at(workspace.weights, BLOCK_SLOTS, like)
+    kept_scores = row_at(call.weights, index, call.num_slots, like)
+    keys = integers_at(workspace.keys, BLOCK_SLOTS)
+    values = integers_at(workspace.values if call.has_values else workspace.keys, BLOCK_SLOTS)
+    scales_at = workspace.value_scales if call.has_values else workspace.key_scales
+    score_max, total = scores.dtype.type(-np.inf), 0.0
+    slot, last, blocks = item.first_slot, end_of(call, row, item.last_slot), 0
     while slot < last:
-        count, slot = next_block(work, row, hop, slot, last, block, like)
+        count, slot = next_block(call, row, hop, slot, last, workspace, like)
         if count == 0:
             continue
-        dot_rows(projected_query, keys, count, scores, work.keys.kind)
-        _complete(work, row, hop, age, block, count, from_ages, constant)
-        if work.kept:
+        dot_rows(projected_query, keys, count, scores, call.keys.format)
+        _add_score_terms(call, row, hop, age, workspace, count, by_age, constant)
+        if call.weights:
             for j in range(count):
-                kept[slots[j]] = scores[j]
+                kept_scores[slots[j]] = scores[j]
         if softmax:
             fill(scores[count:], -np.inf)
-            highest = simd.largest(block.scores, BLOCK * bytes_of(like), like)
-            if highest > top:
-                less = exponential(top - highest)
-                top = highest
-                total *= less
-                _scale_sums(acc, acc_f64, aged, less)
-            for j in range(BLOCK):
-                shares[j] = exponential(scores[j] - top)
+            block_max = simd.maximum(workspace.scores, BLOCK_SLOTS * itemsize_of(like), like)
+            if block_max > score_max:
+                rescale = exponential(score_max - block_max)
+                score_max = block_max
+                total *= rescale
+                _rescale(acc, acc_f64, aged, rescale)
+            for j in range(BLOCK_SLOTS):
+                weights[j] = exponential(scores[j] - score_max)
         else:
-            copy(scores, shares)
-            fill(shares[count:], 0)
-        total += _sum_of_block(shares, like)
-        for j in range(count if work.num_ages else 0):
-            aged[min(age - j, work.num_ages - 1)] += shares[j]
+            copy(scores, weights)
+            fill(weights[count:], 0)
+        total += _sum_of_block(weights, like)
+        for j in range(count if call.num_ages else 0):
+            aged[min(age - j, call.num_ages - 1)] += weights[j]
         age -= count
-        if work.values.scale:
-            scales = numbers_at(scales_at, BLOCK, np.float32(0))
+        if call.values.scale:
+            scales = array_at(scales_at, BLOCK_SLOTS, np.float32(0))
             for j in range(count):
-                shares[j] *= scales[j]
-        add_rows(shares, values, count, acc, work.values.kind)
+                weights[j] *= scales[j]
+        add_rows(weights, values, count, acc, call.values.format)
         blocks += 1
-        if blocks % BLOCKS_IN_FLOAT == 0:
+        if blocks % FLOAT_BLOCKS == 0:
             add(acc, 1, acc_f64)
             fill(acc, 0)
     add(acc, 1, acc_f64)
-    at(work.part_score_max, part, 1, DOUBLE)[0] = top
-    at(work.part_exp_sum, part, 1, DOUBLE)[0] = total
+    row_at(call.split_max, split, 1, DOUBLE)[0] = score_max
+    row_at(call.split_total, split, 1, DOUBLE)[0] = total
 
 
 @compiled
 def _sum_of_block(numbers, like):  # type: ignore[no-untyped-def]
-    """The sum of a block's numbers, in their own dtype: blocks are summed in double precision."""
+    """Return the sum of a block's numbers in their own dtype."""
     total = like
-    for j in range(BLOCK):
+    for j in range(BLOCK_SLOTS):
         total += numbers[j]
     return total
 
 
 @compiled
-def _scale_sums(acc, acc_f64, aged, factor):  # type: ignore[no-untyped-def]
-    """What was summed up under a smaller maximum, under a larger one."""
+def _rescale(acc, acc_f64, aged, factor):  # type: ignore[no-untyped-def]
+    """Rescale the accumulators after the running maximum grew."""
     scale(acc, factor)
     scale(acc_f64, factor)
     scale(aged, factor)
 
 
 @compiled
-def _scores_beside(work, row, hop, block, like):  # type: ignore[no-untyped-def]
-    """q . T_A(t) for each age t, and q . a, which a softmax cancels."""
-    query, step = query_of(work, row, hop, like), step_of(work, hop)
-    a_bias = step[A_BIAS] if not step[SOFTMAX] else -1
-    return beside(work, query, a_bias, step[A_TEMPORAL], block)
+def _score_terms(call, row, hop, workspace, like):  # type: ignore[no-untyped-def]
+    """Return q . T_A(t) for each age t, and q . a, which cancels in a softmax."""
+    query, step = query_of(call, row, hop, like), step_of(call, hop)
+    a_bias = step.a_bias if not step.softmax else -1
+    return dot_table(call, query, a_bias, step.a_temporal, workspace)
 
 
 @compiled
-def beside(work, vector, bias_place, temporal, block):  # type: ignore[no-untyped-def]
-    """vector . T(t) for each age t, and vector . b; nothing for what is not there."""
+def dot_table(call, vector, bias, temporal, workspace):  # type: ignore[no-untyped-def]
+    """Return vector . T(t) for each age t, and vector . b; empty and 0 for an index of -1."""
     constant = vector.dtype.type(0)
-    if bias_place >= 0:
-        bias = weight_vector(work, bias_place, constant)
+    if bias >= 0:
+        numbers = bias_vector(call, bias, constant)
         for k in range(vector.shape[0]):
-            constant += vector[k] * bias[k]
-    from_ages = np.empty(rows_of_weight(work, temporal) if temporal >= 0 else 0, vector.dtype)
+            constant += vector[k] * numbers[k]
+    by_age = np.empty(num_rows(call, temporal) if temporal >= 0 else 0, vector.dtype)
     if temporal >= 0:
-        weight_times(work, temporal, vector, block, from_ages)
-    return from_ages, constant
+        multiply_weight(call, temporal, vector, workspace, by_age)
+    return by_age, constant
 
 
 @compiled
-def _complete(work, row, hop, age, block, count, from_ages, constant):  # type: ignore[no-untyped-def]
-    """All of the scores beside what the slots hold."""
-    slots, scores = integers_at(block.slots, BLOCK), numbers_at(block.scores, BLOCK, constant)
-    if work.keys.scale:
-        scales = numbers_at(block.key_scales, BLOCK, np.float32(0))
+def _add_score_terms(call, row, hop, age, workspace, count, by_age, constant):  # type: ignore[no-untyped-def]
+    """Complete the scores of a block: from q . rows to s."""
+    slots, scores = (
+        integers_at(workspace.slots, BLOCK_SLOTS),
+        array_at(workspace.scores, BLOCK_SLOTS, constant),
+    )
+    if call.keys.scale:
+        scales = array_at(workspace.key_scales, BLOCK_SLOTS, np.float32(0))
         for j in range(count):
             scores[j] *= scales[j]
-    if work.bias:
-        bias = bias_of(work, row, hop, constant)
+    if call.bias:
+        bias = bias_of(call, row, hop, constant)
         for j in range(count):
             scores[j] += bias[slots[j]]
-    for j in range(count if from_ages.shape[0] else 0):
-        scores[j] += from_ages[min(age - j, from_ages.shape[0] - 1)]
+    for j in range(count if by_age.shape[0] else 0):
+        scores[j] += by_age[min(age - j, by_age.shape[0] - 1)]
     if constant != 0:
         for j in range(count):
             scores[j] += constant
 
 
 @compiled
-def _finish(work, row, hop, like):  # type: ignore[no-untyped-def]
-    """Merge the parts: what the row has read."""
-    step, place = step_of(work, hop), row * work.hops + hop
-    read = at(work.read, place, work.values.columns, like)
-    aged = at(work.aged, place, work.num_ages, like)
-    top, total = _merge(work, row, step[SOFTMAX])
-    share = 1.0 / total if step[SOFTMAX] else 1.0
-    sums = at(work.part_sums, row, work.values.columns, DOUBLE)
+def _finish(call, row, hop, like):  # type: ignore[no-untyped-def]
+    """Write r and the other sums of a row."""
+    step, index = step_of(call, hop), row * call.hops + hop
+    read = row_at(call.read, index, call.values.columns, like)
+    aged = row_at(call.aged, index, call.num_ages, like)
+    score_max, total = _merge_splits(call, row, step.softmax)
+    factor = 1.0 / total if step.softmax else 1.0
+    sums = row_at(call.split_sums, row, call.values.columns, DOUBLE)
     for k in range(read.shape[0]):
-        read[k] = sums[k] * share
-    sums = at(work.part_aged, row, work.num_ages, DOUBLE)
-    for t in range(work.num_ages):
-        aged[t] = sums[t] * share
-    readable = top > -np.inf
-    at(work.score_max, place, 1, like)[0] = top if readable else 0.0
-    at(work.exp_sum, place, 1, like)[0] = total
-    weight_sum = read.dtype.type(total if not step[SOFTMAX] else 1.0 if readable else 0.0)
-    at(work.weight_sum, place, 1, like)[0] = weight_sum
+        read[k] = sums[k] * factor
+    sums = row_at(call.split_aged, row, call.num_ages, DOUBLE)
+    for t in range(call.num_ages):
+        aged[t] = sums[t] * factor
+    readable = score_max > -np.inf
+    row_at(call.score_max, index, 1, like)[0] = score_max if readable else 0.0
+    row_at(call.exp_sum, index, 1, like)[0] = total
+    weight_sum = read.dtype.type(total if not step.softmax else 1.0 if readable else 0.0)
+    row_at(call.weight_sum, index, 1, like)[0] = weight_sum
 
 
 @compiled
-def _update(work, group, hop, block, like):  # type: ignore[no-untyped-def]
-    """q <- q + C r + weight_sum c + what the ages add, or H q in place of q, and ReLU."""
-    step, memory_dim = step_of(work, hop), work.memory_dim
-    queries = lines_of(work.queries, work.hops + 1, hop, memory_dim, like)
-    updated = lines_of(work.queries, work.hops + 1, hop + 1, memory_dim, like)
-    read = lines_of(work.read, work.hops, hop, work.values.columns, like)
+def _update(call, group, hop, workspace, like):  # type: ignore[no-untyped-def]
+    """q <- q (or H q) + C r + weight_sum c + sum_t aged_t T_C(t), then ReLU."""
+    step, memory_dim = step_of(call, hop), call.memory_dim
+    queries = vectors_of(call.queries, call.hops + 1, hop, memory_dim, like)
+    updated = vectors_of(call.queries, call.hops + 1, hop + 1, memory_dim, like)
+    read = vectors_of(call.read, call.hops, hop, call.values.columns, like)
     for row in range(group[0], group[1]):
-        if step[TRANSFORM] >= 0:
-            fill(line_at(updated, row, like), 0)
+        if step.transform >= 0:
+            fill(vector_of(updated, row, like), 0)
         else:
-            copy(line_at(queries, row, like), line_at(updated, row, like))
-        if step[C] < 0:
-            add(line_at(read, row, like), 1, line_at(updated, row, like))
-    if step[TRANSFORM] >= 0:
-        add_products(work, step[TRANSFORM], queries, updated, group, block, like)
-    if step[C] >= 0:
-        add_products(work, step[C], read, updated, group, block, like)
+            copy(vector_of(queries, row, like), vector_of(updated, row, like))
+        if step.c < 0:
+            add(vector_of(read, row, like), 1, vector_of(updated, row, like))
+    if step.transform >= 0:
+        add_products(call, step.transform, queries, updated, group, workspace, like)
+    if step.c >= 0:
+        add_products(call, step.c, read, updated, group, workspace, like)
     for row in range(group[0], group[1]):
-        _add_the_rest(work, row, hop, block, line_at(updated, row, like))
+        _finish_update(call, row, hop, workspace, vector_of(updated, row, like))
 
 
 @compiled
-def _add_the_rest(work, row, hop, block, updated):  # type: ignore[no-untyped-def]
-    """weight_sum c, what the ages add, and ReLU."""
-    step, place, zero = step_of(work, hop), row * work.hops + hop, updated.dtype.type(0)
-    if step[C_BIAS] >= 0:
-        weight_sum = at(work.weight_sum, place, 1, zero)[0]
-        add(weight_vector(work, step[C_BIAS], zero), weight_sum, updated)
-    if step[C_TEMPORAL] >= 0:
-        sums = sums_for_table(work, step[C_TEMPORAL], at(work.aged, place, work.num_ages, zero))
-        add_weight_transposed(work, step[C_TEMPORAL], sums, block, updated)
-    if step[RELU]:
+def _finish_update(call, row, hop, workspace, updated):  # type: ignore[no-untyped-def]
+    """Add weight_sum c and sum_t aged_t T_C(t), and apply ReLU."""
+    step, index, zero = step_of(call, hop), row * call.hops + hop, updated.dtype.type(0)
+    if step.c_bias >= 0:
+        weight_sum = row_at(call.weight_sum, index, 1, zero)[0]
+        add(bias_vector(call, step.c_bias, zero), weight_sum, updated)
+    if step.c_temporal >= 0:
+        aged = row_at(call.aged, index, call.num_ages, zero)
+        add_table_rows(call, step.c_temporal, aged, workspace, updated)
+    if step.relu:
         for k in range(updated.shape[0]):
             updated[k] = max(updated[k], zero)
 
 
 @compiled
-def _merge(work, row, softmax):  # type: ignore[no-untyped-def]
-    """All parts of a row into the first one."""
-    score_max = numbers_at(work.part_score_max, work.parts * work.rows, DOUBLE)
-    exp_sum = numbers_at(work.part_exp_sum, work.parts * work.rows, DOUBLE)
-    sums = at(work.part_sums, row, work.values.columns, DOUBLE)
-    aged = at(work.part_aged, row, work.num_ages, DOUBLE)
-    top, total = -np.inf, 0.0
-    for part in range(work.parts):
-        top = max(top, score_max[part * work.rows + row])
-    for part in range(work.parts):
-        place, less = part * work.rows + row, 1.0
+def _merge_splits(call, row, softmax):  # type: ignore[no-untyped-def]
+    """Merge all splits of a row into the first; return the maximum score and the total."""
+    split_max = array_at(call.split_max, call.num_splits * call.rows, DOUBLE)
+    split_total = array_at(call.split_total, call.num_splits * call.rows, DOUBLE)
+    sums = row_at(call.split_sums, row, call.values.columns, DOUBLE)
+    aged = row_at(call.split_aged, row, call.num_ages, DOUBLE)
+    score_max, total = -np.inf, 0.0
+    for split in range(call.num_splits):
+        score_max = max(score_max, split_max[split * call.rows + row])
+    for split in range(call.num_splits):
+        index, rescale = split * call.rows + row, 1.0
         if softmax:
-            less = np.exp(score_max[place] - top) if top > -np.inf else 0.0
-        total += exp_sum[place] * less
-        if part == 0:
-            scale(sums, less)
-            scale(aged, less)
+            rescale = np.exp(split_max[index] - score_max) if score_max > -np.inf else 0.0
+        total += split_total[index] * rescale
+        if split == 0:
+            scale(sums, rescale)
+            scale(aged, rescale)
         else:
-            add(at(work.part_sums, place, work.values.columns, DOUBLE), less, sums)
-            add(at(work.part_aged, place, work.num_ages, DOUBLE), less, aged)
+            add(row_at(call.split_sums, index, call.values.columns, DOUBLE), rescale, sums)
+            add(row_at(call.split_aged, index, call.num_ages, DOUBLE), rescale, aged)
     if softmax and total == 0:
         total = 1.0
-    return top, total
+    return score_max, total
 
 
 @compiled
-def sums_for_table(work, place, aged):  # type: ignore[no-untyped-def]
-    """Sums over ages for a temporal table: its last row is for all that are older."""
-    count = rows_of_weight(work, place)
+def add_table_rows(call, table, aged, workspace, total):  # type: ignore[no-untyped-def]
+    """total += sum_t aged_t T(t); all ages beyond the table take its last row."""
+    count = num_rows(call, table)
     sums = np.zeros(count, dtype=aged.dtype)
     for t in range(aged.shape[0]):
         sums[min(t, count - 1)] += aged[t]
-    return sums
+    add_transposed_product(call, table, sums, workspace, total)
 
 
 @compiled
-def _settle(work, row, hop, first, last, like):  # type: ignore[no-untyped-def]
-    """Scores to weights, in a range of slots; a slot that is not to be read weighs zero."""
-    place, softmax = row * work.hops + hop, step_of(work, hop)[SOFTMAX]
-    weights, ends = at(work.kept, place, work.num_slots, like), end_of(work, row, last)
-    if work.ignored or work.bias:
-        for slot in range(first, ends):
-            if not is_readable(work, row, hop, slot, like):
+def _normalize(call, row, hop, first, last, like):  # type: ignore[no-untyped-def]
+    """Turn the scores of a range of slots into weights; an unreadable slot has weight 0."""
+    index, softmax = row * call.hops + hop, step_of(call, hop).softmax
+    weights, end = row_at(call.weights, index, call.num_slots, like), end_of(call, row, last)
+    if call.ignored or call.bias:
+        for slot in range(first, end):
+            if not is_readable(call, row, hop, slot, like):
                 weights[slot] = -np.inf if softmax else 0
     if softmax:
-        top, total = at(work.score_max, place, 1, like)[0], at(work.exp_sum, place, 1, like)[0]
-        for slot in range(first, ends):
-            weights[slot] = exponential(weights[slot] - top) / total
-    for slot in range(max(first, ends), last):
+        score_max = row_at(call.score_max, index, 1, like)[0]
+        exp_sum = row_at(call.exp_sum, index, 1, like)[0]
+        for slot in range(first, end):
+            weights[slot] = exponential(weights[slot] - score_max) / exp_sum
+    for slot in range(max(first, end), last):
         weights[slot] = 0

@@ -1,75 +1,75 @@
-"""Products of weights and vectors, compiled: for a group of rows at once, and for one."""
+"""Matrix-vector products with weights, compiled: for a group of rows at once, and for one row."""
 
 from typing import NamedTuple
 
-from memhop.ops.cpu.numba_ext import bytes_of, compiled, numbers_at
-from memhop.ops.cpu.rows import add_rows, copy, dot_rows, integers_at, padded
+from memhop.ops.cpu.numba_ext import array_at, compiled, integers_at, itemsize_of
+from memhop.ops.cpu.rows import add_rows, copy, dot_rows, round_up_to_four
 
-STRIP = 8  # rows of a weight that are read for all rows of a group while in the first cache
+STRIP_ROWS = 8  # rows of a weight that serve a whole group of rows while they are in the L1 cache
 
 
-class Lines(NamedTuple):
-    """A vector of each row: address of the first one, stride in bytes, length."""
+class Vectors(NamedTuple):
+    """A vector for each row: address of the first, stride in bytes, length."""
 
     address: int
-    of_row: int
+    row_stride: int
     columns: int
 
 
 @compiled
-def line_at(lines, row, like):  # type: ignore[no-untyped-def]
-    """The vector of a row."""
-    return numbers_at(lines.address + row * lines.of_row, lines.columns, like)
+def vector_of(vectors, row, like):  # type: ignore[no-untyped-def]
+    """Return the vector of a row."""
+    return array_at(vectors.address + row * vectors.row_stride, vectors.columns, like)
 
 
 @compiled
-def lines_of(address, places, place, columns, like):  # type: ignore[no-untyped-def]
-    """The vectors at one of so many places that each row has."""
-    row_bytes = columns * bytes_of(like)
-    return Lines(address + place * row_bytes, places * row_bytes, columns)
+def vectors_of(address, hops, hop, columns, like):  # type: ignore[no-untyped-def]
+    """Return the vectors of a hop, out of an array [rows, hops, columns]."""
+    row_bytes = columns * itemsize_of(like)
+    return Vectors(address + hop * row_bytes, hops * row_bytes, columns)
 
 
 @compiled
-def add_products(work, place, vectors, outs, group, block, like):  # type: ignore[no-untyped-def]
+def add_products(call, weight, vectors, outs, group, workspace, like):  # type: ignore[no-untyped-def]
     """out += W vector for each row of a group, a strip of the weight at a time."""
-    rows, dots = _weight(work, place, vectors.columns, block, like)
+    rows, dots = _weight(call, weight, vectors.columns, workspace, like)
     count = outs.columns
-    for begin in range(0, count, STRIP):
-        size = min(STRIP, count - begin)
+    for begin in range(0, count, STRIP_ROWS):
+        size = min(STRIP_ROWS, count - begin)
         for row in range(group[0], group[1]):
-            vector = line_at(vectors, row, like)
+            vector = vector_of(vectors, row, like)
             dot_rows(vector, rows[begin:], size, dots)
-            out = line_at(outs, row, like)
+            out = vector_of(outs, row, like)
             for j in range(size):
                 out[begin + j] += dots[j]
 
 
 @compiled
-def add_transposed_products(work, place, vectors, outs, group, block, like):  # type: ignore[no-untyped-def]
+def add_transposed_products(call, weight, vectors, outs, group, workspace, like):  # type: ignore[no-untyped-def]
     """out += W^T vector for each row of a group, a strip of the weight at a time."""
-    rows, factors = _weight(work, place, outs.columns, block, like)
+    rows, factors = _weight(call, weight, outs.columns, workspace, like)
     count = vectors.columns
-    for begin in range(0, count, STRIP):
-        size = min(STRIP, count - begin)
+    for begin in range(0, count, STRIP_ROWS):
+        size = min(STRIP_ROWS, count - begin)
         for row in range(group[0], group[1]):
-            vector = line_at(vectors, row, like)
+            vector = vector_of(vectors, row, like)
             for j in range(size):
                 factors[j] = vector[begin + j]
-            add_rows(factors, rows[begin:], size, line_at(outs, row, like))
+            add_rows(factors, rows[begin:], size, vector_of(outs, row, like))
 
 
 @compiled
-def weight_times(work, place, vector, block, out):  # type: ignore[no-untyped-def]
+def multiply_weight(call, weight, vector, workspace, out):  # type: ignore[no-untyped-def]
     """out = W vector."""
-    rows, dots = _weight(work, place, vector.shape[0], block, vector[0])
+    rows, dots = _weight(call, weight, vector.shape[0], workspace, vector[0])
     dot_rows(vector, rows, out.shape[0], dots)
     copy(dots, out)
 
 
 @compiled
-def add_weight_transposed(work, place, vector, block, total):  # type: ignore[no-untyped-def]
-    """total += W^T vector, of as many rows as the vector has numbers."""
-    rows, factors = _weight(work, place, total.shape[0], block, total[0])
+def add_transposed_product(call, weight, vector, workspace, total):  # type: ignore[no-untyped-def]
+    """total += W^T vector; the vector may be shorter than W has rows."""
+    rows, factors = _weight(call, weight, total.shape[0], workspace, total[0])
     count = vector.shape[0]
     for j in range(count):
         factors[j] = vector[j]
@@ -77,23 +77,28 @@ def add_weight_transposed(work, place, vector, block, total):  # type: ignore[no
 
 
 @compiled
-def _weight(work, place, columns, block, like):  # type: ignore[no-untyped-def]
-    """The addresses of a weight's rows, and as much room."""
-    count, begin = rows_of_weight(work, place), integers_at(work.weights, place + 1)[place]
-    rows = integers_at(block.weight_rows, padded(count))
-    stride = columns * bytes_of(like)
-    for j in range(padded(count)):
+def _weight(call, weight, columns, workspace, like):  # type: ignore[no-untyped-def]
+    """Return the addresses of a weight's rows, and scratch memory for a number per row."""
+    count, begin = num_rows(call, weight), _address(call, weight)
+    rows = integers_at(workspace.weight_rows, round_up_to_four(count))
+    stride = columns * itemsize_of(like)
+    for j in range(round_up_to_four(count)):
         rows[j] = begin + min(j, count - 1) * stride
-    return rows, numbers_at(block.factors, padded(count), like)
+    return rows, array_at(workspace.factors, round_up_to_four(count), like)
 
 
 @compiled
-def weight_vector(work, place, like):  # type: ignore[no-untyped-def]
-    """A bias, which has memory_dim numbers."""
-    return numbers_at(integers_at(work.weights, place + 1)[place], work.memory_dim, like)
+def bias_vector(call, weight, like):  # type: ignore[no-untyped-def]
+    """Return a weight that is a bias [memory_dim]."""
+    return array_at(_address(call, weight), call.memory_dim, like)
 
 
 @compiled
-def rows_of_weight(work, place):  # type: ignore[no-untyped-def]
-    """How many rows a weight has."""
-    return integers_at(work.weight_rows, place + 1)[place]
+def _address(call, weight):  # type: ignore[no-untyped-def]
+    return integers_at(call.weight_addresses, weight + 1)[weight]
+
+
+@compiled
+def num_rows(call, weight):  # type: ignore[no-untyped-def]
+    """Return the number of rows of a weight."""
+    return integers_at(call.weight_rows, weight + 1)[weight]

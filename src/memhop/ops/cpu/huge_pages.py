@@ -1,7 +1,8 @@
-"""Space for large results, in large pages of memory.
+"""Large tensors in huge pages.
 
-The C library asks the system for every block of 32 MiB and more anew. In pages of 4 KiB the first
-write to such a block takes longer than what is written; pages of 2 MiB take half of that or less.
+The C library returns every block of 32 MiB and more to the system, so each new one page-faults at
+its first write. With pages of 4 KiB that takes longer than the write; with huge pages of 2 MiB it
+takes at most half as long.
 """
 
 import ctypes
@@ -12,27 +13,33 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-LARGE = 2**25  # bytes, from which on the C library keeps nothing that was freed
-PAGE = 2**21
+MIN_BYTES = 2**25
+PAGE_BYTES = 2**21
 
 
 @functools.cache
-def _advise() -> Callable[[int, int, int], int] | None:
-    """The system's ``madvise``, where it knows of large pages."""
+def _madvise() -> Callable[[int, int, int], int] | None:
+    """Return the system's ``madvise``, or None if it has no huge pages."""
     if not hasattr(mmap, "MADV_HUGEPAGE"):
         return None
-    advise = ctypes.CDLL(None).madvise
-    advise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    return advise
+    madvise = ctypes.CDLL(None).madvise
+    madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    return madvise
 
 
 def empty_like(rows: Tensor) -> Tensor:
-    """Space for as many rows, contiguous whatever the strides of these are."""
-    room = torch.empty(rows.shape, dtype=rows.dtype, device=rows.device)
-    advise = _advise() if room.nbytes >= LARGE and room.device.type == "cpu" else None
-    if advise is not None:
-        begin = -(-room.data_ptr() // PAGE) * PAGE  # whole pages within the tensor, nothing beside
-        end = (room.data_ptr() + room.nbytes) // PAGE * PAGE
+    """Return an uninitialized contiguous tensor of the same shape, dtype and device."""
+    tensor = torch.empty(rows.shape, dtype=rows.dtype, device=rows.device)
+    is_large = tensor.nbytes >= MIN_BYTES and tensor.device.type == "cpu"
+    madvise = _madvise() if is_large else None
+    if madvise is not None:
+        begin = -(-tensor.data_ptr() // PAGE_BYTES) * PAGE_BYTES  # whole pages inside the tensor
+        end = (tensor.data_ptr() + tensor.nbytes) // PAGE_BYTES * PAGE_BYTES
         if begin < end:
-            advise(begin, end - begin, mmap.MADV_HUGEPAGE)  # where it is refused, small pages do
-    return room
+            madvise(begin, end - begin, mmap.MADV_HUGEPAGE)  # if it fails, pages stay small
+    return tensor
+
+
+def zeros_like(rows: Tensor) -> Tensor:
+    """Return a contiguous tensor of zeros of the same shape, dtype and device."""
+    return empty_like(rows).zero_()

@@ -1,8 +1,8 @@
-"""Keep kernels that numba compiled on disk, one file for each function and signature.
+"""Cache compiled numba kernels on disk, one file per function and signature.
 
-numba's own cache looks only at the source file of the entry function and stops at a damaged file.
-Here the name of a file covers every source file of ``memhop.ops``, the versions of Python, numba
-and llvmlite, and the processor; its content begins with a checksum. A file that is missing,
+numba's own cache checks only the source file of the entry function, and raises on a damaged file.
+Here the file name is a hash of every source file of ``memhop.ops``, the versions of Python, numba
+and llvmlite, and the processor; the content begins with a checksum. A kernel whose file is missing,
 damaged or unreadable is compiled and written again.
 
 This module does not import numba, which takes a quarter of a second.
@@ -22,26 +22,29 @@ from typing import Any, BinaryIO
 from uuid import uuid4
 
 CHECKSUM_BYTES = 32
-NEWEST = 8  # compiled forms of a function that stay, for other dtypes, sources and processors
+MAX_FILES = 8  # per function, for several signatures, sources and processors; older ones go
 
 
 def source_hash(folder: Traversable | None = None) -> str:
-    """Return a hash of every source file below a folder, ``memhop.ops``, or of a frozen program."""
-    found = blake2b(digest_size=8)
+    """Return a hash of every source file in a folder, by default ``memhop.ops``.
+
+    A frozen program has no source files; its executable identifies it.
+    """
+    digest = blake2b(digest_size=8)
     files = sorted(source_files(folder or resources.files("memhop.ops")), key=lambda file: file[0])
     for name, file in files:
         content = file.read_bytes()
-        found.update(f"{name} {len(content)} ".encode() + content)
+        digest.update(f"{name} {len(content)} ".encode() + content)
     if not files:
         status = Path(sys.executable).stat()
-        found.update(f"{status.st_mtime_ns} {status.st_size}".encode())
-    return found.hexdigest()
+        digest.update(f"{status.st_mtime_ns} {status.st_size}".encode())
+    return digest.hexdigest()
 
 
 def source_files(folder: Traversable, prefix: str = "") -> Iterator[tuple[str, Traversable]]:
-    """Yield name and file of all code below a folder, but for what Python itself caches.
+    """Yield name and file of all Python code in a folder, ``__pycache__`` excluded.
 
-    In an install without sources these are the compiled files that stand in their place.
+    An install without sources has ``.pyc`` files instead.
     """
     for file in folder.iterdir():
         name = prefix + file.name
@@ -51,37 +54,34 @@ def source_files(folder: Traversable, prefix: str = "") -> Iterator[tuple[str, T
             yield from source_files(file, f"{name}/")
 
 
-# Computed when memhop is imported: kernels are compiled from the modules as they were then.
+# Computed at import: kernels are compiled from the modules as they were then.
 SOURCES = source_hash()
 
 
 class KernelCache:
-    """The compiled forms of one function, in the place of numba's own cache.
-
-    A function compiled by numba takes it as its attribute ``_cache``.
-    """
+    """The cache of one function, in place of numba's own: the attribute ``_cache``."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         module = function.__module__.rpartition(".")[2]
         self.name = f"{module}.{function.__qualname__}"
 
     def load_overload(self, signature: Any, context: Any) -> Any:
-        """Return the compiled form for a signature, or None where no file holds it."""
+        """Return the compiled kernel for a signature, or None if no file has it."""
         from numba.core.compiler import CompileResult
 
         rebuild: Any = CompileResult._rebuild  # untyped
         context.refresh()
         for path in self.paths(signature):
-            with suppress(Exception):  # whatever a damaged file may raise
+            with suppress(Exception):  # a damaged file can raise anything
                 return rebuild(context, *pickle.loads(read_checked(path)))
         return None
 
     def save_overload(self, signature: Any, compiled: Any) -> None:
-        """Write a compiled form; nothing where no folder can be written to."""
+        """Write a compiled kernel to the first writable folder, if any."""
         from numba.core import serialize
 
         dumps: Any = serialize.dumps  # untyped
-        # Sources that changed since they were imported have a hash that is not that of the kernel.
+        # If sources have changed since import, their hash is not that of the kernel.
         if compiled.library.has_dynamic_globals or source_hash() != SOURCES:
             return
         content = dumps(compiled._reduce())
@@ -92,17 +92,17 @@ class KernelCache:
                 return
 
     def is_kept(self, signature: Any) -> bool:
-        """Return whether a file for this signature exists; its content is checked when loaded."""
+        """Return whether a file for this signature exists; loading checks its content."""
         return any(path.is_file() for path in self.paths(signature))
 
     def paths(self, signature: Any) -> list[Path]:
-        """Return where the compiled form may be, in the order in which it is looked for."""
+        """Return the possible paths of the compiled kernel, in search order."""
         name = f"{self.name}-{key_of(signature)}.nbc"
         return [folder / name for folder in folders()]
 
     @contextmanager
     def exclusive(self, signature: Any) -> Iterator[None]:
-        """Hold other processes that compile the same function until this one has finished."""
+        """Hold a lock on the function if it must be compiled, so that one process does it."""
         with ExitStack() as stack:
             if not self.is_kept(signature):
                 for folder in folders():
@@ -111,7 +111,7 @@ class KernelCache:
                         break
             yield
 
-    # Further parts of the interface of numba's caches
+    # The rest of the interface of numba's caches
     cache_path = None
 
     def enable(self) -> None:
@@ -121,7 +121,7 @@ class KernelCache:
 
 
 def key_of(signature: Any) -> str:
-    """Return a hash of all that decides whether a compiled form is the right one."""
+    """Return a hash of everything that a compiled kernel depends on."""
     import llvmlite
     import numba
     from numba.core.registry import cpu_target
@@ -133,23 +133,23 @@ def key_of(signature: Any) -> str:
 
 
 def folders() -> list[Path]:
-    """Return the folders for compiled kernels: ``NUMBA_CACHE_DIR``, or the package's, the user's.
+    """Return the cache folders: ``NUMBA_CACHE_DIR``, or those of the package and of the user.
 
-    A kernel is read from any of them and written to the first that can be written to.
+    A kernel is read from any of them and written to the first writable one.
     """
     from numba import config
 
-    asked = getattr(config, "CACHE_DIR", "")
-    if asked:
-        return [Path(asked)]
-    found = [Path(__file__).with_name("__pycache__")]
-    with suppress(RuntimeError):  # no home
-        found.append(user_cache() / "memhop")
-    return found
+    configured = getattr(config, "CACHE_DIR", "")
+    if configured:
+        return [Path(configured)]
+    paths = [Path(__file__).with_name("__pycache__")]
+    with suppress(RuntimeError):  # no home folder
+        paths.append(user_cache() / "memhop")
+    return paths
 
 
 def user_cache() -> Path:
-    """Return the folder that the system has for caches of this user."""
+    """Return the system's cache folder of the user."""
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     if sys.platform == "darwin":
@@ -158,7 +158,7 @@ def user_cache() -> Path:
 
 
 def writable_folder() -> Path | None:
-    """Return the first of the folders that can be written to, None where there is none."""
+    """Return the first writable cache folder, or None."""
     for folder in folders():
         with suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
@@ -168,19 +168,19 @@ def writable_folder() -> Path | None:
 
 
 def remove_old(folder: Path, name: str) -> None:
-    """Remove the compiled forms of a function but for the newest ones."""
-    with suppress(OSError):  # as where another process has removed one
+    """Remove all compiled kernels of a function except the newest ``MAX_FILES``."""
+    with suppress(OSError):  # another process may have removed one
         kept = sorted(folder.glob(f"{name}-*.nbc"), key=lambda path: path.stat().st_mtime)
-        for path in kept[:-NEWEST]:
+        for path in kept[:-MAX_FILES]:
             path.unlink()
 
 
 def read_checked(path: Path) -> bytes:
-    """Return the content of a file that ``write_checked`` wrote; ValueError where it is damaged."""
-    whole = path.read_bytes()
-    checksum, content = whole[:CHECKSUM_BYTES], whole[CHECKSUM_BYTES:]
+    """Return the content written by ``write_checked``; ValueError if the file is damaged."""
+    data = path.read_bytes()
+    checksum, content = data[:CHECKSUM_BYTES], data[CHECKSUM_BYTES:]
     if checksum != checksum_of(content):
-        raise ValueError("damaged")
+        raise ValueError(f"checksum mismatch in {path}")
     return content
 
 
@@ -202,7 +202,7 @@ def checksum_of(content: bytes) -> bytes:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a lock file; where the system has no such locks, go on without."""
+    """Hold a lock file; do nothing if the system has no such locks."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as file, flock_of(file):
         yield

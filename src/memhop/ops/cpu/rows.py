@@ -1,11 +1,11 @@
-"""Rows by their addresses, compiled: many dot products, a weighted sum, and which slots to read.
+"""Records, rows and readable slots, for the compiled kernels.
 
-Compiled code gets all it works on as one record of integers, ``Work``: sizes, and the addresses of
-arrays that Python keeps alive. To hand on arrays themselves costs more than to read a block of
-slots, since each is ten arguments. ``like`` is a zero of the dtype that is computed in.
+A kernel takes a record of integers: sizes, strides, and addresses of arrays that Python keeps
+alive. An address of 0 means that the array is missing. (An array as an argument is ten arguments,
+which costs more than reading a block of slots.) ``like`` is a zero of the dtype computed in.
 
-The rows of a weight, of a memory and of a bank are all read by the same two functions, in steps of
-four rows, so that what is read once serves four; lists of rows are filled up with the last one.
+Memories, banks and weights are read by the same two functions, four rows at a time, so that one
+load of the vector serves four rows; the last row fills up a list of rows.
 """
 
 from typing import NamedTuple
@@ -13,153 +13,132 @@ from typing import NamedTuple
 import numpy as np
 
 from memhop.ops.cpu import simd
-from memhop.ops.cpu.numba_ext import AS_COMPUTED, bytes_of, compiled, number_at, numbers_at
-from memhop.ops.fused.problem import Step
+from memhop.ops.cpu.formats import NATIVE, element_at
+from memhop.ops.cpu.numba_ext import array_at, compiled, integers_at, itemsize_of, records_at
+from memhop.ops.fused.problem import Gradients, Step, Trace
 
-BLOCK = 64  # slots; 64 rows of 128 floats are two thirds of a first cache
-
-# Columns of the steps
-A, A_BIAS, A_TEMPORAL, C, C_BIAS, C_TEMPORAL, TRANSFORM, RELU, SOFTMAX, CARRY = range(10)
-STEP_FIELDS = len(Step._fields)
+BLOCK_SLOTS = 64  # a block of 64 rows of 128 floats takes two thirds of an L1 cache
 
 
 def record(*fields: str) -> np.dtype[np.void]:
-    """A record of integers."""
+    """Return the dtype of a record of int64."""
     return np.dtype([(field, np.int64) for field in fields])
 
 
-# What slots hold: address, strides in bytes of a batch row and of a slot, format, columns
+STEP = record(*Step._fields)
+
+# Keys or values. Strides are in bytes.
 ROWS = record(
-    "address", "of_row", "of_slot", "kind", "columns", "scale", "scale_of_row", "scale_of_slot"
-)
-
-# A problem, its trace, its gradients, and what parts of rows find before they are merged (in double
-# precision); an address of 0 is for what is not there, and all that is there is contiguous but for
-# what has a stride here, in bytes.
-FIELDS = (
-    "rows", "hops", "num_slots", "memory_dim", "num_ages", "group", "parts", "apart",
-    "query", "slots", "slots_of_row", "slot_bytes", "ignored", "ignored_of_row", "lengths",
-    "bias", "bias_of_row", "bias_of_hop", "steps", "weights", "weight_rows",
-    "queries", "projected_query", "read", "weight_sum", "score_max", "exp_sum", "aged", "kept",
-    "part_score_max", "part_exp_sum", "part_sums", "part_aged",
-    "grad_query", "grad_out", "grad_read", "grad_u", "grad_weight_sum", "grad_aged", "grad_scores",
-    "grad_weights", "means",
+    "address", "row_stride", "slot_stride", "format", "columns",
+    "scale", "scale_row_stride", "scale_slot_stride",
 )  # fmt: skip
-WORK = np.dtype([("keys", ROWS), ("values", ROWS), *((field, np.int64) for field in FIELDS)])
 
-# Where the gradient of keys or values goes, in which format, and which terms it has
-TARGET = record("address", "kind", "columns", "of_keys", "of_values")
+# A problem, its trace and gradients, and the partial results of splits, in float64. All arrays
+# without a stride here are contiguous; strides are in bytes.
+FIELDS = (
+    "rows", "hops", "num_slots", "memory_dim", "num_ages", "group_rows", "num_splits", "has_values",
+    "query", "slots", "slots_row_stride", "slot_bytes", "ignored", "ignored_row_stride", "lengths",
+    "bias", "bias_row_stride", "bias_hop_stride", "steps", "weight_addresses", "weight_rows",
+    *Trace._fields, "split_max", "split_total", "split_sums", "split_aged",
+    *Gradients._fields[:-2], "grad_read", "grad_weights", "grad_means",
+)  # fmt: skip
+CALL = np.dtype([("keys", ROWS), ("values", ROWS), *((field, np.int64) for field in FIELDS)])
+
+# The gradient of keys or values, and which of their two terms it has.
+TARGET = record("address", "format", "row_bytes", "columns", "of_keys", "of_values")
+
+# The scratch memory of a thread, by address. For a block of slots: their indices, the addresses and
+# scales of their keys and values, their scores and weights. Then an accumulator; the addresses of
+# a weight's rows, and a factor for each; those of the terms of a slot's gradient.
+WORKSPACE = record(
+    "slots", "keys", "values", "key_scales", "value_scales", "scores", "weights",
+    "acc", "weight_rows", "factors", "term_rows", "term_factors",
+)  # fmt: skip
 
 
-class Plan(NamedTuple):
-    """Which stages of which hops threads are to do, in how many pieces.
-
-    A piece is a group of rows, or else one of the parts that the slots of all rows are cut into.
-    """
-
-    stages: int
-    first_hop: int
-    last_hop: int
-    by_rows: int
-    pieces: int
+def workspace_sizes(columns: int, weight_rows: int, hops: int) -> list[int]:
+    """Return the size of each array of a workspace, in doubles."""
+    return [*[BLOCK_SLOTS] * 7, columns, *[weight_rows + 3] * 2, *[2 * hops] * 2]
 
 
-class Piece(NamedTuple):
-    """The rows and the slots of a piece, and which part of a row it is."""
+# What threads do. The first two fields are atomic counters. Threads take the stages of hops in work
+# items: groups of rows where ``by_rows``, else splits of the slots of all rows. For the gradient of
+# a bank, ``order`` are the slots sorted by bank row, of which row i's begin at ``starts[i]``.
+JOB = record(
+    "next_item", "next_worker", "call", "workspaces", "stages", "first_hop", "last_hop", "by_rows",
+    "num_items", "targets", "num_targets", "starts", "order", "bank_rows",
+)  # fmt: skip
+
+
+class WorkItem(NamedTuple):
+    """A range of rows, a range of their slots, and the index of the split of those slots."""
 
     first_row: int
     last_row: int
     first_slot: int
     last_slot: int
-    part: int
-
-
-class Block(NamedTuple):
-    """Addresses of room for some readable slots, and to work in.
-
-    Their numbers, where their keys and values are, the scales of those, scores, shares, a running
-    sum; the addresses of a weight's rows, and a factor for each; those of
-    what the gradient of a slot is a sum of, and of their factors.
-    """
-
-    slots: int
-    keys: int
-    values: int
-    key_scales: int
-    value_scales: int
-    scores: int
-    shares: int
-    acc: int
-    weight_rows: int
-    factors: int
-    term_rows: int
-    term_factors: int
-
-
-def sizes_of_block(columns: int, longest: int, hops: int) -> list[int]:
-    """The room in doubles of each part, for rows of so many numbers, weights of so many rows."""
-    return [*[BLOCK] * 7, columns, *[longest + 3] * 2, *[2 * hops] * 2]
+    split: int
 
 
 @compiled
-def dot_rows(vector, rows, count, out, stored=AS_COMPUTED):  # type: ignore[no-untyped-def]
-    """out[j] = vector . row j, of a step of four in any case."""
+def work_item(call, job, index):  # type: ignore[no-untyped-def]
+    """Return a work item of a job."""
+    if job.by_rows:
+        first = index * call.group_rows
+        return WorkItem(first, min(first + call.group_rows, call.rows), 0, call.num_slots, 0)
+    first = call.num_slots * index // job.num_items
+    last = call.num_slots * (index + 1) // job.num_items
+    return WorkItem(0, call.rows, first, last, index)
+
+
+@compiled
+def dot_rows(vector, rows, count, out, code=NATIVE):  # type: ignore[no-untyped-def]
+    """out[j] = vector . row j, for ``count`` rows, rounded up to a multiple of four."""
     columns, zero = vector.shape[0], vector.dtype.type(0)
-    whole = in_vectors(columns, zero)
+    whole = whole_vectors(columns, zero)
     size = whole * vector.itemsize
-    simd.dot(vector.ctypes.data, rows.ctypes.data, stored, count, out.ctypes.data, size, zero)
+    simd.dot(vector.ctypes.data, rows.ctypes.data, code, count, out.ctypes.data, size, zero)
     for j in range(count if whole < columns else 0):
         for k in range(whole, columns):
-            out[j] += vector[k] * number_at(stored, rows[j], k, zero)
+            out[j] += vector[k] * element_at(code, rows[j], k, zero)
 
 
 @compiled
-def add_rows(factors, rows, count, total, stored=AS_COMPUTED):  # type: ignore[no-untyped-def]
+def add_rows(factors, rows, count, total, code=NATIVE):  # type: ignore[no-untyped-def]
     """total += sum_j factors[j] row j."""
     columns, zero = total.shape[0], total.dtype.type(0)
-    whole = in_vectors(columns, zero)
+    whole = whole_vectors(columns, zero)
     size, out = whole * total.itemsize, total.ctypes.data
-    simd.add(factors.ctypes.data, rows.ctypes.data, stored, count, out, size, zero)
+    simd.add(factors.ctypes.data, rows.ctypes.data, code, count, out, size, zero)
     for j in range(count if whole < columns else 0):
         for k in range(whole, columns):
-            total[k] += factors[j] * number_at(stored, rows[j], k, zero)
+            total[k] += factors[j] * element_at(code, rows[j], k, zero)
 
 
 @compiled
-def in_vectors(columns, like):  # type: ignore[no-untyped-def]
-    """How many of the columns fill whole vectors."""
-    lanes = simd.VECTOR // bytes_of(like)
+def whole_vectors(columns, like):  # type: ignore[no-untyped-def]
+    """Return the number of columns, rounded down to whole SIMD vectors."""
+    lanes = simd.VECTOR // itemsize_of(like)
     return columns // lanes * lanes
 
 
 @compiled
-def piece_of(work, plan, turn):  # type: ignore[no-untyped-def]
-    """One of the pieces of a plan."""
-    if plan.by_rows:
-        first = turn * work.group
-        return Piece(first, min(first + work.group, work.rows), 0, work.num_slots, 0)
-    first = work.num_slots * turn // plan.pieces
-    last = work.num_slots * (turn + 1) // plan.pieces
-    return Piece(0, work.rows, first, last, turn)
-
-
-@compiled
-def padded(count):  # type: ignore[no-untyped-def]
-    """A number of rows, filled up to steps of four."""
+def round_up_to_four(count):  # type: ignore[no-untyped-def]
+    """Return the next multiple of four."""
     return (count + 3) // 4 * 4
 
 
-# Loops like these compile in a tenth of the time that row[:] = x takes.
+# Loops like these compile in a tenth of the time of row[:] = x.
 @compiled
 def fill(row, number):  # type: ignore[no-untyped-def]
-    """A number in all places."""
+    """row[:] = number."""
     for k in range(row.shape[0]):
         row[k] = number
 
 
 @compiled
 def copy(row, to):  # type: ignore[no-untyped-def]
-    """to = row."""
+    """to[:] = row[:len(to)]."""
     for k in range(to.shape[0]):
         to[k] = row[k]
 
@@ -179,106 +158,104 @@ def add(row, factor, total):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def at(address, place, columns, like):  # type: ignore[no-untyped-def]
-    """Row ``place`` of a contiguous matrix with so many columns."""
-    return numbers_at(address + place * columns * bytes_of(like), columns, like)
+def row_at(address, index, columns, like):  # type: ignore[no-untyped-def]
+    """Return a row of a contiguous matrix."""
+    return array_at(address + index * columns * itemsize_of(like), columns, like)
 
 
 @compiled
-def integers_at(address, count):  # type: ignore[no-untyped-def]
-    """Integers at an address."""
-    return numbers_at(address, count, np.int64(0))
+def step_of(call, hop):  # type: ignore[no-untyped-def]
+    """Return the record of a ``Step``."""
+    return records_at(call.steps, call.hops, STEP)[hop]
 
 
 @compiled
-def step_of(work, hop):  # type: ignore[no-untyped-def]
-    """The places of a hop's weights, and its options."""
-    return at(work.steps, hop, STEP_FIELDS, np.int64(0))
-
-
-@compiled
-def is_readable(work, row, hop, slot, like):  # type: ignore[no-untyped-def]
-    """Whether a slot before the row's length is one to read."""
-    if work.ignored:
-        address = work.ignored + row * work.ignored_of_row
-        if numbers_at(address, slot + 1, np.uint8(0))[slot]:
+def is_readable(call, row, hop, slot, like):  # type: ignore[no-untyped-def]
+    """Return whether a slot before the row's length is readable."""
+    if call.ignored:
+        address = call.ignored + row * call.ignored_row_stride
+        if array_at(address, slot + 1, np.uint8(0))[slot]:
             return False
-    return not work.bias or bias_of(work, row, hop, like)[slot] != -np.inf
+    return not call.bias or bias_of(call, row, hop, like)[slot] != -np.inf
 
 
 @compiled
-def bias_of(work, row, hop, like):  # type: ignore[no-untyped-def]
-    """The score bias of a row's slots in a hop."""
-    address = work.bias + row * work.bias_of_row + hop * work.bias_of_hop
-    return numbers_at(address, work.num_slots, like)
+def bias_of(call, row, hop, like):  # type: ignore[no-untyped-def]
+    """Return the score bias of a row in a hop."""
+    address = call.bias + row * call.bias_row_stride + hop * call.bias_hop_stride
+    return array_at(address, call.num_slots, like)
 
 
 @compiled
-def end_of(work, row, last):  # type: ignore[no-untyped-def]
-    """Where the slots of a row end, at most ``last``."""
-    return min(last, integers_at(work.lengths, row + 1)[row]) if work.lengths else last
+def end_of(call, row, last):  # type: ignore[no-untyped-def]
+    """Return the smaller of ``last`` and the row's length."""
+    return min(last, integers_at(call.lengths, row + 1)[row]) if call.lengths else last
 
 
 @compiled
-def readable_from(work, row, hop, slot, like):  # type: ignore[no-untyped-def]
-    """How many slots there are to read from this one on."""
-    last = end_of(work, row, work.num_slots)
-    if not work.ignored and not work.bias:
+def readable_from(call, row, hop, slot, like):  # type: ignore[no-untyped-def]
+    """Return the number of readable slots from a slot on."""
+    last = end_of(call, row, call.num_slots)
+    if not call.ignored and not call.bias:
         return max(0, last - slot)
     count = 0
     for other in range(slot, last):
-        count += is_readable(work, row, hop, other, like)
+        count += is_readable(call, row, hop, other, like)
     return count
 
 
 @compiled
-def next_block(work, row, hop, slot, last, block, like):  # type: ignore[no-untyped-def]
-    """Put the next slots to read into a block: how many they are, and where to go on."""
-    slots, count = integers_at(block.slots, BLOCK), 0
-    if work.ignored or work.bias:
-        while slot < last and count < BLOCK:
+def next_block(call, row, hop, slot, last, workspace, like):  # type: ignore[no-untyped-def]
+    """Gather the next block of readable slots; return their number and the slot after them."""
+    slots, count = integers_at(workspace.slots, BLOCK_SLOTS), 0
+    if call.ignored or call.bias:
+        while slot < last and count < BLOCK_SLOTS:
             slots[count] = slot
-            count += is_readable(work, row, hop, slot, like)
+            count += is_readable(call, row, hop, slot, like)
             slot += 1
     else:
-        count = min(BLOCK, last - slot)
+        count = min(BLOCK_SLOTS, last - slot)
         for j in range(count):
             slots[j] = slot + j
         slot += count
     if count:
-        _locate(work, work.keys, row, count, slots, block.keys, block.key_scales)
-        if work.apart:
-            _locate(work, work.values, row, count, slots, block.values, block.value_scales)
+        _locate(call, call.keys, row, count, slots, workspace.keys, workspace.key_scales)
+        if call.has_values:
+            _locate(call, call.values, row, count, slots, workspace.values, workspace.value_scales)
     return count, slot
 
 
 @compiled
-def place_of(work, row, slot):  # type: ignore[no-untyped-def]
-    """The row of the memory, or of the bank, that a slot reads."""
-    if not work.slots:
+def memory_row(call, row, slot):  # type: ignore[no-untyped-def]
+    """Return the row of the memory or bank that a slot holds."""
+    if not call.slots:
         return slot
-    address = work.slots + row * work.slots_of_row
-    if work.slot_bytes == 4:
-        return np.int64(numbers_at(address, slot + 1, np.int32(0))[slot])
+    address = call.slots + row * call.slots_row_stride
+    if call.slot_bytes == 4:
+        return np.int64(array_at(address, slot + 1, np.int32(0))[slot])
     return integers_at(address, slot + 1)[slot]
 
 
 @compiled
-def _locate(work, rows, row, count, slots, addresses_at, scales_at):  # type: ignore[no-untyped-def]
-    """Where what the slots hold is, and its scales; the last one fills up a step of four."""
-    addresses, begin, stride = integers_at(addresses_at, BLOCK), rows.address, rows.of_slot
-    begin += row * rows.of_row
-    if work.slots == 0:
+def _locate(call, rows, row, count, slots, addresses_at, scales_at):  # type: ignore[no-untyped-def]
+    """Write the addresses and scales of slots; the last address fills up a multiple of four."""
+    addresses, begin, stride = (
+        integers_at(addresses_at, BLOCK_SLOTS),
+        rows.address,
+        rows.slot_stride,
+    )
+    begin += row * rows.row_stride
+    if call.slots == 0:
         for j in range(count):
             addresses[j] = begin + slots[j] * stride
     else:
         for j in range(count):
-            addresses[j] = begin + place_of(work, row, slots[j]) * stride
+            addresses[j] = begin + memory_row(call, row, slots[j]) * stride
     if rows.scale:
-        scales, begin = numbers_at(scales_at, BLOCK, np.float32(0)), rows.scale
-        begin += row * rows.scale_of_row
+        scales, begin = array_at(scales_at, BLOCK_SLOTS, np.float32(0)), rows.scale
+        begin += row * rows.scale_row_stride
         for j in range(count):
-            address = begin + place_of(work, row, slots[j]) * rows.scale_of_slot
-            scales[j] = numbers_at(address, 1, np.float32(0))[0]
-    for j in range(count, padded(count)):
+            address = begin + memory_row(call, row, slots[j]) * rows.scale_slot_stride
+            scales[j] = array_at(address, 1, np.float32(0))[0]
+    for j in range(count, round_up_to_four(count)):
         addresses[j] = addresses[count - 1]

@@ -1,9 +1,9 @@
-"""Compiled code on several threads: torch's own where they can be had, else a few of ours.
+"""Run compiled code on several threads: those of torch's OpenMP library if possible.
 
-The thread layers that numba brings stop the process when two threads enter one, kill a forked child
-that uses them after its parent did, or fight with torch's threads, which wait for work by keeping
-their processor busy. So the threads that torch has in its OpenMP library are asked to run compiled
-code too: they are awake. A forked child has none of them, and takes threads of its own.
+numba's thread layers abort the process when two threads enter one, kill a forked child that uses
+them after its parent did, or compete with torch's threads, which wait for work by spinning. So the
+threads of torch's OpenMP library run compiled code too. Otherwise, and in a forked child, where
+those threads do not exist, a thread pool runs it.
 """
 
 import ctypes
@@ -20,7 +20,7 @@ import torch
 
 
 class _Pool:
-    """Made at its first use, and anew in a forked child, where the parent's threads do not run."""
+    """A thread pool, created at its first use; a forked child has its own."""
 
     def __init__(self, forked: bool) -> None:
         self.forked = forked
@@ -30,7 +30,7 @@ class _Pool:
     def executor(self) -> ThreadPoolExecutor:
         with self._lock:
             if self._executor is None:
-                workers = max(32, os.cpu_count() or 1)  # started one by one, as they are needed
+                workers = max(32, os.cpu_count() or 1)  # started when they are needed
                 self._executor = ThreadPoolExecutor(workers, thread_name_prefix="memhop")
             return self._executor
 
@@ -49,9 +49,9 @@ if hasattr(os, "register_at_fork"):
 
 @functools.cache
 def _parallel() -> Callable[..., None] | None:
-    """``GOMP_parallel`` of the OpenMP library that torch has loaded; None where there is none.
+    """Return ``GOMP_parallel`` of the OpenMP library that torch has loaded, or None.
 
-    It calls a C function with an address on so many threads, the caller's among them.
+    It calls a C function with an address on a number of threads, the caller included.
     """
     with suppress(OSError):
         lines = Path("/proc/self/maps").read_text().splitlines()
@@ -66,12 +66,12 @@ def _parallel() -> Callable[..., None] | None:
 
 
 def count() -> int:
-    """How many parts to cut work into: as many as torch has threads."""
+    """Return the number of threads that torch uses."""
     return torch.get_num_threads()
 
 
 def run(job: Any, address: int, workers: int) -> None:
-    """Call a compiled job on so many threads, and wait for all of them."""
+    """Call a compiled job on a number of threads, and wait for all of them."""
     if workers == 1:
         job.ctypes(address)
         return
@@ -80,9 +80,9 @@ def run(job: Any, address: int, workers: int) -> None:
         parallel(job.address, address, workers, 0)
         return
     executor = _pool.executor()
-    waiting = [executor.submit(job.ctypes, address) for _ in range(workers - 1)]
+    futures = [executor.submit(job.ctypes, address) for _ in range(workers - 1)]
     try:
         job.ctypes(address)
     finally:
-        for part in waiting:
-            part.result()
+        for future in futures:
+            future.result()

@@ -1,12 +1,12 @@
-"""The fused hop on the GPU, backward: see ``fused_cuda``, and ``problem`` for the formulas.
+"""The backward pass of the fused form on the GPU; ``memhop.ops.fused.problem`` has the formulas.
 
-The same programs in the same grids walk the hops from the last to the first.
+The grids are those of ``forward``; the hops run from the last to the first, in these stages:
 
     begin   g_k, w_k = C^T g_k, g_k . T_C(t), g_k . c and sum_j p_j grad_p_j
-    attend  d_i, and of one part of the slots sum_i d_i and sum_i d_i m_i
-    finish  the parts added up: du_k, the sums for the temporal tables, dq_k
+    attend  d_i, and over one split of the slots sum_i d_i and sum_i d_i m_i
+    finish  add up the splits: du_k, the sums for the temporal tables, dq_k
 
-Then ``fused_cuda_gradients`` writes the gradient of what the slots hold.
+Then ``memory_grad`` writes the gradients of the stored rows.
 """
 
 # mypy: disable-error-code="import-untyped, import-not-found, no-untyped-def"
@@ -19,6 +19,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from memhop.ops.cpu import huge_pages
 from memhop.ops.cuda.memory_grad import write_gradients_of_rows
 from memhop.ops.cuda.primitives import (
     A_BIAS,
@@ -26,47 +27,49 @@ from memhop.ops.cuda.primitives import (
     C_BIAS,
     C_TEMPORAL,
     CARRY,
-    FIELDS,
     RELU,
     SOFTMAX,
     TRANSFORM,
     A,
     C,
-    Given,
+    KernelInputs,
     Layout,
     ages_at,
     count_readable,
-    keys_at,
-    laid_out,
+    has_option,
+    kernel_inputs,
+    load_keys,
     load_mask,
-    of_table,
-    places_of,
-    product,
+    load_table_products,
+    load_values,
+    load_vectors,
+    matvec,
+    memory_rows,
+    program_rows,
     readable_from,
-    rows_of_program,
-    store_products,
+    store_table_products,
     store_vectors,
-    values_at,
-    vectors,
-    weight_of,
+    weight_pointer,
 )
-from memhop.ops.cuda.tiling import Block, Plan, on_device_of, options, plan_of
-from memhop.ops.fused.problem import Gradients, Problem, Trace, Wanted
+from memhop.ops.cuda.tiling import Plan, TileConfig, launch_options, on_device_of, plan_of
+from memhop.ops.fused.problem import Gradients, Problem, Trace, Wanted, empty_gradients
 
 
 class BackwardBuffers(NamedTuple):
-    """What the steps find out, and what of the trace they need.
+    """Gradients, the parts of the trace they depend on, and intermediate results.
 
     Attributes:
         queries, read, aged, weights: of the trace.
         grad_query: the gradient of q_{k+1} before ``begin``, of q_k after ``finish``, [B, D].
         grad_read: w_k, [B, K, V].
         grad_weights: G, or None.
-        means: sum_i p_i G_i to begin with, or None, [B, K].
-        mean, shift: sum_j p_j grad_p_j; g . c where there is no softmax, else zero; [B].
-        grad_aged_weights: g . T_C(t), [B, T].
-        part_weight_sums, part_sums, part_older: of each part of a row's slots the sum of d, the
-            weighted sum of keys, and the sum of d of the last place in a temporal table.
+        weight_grad_means: sum_i p_i G_i, or None, [B, K].
+        grad_mean: sum_j p_j grad_p_j, [B].
+        bias_grad: g . c without a softmax, else 0, [B].
+        temporal_grads: g . T_C(t), [B, T].
+        split_weight_sum, split_oldest: of each split, the sum of d, and the part of it that has
+            the greatest age, [B, splits].
+        split_sums: sum_i d_i m_i, [B, splits, I].
     """
 
     queries: Any
@@ -81,63 +84,46 @@ class BackwardBuffers(NamedTuple):
     grad_aged: Any
     grad_scores: Any
     grad_weights: Any
-    means: Any
-    mean: Any
-    shift: Any
-    grad_aged_weights: Any
-    part_weight_sums: Any
-    part_sums: Any
-    part_older: Any
+    weight_grad_means: Any
+    grad_mean: Any
+    bias_grad: Any
+    temporal_grads: Any
+    split_weight_sum: Any
+    split_sums: Any
+    split_oldest: Any
 
 
 def backward(
     problem: Problem, trace: Trace, grad_result: Tensor, grad_weights: Tensor | None, wanted: Wanted
 ) -> Gradients:
-    """See ``problem``; the trace must hold the weights."""
+    """Run all hops backward; see ``problem``. The trace must hold the weights."""
     query, rows = problem.query, problem.query.shape[0]
-    gradients = Gradients(
-        grad_query=torch.empty_like(query),
-        grad_out=torch.empty_like(trace.queries[:, 1:]),
-        grad_u=torch.empty_like(trace.projected_query),
-        grad_weight_sum=torch.empty_like(trace.weight_sum),
-        grad_aged=None if trace.aged is None else torch.zeros_like(trace.aged),
-        grad_scores=new_like(trace.weights) if wanted.keys or wanted.scores else None,
-        grad_keys=new_like(problem.keys) if wanted.keys else None,
-        grad_values=new_like(problem.values) if wanted.values else None,
-    )
+    needs_scores = wanted.keys or wanted.scores
+    new_rows = huge_pages.empty_like if rows else huge_pages.zeros_like
+    gradients = empty_gradients(problem, grad_result, wanted, needs_scores, new_rows)
+    kept = gradients if wanted.scores else gradients._replace(grad_scores=None)
     if rows == 0:
-        for tensor in (gradients.grad_keys, gradients.grad_values):
-            if tensor is not None:
-                tensor.zero_()
-        return without_scores(gradients, wanted)
+        return kept
+    if gradients.grad_aged is not None:
+        gradients.grad_aged.zero_()
     plan = plan_of(problem)
-    given, layout = laid_out(problem, plan)
-    sought = sought_for(problem, trace, gradients, grad_weights, plan)
-    # What comes in is the gradient of the result: of q_K, or of r_0 where that is the result.
-    (sought.grad_query if problem.steps[0].carry else sought.grad_read[:, 0]).copy_(grad_result)
+    inputs, layout = kernel_inputs(problem, plan)
+    buffers = empty_buffers(problem, trace, gradients, grad_weights, plan)
+    if not problem.steps[0].carry:
+        buffers.grad_read[:, 0] = grad_result
     with on_device_of(query):
-        walk_back(given, layout, sought, plan.block)
-        write_gradients_of_rows(problem, trace, gradients, sought.grad_read, plan.block)
-    return without_scores(gradients, wanted)
+        launch_hops_backward(inputs, layout, buffers, plan.config)
+        write_gradients_of_rows(problem, trace, gradients, buffers.grad_read, plan.config)
+    return kept
 
 
-def new_like(rows: Tensor | None) -> Tensor | None:
-    """Space for a gradient, contiguous; None where there is nothing to have one."""
-    return None if rows is None else torch.empty(rows.shape, dtype=rows.dtype, device=rows.device)
-
-
-def without_scores(gradients: Gradients, wanted: Wanted) -> Gradients:
-    """The gradient of the scores serves that of the keys, and is given where asked for."""
-    return gradients if wanted.scores else gradients._replace(grad_scores=None)
-
-
-def sought_for(
+def empty_buffers(
     problem: Problem, trace: Trace, gradients: Gradients, grad_weights: Tensor | None, plan: Plan
 ) -> BackwardBuffers:
-    """Space for all that the steps find out."""
-    new, rows, parts = problem.query.new_empty, problem.query.shape[0], plan.parts
+    """Allocate the intermediate results."""
+    new, rows, num_splits = problem.query.new_empty, problem.query.shape[0], plan.num_splits
     keys, ages = problem.keys.shape[-1], problem.num_ages
-    given = None if grad_weights is None else grad_weights.contiguous()
+    grad_weights = None if grad_weights is None else grad_weights.contiguous()
     assert trace.weights is not None
     return BackwardBuffers(
         queries=trace.queries,
@@ -151,234 +137,242 @@ def sought_for(
         grad_weight_sum=gradients.grad_weight_sum,
         grad_aged=gradients.grad_aged,
         grad_scores=gradients.grad_scores,
-        grad_weights=given,
-        means=None if given is None else means_of(trace.weights, given),
-        mean=new(rows),
-        shift=new(rows),
-        grad_aged_weights=new(rows, ages) if ages else None,
-        part_weight_sums=new(rows, parts),
-        part_sums=new(rows, parts, keys),
-        part_older=new(rows, parts) if ages else None,
+        grad_weights=grad_weights,
+        weight_grad_means=None
+        if grad_weights is None
+        else mean_weight_grads(trace.weights, grad_weights),
+        grad_mean=new(rows),
+        bias_grad=new(rows),
+        temporal_grads=new(rows, ages) if ages else None,
+        split_weight_sum=new(rows, num_splits),
+        split_sums=new(rows, num_splits, keys),
+        split_oldest=new(rows, num_splits) if ages else None,
     )
 
 
-def means_of(weights: Tensor, grad_weights: Tensor) -> Tensor:
-    """Return sum_i p_i G_i; where p is 0, as at an ignored slot, an infinite G adds nothing."""
+def mean_weight_grads(weights: Tensor, grad_weights: Tensor) -> Tensor:
+    """Return sum_i p_i G_i; an infinite G adds nothing where p is 0, as at ignored slots."""
     return torch.where(weights == 0, 0.0, weights * grad_weights).sum(-1)
 
 
-def walk_back(given: Given, layout: Layout, sought: BackwardBuffers, block: Block) -> None:
-    """All hops, in one launch or in two a hop."""
-    programs, launch = triton.cdiv(layout.rows, block.rows), options(block)
-    if given.counts is not None:
-        count_readable[(programs, layout.parts)](given, layout, block, **launch)
-    if layout.parts == 1:
-        all_hops_backward[(programs,)](given, layout, sought, block, **launch)
+def launch_hops_backward(
+    inputs: KernelInputs, layout: Layout, buffers: BackwardBuffers, config: TileConfig
+) -> None:
+    """Run all hops, in one launch or in two per hop."""
+    programs, options = triton.cdiv(layout.rows, config.rows), launch_options(config)
+    arguments = inputs, layout, buffers
+    if inputs.counts is not None:
+        count_readable[(programs, layout.num_splits)](inputs, layout, config, **options)
+    if layout.num_splits == 1:
+        all_hops_backward[(programs,)](*arguments, config, **options)
         return
-    turn_back[(programs,)](given, layout, sought, layout.hops, block, **launch)
+    finish_and_begin_backward[(programs,)](*arguments, layout.hops, config, **options)
     for hop in range(layout.hops - 1, -1, -1):
-        attend_part_backward[(programs, layout.parts)](given, layout, sought, hop, block, **launch)
-        turn_back[(programs,)](given, layout, sought, hop, block, **launch)
+        attend_split_backward[(programs, layout.num_splits)](*arguments, hop, config, **options)
+        finish_and_begin_backward[(programs,)](*arguments, hop, config, **options)
 
 
 @triton.jit(do_not_specialize=["layout"])
-def all_hops_backward(given, layout, sought, block: tl.constexpr):
-    """Grid [rows / Block.rows]: every hop of some rows, the last one first."""
+def all_hops_backward(inputs, layout, buffers, config: tl.constexpr):
+    """Grid [rows / config.rows]: all hops of some rows, from the last."""
     for done in tl.range(0, layout.hops, disable_licm=True):
         hop = layout.hops - 1 - done
-        begin(given, layout, sought, hop, block)
+        begin(inputs, layout, buffers, hop, config)
         tl.debug_barrier()
-        attend(given, layout, sought, hop, 0, block)
+        attend(inputs, layout, buffers, hop, 0, config)
         tl.debug_barrier()
-        finish(given, layout, sought, hop, block)
+        finish(inputs, layout, buffers, hop, config)
         tl.debug_barrier()
 
 
 @triton.jit(do_not_specialize=["layout", "hop"])
-def attend_part_backward(given, layout, sought, hop, block: tl.constexpr):
-    """Grid [rows / Block.rows, parts]: one hop's pass over one part of the slots of some rows."""
-    attend(given, layout, sought, hop, tl.program_id(1), block)
+def attend_split_backward(inputs, layout, buffers, hop, config: tl.constexpr):
+    """Grid [rows / config.rows, splits]: a hop over one split of the slots of some rows."""
+    attend(inputs, layout, buffers, hop, tl.program_id(1), config)
 
 
 @triton.jit(do_not_specialize=["layout", "hop"])
-def turn_back(given, layout, sought, hop, block: tl.constexpr):
-    """Grid [rows / Block.rows]: finishes a hop, but for the K-th, begins the one before."""
+def finish_and_begin_backward(inputs, layout, buffers, hop, config: tl.constexpr):
+    """Grid [rows / config.rows]: finish a hop, except K, and begin the one before."""
     if hop < layout.hops:
-        finish(given, layout, sought, hop, block)
+        finish(inputs, layout, buffers, hop, config)
     tl.debug_barrier()
     if hop > 0:
-        begin(given, layout, sought, hop - 1, block)
+        begin(inputs, layout, buffers, hop - 1, config)
 
 
 @triton.jit
-def begin(given, layout, sought, hop, block: tl.constexpr):
-    """g_k, w_k, g_k . T_C(t), g_k . c and sum_j p_j grad_p_j."""
-    row, live = rows_of_program(layout, block)
-    here, step = row * layout.hops + hop, given.steps + hop * FIELDS
-    softmax = tl.load(step + SOFTMAX) != 0
-    shift = tl.full([block.rows], 0.0, sought.queries.dtype.element_ty)
-    if tl.load(step + CARRY) != 0:
-        grad_out = begin_update(given, layout, sought, row, live, hop, block)
-        bias, has_bias = weight_of(given, hop, C_BIAS, block)
+def begin(inputs, layout, buffers, hop, config: tl.constexpr):
+    """Compute g_k, w_k, g_k . T_C(t), g_k . c and sum_j p_j grad_p_j."""
+    row, row_mask = program_rows(layout, config)
+    row_hop, softmax = row * layout.hops + hop, has_option(inputs, hop, SOFTMAX)
+    bias_grad = tl.full([config.rows], 0.0, buffers.queries.dtype.element_ty)
+    if has_option(inputs, hop, CARRY):
+        grad_out = begin_update(inputs, layout, buffers, row, row_mask, hop, config)
+        bias, has_bias = weight_pointer(inputs, hop, C_BIAS, config)
         if has_bias & (softmax == 0):
-            memory_dim = layout.query_columns * block.unit
-            shift = tl.sum(grad_out * vectors(bias, row * 0, memory_dim, block.query_width), 1)
-    tl.store(sought.shift + row, shift, mask=live)
+            memory_dim = layout.query_columns * config.unit
+            c_bias = load_vectors(bias, row * 0, memory_dim, config.query_width)
+            bias_grad = tl.sum(grad_out * c_bias, 1)
+    tl.store(buffers.bias_grad + row, bias_grad, mask=row_mask)
     tl.debug_barrier()
-    columns = layout.value_columns * block.unit
-    grad_read = vectors(sought.grad_read, here, columns, block.value_width)
-    mean = tl.sum(grad_read * vectors(sought.read, here, columns, block.value_width), 1)
-    if sought.means is not None:
-        mean += tl.load(sought.means + here)
-    if given.counts is not None:
-        count = tl.where(tl.load(step + C_TEMPORAL) >= 0, layout.ages, 0)
-        for start in range(0, count, block.terms):
-            age = start + tl.arange(0, block.terms)
-            inside = (age < count)[None, :]
-            at = (here * layout.ages)[:, None] + age[None, :]
-            aged = tl.load(sought.aged + at, mask=inside, other=0.0)
-            at = (row * layout.ages)[:, None] + age[None, :]
-            grad_aged = tl.load(sought.grad_aged_weights + at, mask=inside, other=0.0)
-            mean += tl.sum(aged * grad_aged, 1)
-    tl.store(sought.mean + row, mean, mask=live)
+    columns = layout.value_rows.columns * config.unit
+    grad_read = load_vectors(buffers.grad_read, row_hop, columns, config.value_width)
+    read = load_vectors(buffers.read, row_hop, columns, config.value_width)
+    grad_mean = tl.sum(grad_read * read, 1)
+    if buffers.weight_grad_means is not None:
+        grad_mean += tl.load(buffers.weight_grad_means + row_hop)
+    if inputs.counts is not None:
+        _table, has_table = weight_pointer(inputs, hop, C_TEMPORAL, config)
+        count = tl.where(has_table, layout.ages, 0)
+        for start in range(0, count, config.terms):
+            age = start + tl.arange(0, config.terms)
+            mask = (age < count)[None, :]
+            offset = (row_hop * layout.ages)[:, None] + age[None, :]
+            aged = tl.load(buffers.aged + offset, mask=mask, other=0.0)
+            offset = (row * layout.ages)[:, None] + age[None, :]
+            grad_aged = tl.load(buffers.temporal_grads + offset, mask=mask, other=0.0)
+            grad_mean += tl.sum(aged * grad_aged, 1)
+    tl.store(buffers.grad_mean + row, grad_mean, mask=row_mask)
 
 
 @triton.jit
-def begin_update(given, layout, sought, row, live, hop, block: tl.constexpr):
-    """g_k, which is returned, w_k and g_k . T_C(t)."""
-    memory_dim, here = layout.query_columns * block.unit, row * layout.hops + hop
-    grad_out = vectors(sought.grad_query, row, memory_dim, block.query_width)
-    if tl.load(given.steps + hop * FIELDS + RELU) != 0:
+def begin_update(inputs, layout, buffers, row, row_mask, hop, config: tl.constexpr):
+    """Compute w_k and g_k . T_C(t); return g_k."""
+    memory_dim, row_hop = layout.query_columns * config.unit, row * layout.hops + hop
+    grad_out = load_vectors(buffers.grad_query, row, memory_dim, config.query_width)
+    if has_option(inputs, hop, RELU):
         following = row * (layout.hops + 1) + hop + 1
-        updated = vectors(sought.queries, following, memory_dim, block.query_width)
-        grad_out = tl.where(updated <= 0, 0.0, grad_out)  # as torch does for NaN
-    store_vectors(sought.grad_out, here, live, memory_dim, grad_out)
+        updated = load_vectors(buffers.queries, following, memory_dim, config.query_width)
+        grad_out = tl.where(updated <= 0, 0.0, grad_out)  # a NaN passes its gradient, as in torch
+    store_vectors(buffers.grad_out, row_hop, row_mask, memory_dim, grad_out)
     tl.debug_barrier()
-    factors, columns = sought.grad_out + here * memory_dim, layout.value_columns * block.unit
-    c, has_c = weight_of(given, hop, C, block)
+    factors = buffers.grad_out + row_hop * memory_dim
+    columns = layout.value_rows.columns * config.unit
+    c, has_c = weight_pointer(inputs, hop, C, config)
     if has_c:
-        grad_read = product(c, columns, 1, factors, memory_dim, columns, block, block.value_width)
+        grad_read = matvec(c, columns, 1, factors, memory_dim, columns, config, config.value_width)
     else:
-        grad_read = vectors(sought.grad_out, here, columns, block.value_width)
-    store_vectors(sought.grad_read, here, live, columns, grad_read)
-    if given.counts is not None:
-        table, has_table = weight_of(given, hop, C_TEMPORAL, block)
-        into = sought.grad_aged_weights + row * layout.ages
+        grad_read = load_vectors(buffers.grad_out, row_hop, columns, config.value_width)
+    store_vectors(buffers.grad_read, row_hop, row_mask, columns, grad_read)
+    if inputs.counts is not None:
+        table, has_table = weight_pointer(inputs, hop, C_TEMPORAL, config)
+        into = buffers.temporal_grads + row * layout.ages
         if has_table:
-            store_products(table, factors, into, live, layout, block)
+            store_table_products(table, factors, into, row_mask, layout, config)
     return grad_out
 
 
 @triton.jit
-def attend(given, layout, sought, hop, part, block: tl.constexpr):
-    """One pass over one part of the slots: what the part finds, and d where it is kept."""
-    row, live = rows_of_program(layout, block)
-    dtype: tl.constexpr = sought.queries.dtype.element_ty
-    here = row * layout.hops + hop
-    softmax = tl.load(given.steps + hop * FIELDS + SOFTMAX) != 0
-    grad_read = vectors(
-        sought.grad_read, here, layout.value_columns * block.unit, block.value_width
-    )
-    mean, shift = tl.load(sought.mean + row)[:, None], tl.load(sought.shift + row)[:, None]
-    weight_sum = tl.full([block.rows, block.slots], 0.0, dtype)
-    older = tl.full([block.rows, block.slots], 0.0, dtype)
-    sums = tl.full([block.rows, block.slots, block.key_width], 0.0, dtype)
-    first = part * layout.part_slots
-    last = tl.minimum(first + layout.part_slots, layout.slots)
-    left = readable_from(given, layout, row, hop, part, block)
-    for start in tl.range(first, last, block.slots, num_stages=block.stages):
-        slot = start + tl.arange(0, block.slots)
-        readable, _bias = load_mask(given, layout, row, hop, slot, last, block)
-        place = places_of(given, layout, row, slot, readable)
-        keys = keys_at(given, layout, row, place, readable, block)
-        if given.value_rows is None:
-            grad_weight = tl.sum(keys * grad_read[:, None, :], 2) + shift
+def attend(inputs, layout, buffers, hop, split, config: tl.constexpr):
+    """Compute d over one split of the slots, and its sums; store d if it is needed."""
+    row, row_mask = program_rows(layout, config)
+    dtype: tl.constexpr = buffers.queries.dtype.element_ty
+    row_hop = row * layout.hops + hop
+    softmax = has_option(inputs, hop, SOFTMAX)
+    columns = layout.value_rows.columns * config.unit
+    grad_read = load_vectors(buffers.grad_read, row_hop, columns, config.value_width)
+    grad_mean = tl.load(buffers.grad_mean + row)[:, None]
+    bias_grad = tl.load(buffers.bias_grad + row)[:, None]
+    weight_sum = tl.full([config.rows, config.slots], 0.0, dtype)
+    oldest = tl.full([config.rows, config.slots], 0.0, dtype)
+    sums = tl.full([config.rows, config.slots, config.key_width], 0.0, dtype)
+    first = split * layout.split_slots
+    last = tl.minimum(first + layout.split_slots, layout.slots)
+    left = readable_from(inputs, layout, row, hop, split, config)
+    for start in tl.range(first, last, config.slots, num_stages=config.num_stages):
+        slot = start + tl.arange(0, config.slots)
+        readable, _bias = load_mask(inputs, layout, row, hop, slot, last, config)
+        index = memory_rows(inputs, layout, row, slot, readable)
+        keys = load_keys(inputs, layout, row, index, readable, config)
+        if inputs.value_rows is None:
+            grad_weight = tl.sum(keys * grad_read[:, None, :], 2) + bias_grad
         else:
-            values = values_at(given, layout, row, place, readable, block)
-            grad_weight = tl.sum(values * grad_read[:, None, :], 2) + shift
-        at = (here * layout.slots)[:, None] + slot[None, :]
-        if sought.grad_weights is not None:
-            grad_weight += tl.load(sought.grad_weights + at, mask=readable, other=0.0)
-        if given.counts is not None:
+            values = load_values(inputs, layout, row, index, readable, config)
+            grad_weight = tl.sum(values * grad_read[:, None, :], 2) + bias_grad
+        offset = (row_hop * layout.slots)[:, None] + slot[None, :]
+        if buffers.grad_weights is not None:
+            grad_weight += tl.load(buffers.grad_weights + offset, mask=readable, other=0.0)
+        if inputs.counts is not None:
             age, left = ages_at(layout, left, readable)
-            grad_aged = sought.grad_aged_weights + (row * layout.ages)[:, None] + age
-            grad_weight += of_table(given, hop, C_TEMPORAL, grad_aged, readable)
-        weight = tl.load(sought.weights + at, mask=readable, other=0.0)
-        grad_score = tl.where(softmax, weight * (grad_weight - mean), grad_weight)
+            grad_aged = buffers.temporal_grads + (row * layout.ages)[:, None] + age
+            grad_weight += load_table_products(inputs, hop, C_TEMPORAL, grad_aged, readable)
+        weight = tl.load(buffers.weights + offset, mask=readable, other=0.0)
+        grad_score = tl.where(softmax, weight * (grad_weight - grad_mean), grad_weight)
         grad_score = tl.where(readable, grad_score, 0.0)
-        if sought.grad_scores is not None:
-            inside = live[:, None] & (slot < last)[None, :]
-            tl.store(sought.grad_scores + at, grad_score, mask=inside)
+        if buffers.grad_scores is not None:
+            mask = row_mask[:, None] & (slot < last)[None, :]
+            tl.store(buffers.grad_scores + offset, grad_score, mask=mask)
         weight_sum += grad_score
         sums += grad_score[:, :, None] * keys
-        if given.counts is not None:
+        if inputs.counts is not None:
             is_last = age == layout.ages - 1
-            older += tl.where(is_last, grad_score, 0.0)
-            into = sought.grad_aged + (here * layout.ages)[:, None] + age
-            tl.store(into, grad_score, mask=live[:, None] & readable & (age < layout.ages - 1))
-    at = row * layout.parts + part
-    tl.store(sought.part_weight_sums + at, tl.sum(weight_sum, 1), mask=live)
-    if given.counts is not None:
-        tl.store(sought.part_older + at, tl.sum(older, 1), mask=live)
-    columns = layout.key_columns * block.unit
-    store_vectors(sought.part_sums, at, live, columns, tl.sum(sums, 1))
+            oldest += tl.where(is_last, grad_score, 0.0)
+            into = buffers.grad_aged + (row_hop * layout.ages)[:, None] + age
+            tl.store(into, grad_score, mask=row_mask[:, None] & readable & (age < layout.ages - 1))
+    offset = row * layout.num_splits + split
+    tl.store(buffers.split_weight_sum + offset, tl.sum(weight_sum, 1), mask=row_mask)
+    if inputs.counts is not None:
+        tl.store(buffers.split_oldest + offset, tl.sum(oldest, 1), mask=row_mask)
+    columns = layout.keys.columns * config.unit
+    store_vectors(buffers.split_sums, offset, row_mask, columns, tl.sum(sums, 1))
 
 
 @triton.jit
-def finish(given, layout, sought, hop, block: tl.constexpr):
-    """The parts of a hop added up, and dq_k."""
-    row, live = rows_of_program(layout, block)
-    memory_dim, columns = layout.query_columns * block.unit, layout.key_columns * block.unit
-    width: tl.constexpr = block.query_width
-    here = row * layout.hops + hop
-    weight_sum, older, sums = added_up(layout, sought, row, block)
-    tl.store(sought.grad_weight_sum + here, weight_sum, mask=live)
-    store_vectors(sought.grad_u, here, live, columns, sums)
-    if given.counts is not None:
-        at = here * layout.ages + layout.ages - 1
-        tl.store(sought.grad_aged + at, older, mask=live)
+def finish(inputs, layout, buffers, hop, config: tl.constexpr):
+    """Add up the splits of a hop, and compute dq_k."""
+    row, row_mask = program_rows(layout, config)
+    memory_dim, columns = layout.query_columns * config.unit, layout.keys.columns * config.unit
+    width: tl.constexpr = config.query_width
+    row_hop = row * layout.hops + hop
+    weight_sum, oldest, sums = add_splits(layout, buffers, row, config)
+    tl.store(buffers.grad_weight_sum + row_hop, weight_sum, mask=row_mask)
+    store_vectors(buffers.grad_u, row_hop, row_mask, columns, sums)
+    if inputs.counts is not None:
+        offset = row_hop * layout.ages + layout.ages - 1
+        tl.store(buffers.grad_aged + offset, oldest, mask=row_mask)
     tl.debug_barrier()
-    a, has_a = weight_of(given, hop, A, block)
+    a, has_a = weight_pointer(inputs, hop, A, config)
     if has_a:
-        factors = sought.grad_u + here * columns
-        grad_query = product(a, 1, columns, factors, columns, memory_dim, block, width)
+        factors = buffers.grad_u + row_hop * columns
+        grad_query = matvec(a, 1, columns, factors, columns, memory_dim, config, width)
     else:
-        grad_query = vectors(sought.grad_u, here, columns, width)
-    bias, has_bias = weight_of(given, hop, A_BIAS, block)
-    if has_bias & (tl.load(given.steps + hop * FIELDS + SOFTMAX) == 0):
-        grad_query += weight_sum[:, None] * vectors(bias, row * 0, memory_dim, width)
-    if given.counts is not None:
-        table, has_table = weight_of(given, hop, A_TEMPORAL, block)
+        grad_query = load_vectors(buffers.grad_u, row_hop, columns, width)
+    bias, has_bias = weight_pointer(inputs, hop, A_BIAS, config)
+    if has_bias & (has_option(inputs, hop, SOFTMAX) == 0):
+        grad_query += weight_sum[:, None] * load_vectors(bias, row * 0, memory_dim, width)
+    if inputs.counts is not None:
+        table, has_table = weight_pointer(inputs, hop, A_TEMPORAL, config)
         if has_table:
-            aged = sought.grad_aged + here * layout.ages
-            grad_query += product(table, memory_dim, 1, aged, layout.ages, memory_dim, block, width)
-    transform, has_transform = weight_of(given, hop, TRANSFORM, block)
+            aged = buffers.grad_aged + row_hop * layout.ages
+            grad_query += matvec(table, memory_dim, 1, aged, layout.ages, memory_dim, config, width)
+    transform, has_transform = weight_pointer(inputs, hop, TRANSFORM, config)
     if has_transform:
-        factors = sought.grad_out + here * memory_dim
-        grad_query += product(
-            transform, memory_dim, 1, factors, memory_dim, memory_dim, block, width
+        factors = buffers.grad_out + row_hop * memory_dim
+        grad_query += matvec(
+            transform, memory_dim, 1, factors, memory_dim, memory_dim, config, width
         )
-    elif tl.load(given.steps + hop * FIELDS + CARRY) != 0:
-        grad_query += vectors(sought.grad_out, here, memory_dim, width)
-    store_vectors(sought.grad_query, row, live, memory_dim, grad_query)
+    elif has_option(inputs, hop, CARRY):
+        grad_query += load_vectors(buffers.grad_out, row_hop, memory_dim, width)
+    store_vectors(buffers.grad_query, row, row_mask, memory_dim, grad_query)
 
 
 @triton.jit
-def added_up(layout, sought, row, block: tl.constexpr):
-    """The sum of d, that of the oldest, and sum_i d_i m_i [rows, columns], of all parts."""
-    dtype: tl.constexpr = sought.queries.dtype.element_ty
-    weight_sum = tl.full([block.rows], 0.0, dtype)
-    older = tl.full([block.rows], 0.0, dtype)
-    sums = tl.full([block.rows, block.parts, block.key_width], 0.0, dtype)
-    column, columns = tl.arange(0, block.key_width), layout.key_columns * block.unit
-    for start in range(0, layout.parts, block.parts):
-        part = start + tl.arange(0, block.parts)
-        at = (row * layout.parts)[:, None] + part[None, :]
-        inside = (part < layout.parts)[None, :]
-        weight_sum += tl.sum(tl.load(sought.part_weight_sums + at, mask=inside, other=0.0), 1)
-        if sought.part_older is not None:
-            older += tl.sum(tl.load(sought.part_older + at, mask=inside, other=0.0), 1)
-        inside = inside[:, :, None] & (column < columns)[None, None, :]
-        at = (at * columns)[:, :, None] + column[None, None, :]
-        sums += tl.load(sought.part_sums + at, mask=inside, other=0.0)
-    return weight_sum, older, tl.sum(sums, 1)
+def add_splits(layout, buffers, row, config: tl.constexpr):
+    """Return the sum of d, its oldest part, and sum_i d_i m_i [rows, columns], of all splits."""
+    dtype: tl.constexpr = buffers.queries.dtype.element_ty
+    weight_sum = tl.full([config.rows], 0.0, dtype)
+    oldest = tl.full([config.rows], 0.0, dtype)
+    sums = tl.full([config.rows, config.splits, config.key_width], 0.0, dtype)
+    column, columns = tl.arange(0, config.key_width), layout.keys.columns * config.unit
+    for start in range(0, layout.num_splits, config.splits):
+        split = start + tl.arange(0, config.splits)
+        offset = (row * layout.num_splits)[:, None] + split[None, :]
+        mask = (split < layout.num_splits)[None, :]
+        weight_sum += tl.sum(tl.load(buffers.split_weight_sum + offset, mask=mask, other=0.0), 1)
+        if buffers.split_oldest is not None:
+            oldest += tl.sum(tl.load(buffers.split_oldest + offset, mask=mask, other=0.0), 1)
+        mask = mask[:, :, None] & (column < columns)[None, None, :]
+        offset = (offset * columns)[:, :, None] + column[None, None, :]
+        sums += tl.load(buffers.split_sums + offset, mask=mask, other=0.0)
+    return weight_sum, oldest, tl.sum(sums, 1)

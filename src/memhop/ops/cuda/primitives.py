@@ -1,12 +1,11 @@
-"""What the fused hop on the GPU stands on: the problem as kernels take it, products, slots.
+"""Shared parts of the triton kernels: their arguments, matrix-vector products, loads of slots.
 
-A program works for ``Block.rows`` rows of the batch, next to each other: one where a memory is
-large, a few where it is small, so that what it reads of the weights serves them all. Its tiles are
-[rows, slots, columns], columns padded to a power of two and next to each other in memory: threads
-side by side read numbers side by side. Vectors of a row (q_k, u_k, r_k and so on) pass from one
-piece of a kernel to the next through global memory, which is the caches in truth, with a barrier
-between; most of them belong to the trace anyway. All products are multiplied and summed in the
-dtype computed in ("ieee" is that), never in tensor cores, whose float32 has 10 bits.
+A program works on ``TileConfig.rows`` adjacent rows of the batch: one row if memories are large,
+several if they are small, so that they share each load of a weight. Tiles are
+[rows, slots, columns], the columns padded to a power of two; adjacent threads load adjacent
+elements (coalesced). Vectors of a row (q_k, u_k, r_k, ...) pass between the stages of a kernel
+through global memory, in practice the L2 cache, with a barrier in between; most are part of the
+trace. Products are computed in the dtype of the query (``input_precision="ieee"``), never in TF32.
 """
 
 # mypy: disable-error-code="import-untyped, import-not-found, no-untyped-def"
@@ -20,30 +19,46 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from memhop.ops.cuda.tiling import TOGETHER, Plan
-from memhop.ops.fused.problem import Problem, Step
+from memhop.ops.cuda.tiling import GROUP_ROWS, Plan
+from memhop.ops.fused.problem import Problem, Step, value_rows
 
-DOT_ROWS = tl.constexpr(TOGETHER)
-FIELDS = tl.constexpr(len(Step._fields))  # of a step, in the order of ``Step``
-A, A_BIAS, A_TEMPORAL = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
-C, C_BIAS, C_TEMPORAL = tl.constexpr(3), tl.constexpr(4), tl.constexpr(5)
-TRANSFORM, RELU, SOFTMAX, CARRY = (tl.constexpr(place) for place in range(6, 10))
+DOT_ROWS = tl.constexpr(GROUP_ROWS)
+STEP_FIELDS = tl.constexpr(len(Step._fields))
 
 
-class Given(NamedTuple):
-    """The tensors of a ``Problem`` as kernels take them.
+def step_field(name: str) -> Any:
+    """Return the index of a field of ``Step`` as a constant for kernels."""
+    return tl.constexpr(Step._fields.index(name))
 
-    None may be called "values", which triton's tuples have themselves. ``value_rows`` is None where
-    the values are the keys. ``weights`` holds all weights end to end, the temporal tables filled up
-    to the longest with their last row; ``steps`` says where each begins, counted in ``Block.unit``
-    numbers, -1 for none. ``counts`` are the readable slots of each part of a row, int32
-    [B, K or 1, parts], or None where there are no temporal tables.
+
+A, A_BIAS, A_TEMPORAL = map(step_field, ("a", "a_bias", "a_temporal"))
+C, C_BIAS, C_TEMPORAL = map(step_field, ("c", "c_bias", "c_temporal"))
+TRANSFORM, RELU, SOFTMAX = map(step_field, ("transform", "relu", "softmax"))
+CARRY = step_field("carry")
+
+
+class StoredRows(NamedTuple):
+    """Keys or values as they are stored, in any dtype that triton converts, and their scale."""
+
+    data: Any
+    scale: Any
+
+
+class KernelInputs(NamedTuple):
+    """The tensors of a ``Problem``, as arguments of kernels.
+
+    Attributes:
+        key_rows, value_rows: ``StoredRows``; value_rows is None if the values are the keys.
+            (``values`` is an attribute of triton's tuples.)
+        counts: the number of readable slots of each split, int32 [B, K or 1, splits], or None
+            without temporal tables.
+        weights: all weights concatenated, temporal tables padded to the longest with their last
+            row.
+        steps: int64 [K, fields of ``Step``]; a weight is its offset in units, -1 for none.
     """
 
     key_rows: Any
-    key_scale: Any
     value_rows: Any
-    value_scale: Any
     slots: Any
     ignored: Any
     lengths: Any
@@ -53,47 +68,49 @@ class Given(NamedTuple):
     steps: Any
 
 
-class Layout(NamedTuple):
-    """Sizes and strides as kernels take them; the compiler is not told what they are.
+class RowLayout(NamedTuple):
+    """Sizes and strides of keys or values, in units but for the scale."""
 
-    The columns and the strides of keys and values are counted in ``Block.unit`` numbers.
-    """
+    columns: int
+    row_stride: int
+    slot_stride: int
+    scale_row_stride: int
+
+
+class Layout(NamedTuple):
+    """Sizes and strides, as arguments that the compiler does not specialize on."""
 
     rows: int
     slots: int
     hops: int
     ages: int
-    parts: int
-    part_slots: int
-    key_columns: int
-    value_columns: int
+    num_splits: int
+    split_slots: int
+    keys: RowLayout
+    value_rows: RowLayout
     query_columns: int
-    keys_of_row: int
-    keys_of_slot: int
-    values_of_row: int
-    values_of_slot: int
-    scale_of_row: int
-    slots_of_row: int
-    ignored_of_row: int
-    bias_of_row: int
-    bias_of_hop: int
-    counted_hops: int
-    counts_of_row: int
-    counts_of_hop: int
+    slots_row_stride: int
+    ignored_row_stride: int
+    bias_row_stride: int
+    bias_hop_stride: int
+    count_hops: int
+    counts_row_stride: int
+    counts_hop_stride: int
 
 
-def laid_out(problem: Problem, plan: Plan) -> tuple[Given, Layout]:
-    """The problem laid out for kernels: the weights are copied, what slots hold is not."""
-    counts, unit = new_counts(problem, plan), plan.block.unit
-    weights = filled_tables(problem)
+def kernel_inputs(problem: Problem, plan: Plan) -> tuple[KernelInputs, Layout]:
+    """Return the arguments of kernels for a problem; it copies weights, but no stored rows."""
+    counts, unit = empty_counts(problem, plan), plan.config.unit
+    weights = padded_tables(problem)
     flat = [weight.reshape(-1) for weight in weights]
     sizes = tuple(weight.numel() for weight in weights)
-    values = problem.keys if problem.values is None else problem.values
-    given = Given(
-        key_rows=problem.keys,
-        key_scale=contiguous(problem.key_scale),
-        value_rows=problem.values,
-        value_scale=contiguous(problem.value_scale),
+    is_bank = problem.slots is not None
+    keys, values = StoredRows(problem.keys, contiguous(problem.key_scale)), None
+    if problem.values is not None:
+        values = StoredRows(problem.values, contiguous(problem.value_scale))
+    inputs = KernelInputs(
+        key_rows=keys,
+        value_rows=values,
         slots=problem.slots,
         ignored=None if problem.ignored is None else problem.ignored.view(torch.uint8),
         lengths=contiguous(problem.lengths),
@@ -107,44 +124,50 @@ def laid_out(problem: Problem, plan: Plan) -> tuple[Given, Layout]:
         slots=problem.num_slots,
         hops=len(problem.steps),
         ages=problem.num_ages,
-        parts=plan.parts,
-        part_slots=plan.part_slots,
-        key_columns=problem.keys.shape[-1] // unit,
-        value_columns=values.shape[-1] // unit,
+        num_splits=plan.num_splits,
+        split_slots=plan.split_slots,
+        keys=row_layout(problem.keys, is_bank, unit),
+        value_rows=row_layout(value_rows(problem)[0], is_bank, unit),
         query_columns=problem.query.shape[1] // unit,
-        keys_of_row=0 if problem.slots is not None else problem.keys.stride(0) // unit,
-        keys_of_slot=problem.keys.stride(-2) // unit,
-        values_of_row=0 if problem.slots is not None else values.stride(0) // unit,
-        values_of_slot=values.stride(-2) // unit,
-        scale_of_row=0 if problem.slots is not None else problem.num_slots,
-        slots_of_row=stride_of(problem.slots, 0),
-        ignored_of_row=stride_of(problem.ignored, 0),
-        bias_of_row=stride_of(problem.score_bias, 0),
-        bias_of_hop=stride_of(problem.score_bias, 1),
-        counted_hops=0 if counts is None else counts.shape[1],
-        counts_of_row=stride_of(counts, 0),
-        counts_of_hop=stride_of(counts, 1),
+        slots_row_stride=stride_of(problem.slots, 0),
+        ignored_row_stride=stride_of(problem.ignored, 0),
+        bias_row_stride=stride_of(problem.score_bias, 0),
+        bias_hop_stride=stride_of(problem.score_bias, 1),
+        count_hops=0 if counts is None else counts.shape[1],
+        counts_row_stride=stride_of(counts, 0),
+        counts_hop_stride=stride_of(counts, 1),
     )
-    return given, layout
+    return inputs, layout
+
+
+def row_layout(rows: Tensor, is_bank: bool, unit: int) -> RowLayout:
+    """Return the layout of stored rows [G, N, I] or of a bank [U, I]."""
+    return RowLayout(
+        columns=rows.shape[-1] // unit,
+        row_stride=0 if is_bank else rows.stride(0) // unit,
+        slot_stride=rows.stride(-2) // unit,
+        scale_row_stride=0 if is_bank else rows.shape[1],
+    )
 
 
 def contiguous(tensor: Tensor | None) -> Tensor | None:
-    """The same, without gaps: for the small tensors."""
+    """Return the tensor, contiguous, or None."""
     return None if tensor is None else tensor.contiguous()
 
 
 def stride_of(tensor: Tensor | None, axis: int) -> int:
-    """A stride, 0 where there is one along the axis for all."""
+    """Return a stride, or 0 for an axis of size 1."""
     return 0 if tensor is None or tensor.shape[axis] == 1 else tensor.stride(axis)
 
 
-def filled_tables(problem: Problem) -> list[Tensor]:
-    """The weights, temporal tables with as many rows as the longest."""
-    weights, most = list(problem.weights), problem.num_ages
-    for place in {p for step in problem.steps for p in (step.a_temporal, step.c_temporal)} - {-1}:
-        table = weights[place]
-        last = table[-1:].expand(most - table.shape[0], -1)
-        weights[place] = torch.cat([table, last]) if len(last) else table
+def padded_tables(problem: Problem) -> list[Tensor]:
+    """Return the weights, temporal tables padded to as many rows as the longest has."""
+    weights, num_ages = list(problem.weights), problem.num_ages
+    tables = {i for step in problem.steps for i in (step.a_temporal, step.c_temporal)} - {-1}
+    for index in tables:
+        table = weights[index]
+        last = table[-1:].expand(num_ages - table.shape[0], -1)
+        weights[index] = torch.cat([table, last]) if len(last) else table
     return weights
 
 
@@ -152,155 +175,162 @@ def filled_tables(problem: Problem) -> list[Tensor]:
 def step_table(
     steps: tuple[Step, ...], sizes: tuple[int, ...], unit: int, device: torch.device
 ) -> Tensor:
-    """int64 [K, fields]: kept, since a copy to the device waits for all that it has to do."""
-    places = [sum(sizes[:place]) // unit for place in range(len(sizes))]
+    """Return ``KernelInputs.steps``; cached, because a copy to the device synchronizes with it."""
+    offsets = [*(sum(sizes[:index]) // unit for index in range(len(sizes))), -1]
+    num_weights = Step._fields.index("relu")
     table = [
-        [places[part] if part >= 0 else -1 for part in step[:RELU]] + list(step[RELU:])
-        for step in steps
+        [*(offsets[index] for index in step[:num_weights]), *step[num_weights:]] for step in steps
     ]
     return torch.tensor(table, dtype=torch.int64, device=device)
 
 
-def new_counts(problem: Problem, plan: Plan) -> Tensor | None:
-    """Return room for ``Given.counts``; a bias may exclude other slots in each hop."""
+def empty_counts(problem: Problem, plan: Plan) -> Tensor | None:
+    """Return uninitialized ``KernelInputs.counts``; a bias may exclude other slots in each hop."""
     if problem.num_ages == 0:
         return None
     hops = 1 if problem.score_bias is None else problem.score_bias.shape[1]
-    sizes = problem.query.shape[0], hops, plan.parts
+    sizes = problem.query.shape[0], hops, plan.num_splits
     return problem.query.new_empty(sizes, dtype=torch.int32)
 
 
 @triton.jit
-def rows_of_program(layout, block: tl.constexpr):
-    """The rows of the batch that a program works for, and which of them there are."""
-    row = tl.program_id(0).to(tl.int64) * block.rows + tl.arange(0, block.rows)
+def program_rows(layout, config: tl.constexpr):
+    """Return the rows of the batch of this program, and a mask of those that exist."""
+    row = tl.program_id(0).to(tl.int64) * config.rows + tl.arange(0, config.rows)
     return tl.minimum(row, layout.rows - 1), row < layout.rows
 
 
 @triton.jit
-def weight_of(given, hop, field: tl.constexpr, block: tl.constexpr):
-    """Where a weight of a hop begins, and whether the hop has it."""
-    place = tl.load(given.steps + hop * FIELDS + field)
-    return given.weights + place * block.unit, place >= 0
+def weight_pointer(inputs, hop, field: tl.constexpr, config: tl.constexpr):
+    """Return the pointer to a weight of a hop, and whether the hop has it."""
+    index = tl.load(inputs.steps + hop * STEP_FIELDS + field)
+    return inputs.weights + index * config.unit, index >= 0
 
 
 @triton.jit
-def vectors(start, row, columns, width: tl.constexpr):
-    """The rows [rows, width] of a matrix; beyond its columns zeros."""
+def has_option(inputs, hop, field: tl.constexpr):
+    """Return whether an option of a hop is on."""
+    return tl.load(inputs.steps + hop * STEP_FIELDS + field) != 0
+
+
+@triton.jit
+def load_vectors(start, row, columns, width: tl.constexpr):
+    """Load rows [rows, width] of a matrix, padded with zeros."""
     column = tl.arange(0, width)
-    at = (row * columns)[:, None] + column[None, :]
-    return tl.load(start + at, mask=(column < columns)[None, :], other=0.0)
+    offset = (row * columns)[:, None] + column[None, :]
+    return tl.load(start + offset, mask=(column < columns)[None, :], other=0.0)
 
 
 @triton.jit
-def store_vectors(start, row, live, columns, numbers):
-    """Writes the rows [rows, width] of a matrix, but for those that no row of the batch is."""
+def store_vectors(start, row, row_mask, columns, numbers):
+    """Store rows [rows, width] of a matrix, except masked ones."""
     column = tl.arange(0, numbers.shape[1])
-    at = (row * columns)[:, None] + column[None, :]
-    tl.store(start + at, numbers, mask=live[:, None] & (column < columns)[None, :])
+    offset = (row * columns)[:, None] + column[None, :]
+    tl.store(start + offset, numbers, mask=row_mask[:, None] & (column < columns)[None, :])
 
 
 @triton.jit
-def product(
-    weight, of_term, of_column, factors, count, columns, block: tl.constexpr, width: tl.constexpr
-):
-    """sum_t f_t w_tj over ``count`` terms, [rows, width]: rows of a weight summed, or its columns.
+def matvec(
+    weight, term_stride, column_stride, factors, count, columns,
+    config: tl.constexpr, width: tl.constexpr,
+):  # fmt: skip
+    """Return sum_t f_t w_tj over ``count`` terms t, [rows, width]: W^T f, or W f.
 
-    ``factors`` is where each row's f_0 is; ``of_term`` and ``of_column`` are the strides of w_tj.
-    What the next tiles need is under way while one is worked on.
+    ``factors`` are the pointers to each row's f_0. The strides are those of w_tj. The loop is
+    software-pipelined: the next tiles are prefetched.
     """
-    together: tl.constexpr = block.rows >= DOT_ROWS
-    terms: tl.constexpr = block.terms
+    use_dot: tl.constexpr = config.rows >= DOT_ROWS
+    terms: tl.constexpr = config.terms
     dtype: tl.constexpr = weight.dtype.element_ty
     column = tl.arange(0, width)
-    if together:
-        total = tl.full([block.rows, width], 0.0, dtype)
-    else:  # the terms of a tile are added up apart until the end, which keeps threads apart
-        total = tl.full([block.rows, terms, width], 0.0, dtype)
-    for start in tl.range(0, count, terms, num_stages=block.stages):
+    if use_dot:
+        acc = tl.full([config.rows, width], 0.0, dtype)
+    else:  # one accumulator per term of a tile: threads meet only at the end
+        acc = tl.full([config.rows, terms, width], 0.0, dtype)
+    for start in tl.range(0, count, terms, num_stages=config.num_stages):
         term = start + tl.arange(0, terms)
         factor = tl.load(factors[:, None] + term[None, :], mask=(term < count)[None, :], other=0.0)
-        at = (term * of_term)[:, None] + (column * of_column)[None, :]
-        inside = (term < count)[:, None] & (column < columns)[None, :]
-        tile = tl.load(weight + at, mask=inside, other=0.0)
-        if together:
-            total = tl.dot(factor, tile, total, input_precision="ieee")
+        offset = (term * term_stride)[:, None] + (column * column_stride)[None, :]
+        mask = (term < count)[:, None] & (column < columns)[None, :]
+        tile = tl.load(weight + offset, mask=mask, other=0.0)
+        if use_dot:
+            acc = tl.dot(factor, tile, acc, input_precision="ieee")
         else:
-            total += factor[:, :, None] * tile[None, :, :]
-    if not together:
-        total = tl.sum(total, 1)
-    return total
+            acc += factor[:, :, None] * tile[None, :, :]
+    if not use_dot:
+        acc = tl.sum(acc, 1)
+    return acc
 
 
 @triton.jit
-def store_products(table, vector, into, live, layout, block: tl.constexpr):
-    """v . T(t) for every age t, written from ``into`` on; ``vector`` is where each row's v is."""
-    columns = layout.query_columns * block.unit
-    for start in range(0, layout.ages, block.ages):
-        age, left = start + tl.arange(0, block.ages), layout.ages - start
+def store_table_products(table, vector, into, row_mask, layout, config: tl.constexpr):
+    """Store v . T(t) for every age t at ``into``; ``vector`` are the pointers to each row's v."""
+    columns = layout.query_columns * config.unit
+    for start in range(0, layout.ages, config.ages):
+        age, left = start + tl.arange(0, config.ages), layout.ages - start
         rows = table + start * columns
-        dots = product(rows, 1, columns, vector, columns, left, block, block.ages)
-        there = live[:, None] & (age < layout.ages)[None, :]
-        tl.store(into[:, None] + age[None, :], dots, mask=there)
+        dots = matvec(rows, 1, columns, vector, columns, left, config, config.ages)
+        mask = row_mask[:, None] & (age < layout.ages)[None, :]
+        tl.store(into[:, None] + age[None, :], dots, mask=mask)
 
 
 @triton.jit
-def load_mask(given, layout, row, hop, slot, last, block: tl.constexpr):
-    """Which slots [rows, slots] before ``last`` are readable, and their score bias, else zero."""
+def load_mask(inputs, layout, row, hop, slot, last, config: tl.constexpr):
+    """Return a mask of readable slots before ``last``, and their score bias or 0, [rows, slots]."""
     readable = (row >= 0)[:, None] & (slot < last)[None, :]
-    bias = tl.full([block.rows, block.slots], 0.0, given.weights.dtype.element_ty)
-    if given.lengths is not None:
-        readable = readable & (slot[None, :] < tl.load(given.lengths + row)[:, None])
-    if given.ignored is not None:
-        at = (row * layout.ignored_of_row)[:, None] + slot[None, :]
-        readable = readable & (tl.load(given.ignored + at, mask=readable, other=1) == 0)
-    if given.bias is not None:
-        of_hop = tl.cast(hop, tl.int64) * layout.bias_of_hop
-        at = (row * layout.bias_of_row + of_hop)[:, None] + slot[None, :]
-        bias = tl.load(given.bias + at, mask=readable, other=float("-inf"))
+    bias = tl.full([config.rows, config.slots], 0.0, inputs.weights.dtype.element_ty)
+    if inputs.lengths is not None:
+        readable = readable & (slot[None, :] < tl.load(inputs.lengths + row)[:, None])
+    if inputs.ignored is not None:
+        offset = (row * layout.ignored_row_stride)[:, None] + slot[None, :]
+        readable = readable & (tl.load(inputs.ignored + offset, mask=readable, other=1) == 0)
+    if inputs.bias is not None:
+        hop_offset = tl.cast(hop, tl.int64) * layout.bias_hop_stride
+        offset = (row * layout.bias_row_stride + hop_offset)[:, None] + slot[None, :]
+        bias = tl.load(inputs.bias + offset, mask=readable, other=float("-inf"))
         readable = readable & (bias != float("-inf"))
         bias = tl.where(readable, bias, 0.0)
     return readable, bias
 
 
 @triton.jit(do_not_specialize=["layout"])
-def count_readable(given, layout, block: tl.constexpr):
-    """Grid [rows / Block.rows, parts]: write the number of readable slots in each part."""
-    row, live = rows_of_program(layout, block)
-    part = tl.program_id(1)
-    first = part * layout.part_slots
-    last = tl.minimum(first + layout.part_slots, layout.slots)
-    for hop in range(0, layout.counted_hops):
-        count = tl.full([block.rows, block.slots], 0, tl.int32)
-        for start in range(first, last, block.slots):
-            slot = start + tl.arange(0, block.slots)
-            readable, _bias = load_mask(given, layout, row, hop, slot, last, block)
+def count_readable(inputs, layout, config: tl.constexpr):
+    """Grid [rows / config.rows, splits]: write the number of readable slots of each split."""
+    row, row_mask = program_rows(layout, config)
+    split = tl.program_id(1)
+    first = split * layout.split_slots
+    last = tl.minimum(first + layout.split_slots, layout.slots)
+    for hop in range(0, layout.count_hops):
+        count = tl.full([config.rows, config.slots], 0, tl.int32)
+        for start in range(first, last, config.slots):
+            slot = start + tl.arange(0, config.slots)
+            readable, _bias = load_mask(inputs, layout, row, hop, slot, last, config)
             count += readable.to(tl.int32)
-        at = row * layout.counts_of_row + hop * layout.counts_of_hop + part
-        tl.store(given.counts + at, tl.sum(count, 1), mask=live)
+        offset = row * layout.counts_row_stride + hop * layout.counts_hop_stride + split
+        tl.store(inputs.counts + offset, tl.sum(count, 1), mask=row_mask)
 
 
 @triton.jit
-def readable_from(given, layout, row, hop, part, block: tl.constexpr):
-    """Return the number of readable slots [rows] in a part and all later parts."""
-    left = tl.full([block.rows], 0, tl.int32)
-    if given.counts is not None:
-        of_hop = tl.cast(hop, tl.int64) * layout.counts_of_hop
-        counts = given.counts + row * layout.counts_of_row + of_hop
-        for start in range(part, layout.parts, block.parts):
-            other = start + tl.arange(0, block.parts)
-            inside = (row >= 0)[:, None] & (other < layout.parts)[None, :]
-            left += tl.sum(tl.load(counts[:, None] + other[None, :], mask=inside, other=0), 1)
+def readable_from(inputs, layout, row, hop, split, config: tl.constexpr):
+    """Return the number of readable slots [rows] in a split and all later splits."""
+    left = tl.full([config.rows], 0, tl.int32)
+    if inputs.counts is not None:
+        hop_offset = tl.cast(hop, tl.int64) * layout.counts_hop_stride
+        counts = inputs.counts + row * layout.counts_row_stride + hop_offset
+        for start in range(split, layout.num_splits, config.splits):
+            other = start + tl.arange(0, config.splits)
+            mask = (row >= 0)[:, None] & (other < layout.num_splits)[None, :]
+            left += tl.sum(tl.load(counts[:, None] + other[None, :], mask=mask, other=0), 1)
     return left
 
 
 @triton.jit
 def ages_at(layout, left, readable):
-    """Return the places of slots in the temporal tables, and how many slots are left after them.
+    """Return the ages of slots [rows, slots], and the number of readable slots after them.
 
-    The place of a slot is the number of readable slots after it, at most that of the last row.
-    Only one readable slot of a row has a place before the last, so the sum over the slots of such
-    a place is what that slot has. ``left`` is the number of readable slots from these on.
+    The age of a slot is the number of readable slots after it, at most that of the oldest row of a
+    temporal table. Each smaller age has one slot per row, so a sum over that age is one store.
+    ``left`` is the number of readable slots from these on.
     """
     count = readable.to(tl.int32)
     age = tl.minimum(left[:, None] - tl.cumsum(count, 1), layout.ages - 1)
@@ -308,54 +338,53 @@ def ages_at(layout, left, readable):
 
 
 @triton.jit
-def of_table(given, hop, field: tl.constexpr, at, readable):
-    """What stands at the places of slots in a temporal table's products; zero without the table."""
-    has_table = tl.load(given.steps + hop * FIELDS + field) >= 0
-    # The mask of a load may not have a number in it: triton's interpreter makes integers of it.
-    return tl.where(has_table, tl.load(at, mask=readable, other=0.0), 0.0)
+def load_table_products(inputs, hop, field: tl.constexpr, offset, readable):
+    """Load a temporal table's products at the ages of slots; 0 without the table."""
+    has_table = tl.load(inputs.steps + hop * STEP_FIELDS + field) >= 0
+    # A scalar in the mask of a load would become an integer in triton's interpreter.
+    return tl.where(has_table, tl.load(offset, mask=readable, other=0.0), 0.0)
 
 
 @triton.jit
-def places_of(given, layout, row, slot, readable):
-    """Which rows of the memory, or of the bank, slots [rows, slots] are; int64."""
-    if given.slots is not None:
-        at = (row * layout.slots_of_row)[:, None] + slot[None, :]
-        place = tl.load(given.slots + at, mask=readable, other=0).to(tl.int64)
+def memory_rows(inputs, layout, row, slot, readable):
+    """Return the rows of the memory or bank that slots hold, int64 [rows, slots]."""
+    if inputs.slots is not None:
+        offset = (row * layout.slots_row_stride)[:, None] + slot[None, :]
+        index = tl.load(inputs.slots + offset, mask=readable, other=0).to(tl.int64)
     else:
-        place = (row * 0)[:, None] + slot[None, :]
-    return place
+        index = (row * 0)[:, None] + slot[None, :]
+    return index
 
 
 @triton.jit
-def keys_at(given, layout, row, place, readable, block: tl.constexpr):
-    """The keys that slots hold, [rows, slots, key_width]."""
-    unit: tl.constexpr = block.unit
-    at = (row * layout.keys_of_row * unit)[:, None] + place * layout.keys_of_slot * unit
-    columns = layout.key_columns * unit
-    tile = tile_at(given.key_rows, at, readable, columns, block.key_width, given.weights)
-    if given.key_scale is not None:
-        at = (row * layout.scale_of_row)[:, None] + place
-        tile *= tl.load(given.key_scale + at, mask=readable, other=0.0)[:, :, None]
-    return tile
+def load_keys(inputs, layout, row, index, readable, config: tl.constexpr):
+    """Load the keys of slots, [rows, slots, key_width]."""
+    dtype: tl.constexpr = inputs.weights.dtype.element_ty
+    width: tl.constexpr = config.key_width
+    return load_rows(inputs.key_rows, layout.keys, row, index, readable, config.unit, width, dtype)
 
 
 @triton.jit
-def values_at(given, layout, row, place, readable, block: tl.constexpr):
-    """The values that slots hold where they are not the keys, [rows, slots, value_width]."""
-    unit: tl.constexpr = block.unit
-    at = (row * layout.values_of_row * unit)[:, None] + place * layout.values_of_slot * unit
-    columns = layout.value_columns * unit
-    tile = tile_at(given.value_rows, at, readable, columns, block.value_width, given.weights)
-    if given.value_scale is not None:
-        at = (row * layout.scale_of_row)[:, None] + place
-        tile *= tl.load(given.value_scale + at, mask=readable, other=0.0)[:, :, None]
-    return tile
+def load_values(inputs, layout, row, index, readable, config: tl.constexpr):
+    """Load the values of slots if they are not the keys, [rows, slots, value_width]."""
+    dtype: tl.constexpr = inputs.weights.dtype.element_ty
+    width: tl.constexpr = config.value_width
+    rows = layout.value_rows
+    return load_rows(inputs.value_rows, rows, row, index, readable, config.unit, width, dtype)
 
 
 @triton.jit
-def tile_at(rows, at, readable, columns, width: tl.constexpr, weights):
-    """Rows of a memory in the dtype of the weights, that computed in; unreadable ones zeros."""
+def load_rows(
+    stored, layout, row, index, readable,
+    unit: tl.constexpr, width: tl.constexpr, dtype: tl.constexpr,
+):  # fmt: skip
+    """Load stored rows in a dtype; unreadable ones are 0."""
+    start = (row * layout.row_stride * unit)[:, None] + index * layout.slot_stride * unit
     column = tl.arange(0, width)
-    inside = readable[:, :, None] & (column < columns)[None, None, :]
-    tile = tl.load(rows + at[:, :, None] + column[None, None, :], mask=inside, other=0)
-    return tile.to(weights.dtype.element_ty)
+    mask = readable[:, :, None] & (column < layout.columns * unit)[None, None, :]
+    tile = tl.load(stored.data + start[:, :, None] + column[None, None, :], mask=mask, other=0)
+    tile = tile.to(dtype)
+    if stored.scale is not None:
+        offset = (row * layout.scale_row_stride)[:, None] + index
+        tile *= tl.load(stored.scale + offset, mask=readable, other=0.0)[:, :, None]
+    return tile
