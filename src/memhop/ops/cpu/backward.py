@@ -138,10 +138,8 @@ def _attend(call, item, row, hop, workspace, like):  # type: ignore[no-untyped-d
         for slot in range(item.first_slot, item.last_slot):
             grad_scores[slot] = 0
     age = readable_from(call, row, hop, item.first_slot, like) - 1 if call.num_ages else 0
-    slots, grads = (
-        integers_at(workspace.slots, BLOCK_SLOTS),
-        array_at(workspace.scores, BLOCK_SLOTS, like),
-    )
+    slots = integers_at(workspace.slots, BLOCK_SLOTS)
+    grads = array_at(workspace.scores, BLOCK_SLOTS, like)
     keys = integers_at(workspace.keys, BLOCK_SLOTS)
     values = integers_at(workspace.values if call.has_values else workspace.keys, BLOCK_SLOTS)
     by_age, constant = _grad_terms(call, row, hop, workspace, like)
@@ -186,10 +184,8 @@ def _grad_terms(call, row, hop, workspace, like):  # type: ignore[no-untyped-def
 def _add_grad_terms(call, row, hop, age, workspace, count, by_age, constant):  # type: ignore[no-untyped-def]
     """Complete the gradients of a block: from w . rows to d."""
     index, softmax = row * call.hops + hop, step_of(call, hop).softmax
-    slots, grads = (
-        integers_at(workspace.slots, BLOCK_SLOTS),
-        array_at(workspace.scores, BLOCK_SLOTS, constant),
-    )
+    slots = integers_at(workspace.slots, BLOCK_SLOTS)
+    grads = array_at(workspace.scores, BLOCK_SLOTS, constant)
     if call.values.scale:
         scales_at = workspace.value_scales if call.has_values else workspace.key_scales
         scales = array_at(scales_at, BLOCK_SLOTS, np.float32(0))

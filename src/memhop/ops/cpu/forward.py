@@ -115,10 +115,8 @@ def _attend(call, item, row, hop, workspace, like):  # type: ignore[no-untyped-d
     fill(aged, 0)
     by_age, constant = _score_terms(call, row, hop, workspace, like)
     age = readable_from(call, row, hop, item.first_slot, like) - 1 if call.num_ages else 0
-    slots, scores = (
-        integers_at(workspace.slots, BLOCK_SLOTS),
-        array_at(workspace.scores, BLOCK_SLOTS, like),
-    )
+    slots = integers_at(workspace.slots, BLOCK_SLOTS)
+    scores = array_at(workspace.scores, BLOCK_SLOTS, like)
     weights = array_at(workspace.weights, BLOCK_SLOTS, like)
     kept_scores = row_at(call.weights, index, call.num_slots, like)
     keys = integers_at(workspace.keys, BLOCK_SLOTS)
@@ -208,10 +206,8 @@ def dot_table(call, vector, bias, temporal, workspace):  # type: ignore[no-untyp
 @compiled
 def _add_score_terms(call, row, hop, age, workspace, count, by_age, constant):  # type: ignore[no-untyped-def]
     """Complete the scores of a block: from q . rows to s."""
-    slots, scores = (
-        integers_at(workspace.slots, BLOCK_SLOTS),
-        array_at(workspace.scores, BLOCK_SLOTS, constant),
-    )
+    slots = integers_at(workspace.slots, BLOCK_SLOTS)
+    scores = array_at(workspace.scores, BLOCK_SLOTS, constant)
     if call.keys.scale:
         scales = array_at(workspace.key_scales, BLOCK_SLOTS, np.float32(0))
         for j in range(count):
