@@ -1,4 +1,4 @@
-"""``python -m memhop``: the program, where ``memhop`` is not on PATH."""
+"""Run the command line with ``python -m memhop``."""
 
 from memhop.cli import main
 

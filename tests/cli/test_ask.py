@@ -1,4 +1,4 @@
-"""``memhop ask``: stories and questions from wherever they come; shown, never obeyed."""
+"""``memhop ask``: stories and questions from arguments, files and pipes; escaped output."""
 
 import io
 import json
@@ -16,34 +16,34 @@ TEXT = "Mary went to the garden.\nWhere is Mary?\n\nJohn slept. Where is John?\n
 
 
 class Stdin(io.TextIOWrapper):
-    """Standard input: a pipe, or someone who types."""
+    """Standard input: a pipe or a terminal."""
 
-    def __init__(self, text: str, *, types: bool = False) -> None:
+    def __init__(self, text: str, *, is_terminal: bool = False) -> None:
         super().__init__(io.BytesIO(text.encode("utf-8", "surrogateescape")), "utf-8")
-        self.types = types
+        self.is_terminal = is_terminal
 
     def isatty(self) -> bool:
-        return self.types
+        return self.is_terminal
 
 
 def test_arguments(memhop: Program, trained: str) -> None:
-    said = memhop("ask", trained, "--story", STORY, "-q", "Where is Mary?", "-q", "And John?")
-    lines = said.fits().out.splitlines()
+    output = memhop("ask", trained, "--story", STORY, "-q", "Where is Mary?", "-q", "And John?")
+    lines = output.ok().out.splitlines()
     assert lines[0].startswith("Where is Mary?  ")
     assert "never seen in training, read as nothing: and" in lines
     assert [line[:3] for line in lines].count("2  ") == 2  # each answer shows both sentences
-    assert memhop("ask", "--story", STORY, "-q", "Where is Mary?", "-q", "And John?") == said
+    assert memhop("ask", "--story", STORY, "-q", "Where is Mary?", "-q", "And John?") == output
 
 
-def test_a_file_a_pipe_and_json_say_the_same(
+def test_a_file_a_pipe_and_json_give_the_same_answers(
     memhop: Program, trained: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Path("text.txt").write_text(TEXT)
-    said = memhop("ask", trained, "--file", "text.txt").fits()
+    output = memhop("ask", trained, "--file", "text.txt").ok()
     for dash in ([], ["--file", "-"]):
         monkeypatch.setattr(sys, "stdin", Stdin(TEXT))
-        assert memhop("ask", trained, *dash) == said
-    answers = json.loads(memhop("ask", trained, "--file", "text.txt", "--json").fits().out)
+        assert memhop("ask", trained, *dash) == output
+    answers = json.loads(memhop("ask", trained, "--file", "text.txt", "--json").ok().out)
     assert [one["question"] for one in answers] == ["Where is Mary?", "Where is John?"]
     assert [len(one["sentences"]) for one in answers] == [1, 2]
     hops = answers[1]["attention"]
@@ -58,30 +58,30 @@ BABI = (
 
 
 @pytest.mark.parametrize("text", [BABI, "\ufeff" + BABI.replace("\n", "\r\n")])
-def test_a_file_in_the_babi_format_goes_story_by_story(
+def test_a_file_in_the_babi_format_is_read_story_by_story(
     memhop: Program, trained: str, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
     Path("own.txt").write_text(text, newline="")
-    said = memhop("ask", trained, "--file", "own.txt").fits()
+    output = memhop("ask", trained, "--file", "own.txt").ok()
     monkeypatch.setattr(sys, "stdin", Stdin(text))
-    assert memhop("ask", trained) == said
-    answers = json.loads(memhop("ask", trained, "--file", "own.txt", "--json").fits().out)
+    assert memhop("ask", trained) == output
+    answers = json.loads(memhop("ask", trained, "--file", "own.txt", "--json").ok().out)
     assert [one["right_answer"] for one in answers] == ["garden", "Office", "mars"]
     assert [len(one["sentences"]) for one in answers] == [1, 2, 1]
     for one in answers:
         assert one["is_correct"] == (one["answer"] == one["right_answer"].lower())
-    verdicts = [line for line in said.out.splitlines() if "(the right answer: " in line]
+    verdicts = [line for line in output.out.splitlines() if "(the right answer: " in line]
     assert verdicts == [
         f"{'correct' if one['is_correct'] else 'wrong'} (the right answer: {one['right_answer']})"
         for one in answers
     ]
     count = sum(one["is_correct"] for one in answers)
-    assert said.out.splitlines()[-1] == f"{count} of 3 answers are correct"
+    assert output.out.splitlines()[-1] == f"{count} of 3 answers are correct"
 
 
 def test_a_babi_file_may_lack_its_answers(memhop: Program, trained: str) -> None:
     Path("plain.txt").write_text(re.sub(r"\t.*", "", BABI))
-    answers = json.loads(memhop("ask", trained, "--file", "plain.txt", "--json").fits().out)
+    answers = json.loads(memhop("ask", trained, "--file", "plain.txt", "--json").ok().out)
     assert [len(one["sentences"]) for one in answers] == [1, 2, 1]
     assert not any("right_answer" in one for one in answers)
 
@@ -96,93 +96,93 @@ def test_a_babi_file_may_lack_its_answers(memhop: Program, trained: str) -> None
         ("1 Mary went home.\n2 ?\tgarden\t1\n", 2),
     ],
 )
-def test_a_babi_file_with_mistakes_is_no_running_text(
+def test_a_babi_file_with_mistakes_is_not_read_as_plain_text(
     memhop: Program, trained: str, text: str, line: int
 ) -> None:
     Path("own.txt").write_text(text)
-    assert f"own.txt:{line}: " in memhop("ask", trained, "--file", "own.txt").complaint()
+    assert f"own.txt:{line}: " in memhop("ask", trained, "--file", "own.txt").error()
 
 
-def test_a_broken_file_in_the_babi_format_is_named(memhop: Program, trained: str) -> None:
+def test_a_broken_file_in_the_babi_format_raises(memhop: Program, trained: str) -> None:
     for broken, line in (
         (BABI.replace("\tOffice", "  Office"), 4),
         (BABI.replace("3 John", "7 John"), 3),
         (BABI + "and so on\n", 7),
     ):
         Path("own.txt").write_text(broken)
-        complaint = memhop("ask", trained, "--file", "own.txt").complaint()
-        assert complaint.startswith(f"own.txt:{line}: ")
+        error = memhop("ask", trained, "--file", "own.txt").error()
+        assert error.startswith(f"own.txt:{line}: ")
     Path("own.txt").write_text("1 apple fell. Where is it?\nMary\tlost it.\n")  # a plain text
-    memhop("ask", trained, "--file", "own.txt").fits()
+    memhop("ask", trained, "--file", "own.txt").ok()
 
 
-def test_sentences_beyond_the_memory_are_told_on_standard_error(
-    memhop: Program, trained: str
-) -> None:
+def test_truncated_sentences_are_reported_on_standard_error(memhop: Program, trained: str) -> None:
     line = ["ask", trained, "-q", "Where is Mary?", "--story"]
-    whole = memhop(*line, "Mary left. " * 3).fits()
+    whole = memhop(*line, "Mary left. " * 3).ok()
     assert whole.err == ""
     long = "Mary left.\n" * 300
-    [answer] = json.loads(memhop(*line, long, "--json").fits().out)
-    said = memhop(*line, long)
+    [answer] = json.loads(memhop(*line, long, "--json").ok().out)
+    output = memhop(*line, long)
     assert 0 < answer["truncated"] < 300
     shown = f"the memory is full: the {answer['truncated']} oldest sentences are not read\n"
-    assert said.err == shown
-    [answer] = json.loads(memhop(*line, "Mary left.", "--json").fits().out)
+    assert output.err == shown
+    [answer] = json.loads(memhop(*line, "Mary left.", "--json").ok().out)
     assert answer["truncated"] == 0
 
 
-def test_truncated_stories_of_a_file_are_one_line(memhop: Program, trained: str) -> None:
+def test_truncated_stories_of_a_file_are_reported_in_one_line(
+    memhop: Program, trained: str
+) -> None:
     story = "1 Mary left.\n2 Where is Mary?\toffice\n"
     long = "".join(f"{number} Mary left.\n" for number in range(1, 300))
     for last in (300, 301):
         long += f"{last} Where is Mary?\toffice\n"
     Path("own.txt").write_text(story + long + story)
-    answers = json.loads(memhop("ask", trained, "--file", "own.txt", "--json").fits().out)
+    answers = json.loads(memhop("ask", trained, "--file", "own.txt", "--json").ok().out)
     truncated = [one["truncated"] for one in answers]
     assert [bool(number) for number in truncated] == [False, True, True, False]
-    said = memhop("ask", trained, "--file", "own.txt")
-    assert said.err == (
+    output = memhop("ask", trained, "--file", "own.txt")
+    assert output.err == (
         f"the memory is full in 2 of 4 questions: up to {truncated[1]} of the oldest sentences "
         "are not read\n"
     )
     line = ["eval", trained, "--test", "own.txt"]
-    assert json.loads(memhop(*line, "--json").fits().out)[0]["truncated_stories"] == 2
+    assert json.loads(memhop(*line, "--json").ok().out)[0]["truncated_stories"] == 2
     full = "own.txt: memory full in 2 questions: oldest sentences not read"
-    assert full in memhop(*line).fits().out.splitlines()
+    assert full in memhop(*line).ok().out.splitlines()
     Path("own.txt").write_text(story)
-    assert json.loads(memhop(*line, "--json").fits().out)[0]["truncated_stories"] == 0
-    assert "memory full" not in memhop(*line).fits().out
+    assert json.loads(memhop(*line, "--json").ok().out)[0]["truncated_stories"] == 0
+    assert "memory full" not in memhop(*line).ok().out
 
 
-def test_several_questions_in_one_option_are_refused(memhop: Program, trained: str) -> None:
-    complaint = memhop("ask", trained, "-q", "Where is Mary? Where is John?").complaint()
-    assert complaint == "--question: expected one question, got 2; give -q for each"
-    memhop("ask", trained, "-q", "Mary left. Where is Mary? ?", "-q", "Where is John").fits()
+def test_several_questions_in_one_option_raise(memhop: Program, trained: str) -> None:
+    error = memhop("ask", trained, "-q", "Where is Mary? Where is John?").error()
+    assert error == "--question: expected one question, got 2; give -q for each"
+    memhop("ask", trained, "-q", "Mary left. Where is Mary? ?", "-q", "Where is John").ok()
 
 
 def test_a_question_ends_in_a_question_mark_of_any_script(memhop: Program, trained: str) -> None:
     Path("text.txt").write_text('Mary left. "Where is Mary?" 玛丽走了。玛丽在哪里？')  # noqa: RUF001
-    answers = json.loads(memhop("ask", trained, "--file", "text.txt", "--json").fits().out)
+    answers = json.loads(memhop("ask", trained, "--file", "text.txt", "--json").ok().out)
     assert [len(one["sentences"]) for one in answers] == [1, 2]
     assert "mary" not in answers[0]["unknown_words"]
 
 
-def test_a_text_is_shown_never_obeyed(memhop: Program, trained: str) -> None:
+def test_control_characters_and_markup_are_printed_literally(memhop: Program, trained: str) -> None:
     story = "\x1b[31mMary\x07 [bold]went[/] :smile: home."
-    said = memhop("ask", trained, "--story", story, "-q", "\x9b1mWhere is [link=x]Mary?")
-    assert "\x1b" not in said.out
-    assert "\x07" not in said.out
-    assert "\x9b" not in said.out
+    output = memhop("ask", trained, "--story", story, "-q", "\x9b1mWhere is [link=x]Mary?")
+    assert "\x1b" not in output.out
+    assert "\x07" not in output.out
+    assert "\x9b" not in output.out
     for shown in ("Where is [link=x]Mary?", "1  \\x1b[31mMary\\x07 [bold]went[/]"):
-        assert shown in said.out
+        assert shown in output.out
 
 
-def test_letters_that_the_terminal_lacks(
+def test_characters_that_the_terminal_cannot_encode(
     memhop: Program, trained: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     line = ["ask", trained, "--story", "Jürgen \udcff schlief.", "-q", "Wo ist Jürgen?"]
-    assert json.loads(memhop(*line, "--json").fits().out)[0]["question"] == "Wo ist Jürgen?"
+    assert json.loads(memhop(*line, "--json").ok().out)[0]["question"] == "Wo ist Jürgen?"
     narrow = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", narrow)
     assert memhop(*line).status == 0
@@ -197,14 +197,14 @@ def test_letters_that_the_terminal_lacks(
     assert json.loads(narrow.read())[0]["question"] == "Wo ist Jürgen?"
 
 
-def test_no_story_is_no_error(memhop: Program, trained: str) -> None:
+def test_an_empty_story_is_not_an_error(memhop: Program, trained: str) -> None:
     line = ["ask", trained, "-q", "Where is Mary?"]
     shown = "Where is Mary?  no answer: the story is empty\n"
     for story in ([], ["--story", ""], ["--story", "?! ..."]):
-        assert memhop(*line, *story).fits() == (0, shown, "")
+        assert memhop(*line, *story).ok() == (0, shown, "")
 
 
-def test_nothing_known_gives_no_answer(memhop: Program, trained: str) -> None:
+def test_only_unknown_words_give_no_answer(memhop: Program, trained: str) -> None:
     asked = {
         ("Zorp.", "Where is Mary?"): "no answer: the model knows no word of the story",
         ("Mary went home.", "Zorp?"): "no answer: the model knows no word of the question",
@@ -213,40 +213,40 @@ def test_nothing_known_gives_no_answer(memhop: Program, trained: str) -> None:
     }
     for (story, question), reason in asked.items():
         line = ["ask", trained, "--story", story, "-q", question]
-        [head, *_] = memhop(*line).fits().out.splitlines()
-        [answer] = json.loads(memhop(*line, "--json").fits().out)
+        [head, *_] = memhop(*line).ok().out.splitlines()
+        [answer] = json.loads(memhop(*line, "--json").ok().out)
         assert answer["no_answer"] == reason
-        assert answer["answer"]  # what the model would guess
+        assert answer["answer"]  # the guess of the model
         assert (head == f"{question}  {reason}") == bool(reason)
     Path("own.txt").write_text(f"1 Where is Mary?\t{answer['answer']}\n")
-    said = memhop("ask", trained, "--file", "own.txt").fits()
-    assert said.out.splitlines()[1] == f"wrong (the right answer: {answer['answer']})"
-    [answer] = json.loads(memhop("ask", trained, "--file", "own.txt", "--json").fits().out)
+    output = memhop("ask", trained, "--file", "own.txt").ok()
+    assert output.out.splitlines()[1] == f"wrong (the right answer: {answer['answer']})"
+    [answer] = json.loads(memhop("ask", trained, "--file", "own.txt", "--json").ok().out)
     assert answer["is_correct"] is False
     assert answer["no_answer"]
 
 
 def test_many_unknown_words_are_counted(memhop: Program, trained: str) -> None:
     words = " ".join(f"w{number}" for number in range(20))
-    said = memhop("ask", trained, "--story", f"{words}.", "-q", "Where is Mary?")
-    assert "read as nothing: w0, w1, w2, w3, w4, w5, w6, w7 and 12 more\n" in said.out
+    output = memhop("ask", trained, "--story", f"{words}.", "-q", "Where is Mary?")
+    assert "read as nothing: w0, w1, w2, w3, w4, w5, w6, w7 and 12 more\n" in output.out
 
 
-def test_a_pipe_that_asks_nothing(
+def test_a_pipe_without_a_question(
     memhop: Program, trained: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for stdin in (Stdin(""), Stdin("Mary slept.\n"), None):
         monkeypatch.setattr(sys, "stdin", stdin)
-        assert "no question in the text" in memhop("ask", trained).complaint()
+        assert "no question in the text" in memhop("ask", trained).error()
     monkeypatch.setattr(sys, "stdin", Stdin("a\nb \udcff?"))
-    assert memhop("ask", trained).complaint() == "stdin:2: expected UTF-8 text, got other bytes"
+    assert memhop("ask", trained).error() == "stdin:2: expected UTF-8 text, got other bytes"
 
 
 def test_a_conversation(memhop: Program, trained: str, monkeypatch: pytest.MonkeyPatch) -> None:
     typed = "Mary went home.\nWhere is Mary? ?\nforget\n\nWhere is Mary?\n"
     for end in ("quit\nWhere is John?\n", "", "Exit."):
-        monkeypatch.setattr(sys, "stdin", Stdin(typed + end, types=True))
-        out = memhop("ask", trained).fits().out
+        monkeypatch.setattr(sys, "stdin", Stdin(typed + end, is_terminal=True))
+        out = memhop("ask", trained).ok().out
         assert out.count("Where is Mary?  ") == 2
         assert (
             out.index("Mary went home.")
@@ -256,46 +256,46 @@ def test_a_conversation(memhop: Program, trained: str, monkeypatch: pytest.Monke
         assert "Where is John?" not in out
 
 
-def test_a_conversation_says_what_it_stored(
+def test_a_conversation_reports_the_length_of_the_story(
     memhop: Program, trained: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     typed = "Mary went home.\nJohn slept. Whoever left. Where is Mary?\nwhere is Mary\nforget\n..\n"
-    monkeypatch.setattr(sys, "stdin", Stdin(typed, types=True))
-    noted = [line for line in memhop("ask", trained).fits().out.splitlines() if "holds" in line]
+    monkeypatch.setattr(sys, "stdin", Stdin(typed, is_terminal=True))
+    noted = [line for line in memhop("ask", trained).ok().out.splitlines() if " has " in line]
     assert [line.removeprefix("> ") for line in noted] == [
-        "the story holds 1 sentence",
-        "the story holds 3 sentences",
-        "the story holds 4 sentences; a question ends in '?'",
+        "the story has 1 sentence",
+        "the story has 3 sentences",
+        "the story has 4 sentences; a question ends in '?'",
     ]
 
 
-def test_a_training_that_was_stopped_is_told(memhop: Program, stopped: str) -> None:
+def test_a_stopped_training_is_reported(memhop: Program, stopped: str) -> None:
     for run, shown in (("half/qa1", "runs/half/qa1"), (stopped, "runs/half")):
-        said = memhop("ask", run, "-q", "Where is Mary?")
-        told = f"memhop: {shown}: stopped after epoch 3 of 4; go on with --resume\n"
-        assert (said.status, said.err) == (0, told)
-    assert memhop("ask", "-q", "Where is Mary?") == said  # there is no other
+        output = memhop("ask", run, "-q", "Where is Mary?")
+        message = f"memhop: {shown}: stopped after epoch 3 of 4; resume with --resume\n"
+        assert (output.status, output.err) == (0, message)
+    assert memhop("ask", "-q", "Where is Mary?") == output  # the only run
 
 
-def test_a_finished_run_goes_before_a_newer_one_that_was_stopped(
+def test_a_finished_run_takes_precedence_over_a_newer_stopped_one(
     memhop: Program, trained: str, stopped: str
 ) -> None:
-    said = memhop("ask", "-q", "Where is Mary?").fits()
-    assert said.err == ""
-    assert said == memhop("ask", trained, "-q", "Where is Mary?")
+    output = memhop("ask", "-q", "Where is Mary?").ok()
+    assert output.err == ""
+    assert output == memhop("ask", trained, "-q", "Where is Mary?")
 
 
-def test_what_a_terminal_sends_without_sense_is_spelled(
+def test_invalid_bytes_from_a_terminal_are_escaped(
     memhop: Program, trained: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "stdin", Stdin("Mary \udcff. Where is Mary?", types=True))
-    out = memhop("ask", trained).fits().out
+    monkeypatch.setattr(sys, "stdin", Stdin("Mary \udcff. Where is Mary?", is_terminal=True))
+    out = memhop("ask", trained).ok().out
     assert "1  Mary \\xff." in out
 
 
 def test_a_picture_of_the_answer(memhop: Program, trained: str) -> None:
     line = ["ask", trained, "--story", STORY, "-q", "Where is <Mary>?"]
-    plain = memhop(*line).fits()
+    plain = memhop(*line).ok()
     assert memhop(*line, "--svg", "answer.svg") == plain
     drawn = fromstring(Path("answer.svg").read_text())
     texts = [one.text or "" for one in drawn.iter() if one is not drawn]
@@ -303,22 +303,22 @@ def test_a_picture_of_the_answer(memhop: Program, trained: str) -> None:
     assert re.search(r"  \w+ \(\d+%\)$", texts[0])
     assert {"Mary went to the garden.", "John went to the office."} <= set(texts)
     Path("answer.svg").write_text("old")
-    said = memhop(*line, "--json", "--svg", "answer.svg").fits()
-    assert len(json.loads(said.out)) == 1
+    output = memhop(*line, "--json", "--svg", "answer.svg").ok()
+    assert len(json.loads(output.out)) == 1
     assert fromstring(Path("answer.svg").read_text())
     assert [file.name for file in Path().glob(".*")] == []
 
 
-def test_a_picture_is_of_the_story_above_its_question(memhop: Program, trained: str) -> None:
+def test_a_picture_shows_the_story_before_its_question(memhop: Program, trained: str) -> None:
     Path("text.txt").write_text("Mary went home.\nWhere is Mary?\nJohn slept.\n")
-    memhop("ask", trained, "--file", "text.txt", "--svg", "answer.svg").fits()
+    memhop("ask", trained, "--file", "text.txt", "--svg", "answer.svg").ok()
     drawn = Path("answer.svg").read_text()
     assert "Mary went home." in drawn
     assert "John" not in drawn
 
 
-def test_a_picture_without_an_answer_says_why(memhop: Program, trained: str) -> None:
-    memhop("ask", trained, "-q", "Where is Mary?", "--svg", "answer.svg").fits()
+def test_a_picture_without_an_answer_gives_the_reason(memhop: Program, trained: str) -> None:
+    memhop("ask", trained, "-q", "Where is Mary?", "--svg", "answer.svg").ok()
     assert "Where is Mary?  no answer: the story is empty" in Path("answer.svg").read_text()
 
 
@@ -327,12 +327,12 @@ def test_a_picture_needs_one_question(
 ) -> None:
     wanted = "--svg needs one question, got several"
     several = ("-q", "Where is Mary?", "-q", "Where is John?")
-    assert memhop("ask", trained, *several, "--svg", "a.svg").complaint() == wanted
+    assert memhop("ask", trained, *several, "--svg", "a.svg").error() == wanted
     Path("text.txt").write_text(TEXT)
-    assert memhop("ask", trained, "--file", "text.txt", "--svg", "a.svg").complaint() == wanted
-    monkeypatch.setattr(sys, "stdin", Stdin("", types=True))
-    complaint = memhop("ask", trained, "--svg", "a.svg").complaint()
-    assert complaint == "--svg needs a --question or a --file"
+    assert memhop("ask", trained, "--file", "text.txt", "--svg", "a.svg").error() == wanted
+    monkeypatch.setattr(sys, "stdin", Stdin("", is_terminal=True))
+    error = memhop("ask", trained, "--svg", "a.svg").error()
+    assert error == "--svg needs a --question or a --file"
     assert not Path("a.svg").exists()
 
 
@@ -345,25 +345,25 @@ def test_a_picture_that_cannot_be_written(memhop: Program, trained: str) -> None
         ("none/a.svg", "No such file or directory"),
         ("file/a.svg", "Not a directory"),
     ):
-        said = memhop("ask", trained, "-q", "Where is Mary?", "--svg", place)
-        assert said.complaint() == f"{Path(place)}: cannot be written: {reason}"
+        output = memhop("ask", trained, "-q", "Where is Mary?", "--svg", place)
+        assert output.error() == f"{Path(place)}: cannot be written: {reason}"
     assert list(Path("folder").iterdir()) == []
 
 
-def test_a_conversation_is_no_json(
+def test_a_conversation_needs_no_json(
     memhop: Program, trained: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "stdin", Stdin("", types=True))
-    assert "--json" in memhop("ask", trained, "--json").complaint()
+    monkeypatch.setattr(sys, "stdin", Stdin("", is_terminal=True))
+    assert "--json" in memhop("ask", trained, "--json").error()
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "vocabulary.json", "checkpoint.json"])
-def test_a_broken_run_is_one_line(memhop: Program, trained: str, name: str) -> None:
+def test_a_broken_run_is_a_one_line_error(memhop: Program, trained: str, name: str) -> None:
     [file] = Path("runs", trained).glob(f"*/{name}")
     file.write_bytes(file.read_bytes()[:-3])
-    assert name in memhop("ask", trained, "-q", "Where is Mary?").complaint()
+    assert name in memhop("ask", trained, "-q", "Where is Mary?").error()
 
 
-def test_data_with_the_name_of_a_run_is_no_obstacle(memhop: Program, trained: str) -> None:
+def test_a_folder_with_the_name_of_a_run_is_ignored(memhop: Program, trained: str) -> None:
     Path(trained).mkdir()
-    memhop("ask", trained, "-q", "Where is Mary?").fits()
+    memhop("ask", trained, "-q", "Where is Mary?").ok()

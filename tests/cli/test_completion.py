@@ -1,4 +1,4 @@
-"""What a shell is offered; the scripts for it are typer's."""
+"""Completion in a shell; typer writes the scripts."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +12,7 @@ Offered = Callable[[str], list[str]]
 
 @pytest.fixture
 def offered(memhop: Program, trained: str, monkeypatch: pytest.MonkeyPatch) -> Offered:
-    memhop("train", "--data", "stories", "--name", "many", "--restarts=1", "--set=epochs=1").fits()
+    memhop("train", "--data", "stories", "--name", "many", "--restarts=1", "--set=epochs=1").ok()
     Path("runs/empty").mkdir()
     Path("runs/file").touch()
 
@@ -21,9 +21,9 @@ def offered(memhop: Program, trained: str, monkeypatch: pytest.MonkeyPatch) -> O
             patch.setenv("_MEMHOP_COMPLETE", "complete_bash")
             patch.setenv("COMP_WORDS", line)
             patch.setenv("COMP_CWORD", str(len(line.split(" ")) - 1))
-            said = memhop()
-        assert (said.status, said.err) == (0, "")
-        return said.out.split()
+            output = memhop()
+        assert (output.status, output.err) == (0, "")
+        return output.out.split()
 
     return offer
 
@@ -35,7 +35,7 @@ def test_runs(offered: Offered, monkeypatch: pytest.MonkeyPatch) -> None:
     assert offered("memhop ask many/") == every[1:3]
     assert offered("memhop train --resume --name o") == ["one"]
     assert offered("memhop train --name ") == ["many", "one"]
-    monkeypatch.chdir("runs")  # here is no folder runs
+    monkeypatch.chdir("runs")  # no folder runs here
     assert offered("memhop ask ") == []
 
 

@@ -1,4 +1,4 @@
-"""``memhop ask`` at a terminal: its commands, and what it says to each line."""
+"""``memhop ask`` at a terminal: its commands and replies."""
 
 import sys
 from collections.abc import Callable
@@ -13,15 +13,15 @@ Talk = Callable[..., list[str]]
 
 @pytest.fixture
 def talk(memhop: Program, trained: str, monkeypatch: pytest.MonkeyPatch) -> Talk:
-    def say(*lines: str) -> list[str]:
-        monkeypatch.setattr(sys, "stdin", Stdin("\n".join(lines), types=True))
-        said = memhop("ask", trained).fits()
-        assert said.err == ""
-        head, *answers = said.out.split("> ")
+    def run(*lines: str) -> list[str]:
+        monkeypatch.setattr(sys, "stdin", Stdin("\n".join(lines), is_terminal=True))
+        output = memhop("ask", trained).ok()
+        assert output.err == ""
+        head, *answers = output.out.split("> ")
         assert head.startswith("Type sentences; a question ends in '?'.")
         return [answer.strip("\n") for answer in answers]
 
-    return say
+    return run
 
 
 def test_help_lists_every_command(talk: Talk) -> None:
@@ -31,45 +31,45 @@ def test_help_lists_every_command(talk: Talk) -> None:
             assert command in text
 
 
-def test_undo_takes_back_line_after_line(talk: Talk) -> None:
-    said = talk(
+def test_undo_removes_line_after_line(talk: Talk) -> None:
+    output = talk(
         "Mary went home.", "John went home. Mary went home.", "Where is Mary?", "undo", "undo",
         "undo", "Where is Mary?",
     )  # fmt: skip
-    assert said[3] == (
-        "removed: John went home.\nremoved: Mary went home.\nthe story holds 1 sentence"
+    assert output[3] == (
+        "removed: John went home.\nremoved: Mary went home.\nthe story has 1 sentence"
     )
-    assert said[4] == "removed: Mary went home.\nthe story holds 0 sentences"
-    assert said[5] == "nothing to undo"
-    assert said[6] == "Where is Mary?  no answer: the story is empty"
+    assert output[4] == "removed: Mary went home.\nthe story has 0 sentences"
+    assert output[5] == "nothing to undo"
+    assert output[6] == "Where is Mary?  no answer: the story is empty"
 
 
-def test_undo_brings_a_forgotten_story_back(talk: Talk) -> None:
-    said = talk("Mary went home.", "forget", "John went home.", "undo", "undo", "undo", "undo")
-    assert said[3:7] == [
-        "removed: John went home.\nthe story holds 0 sentences",
-        "the story is back: it holds 1 sentence",
-        "removed: Mary went home.\nthe story holds 0 sentences",
+def test_undo_restores_a_forgotten_story(talk: Talk) -> None:
+    output = talk("Mary went home.", "forget", "John went home.", "undo", "undo", "undo", "undo")
+    assert output[3:7] == [
+        "removed: John went home.\nthe story has 0 sentences",
+        "the story is restored: it has 1 sentence",
+        "removed: Mary went home.\nthe story has 0 sentences",
         "nothing to undo",
     ]
 
 
-def test_unknown_words_are_named_as_a_sentence_is_typed(talk: Talk) -> None:
-    said = talk("Mary Zorped home. John zorped twice.", "Mary went to the garden.", "undo.")
-    assert said[0].startswith("never seen in training, read as nothing: zorped, ")
-    assert said[0].count("zorped") == 1
-    assert said[0].endswith("twice\nthe story holds 2 sentences")
-    assert said[1] == "the story holds 3 sentences"
-    assert said[2].startswith("removed: ")
-    said = talk("John zorped. Where is John? Mary slupt. It gorped.")
-    assert said[0].count("zorped") == 2  # with the answer, and in the story that was read
-    assert said[0].splitlines()[-2].startswith("never seen in training, read as nothing: slupt, ")
+def test_unknown_words_are_reported_after_each_sentence(talk: Talk) -> None:
+    output = talk("Mary Zorped home. John zorped twice.", "Mary went to the garden.", "undo.")
+    assert output[0].startswith("never seen in training, read as nothing: zorped, ")
+    assert output[0].count("zorped") == 1
+    assert output[0].endswith("twice\nthe story has 2 sentences")
+    assert output[1] == "the story has 3 sentences"
+    assert output[2].startswith("removed: ")
+    output = talk("John zorped. Where is John? Mary slupt. It gorped.")
+    assert output[0].count("zorped") == 2  # with the answer, and in the story
+    assert output[0].splitlines()[-2].startswith("never seen in training, read as nothing: slupt, ")
 
 
 def test_a_command_with_a_question_mark_is_a_command(talk: Talk) -> None:
-    said = talk("Mary went to the office.", "undo?", "QUIT?", "Where is Mary?")
-    assert said[1] == "removed: Mary went to the office.\nthe story holds 0 sentences"
-    assert said[2:] == [""]
+    output = talk("Mary went to the office.", "undo?", "QUIT?", "Where is Mary?")
+    assert output[1] == "removed: Mary went to the office.\nthe story has 0 sentences"
+    assert output[2:] == [""]
 
 
 def test_a_line_without_a_word_has_a_reply(talk: Talk) -> None:
@@ -78,50 +78,50 @@ def test_a_line_without_a_word_has_a_reply(talk: Talk) -> None:
     assert talk("", "  ")[:2] == ["", ""]
 
 
-def test_undo_leaves_questions_out(talk: Talk) -> None:
-    said = talk("help", "Mary went to the office.", "Where is Mary?", "undo")
-    assert "undo                 remove the sentences that were added last" in said[0]
-    assert said[3] == "removed: Mary went to the office.\nthe story holds 0 sentences"
+def test_undo_ignores_questions(talk: Talk) -> None:
+    output = talk("help", "Mary went to the office.", "Where is Mary?", "undo")
+    assert "undo                 remove the sentences that were added last" in output[0]
+    assert output[3] == "removed: Mary went to the office.\nthe story has 0 sentences"
 
 
 def test_forget_of_an_empty_story_is_not_undone(talk: Talk) -> None:
-    said = talk("forget", "undo", "Mary went to the office.", "forget", "forget", "undo", "undo")
-    assert said[:2] == ["a new story", "nothing to undo"]
-    assert said[5] == "the story is back: it holds 1 sentence"
-    assert said[6] == "removed: Mary went to the office.\nthe story holds 0 sentences"
+    output = talk("forget", "undo", "Mary went to the office.", "forget", "forget", "undo", "undo")
+    assert output[:2] == ["a new story", "nothing to undo"]
+    assert output[5] == "the story is restored: it has 1 sentence"
+    assert output[6] == "removed: Mary went to the office.\nthe story has 0 sentences"
 
 
 def test_lines_of_a_babi_file_are_recognised(talk: Talk) -> None:
-    said = talk(
+    output = talk(
         "1 Mary went to the garden.", "2 Where is Mary?\tgarden\t1", "3 John went to the office.",
         "4 Where is John?  mars  3", "1 Mary went to the office.", "2 Where is Mary?\toffice",
         "undo", "undo", "5 Where is Mary?",
     )  # fmt: skip
-    assert said[0] == "the story holds 1 sentence"
-    assert said[2] == "the story holds 2 sentences"
+    assert output[0] == "the story has 1 sentence"
+    assert output[2] == "the story has 2 sentences"
     for index, question, right, sentences in (
         (1, "Where is Mary?", "garden", 1), (3, "Where is John?", "mars", 2),
         (5, "Where is Mary?", "office", 1),
     ):  # fmt: skip
-        lines = said[index].splitlines()
+        lines = output[index].splitlines()
         assert lines[0].startswith(f"{question}  ")
         shown = [line for line in lines if line[:3] in ("1  ", "2  ")]
         assert len(shown) == sentences
         assert lines[-1].endswith(f" (the right answer: {right})")
-    assert said[3].splitlines()[-1].startswith("wrong ")
-    assert said[4] == "a new story\nthe story holds 1 sentence"
-    assert said[6] == "removed: Mary went to the office.\nthe story holds 0 sentences"
-    assert said[7] == "the story is back: it holds 2 sentences"
-    assert said[8].splitlines()[0].startswith("Where is Mary?  ")
+    assert output[3].splitlines()[-1].startswith("wrong ")
+    assert output[4] == "a new story\nthe story has 1 sentence"
+    assert output[6] == "removed: Mary went to the office.\nthe story has 0 sentences"
+    assert output[7] == "the story is restored: it has 2 sentences"
+    assert output[8].splitlines()[0].startswith("Where is Mary?  ")
 
 
 def test_other_numbers_stay_in_their_sentences(talk: Talk) -> None:
-    said = talk("Mary went to the office.", "1 apple fell.", "3 apples fell.", "Where is Mary?")
-    assert "1  Mary went to the office." in said[3]
-    assert "2  1 apple fell." in said[3]
-    assert "3  3 apples fell." in said[3]
+    output = talk("Mary went to the office.", "1 apple fell.", "3 apples fell.", "Where is Mary?")
+    assert "1  Mary went to the office." in output[3]
+    assert "2  1 apple fell." in output[3]
+    assert "3  3 apples fell." in output[3]
 
 
-def test_a_numbered_line_without_a_question_is_no_error(talk: Talk) -> None:
+def test_a_numbered_line_without_a_question_is_not_an_error(talk: Talk) -> None:
     for line in ("1 ?", "1 ?\tgarden", "1 \tgarden", "1 ...", "1 Where is Mary?\t?", "1 Mary\t"):
         talk(line, "undo", "undo")

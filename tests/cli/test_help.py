@@ -1,4 +1,4 @@
-"""docs/cli.md is what the commands print; made anew by ``python tests/cli/test_help.py``."""
+"""docs/cli.md is the output of --help; ``python tests/cli/test_help.py`` regenerates it."""
 
 import io
 from collections.abc import Iterator
@@ -13,8 +13,8 @@ from memhop.cli import app, main
 PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
 HEAD = """# The command line
 
-What `--help` prints of every command, at 80 columns. This page is generated:
-`python tests/cli/test_help.py`.
+The output of `--help` for every command, at 80 columns. This page is generated
+by `python tests/cli/test_help.py`.
 
 `memhop --install-completion` sets up completion with the Tab key for the shell
 that runs it (bash, zsh, fish or PowerShell): commands, options, names of runs,
@@ -24,7 +24,7 @@ tasks and recipes. Each Tab starts the program, which takes as long as
 
 
 def commands() -> Iterator[list[str]]:
-    """Every command as the words that call it, groups too."""
+    """Yield every command and group as a list of words."""
     waiting: list[tuple[list[str], object]] = [([], typer.main.get_command(app))]
     while waiting:
         words, command = waiting.pop(0)
@@ -36,11 +36,11 @@ def commands() -> Iterator[list[str]]:
 def help_of(words: list[str]) -> str:
     with (
         patch.dict("os.environ", {"COLUMNS": "80"}),
-        redirect_stdout(io.StringIO()) as said,
+        redirect_stdout(io.StringIO()) as output,
         suppress(SystemExit),
     ):
         main([*words, "--help"])
-    return said.getvalue()
+    return output.getvalue()
 
 
 def page() -> str:
@@ -50,11 +50,11 @@ def page() -> str:
     return "".join(parts)
 
 
-def test_the_page_is_what_help_prints() -> None:
+def test_the_page_is_the_output_of_help() -> None:
     assert PAGE.read_text(encoding="utf-8") == page(), "run: python tests/cli/test_help.py"
 
 
-def test_every_command_is_on_it() -> None:
+def test_every_command_is_on_the_page() -> None:
     for name in ("demo", "train", "eval", "ask", "generate", "data babi", "bench tables"):
         assert f"\n## memhop {name}\n" in page()
 

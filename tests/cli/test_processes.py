@@ -37,11 +37,11 @@ def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def wait_for(process: subprocess.Popen[str], epoch: int) -> None:
-    """Read what it says until it is so far."""
+    """Read standard error until an epoch is reported."""
     assert process.stderr is not None
     for line in process.stderr:
-        said = line.partition(": epoch ")[2].partition("/")[0]
-        if said and int(said) >= epoch:
+        output = line.partition(": epoch ")[2].partition("/")[0]
+        if output and int(output) >= epoch:
             return
     raise AssertionError(f"it ended before epoch {epoch}")
 
@@ -53,8 +53,8 @@ def ended(run: str) -> list[bytes]:
 
 @pytest.fixture
 def whole(memhop: Program, data: str) -> list[bytes]:
-    """What a training leaves that nobody stopped."""
-    memhop(*LINE, "--name", "whole").fits()
+    """Return the files of an uninterrupted training."""
+    memhop(*LINE, "--name", "whole").ok()
     return ended("whole")
 
 
@@ -67,14 +67,14 @@ def test_ctrl_c_and_then_the_printed_command(memhop: Program, whole: list[bytes]
     assert (process.returncode, out) == (130, "")
     last = err.splitlines()[-1]
     assert "Traceback" not in err
-    assert last.startswith("memhop: stopped; go on with: ")
+    assert last.startswith("memhop: stopped; resume with: ")
     words = shlex.split(last)
-    memhop(*words[words.index("train") :]).fits()
+    memhop(*words[words.index("train") :]).ok()
     assert ended("babi") == whole
 
 
 @pytest.mark.slow
-def test_killed_again_and_again_it_ends_as_if_it_were_not(
+def test_a_training_killed_repeatedly_ends_with_the_same_files(
     memhop: Program, whole: list[bytes]
 ) -> None:
     line = [*LINE, "--name", "killed", "--resume"]
@@ -83,11 +83,11 @@ def test_killed_again_and_again_it_ends_as_if_it_were_not(
             wait_for(process, epoch)
             process.kill()
         assert process.returncode == -signal.SIGKILL
-    memhop(*line).fits()
+    memhop(*line).ok()
     assert ended("killed") == whole
 
 
-def test_a_reader_that_has_seen_enough(memhop: Program) -> None:
+def test_a_closed_pipe(memhop: Program) -> None:
     with started("generate", "--questions", "20000") as process:
         assert process.stdout is not None
         assert process.stdout.readline().startswith("1 ")
@@ -109,6 +109,6 @@ def test_a_full_disk(memhop: Program) -> None:
     assert (done.returncode, done.stderr) == (2, b"memhop: No space left on device\n")
 
 
-def test_the_package_is_a_program_too() -> None:
+def test_python_m_memhop() -> None:
     line = [sys.executable, "-m", "memhop", "--version"]
     assert subprocess.run(line, capture_output=True, text=True).stdout.startswith("memhop ")

@@ -1,4 +1,4 @@
-"""What holds for every command: one line for a mistake, no traceback, streams of any kind."""
+"""All commands: one line for an error of the user, no traceback, any streams."""
 
 import os
 import socket
@@ -15,15 +15,15 @@ from memhop.cli.screen import download_progress, program
 from .conftest import TINY, Program
 
 
-def test_alone_it_prints_the_help(memhop: Program) -> None:
-    said = memhop()
-    assert (said.status, said.err) == (0, "")
-    assert "memhop demo" in said.out
+def test_without_arguments_it_prints_the_help(memhop: Program) -> None:
+    output = memhop()
+    assert (output.status, output.err) == (0, "")
+    assert "memhop demo" in output.out
     assert memhop("--version").out == f"memhop {__version__}\n"
 
 
 @pytest.mark.parametrize(
-    ("line", "needed"),
+    ("line", "expected"),
     [
         ("gen", "No such command 'gen' (see memhop --help)"),
         ("generate --no", "(see memhop generate --help)"),
@@ -84,7 +84,7 @@ def test_alone_it_prints_the_help(memhop: Program) -> None:
         ("bench tables binary", "binary"),
     ],
 )
-def test_a_mistake_is_one_line(memhop: Program, line: str, needed: str) -> None:
+def test_an_error_of_the_user_is_one_line(memhop: Program, line: str, expected: str) -> None:
     Path("file").write_text("x")
     Path("stories").write_text("1 Mary went home.\n2 Where is Mary?\thome\t1\n")
     Path("file.json").write_text("{")
@@ -92,48 +92,48 @@ def test_a_mistake_is_one_line(memhop: Program, line: str, needed: str) -> None:
     Path("binary").write_bytes(b"\xff\x00")
     if line == "eval":
         line = "eval --data x"
-    assert needed in memhop(*line.split()).complaint()
+    assert expected in memhop(*line.split()).error()
     assert not Path("runs").exists()
 
 
 @pytest.mark.parametrize(
-    ("tasks", "needed"),
-    [("x", "numbers as"), ("", "numbers as"), ("9-1", "lower number"), ("1,3", "task 3")],
+    ("tasks", "expected"),
+    [("x", "numbers such as"), ("", "numbers such as"), ("9-1", "lower number"), ("1,3", "task 3")],
 )
-def test_a_wrong_list_of_tasks(memhop: Program, data: str, tasks: str, needed: str) -> None:
-    assert needed in memhop("train", "--data", data, f"--task={tasks}").complaint()
+def test_a_wrong_list_of_tasks(memhop: Program, data: str, tasks: str, expected: str) -> None:
+    assert expected in memhop("train", "--data", data, f"--task={tasks}").error()
 
 
 @pytest.mark.parametrize(
     "line",
     ["train --data stories --joint", "eval one --data stories", "ask one -q Where?", "bench babi"],
 )
-def test_one_thread_unless_told_otherwise(
+def test_the_default_is_one_thread(
     memhop: Program, trained: str, monkeypatch: pytest.MonkeyPatch, line: str
 ) -> None:
     monkeypatch.setattr("memhop.cli.settings.available_cores", lambda: 3)
     more = TINY if line.startswith("train") else ["--tiny"] if line.startswith("bench") else []
     torch.set_num_threads(2)
-    memhop(*line.split(), *more).fits()
+    memhop(*line.split(), *more).ok()
     assert torch.get_num_threads() == 1
-    memhop(*line.split(), *more, "--threads", "3").fits()
+    memhop(*line.split(), *more, "--threads", "3").ok()
     assert torch.get_num_threads() == 3
 
 
 @pytest.mark.parametrize("line", ["demo", "train", "eval", "ask", "serve", "bench babi"])
-def test_more_threads_than_cores_are_refused(memhop: Program, line: str) -> None:
+def test_more_threads_than_cores_raise(memhop: Program, line: str) -> None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    wanted = f"--threads: expected 1 to {cores} (the number of cores), got 99999"
-    assert memhop(*line.split(), "--threads", "99999").complaint() == wanted
-    assert "'--threads'" in memhop(*line.split(), "--threads", "0").complaint()
+    expected = f"--threads: expected 1 to {cores} (the number of cores), got 99999"
+    assert memhop(*line.split(), "--threads", "99999").error() == expected
+    assert "'--threads'" in memhop(*line.split(), "--threads", "0").error()
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs sched_setaffinity")
-def test_cores_are_those_that_the_process_may_use(memhop: Program) -> None:
+def test_only_allowed_cores_count(memhop: Program) -> None:
     allowed = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(allowed)})
     try:
-        assert "expected 1 to 1 (the number of" in memhop("demo", "--threads", "2").complaint()
+        assert "expected 1 to 1 (the number of" in memhop("demo", "--threads", "2").error()
     finally:
         os.sched_setaffinity(0, allowed)
 
@@ -142,37 +142,35 @@ def test_cores_are_those_that_the_process_may_use(memhop: Program) -> None:
 def test_a_benchmark_checks_where_it_writes_first(memhop: Program, command: str) -> None:
     Path("file").touch()
     place = "file/rows.csv" if command != "hop" else "file"
-    assert "cannot be written to" in memhop("bench", command, "--to", place).complaint()
+    assert "cannot be written to" in memhop("bench", command, "--to", place).error()
 
 
-def test_what_is_printed_is_spelled_out(memhop: Program) -> None:
-    assert "'a\\x1b[31mb\\nc'" in memhop("eval", "a\x1b[31mb\nc", "--data", "x").complaint()
+def test_control_characters_are_escaped(memhop: Program) -> None:
+    assert "'a\\x1b[31mb\\nc'" in memhop("eval", "a\x1b[31mb\nc", "--data", "x").error()
 
 
-def test_what_the_system_refuses_is_one_line(
+def test_an_error_of_the_system_is_one_line(
     memhop: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(generate_command, "generate_stories", full)
-    assert memhop("generate").complaint() == "No space left on device"
+    assert memhop("generate").error() == "No space left on device"
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't allocate memory")])
 def test_too_little_memory_is_one_line(
     memhop: Program, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    def hungry(*_: object, **__: object) -> None:
+    def allocate(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(generate_command, "generate_stories", hungry)
-    assert "not enough memory" in memhop("generate").complaint()
+    monkeypatch.setattr(generate_command, "generate_stories", allocate)
+    assert "not enough memory" in memhop("generate").error()
 
 
-def test_an_error_of_ours_is_no_mistake_of_the_user(
-    memhop: Program, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_bug_is_a_traceback(memhop: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("a bug")
 
@@ -189,12 +187,12 @@ def test_ctrl_c_anywhere_is_one_line(memhop: Program, monkeypatch: pytest.Monkey
     assert memhop("generate") == (130, "", "memhop: stopped\n")
 
 
-def test_hints_name_the_program_as_it_was_called(
+def test_hints_start_with_the_command_that_runs_the_program(
     memhop: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert program() == "memhop"
     monkeypatch.setattr("shutil.which", lambda _: None)
-    for called in ("memhop", "-c", "python/pytest"):  # "memhop" is no file here
+    for called in ("memhop", "-c", "python/pytest"):  # no file "memhop" here
         monkeypatch.setattr(sys, "argv", [called])
         assert program() == "python -m memhop"
     Path("my bin").mkdir()
@@ -203,26 +201,26 @@ def test_hints_name_the_program_as_it_was_called(
     assert program() == "'my bin/memhop'"
     line = ["generate", "--questions", "1", "--to", "there"]
     assert "try: python -m memhop train --data there --task 1\n" in memhop(*line).out
-    assert "(see python -m memhop generate --help)" in memhop("generate", "--no").complaint()
-    assert "see python -m memhop eval --help" in memhop("eval").complaint()
+    assert "(see python -m memhop generate --help)" in memhop("generate", "--no").error()
+    assert "see python -m memhop eval --help" in memhop("eval").error()
 
 
-def test_a_failed_download_names_the_next_step(memhop: Program) -> None:
+def test_a_failed_download_suggests_the_next_command(memhop: Program) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/babi.tar.gz"
     line = ["data", "babi", "--to", "new", "--url", url, "--sha256", "0" * 64]
-    assert memhop(*line).complaint() == (
-        f"'{url}': cannot be downloaded: Connection refused; fetch it from elsewhere with --url and "
-        "--sha256, or make stories of all 20 tasks without a download: memhop generate --task 1 "
-        "--to DIR"
+    assert memhop(*line).error() == (
+        f"'{url}': cannot be downloaded: Connection refused; use another address with --url and "
+        "--sha256, or generate stories of all 20 tasks without a download: memhop generate --task "
+        "1 --to DIR"
     )
     Path("full").mkdir()
     Path("full/file").touch()
-    line[3] = "full"  # no other address mends that
-    assert memhop(*line).complaint().endswith("expected a new or an empty folder")
+    line[3] = "full"  # another address does not help
+    assert memhop(*line).error().endswith("expected a new or an empty folder")
 
 
-def test_a_download_tells_how_far_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_download_reports_its_progress(capsys: pytest.CaptureFixture[str]) -> None:
     with download_progress() as show:
         for done in range(0, 20_000_001, 100_000):
             show(done, 20_000_000)
@@ -232,8 +230,8 @@ def test_a_download_tells_how_far_it_is(capsys: pytest.CaptureFixture[str]) -> N
     with download_progress() as show:
         for done in range(0, 25_000_000, 100_000):
             show(done, None)
-    begun = [f"download: {done}.0 MB" for done in (0, 10, 20)]
-    assert capsys.readouterr().err.splitlines() == begun
+    lines = [f"download: {done}.0 MB" for done in (0, 10, 20)]
+    assert capsys.readouterr().err.splitlines() == lines
 
 
 def test_it_runs_without_streams(memhop: Program, monkeypatch: pytest.MonkeyPatch) -> None:

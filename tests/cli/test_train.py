@@ -1,4 +1,4 @@
-"""``memhop train`` and ``eval``: one task, many, jointly, one's own files; and going on."""
+"""``memhop train`` and ``eval``: one task, several, jointly, own files; resuming."""
 
 import csv
 import errno
@@ -17,48 +17,50 @@ from .conftest import TINY, Program
 
 
 def next_commands(out: str) -> list[list[str]]:
-    """The commands that the last lines suggest, as arguments."""
+    """Return the commands of the last lines, as arguments."""
     lines = [line for line in out.splitlines() if line.startswith("  memhop ")]
     return [shlex.split(line)[1:] for line in lines]
 
 
 def table(out: str, head: str) -> list[list[str]]:
-    """The rows below the line that begins with ``head``, as words."""
+    """Return the rows after the line that starts with ``head``, as words."""
     lines = out.splitlines()
     start = next(index for index, line in enumerate(lines) if line.startswith(head))
     return [line.split() for line in lines[start + 1 :]]
 
 
-def test_one_model_a_task(memhop: Program, data: str) -> None:
-    said = memhop("train", "--data", data, "--name", "many", *TINY).fits()
+def test_one_model_per_task(memhop: Program, data: str) -> None:
+    output = memhop("train", "--data", data, "--name", "many", *TINY).ok()
     assert sorted(path.name for path in Path("runs/many").iterdir()) == ["qa1", "qa2"]
-    assert "mean test error of 2 tasks" in said.out
-    assert "task 2: epoch 4/4, loss " in said.err  # progress is no result
-    ask, evaluate = next_commands(said.out)
+    assert "mean test error of 2 tasks" in output.out
+    assert "task 2: epoch 4/4, loss " in output.err  # progress goes to standard error
+    ask, evaluate = next_commands(output.out)
     assert ask == ["ask", "many/qa1"]
     assert memhop(*ask, "-q", "Where is Mary?").status == 0
-    rows = table(memhop(*evaluate).fits().out, "task ")
+    rows = table(memhop(*evaluate).ok().out, "task ")
     assert [row[:2] for row in rows[:2]] == [["1", "64"], ["2", "64"]]
-    scored = table(said.out, "        training error")
+    scored = table(output.out, "        training error")
     assert [row[2] for row in rows[:2]] == [row[3] for row in scored[:2]]  # each by its own model
     assert rows[2][:2] == ["mean", "error"]
     progress = [f"task {row[0]}: error {row[2]}" for row in rows[:2]]
     assert memhop(*evaluate).err.splitlines() == progress
     only = json.loads(memhop("eval", "many", "--data", data, "--task", "2", "--json").out)
     assert [f"{one['error']:.1f}%" for one in only] == [rows[1][2]]
-    assert "no model of task 3" in memhop("eval", "many", "--data", data, "--task=3").complaint()
+    assert "no model of task 3" in memhop("eval", "many", "--data", data, "--task=3").error()
     own = str(next(Path(data).glob("qa1_*_test.txt")))
-    assert "name one, as runs/many/qa1" in memhop("eval", "many", "--test", own).complaint()
-    assert memhop("eval", "many/qa1", "--test", own).fits().out.count("\n") == 2
+    assert "name one, as runs/many/qa1" in memhop("eval", "many", "--test", own).error()
+    assert memhop("eval", "many/qa1", "--test", own).ok().out.count("\n") == 2
 
 
-def test_a_folder_that_holds_runs_is_no_run(memhop: Program, data: str, trained: str) -> None:
-    memhop("train", "--data", data, "--joint", "--name", "two", *TINY).fits()
-    complaint = memhop("eval", "runs", "--data", data).complaint()
-    assert complaint == "runs: holds 2 runs (one, two): name one, as runs/one"
+def test_a_folder_of_runs_is_not_a_run(memhop: Program, data: str, trained: str) -> None:
+    memhop("train", "--data", data, "--joint", "--name", "two", *TINY).ok()
+    error = memhop("eval", "runs", "--data", data).error()
+    assert error == "runs: holds 2 runs (one, two): name one, as runs/one"
 
 
-def test_a_joint_model_is_loaded_and_told_of_once(memhop: Program, data: str, trained: str) -> None:
+def test_a_joint_model_is_loaded_and_reported_once(
+    memhop: Program, data: str, trained: str
+) -> None:
     [file] = Path("runs", trained).glob("*/training.json")
     content = json.loads(file.read_text()) | {"finished": False}
     file.write_text(json.dumps(content))
@@ -66,9 +68,9 @@ def test_a_joint_model_is_loaded_and_told_of_once(memhop: Program, data: str, tr
     manifest = json.loads(sums.read_text())
     manifest["files"]["training.json"] = hashlib.sha256(file.read_bytes()).hexdigest()
     sums.write_text(json.dumps(manifest))
-    said = memhop("eval", trained, "--data", data)
-    assert said.err.count("runs/one: stopped after epoch 4 of 4; go on with --resume\n") == 1
-    assert said.err.count("\n") == 3
+    output = memhop("eval", trained, "--data", data)
+    assert output.err.count("runs/one: stopped after epoch 4 of 4; resume with --resume\n") == 1
+    assert output.err.count("\n") == 3
 
 
 def test_a_training_that_failed_frees_its_name(memhop: Program, data: str) -> None:
@@ -76,18 +78,18 @@ def test_a_training_that_failed_frees_its_name(memhop: Program, data: str) -> No
     failing = ["--set", "clip_norm=0", "--set", "learning_rate=1e5"]
     assert memhop(*line, *failing).status == 2
     assert not Path("runs/bad").exists()
-    Path("runs/bad/qa1").mkdir(parents=True)  # as a killed one leaves it
-    memhop(*line).fits()
-    assert "a run is there already" in memhop(*line).complaint()
+    Path("runs/bad/qa1").mkdir(parents=True)  # as after a kill
+    memhop(*line).ok()
+    assert "the run already exists" in memhop(*line).error()
 
 
 def test_one_model_for_all(memhop: Program, data: str) -> None:
-    said = memhop("train", "--data", data, "--joint", *TINY).fits()
+    output = memhop("train", "--data", data, "--joint", *TINY).ok()
     assert [path.name for path in Path("runs").iterdir()] == ["joint"]
-    tasks = [row[:2] for row in table(said.out, "task ")][:2]
-    ask, evaluate = next_commands(said.out)
+    tasks = [row[:2] for row in table(output.out, "task ")][:2]
+    ask, evaluate = next_commands(output.out)
     assert ask == ["ask", "joint"]
-    rows = table(memhop(*evaluate).fits().out, "task ")
+    rows = table(memhop(*evaluate).ok().out, "task ")
     assert [[row[0], row[2]] for row in rows[:2]] == tasks
     recipe = json.loads(next(Path("runs/joint").glob("*/recipe.json")).read_text())["recipe"]
     assert (recipe["memory_dim"], recipe["epochs"], recipe["held_out"]) == (50, 3, "random")
@@ -95,110 +97,110 @@ def test_one_model_for_all(memhop: Program, data: str) -> None:
     assert [[one["task"], f"{one['test_error']:.1f}%"] for one in again["tasks"]] == tasks
 
 
-def test_own_files_and_a_recipe_of_ones_own(memhop: Program, data: str) -> None:
+def test_own_files_and_an_own_recipe(memhop: Program, data: str) -> None:
     train, test = (str(next(Path(data).glob(f"qa2_*_{part}.txt"))) for part in ("train", "test"))
     Path("mine.json").write_text('{"epochs": 2, "linear_start_epochs": 0, "num_hops": 1}')
     line = ["train", "--train", train, "--recipe", "mine.json", "--restarts", "3", "--json"]
-    [result] = json.loads(memhop(*line, "--test", test).fits().out)
+    [result] = json.loads(memhop(*line, "--test", test).ok().out)
     assert result["run"] == f"runs/{Path(train).stem}"
     assert [one["kept"] for one in result["restarts"]].count(True) == 1
     assert result["restarts"][0]["test_error"] is not None
-    [result] = json.loads(memhop(*line, "--set", "num_hops=2").fits().out)
+    [result] = json.loads(memhop(*line, "--set", "num_hops=2").ok().out)
     assert result["run"] == f"runs/{Path(train).stem}-2"
     assert result["restarts"][0]["test_error"] is None
     answers = json.loads(memhop("ask", result["run"], "--json", "-q", "Where?").out)
     assert len(answers[0]["attention"]) == 2
     assert list(Path(result["run"]).rglob("examples.json"))
-    [result] = json.loads(memhop(*line, "--no-examples").fits().out)
+    [result] = json.loads(memhop(*line, "--no-examples").ok().out)
     assert not list(Path(result["run"]).rglob("examples.json"))
 
 
 def test_the_epochs_of_the_linear_start_are_counted(memhop: Program, data: str) -> None:
     line = ["train", "--data", data, "--task", "1", "--restarts", "1", "--set", "epochs=1"]
-    said = memhop(*line, "--json").fits()
+    output = memhop(*line, "--json").ok()
     first = "21 epochs: 20 of linear start (linear_start_epochs), then 1"
-    assert said.err.splitlines()[0] == first
-    assert json.loads(said.out)[0]["epochs"] == 21
+    assert output.err.splitlines()[0] == first
+    assert json.loads(output.out)[0]["epochs"] == 21
     [metrics] = Path("runs").rglob("metrics.csv")
     assert metrics.read_text().splitlines()[-1].startswith("21,")
-    said = memhop(*line, "--set", "linear_start_epochs=0").fits()
-    assert said.err.splitlines()[0] == "1 epoch, without a linear start"
+    output = memhop(*line, "--set", "linear_start_epochs=0").ok()
+    assert output.err.splitlines()[0] == "1 epoch, without a linear start"
 
 
-def test_the_error_stands_next_to_that_of_one_answer(memhop: Program, trained: str) -> None:
+def test_the_table_has_the_error_of_the_most_frequent_answer(memhop: Program, trained: str) -> None:
     Path("own.txt").write_text(
         "1 Mary went to mars.\n2 Where is Mary?\tmars\n3 Where is Mary?\tmars\n"
         "4 Where is Zoe?\toffice\n5 Where is Mary?\tvenus\n"
     )
-    [result] = json.loads(memhop("eval", trained, "--test", "own.txt", "--json").fits().out)
+    [result] = json.loads(memhop("eval", trained, "--test", "own.txt", "--json").ok().out)
     assert result["majority_error"] == 50
     assert result["unknown_words"] == ["mars", "zoe"]
     assert result["unknown_answers"] == ["mars", "venus"]
-    lines = memhop("eval", trained, "--test", "own.txt").fits().out.splitlines()
+    lines = memhop("eval", trained, "--test", "own.txt").ok().out.splitlines()
     assert lines[0].split()[2:4] == ["error", "majority"]
     assert lines[1].split()[3] == "50.0%"
     assert lines[2:] == ["own.txt: never seen in training: 2 words, 2 answers"]
 
 
-def test_a_validation_file_is_the_part_held_out(memhop: Program, data: str) -> None:
+def test_a_validation_file_is_held_out(memhop: Program, data: str) -> None:
     train = next(Path(data).glob("qa1_*_train.txt"))
     test = next(Path(data).glob("qa1_*_test.txt"))
     valid = Path(data, "qa1_valid.txt")
     valid.write_bytes(test.read_bytes())
-    wanted = "held out: qa1_valid.txt, 64 questions"
+    expected = "held out: qa1_valid.txt, 64 questions"
     commands = (("--data", data, "--task", "1"), ("--train", str(train), "--test", str(test)))
     for number, source in enumerate(commands):
         name = f"run{number}"
         line = ["train", *source, "--name", name, *TINY]
-        said = memhop(*line, "--json").fits()
-        assert said.err.count(wanted) == 1
-        for one in json.loads(said.out)[0]["restarts"]:
+        output = memhop(*line, "--json").ok()
+        assert output.err.count(expected) == 1
+        for one in json.loads(output.out)[0]["restarts"]:
             assert one["validation_error"] == one["test_error"]
         assert memhop("train", "--resume", "--name", name).status == 0
     valid.write_text(test.read_text().replace("office", "garden"))
-    complaint = memhop("train", "--resume", "--name", "run1").complaint()
-    assert "qa1_valid.txt: changed since the training" in complaint
+    error = memhop("train", "--resume", "--name", "run1").error()
+    assert "qa1_valid.txt: changed since the training" in error
     command = ("train", "--data", data, "--joint", "--name", "joint", *TINY)
     assert (
         memhop(*command)
-        .complaint()
+        .error()
         .endswith(
             "--joint: expected a validation file for each task or for none, got none for task 2"
         )
     )
     other = Path(data, "qa2_valid.txt")
     other.write_bytes(valid.read_bytes())
-    joint = memhop(*command).fits()
+    joint = memhop(*command).ok()
     assert "2 tasks: held out: qa1_valid.txt, qa2_valid.txt, 128 questions" in joint.err
     valid.unlink()
     other.unlink()
-    said = memhop("train", "--data", data, "--task", "1", "--name", "without", *TINY).fits()
-    assert "held out: " not in said.err
+    output = memhop("train", "--data", data, "--task", "1", "--name", "without", *TINY).ok()
+    assert "held out: " not in output.err
 
 
-def test_a_script_without_spaces_is_told_in_a_line(memhop: Program) -> None:
+def test_a_script_without_spaces_is_reported_in_a_line(memhop: Program) -> None:
     story = "1 玛丽去了厨房。\n2 玛丽在哪里？\t厨房\t1\n"  # noqa: RUF001
     Path("own.txt").write_text(story * 40)
-    said = memhop("train", "--train", "own.txt", *TINY).fits()
-    shown = [line for line in said.err.splitlines() if "single word" in line]
+    output = memhop("train", "--train", "own.txt", *TINY).ok()
+    shown = [line for line in output.err.splitlines() if "single word" in line]
     assert len(shown) == 1
     assert shown[0].startswith("memhop: 80 of 80 sentences are a single word: ")
 
 
 def test_a_name_is_used_once(memhop: Program, data: str, trained: str) -> None:
     line = ["train", "--data", data, "--task", "1", "--joint", "--name", trained, *TINY]
-    assert "a run is there already" in memhop(*line).complaint()
+    assert "the run already exists" in memhop(*line).error()
     metrics = next(Path("runs").rglob("metrics.csv")).read_bytes()
-    again = memhop(*line, "--resume").fits()
-    assert "epoch" not in again.err  # it was at its end
+    again = memhop(*line, "--resume").ok()
+    assert "epoch" not in again.err  # it was finished
     assert next(Path("runs").rglob("metrics.csv")).read_bytes() == metrics
-    assert "another seed" in memhop(*line, "--resume", "--seed", "1").complaint()
+    assert "another seed" in memhop(*line, "--resume", "--seed", "1").error()
     for_tasks = ["train", "--data", data, "--name"]
-    assert "with one model" in memhop(*for_tasks, trained, *TINY).complaint()
-    memhop(*for_tasks, "many", "--task", "2", *TINY).fits()
-    assert "a run is there already" in memhop(*for_tasks, "many", *TINY).complaint()
+    assert "with one model already exists" in memhop(*for_tasks, trained, *TINY).error()
+    memhop(*for_tasks, "many", "--task", "2", *TINY).ok()
+    assert "the run already exists" in memhop(*for_tasks, "many", *TINY).error()
     joint = memhop(*for_tasks, "many", "--joint", "--resume", *TINY)
-    assert "a model for each task" in joint.complaint()
+    assert "a model for each task" in joint.error()
 
 
 def test_a_folder_that_cannot_be_written_to_is_reported_before_training(
@@ -209,15 +211,15 @@ def test_a_folder_that_cannot_be_written_to_is_reported_before_training(
 
     with monkeypatch.context() as patch:
         patch.setattr("tempfile.TemporaryFile", refuse)
-        complaint = memhop("train", "--data", data, *TINY).complaint()
-    assert complaint == "runs/babi: cannot be written to: Permission denied"
+        error = memhop("train", "--data", data, *TINY).error()
+    assert error == "runs/babi: cannot be written to: Permission denied"
     assert not Path("runs/babi").exists()
 
 
 def test_a_file_where_runs_should_be(memhop: Program, data: str) -> None:
     Path("runs").touch()
-    complaint = memhop("train", "--data", data, "--name", "x", *TINY).complaint()
-    assert complaint.startswith("runs/x: cannot be written to")
+    error = memhop("train", "--data", data, "--name", "x", *TINY).error()
+    assert error.startswith("runs/x: cannot be written to")
 
 
 def test_a_restart_that_diverges_is_reported(memhop: Program, data: str) -> None:
@@ -225,7 +227,7 @@ def test_a_restart_that_diverges_is_reported(memhop: Program, data: str) -> None
     assert "all 2 restarts became infinite" in memhop(*line, "--set", "learning_rate=1e5").err
 
 
-def test_ctrl_c_tells_the_command_that_goes_on(
+def test_ctrl_c_prints_the_command_to_resume(
     memhop: Program, data: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(progress: Progress) -> str:
@@ -234,15 +236,15 @@ def test_ctrl_c_tells_the_command_that_goes_on(
         return ""
 
     line = ["train", "--data", data, "--task", "1", *TINY]
-    memhop(*line, "--name", "whole").fits()
+    memhop(*line, "--name", "whole").ok()
     with monkeypatch.context() as patch:
         patch.setattr("memhop.cli.screen._figures", stop)
-        said = memhop(*line)
-    assert (said.status, said.out) == (130, "")
-    last = said.err.splitlines()[-1]
-    command = last.removeprefix("memhop: stopped; go on with: memhop ")
+        output = memhop(*line)
+    assert (output.status, output.out) == (130, "")
+    last = output.err.splitlines()[-1]
+    command = last.removeprefix("memhop: stopped; resume with: memhop ")
     assert command == "train --resume --name babi"
-    memhop(*shlex.split(command)).fits()
+    memhop(*shlex.split(command)).ok()
     for name in ("model.safetensors", "metrics.csv"):
         [whole], [resumed] = (list(Path("runs", run).rglob(name)) for run in ("whole", "babi"))
         assert whole.read_bytes() == resumed.read_bytes()
@@ -259,6 +261,6 @@ def test_lists_of_tasks(words: str, good: list[int]) -> None:
     assert parse_tasks(words) == good
 
 
-def test_a_name_made_up_from_a_file_is_a_plain_one() -> None:
+def test_the_default_name_from_a_file_is_valid() -> None:
     assert train_command._name_for(Path("x/.-odd.txt"), False) == "odd"
     assert train_command._name_for(None, True) == "joint"

@@ -1,4 +1,4 @@
-"""``memhop warmup``: progress, errors, and that nothing is left to compile afterwards."""
+"""``memhop warmup``: progress, errors, and that nothing compiles afterwards."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,46 +14,44 @@ from .conftest import Program
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder for compiled kernels."""
+    """Return the folder for compiled kernels."""
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "kernels"))
     return tmp_path / "kernels"
 
 
-def test_it_says_what_it_compiles_and_where_that_is(
+def test_it_prints_the_kernels_and_their_folder(
     memhop: Program, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     every = list(kernels.kernels())
     two = [kernel for kernel in every if "vectors" in kernel.name]
     monkeypatch.setattr(kernels, "kernels", lambda: iter(two))
-    said = memhop("warmup")
-    assert said.status == 0
-    assert said.out.startswith(f"all kernels are in {folder} (")
-    assert said.err.splitlines() == [
+    output = memhop("warmup")
+    assert output.status == 0
+    assert output.out.startswith(f"all kernels are in {folder} (")
+    assert output.err.splitlines() == [
         "kernel 1/2: sums of word vectors, float32", "kernel 2/2: sums of word vectors, float64"
     ]  # fmt: skip
 
 
-def test_without_a_folder_to_write_to_nothing_is_compiled(
+def test_nothing_is_compiled_without_a_writable_folder(
     memhop: Program, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder.write_text("a file, and so no folder to write to")
+    folder.write_text("a file, not a folder")
     monkeypatch.setattr(kernels, "kernels", lambda: pytest.fail("compiles"))
-    complaint = memhop("warmup").complaint()
-    assert complaint == (
-        f"cannot write compiled kernels to {folder}: set NUMBA_CACHE_DIR to a folder"
-    )
+    error = memhop("warmup").error()
+    assert error == (f"cannot write compiled kernels to {folder}: set NUMBA_CACHE_DIR to a folder")
 
 
-def test_a_compiler_that_fails_is_an_error_of_one_line(
+def test_a_failing_compiler_is_a_one_line_error(
     memhop: Program, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failing() -> Iterator[kernels.Kernel]:
-        raise TypeError("numba does not compile today\nbecause of the weather")
+        raise TypeError("numba cannot compile this\nsecond line")
         yield
 
     monkeypatch.setattr(kernels, "kernels", failing)
-    complaint = memhop("warmup").complaint()
-    assert complaint == "the kernels do not compile here: TypeError: numba does not compile today"
+    error = memhop("warmup").error()
+    assert error == "the kernels do not compile here: TypeError: numba cannot compile this"
 
 
 AFTERWARDS = """
@@ -75,7 +73,7 @@ AFTERWARDS = """
 
 
 @pytest.mark.slow
-def test_nothing_is_left_to_compile(tmp_path: Path) -> None:
+def test_nothing_compiles_after_warmup(tmp_path: Path) -> None:
     command = "import sys; from memhop.cli import main; sys.argv[1:] = ['warmup']; main()"
     run_script(command, NUMBA_CACHE_DIR=str(tmp_path))
     assert int(run_script(AFTERWARDS, NUMBA_CACHE_DIR=str(tmp_path))) == 0

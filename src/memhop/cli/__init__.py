@@ -1,4 +1,4 @@
-"""The command line: one command a file, and here what is common to all of them."""
+"""The command line: one file per command; here the entry point and the error messages."""
 
 import errno
 import io
@@ -11,11 +11,11 @@ import typer
 from typer.exceptions import TyperException
 
 import memhop
-from memhop.cli import ask, data, demo, evaluate, generate, serve, train, warmup
+from memhop.cli import ask, demo, evaluate, generate, serve, setup, train
 from memhop.cli.screen import Stopped, program, say_error
 from memhop.errors import MemhopError
 
-_INTERRUPTED = 130  # what a shell says of a program that Ctrl-C ended
+_INTERRUPTED = 130  # the exit status of a program that Ctrl-C ends
 
 app = typer.Typer(
     name="memhop",
@@ -25,13 +25,13 @@ app = typer.Typer(
     help="Multi-hop memory for PyTorch: train a memory network on stories, ask it questions, "
     "see which sentence each hop read. Begin with: memhop demo",
 )
-for command in (demo, train, evaluate, ask, serve, generate, warmup):
+for command in (demo, train, evaluate, ask, serve, generate, setup):
     app.add_typer(command.app)
-app.add_typer(data.app, name="data")
+app.add_typer(setup.data, name="data")
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def _show_version(value: bool) -> None:
+    if value:
         print(f"memhop {memhop.__version__}")
         raise typer.Exit
 
@@ -47,8 +47,8 @@ def _root(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run one command and leave with its status: 2 and one line for a mistake of the user."""
-    # what a terminal cannot show, or sends without sense, is spelled out and no error
+    """Run one command and exit with its status: 2 and one line for an error of the user."""
+    # characters that a terminal cannot encode or decode are escaped
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _status(arguments: list[str] | None) -> int:
     try:
         status = app(args=arguments, prog_name="memhop", standalone_mode=False)
-        if status == _INTERRUPTED:  # typer has caught the KeyboardInterrupt
+        if status == _INTERRUPTED:  # typer catches KeyboardInterrupt
             raise Stopped("stopped")
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -67,20 +67,20 @@ def _status(arguments: list[str] | None) -> int:
         say_error(str(stopped))
         return _INTERRUPTED
     except TyperException as error:
-        return _misused(error)
+        return _usage_error(error)
     except MemhopError as error:
         say_error(str(error))
     except OSError as error:
-        return _refused(error)
+        return _system_error(error)
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and "allocate" not in str(error):
             raise
-        say_error("not enough memory: fewer --restarts, or a smaller setting, take less")
+        say_error("not enough memory: use fewer --restarts, or a smaller setting")
     return 2
 
 
-def _misused(error: TyperException) -> int:
-    """Wrong arguments: one line; none at all: the help."""
+def _usage_error(error: TyperException) -> int:
+    """Print one line for wrong arguments, the help for none."""
     message = error.format_message()
     if message.startswith("Usage:"):
         print(message)
@@ -93,11 +93,11 @@ def _misused(error: TyperException) -> int:
     return 2
 
 
-def _refused(error: OSError) -> int:
-    """What the system does not let us do, most often to print: the disk is full, a pipe closed."""
-    with suppress(OSError, AttributeError):  # else the end of the program tries to print again
+def _system_error(error: OSError) -> int:
+    """Print one line for an error of the system, such as a full disk; nothing for a closed pipe."""
+    with suppress(OSError, AttributeError):  # otherwise Python flushes stdout again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    if error.errno == errno.EPIPE:  # such as | head: its reader has seen enough
+    if error.errno == errno.EPIPE:  # such as | head
         return 1
     say_error(": ".join(str(part) for part in (error.filename, error.strerror or error) if part))
     return 2

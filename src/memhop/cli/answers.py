@@ -1,4 +1,4 @@
-"""How the commands show answers: as text, as JSON, and next to the right answer."""
+"""Print answers as text, as JSON, and next to the right answer."""
 
 from collections.abc import Sequence
 from itertools import chain
@@ -13,7 +13,7 @@ from memhop.tokenizer import answer_word, split_words
 
 
 def no_answer(answer: Answer) -> str:
-    """Return why an answer depends on nothing that was read; an empty text if it does not."""
+    """Return why an answer does not depend on the story; an empty text if it does."""
     unknown = set(answer.unknown_words)
     story = set(chain.from_iterable(map(split_words, answer.sentences)))
     if not story:
@@ -47,20 +47,20 @@ def say_answer(answer: Answer) -> None:
 
 
 def say_truncated(truncated: Sequence[int]) -> None:
-    """Print one line on standard error if the memory could not hold every story.
+    """Print one line on standard error if some stories do not fit into the memory.
 
     Args:
         truncated: `Answer.truncated` of each question.
     """
-    if full := [number for number in truncated if number]:
+    if counts := [count for count in truncated if count]:
         say_progress(
-            f"the memory is full in {len(full):,} of {len(truncated):,} questions: "
-            f"up to {max(full):,} of the oldest sentences are not read"
+            f"the memory is full in {len(counts):,} of {len(truncated):,} questions: "
+            f"up to {max(counts):,} of the oldest sentences are not read"
         )
 
 
 def is_correct(answer: Answer, right: str) -> bool:
-    """Return whether the answer that the terminal shows is the right one."""
+    """Return whether the printed answer is the right one."""
     return not no_answer(answer) and answer_word(answer.answer) == answer_word(right)
 
 
@@ -71,7 +71,7 @@ def say_verdict(answer: Answer, right: str) -> None:
 
 
 def answer_json(answer: Answer, right: str | None = None) -> dict[str, Any]:
-    """Return an answer, and the right one where it is known, as a JSON object."""
+    """Return an answer, and the right one if it is known, as a JSON object."""
     verdict: dict[str, Any] = {}
     if right is not None:
         verdict = {"right_answer": right, "is_correct": is_correct(answer, right)}

@@ -1,4 +1,4 @@
-"""``memhop ask``: one's own story, one's own questions."""
+"""``memhop ask``: answer questions about a story."""
 
 import io
 import sys
@@ -17,7 +17,7 @@ from memhop.cli.answers import (
     say_verdict,
     title,
 )
-from memhop.cli.conversation import talk
+from memhop.cli.conversation import converse
 from memhop.cli.screen import say, say_json, say_progress
 from memhop.cli.settings import Json, Run, Threads, load_model, use
 from memhop.data import to_examples
@@ -30,15 +30,16 @@ from memhop.text.model import MemN2N
 from memhop.tokenizer import is_question, split_sentences, split_words
 
 
-class Asked(NamedTuple):
-    """A question about a story; ``right`` is its answer where a file in the bAbI format has one."""
+class StoryQuestion(NamedTuple):
+    """A question about a story; ``right`` is the right answer from a bAbI file, if there is one."""
 
     story: Sequence[str]
     question: str
     right: str | None = None
 
 
-_LARGEST_TEXT = 16 * 2**20
+_MAX_TEXT_BYTES = 16 * 2**20
+
 
 app = typer.Typer()
 
@@ -54,7 +55,7 @@ def ask(
         Path | None,
         typer.Option(
             help="Text file; each sentence that ends in '?' is a question about the sentences "
-            "above it. Or a bAbI file; then the right answers are shown. '-': stdin."
+            "before it. Or a bAbI file; then the right answers are printed. '-': stdin."
         ),
     ] = None,
     svg: Annotated[
@@ -65,22 +66,22 @@ def ask(
 ) -> None:
     """Ask a trained model about a story.
 
-    It prints the answer and the sentences that each hop read. Story and questions come from
-    --story and --question, from a --file, or, with neither, from what you type; then 'help' lists
-    the commands. If the story is empty, or the model knows none of its words, there is no answer;
-    with --json, 'no_answer' says why, and 'answer' is what the model would guess.
+    Print the answer and the sentences that each hop read. Story and questions come from --story
+    and --question or from a --file; without these you type them, and 'help' lists the commands. If
+    the story is empty, or the model knows none of its words, there is no answer; with --json,
+    'no_answer' says why, and 'answer' is the guess of the model.
     """
     use(threads)
-    asked = _questions(story, question or [], file)
-    if asked is None and (json or svg):
+    questions = _questions(story, question or [], file)
+    if questions is None and (json or svg):
         raise MemhopError(f"{'--json' if json else '--svg'} needs a --question or a --file")
-    if asked is not None and svg:
-        asked = _only(asked)
+    if questions is not None and svg:
+        questions = _only(questions)
     model = load_model(find_run(run))
-    if asked is None:
-        talk(model)
+    if questions is None:
+        converse(model)
         return
-    answers = _answers(model, asked, svg)
+    answers = _answers(model, questions, svg)
     if json:
         say_json([answer_json(answer, right) for answer, right in answers])
     else:
@@ -111,22 +112,22 @@ def _say_all(answers: Iterable[tuple[Answer, str | None]]) -> None:
 
 def _questions(
     story: str | None, questions: list[str], file: Path | None
-) -> Iterable[Asked] | None:
-    """What is asked, from arguments, a file or a pipe; None where a person will type."""
+) -> Iterable[StoryQuestion] | None:
+    """Return the questions of the arguments, a file or a pipe; None if a person will type them."""
     if file is not None and (story is not None or questions):
-        raise MemhopError("--file holds story and questions: give it without --story, --question")
+        raise MemhopError("--file has story and questions: give it without --story, --question")
     if story is not None and not questions:
         raise MemhopError("--story needs a --question")
     for question in questions:
         _check_question(question)
     if questions:
-        return [Asked(split_sentences(story or ""), question) for question in questions]
+        return [StoryQuestion(split_sentences(story or ""), question) for question in questions]
     if file is None and sys.stdin is not None and sys.stdin.isatty():
         return None
     content = _read(file)
     if is_babi(content):
         stories = parse_stories(io.BytesIO(content), _name(file), needs_answers=False)
-        return [Asked(e.story, e.question, e.answer or None) for e in to_examples(stories)]
+        return [StoryQuestion(e.story, e.question, e.answer or None) for e in to_examples(stories)]
     sentences = split_sentences(_decoded(content, file))
     if not any(map(is_question, sentences)):
         raise MemhopError(f"{_name(file)}: no question in the text: a question ends in '?'")
@@ -141,21 +142,21 @@ def _check_question(text: str) -> None:
         raise MemhopError(f"--question: expected one question, got {count}; give -q for each")
 
 
-def _only(asked: Iterable[Asked]) -> list[Asked]:
-    """The one question that a picture is of."""
-    questions = iter(asked)
+def _only(questions: Iterable[StoryQuestion]) -> list[StoryQuestion]:
+    """Return the only question, as a picture shows one."""
+    questions = iter(questions)
     only = next(questions)
-    only = only._replace(story=list(only.story))  # that of a text goes on growing
+    only = only._replace(story=list(only.story))  # the story of a text file is still growing
     if next(questions, None):
         raise MemhopError("--svg needs one question, got several")
     return [only]
 
 
 def _answers(
-    model: MemN2N, asked: Iterable[Asked], svg: Path | None
+    model: MemN2N, questions: Iterable[StoryQuestion], svg: Path | None
 ) -> Iterator[tuple[Answer, str | None]]:
-    """Answer each question; a picture is written before anything is printed."""
-    for story, question, right in asked:
+    """Answer each question; write the picture before anything is printed."""
+    for story, question, right in questions:
         answer = model.answer(story, question)
         if svg is not None:
             with atomic_write(svg) as file:
@@ -163,12 +164,12 @@ def _answers(
         yield answer, right
 
 
-def _questions_in(sentences: Iterable[str]) -> Iterator[Asked]:
-    """Each question of a text, with the sentences above it."""
+def _questions_in(sentences: Iterable[str]) -> Iterator[StoryQuestion]:
+    """Yield each question of a text with the sentences before it."""
     story: list[str] = []
     for sentence in sentences:
         if is_question(sentence):
-            yield Asked(story, sentence)
+            yield StoryQuestion(story, sentence)
         else:
             story.append(sentence)
 
@@ -176,16 +177,16 @@ def _questions_in(sentences: Iterable[str]) -> Iterator[Asked]:
 def _read(file: Path | None) -> bytes:
     try:
         if file is None or str(file) == "-":
-            content = sys.stdin.buffer.read(_LARGEST_TEXT + 1) if sys.stdin else b""
+            content = sys.stdin.buffer.read(_MAX_TEXT_BYTES + 1) if sys.stdin else b""
         else:
             if file.is_dir():
                 raise MemhopError(f"--file: expected a file, got the folder {file}")
             with file.open("rb") as opened:
-                content = opened.read(_LARGEST_TEXT + 1)
+                content = opened.read(_MAX_TEXT_BYTES + 1)
     except OSError as error:
         raise MemhopError(f"{file}: cannot be read: {error.strerror}") from error
-    if len(content) > _LARGEST_TEXT:
-        raise MemhopError(f"{_name(file)}: expected at most {_LARGEST_TEXT:,} bytes, got more")
+    if len(content) > _MAX_TEXT_BYTES:
+        raise MemhopError(f"{_name(file)}: expected at most {_MAX_TEXT_BYTES:,} bytes, got more")
     return content
 
 

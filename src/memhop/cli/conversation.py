@@ -1,4 +1,4 @@
-"""A conversation with a model at the terminal: statements, questions, and a few commands."""
+"""A conversation with a model at the terminal: statements, questions and commands."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from memhop.text.answer import never_seen
 from memhop.text.model import MemN2N
 from memhop.tokenizer import is_question, split_sentences, split_words
 
-_BEGIN = "Type sentences; a question ends in '?'. 'help' lists the commands, 'quit' ends."
+_INTRODUCTION = "Type sentences; a question ends in '?'. 'help' lists the commands, 'quit' ends."
 _HELP = """\
 Mary took the milk.  sentences are added to the story
 Where is the milk?   a question is answered from the story so far
@@ -22,7 +22,7 @@ _QUESTION_WORDS = {"where", "what", "who", "how", "is", "why"}
 
 
 class _State(NamedTuple):
-    """What 'undo' restores; ``is_forgotten`` if a new story began after it."""
+    """The state that 'undo' restores; ``is_forgotten`` if a new story began after it."""
 
     story: list[str]
     line_number: int
@@ -30,15 +30,15 @@ class _State(NamedTuple):
 
 
 class Conversation:
-    """A story that grows line by line, and the replies to each line."""
+    """A story that grows line by line, and the reply to each line."""
 
     def __init__(self, model: MemN2N) -> None:
         self.model = model
         self.story: list[str] = []
         self._line_number = 0  # of the last bAbI line of this story
-        self._before: list[_State] = []
+        self._undo_stack: list[_State] = []
 
-    def hear(self, line: str) -> bool:
+    def reply(self, line: str) -> bool:
         """Reply to one line; return False if it ends the conversation."""
         words = split_words(line)
         command = words[0] if len(words) == 1 else ""
@@ -63,35 +63,35 @@ class Conversation:
             self._forget()
         before = _State(self.story.copy(), self._line_number)
         self._line_number = number or self._line_number
-        begin = unanswered = len(self.story)
+        start = unanswered = len(self.story)
         for sentence in split_sentences(text) if right is None else [text]:
             if right is not None or is_question(sentence):
                 self._answer(sentence, right)
                 unanswered = len(self.story)  # an answer names the unknown words before it
             else:
                 self.story.append(sentence)
-        if added := self.story[begin:]:
-            self._before.append(before)
+        if added := self.story[start:]:
+            self._undo_stack.append(before)
             self._say_added(added, self.story[unanswered:])
 
     def _babi_line(self, line: str) -> tuple[int, str, str | None]:
-        """Return number, text and right answer of a bAbI line; 0, the line and None of another.
+        """Return number, text and right answer of a bAbI line; 0, the line and None for others.
 
-        A numbered line is of a bAbI file if it holds a tab, or if it continues the numbers of the
-        lines before it; a number that the model knows as a word is left in its sentence.
+        A numbered line is from a bAbI file if it has a tab, or if it continues the numbers of the
+        lines before it; a number that the model knows as a word stays in its sentence.
         """
-        found = NUMBERED_LINE.match(line)
-        if not found:
+        match = NUMBERED_LINE.match(line)
+        if not match:
             return 0, line, None
-        number, text = int(found[1]), line[found.end() :]
-        begins = number == 1 and bool(self._line_number or not self.story)
+        number, text = int(match[1]), line[match.end() :]
+        starts = number == 1 and bool(self._line_number or not self.story)
         follows = number == self._line_number + 1 and bool(self._line_number)
-        is_known = found[1] in self.model.vocabulary
-        if "\t" not in text.strip() and (is_known or not (begins or follows)):
+        is_known = match[1] in self.model.vocabulary
+        if "\t" not in text.strip() and (is_known or not (starts or follows)):
             return 0, line, None
-        asked = QUESTION_LINE.fullmatch(text)
-        if asked and asked[2] and split_words(asked[1]):
-            return number, asked[1], asked[2]
+        question = QUESTION_LINE.fullmatch(text)
+        if question and question[2] and split_words(question[1]):
+            return number, question[1], question[2]
         return number, text, None
 
     def _answer(self, question: str, right: str | None) -> None:
@@ -107,39 +107,39 @@ class Conversation:
         words = dict.fromkeys(word for sentence in unanswered for word in split_words(sentence))
         if unknown := [word for word in words if word not in self.model.vocabulary]:
             say(never_seen(unknown), style="red")
-        asks = any(split_words(sentence)[:1][0] in _QUESTION_WORDS for sentence in added)
-        hint = "; a question ends in '?'" if asks else ""
-        say(f"the story holds {self._length()}{hint}", style="dim")
+        may_ask = any(split_words(sentence)[:1][0] in _QUESTION_WORDS for sentence in added)
+        hint = "; a question ends in '?'" if may_ask else ""
+        say(f"the story has {self._length()}{hint}", style="dim")
 
     def _forget(self) -> None:
         if self.story:
-            self._before.append(_State(self.story, self._line_number, is_forgotten=True))
+            self._undo_stack.append(_State(self.story, self._line_number, is_forgotten=True))
             self.story = []
         self._line_number = 0
         say("a new story", style="dim")
 
     def _undo(self) -> None:
-        if not self._before:
+        if not self._undo_stack:
             say("nothing to undo", style="dim")
             return
-        before = self._before.pop()
+        before = self._undo_stack.pop()
         removed = self.story[len(before.story) :]
         self.story, self._line_number = before.story, before.line_number
         if before.is_forgotten:
-            say(f"the story is back: it holds {self._length()}", style="dim")
+            say(f"the story is restored: it has {self._length()}", style="dim")
             return
         for sentence in removed:
             say(f"removed: {sentence}", style="dim")
-        say(f"the story holds {self._length()}", style="dim")
+        say(f"the story has {self._length()}", style="dim")
 
     def _length(self) -> str:
         number = len(self.story)
         return f"{number:,} sentence{'' if number == 1 else 's'}"
 
 
-def talk(model: MemN2N) -> None:
+def converse(model: MemN2N) -> None:
     """Read lines until 'quit' or Ctrl-D."""
-    say(_BEGIN, style="dim")
+    say(_INTRODUCTION, style="dim")
     conversation = Conversation(model)
     while True:
         try:
@@ -147,5 +147,5 @@ def talk(model: MemN2N) -> None:
         except EOFError:
             print()
             return
-        if not conversation.hear(line):
+        if not conversation.reply(line):
             return

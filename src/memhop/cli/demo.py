@@ -1,4 +1,4 @@
-"""``memhop demo``: a memory network trained and asked, in about half a minute."""
+"""``memhop demo``: train a memory network and ask it questions, in about half a minute."""
 
 from typing import Annotated
 
@@ -18,11 +18,12 @@ from memhop.training.evaluation import evaluate
 from memhop.training.loop import TrainingResult, train
 
 RECIPE = Recipe(epochs=30, linear_start_epochs=8, halve_every=8, held_out="random")
-QUESTIONS = {1: 1000, 2: 3000}  # of each task to train on
-_ASKED = 1000  # fresh questions of each task
+QUESTIONS = {1: 1000, 2: 3000}  # training questions of each task
+_TEST_QUESTIONS = 1000  # of each task
 _STATEMENTS = (2, 10)
 _RESTARTS = 2
 _STORY = "--story 'Mary took the milk. Mary went to the garden. John got the apple.'"
+
 
 app = typer.Typer()
 
@@ -34,19 +35,20 @@ def demo(
     ] = 0,
     threads: Threads = 1,
 ) -> None:
-    """Generate stories, train on them, and answer fresh questions. Takes about half a minute."""
+    """Generate stories, train on them, and answer new questions. Takes about half a minute."""
     use(threads)
-    check_writable(RUNS / free_name("demo"))  # not after half a minute of training
+    check_writable(RUNS / free_name("demo"))  # before half a minute of training
     say("memhop demo: four people walk between six places, carrying things.", "bold")
     examples = [example for task in QUESTIONS for example in stories(task, QUESTIONS[task], seed)]
-    say("To learn from: " + f"{len(examples):,} questions, such as")
+    say(f"Training data: {len(examples):,} questions, such as")
     _say_story(examples[-1])
     result = _trained(examples, seed)
     say(f"Trained {_RESTARTS} models in {duration(result.seconds)} and kept the better one.")
-    say(f"Asked {_ASKED:,} fresh questions of each kind:")
-    for task, kind in ((1, "one fact answers, such as where Mary is"),
-                       (2, "two facts answer, such as where the milk is")):  # fmt: skip
-        error = evaluate(result.model, stories(task, _ASKED, TEST_SEED_OFFSET + seed)).error
+    say(f"Test on {_TEST_QUESTIONS:,} new questions of each kind:")
+    for task, kind in ((1, "one supporting fact, such as where Mary is"),
+                       (2, "two supporting facts, such as where the milk is")):  # fmt: skip
+        test = stories(task, _TEST_QUESTIONS, TEST_SEED_OFFSET + seed)
+        error = evaluate(result.model, test).error
         say(f"  {kind}: {percent(error)} wrong")
     for task in QUESTIONS:
         say("")
@@ -54,7 +56,7 @@ def demo(
     name = free_name("demo")
     result.model.save(RUNS / name)
     say("")
-    say("Now with your own words, in the browser (needs memhop[serve]) or here:")
+    say("Ask your own questions, in the browser (needs memhop[serve]) or here:")
     say(f"  {program()} serve {name}", "bold")
     say(f"  {program()} ask {name}", "bold")
     for part in (f"  {program()} ask {name} -q 'Where is the milk?' \\", f"    {_STORY}"):
@@ -66,11 +68,11 @@ def _trained(examples: list[Example], seed: int) -> TrainingResult:
         with training_progress("demo") as show:
             return train(examples, recipe=RECIPE, restarts=_RESTARTS, seed=seed, on_progress=show)
     except KeyboardInterrupt:
-        raise Stopped(f"stopped; begin again with: {program()} demo") from None
+        raise Stopped(f"stopped; start again with: {program()} demo") from None
 
 
 def stories(task: int, questions: int, seed: int) -> list[Example]:
-    """Questions about stories in the shape of the demo."""
+    """Return generated questions about short stories."""
     return list(to_examples(generate(task, questions=questions, seed=seed, statements=_STATEMENTS)))
 
 
@@ -81,7 +83,7 @@ def _say_story(example: Example) -> None:
 
 
 def _say_one(model: MemN2N, examples: list[Example]) -> None:
-    """Ask the first question with a story that fills a screen nicely."""
+    """Ask the first question about a story of 6 to 8 sentences."""
     example = next((one for one in examples if 6 <= len(one.story) <= 8), examples[0])
     say_answer(model.answer(example.story, example.question))
     say(f"(the right answer: {example.answer})", "dim")

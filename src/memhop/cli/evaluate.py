@@ -1,4 +1,4 @@
-"""``memhop eval``: a table of errors for each task."""
+"""``memhop eval``: a table of test errors by task."""
 
 import re
 from functools import lru_cache
@@ -16,7 +16,7 @@ from memhop.cli.settings import (
     Threads,
     load_model,
     parse_tasks,
-    read_own,
+    read_file,
     tasks_in,
     use,
 )
@@ -26,7 +26,8 @@ from memhop.runs import find_checkpoint, find_run, trained_in
 from memhop.training.evaluation import Evaluation
 from memhop.training.evaluation import evaluate as evaluate_model
 
-_LONGEST_NAME = 30  # of a file, for the table to fit into 80 columns
+_MAX_NAME = 30  # characters of a file name, so that the table fits into 80 columns
+
 
 app = typer.Typer()
 
@@ -42,11 +43,11 @@ def evaluate(
     threads: Threads = 1,
     json: Json = False,
 ) -> None:
-    """Ask a trained model every test question and print its error.
+    """Print the error of a trained model on test questions.
 
-    'Majority' is the error of always giving the most frequent answer of these questions. 'Failed'
-    is an error above 5%. 'Fact read' is how often, of the questions with known
-    supporting facts, the strongest sentence of some hop is one of these.
+    'majority' is the error of always giving the most frequent answer. 'failed' marks an error
+    above 5%. 'fact read' is the share of questions with known supporting facts for which a hop
+    gives its highest weight to one of these.
     """
     use(threads)
     if (data is None) == (test is None):
@@ -64,8 +65,8 @@ def evaluate(
     for name, result in results.items():
         if never_seen := _never_seen(result):
             say(f"{_short(name)}: never seen in training: {never_seen}")
-        if full := result.truncated_stories:
-            questions = f"{full:,} question{'' if full == 1 else 's'}"
+        if count := result.truncated_stories:
+            questions = f"{count:,} question{'' if count == 1 else 's'}"
             say(f"{_short(name)}: memory full in {questions}: oldest sentences not read")
     if len(results) > 1:
         mean = sum(result.error for result in results.values()) / len(results)
@@ -74,24 +75,24 @@ def evaluate(
 
 
 def _on_file(folder: Path, test: Path) -> list[tuple[str, Evaluation]]:
-    return [(test.name, evaluate_model(load_model(folder), read_own("--test", test)))]
+    return [(test.name, evaluate_model(load_model(folder), read_file("--test", test)))]
 
 
 def _on_tasks(folder: Path, data: Path, task: str | None) -> list[tuple[str, Evaluation]]:
-    """Every task asked for, by its own model where the run has one for each."""
-    found = {run: re.fullmatch(r"qa([0-9]{1,3})", run.name) for run in trained_in(folder)}
-    own = {number[1]: run for run, number in found.items() if number and run != folder}
+    """Evaluate each task, by its own model if the run has one for each."""
+    names = {run: re.fullmatch(r"qa([0-9]{1,3})", run.name) for run in trained_in(folder)}
+    own = {number[1]: run for run, number in names.items() if number and run != folder}
     if not own:
-        find_checkpoint(folder)  # which tells where there are several
+        find_checkpoint(folder)  # raises if there are several models
     if own and task is None:
         task = ",".join(own)
     missing = [n for n in parse_tasks(task or "") if str(n) not in own] if own and task else []
     if missing:
-        have = ", ".join(own)
-        raise MemhopError(f"{folder}: no model of task {missing[0]}; has those of {have}")
-    load = lru_cache(maxsize=1)(load_model)  # one model for all tasks is loaded once
+        expected = f"one of the tasks {', '.join(own)}"
+        raise MemhopError(f"{folder}: no model of task {missing[0]}; expected {expected}")
+    load = lru_cache(maxsize=1)(load_model)  # load a model for all tasks once
     results = []
-    tasks = tasks_in(data, task, needed="test")
+    tasks = tasks_in(data, task, split="test")
     for number, splits in tasks.items():
         model = load(own.get(str(number), folder))
         result = evaluate_model(model, read_babi(splits["test"]))
@@ -111,11 +112,11 @@ def _rows(results: dict[str, Evaluation]) -> list[list[str]]:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 3]}..."
+    return name if len(name) <= _MAX_NAME else f"{name[: _MAX_NAME - 3]}..."
 
 
 def _never_seen(result: Evaluation) -> str:
-    """Say how many words and answers of a test the model does not know."""
+    """Return how many words and answers of a test the model does not know."""
     counts = (("word", len(result.unknown_words)), ("answer", len(result.unknown_answers)))
     return ", ".join(f"{n:,} {what}{'' if n == 1 else 's'}" for what, n in counts if n)
 

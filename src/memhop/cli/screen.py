@@ -1,4 +1,4 @@
-"""Print texts without their control characters, tables, and the progress of a training."""
+"""Print texts with escaped control characters, tables, and progress."""
 
 import json
 import shlex
@@ -21,41 +21,41 @@ from memhop.errors import MemhopWarning
 from memhop.picture import spelled_out
 from memhop.training.loop import Progress as TrainingProgress
 
-_PLAIN_LINES = 12  # of a training, where there is no terminal for a bar
-_LONGEST_NAME = 14  # beside a bar, for all to fit into 80 columns
+_PROGRESS_LINES = 12  # of a training, if standard error is no terminal
+_MAX_NAME = 14  # characters before a bar, so that the line fits into 80 columns
 
 
 class Stopped(Exception):
-    """Ctrl-C has ended a command; the text says how to go on."""
+    """Ctrl-C ended a command; the text says how to resume."""
 
 
 def stdout() -> Console:
-    """The console that results go to."""
+    """Return the console for results."""
     return Console(highlight=False, markup=False, emoji=False)
 
 
 def stderr() -> Console:
-    """The console for progress."""
+    """Return the console for progress."""
     return Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 def say(text: str, style: str = "") -> None:
-    """Print one line, never broken: it may be a command to copy."""
+    """Print one line without wrapping: it may be a command to copy."""
     stdout().print(Text(spelled_out(text), style=style), soft_wrap=True)
 
 
 def say_error(text: str) -> None:
-    """One line on standard error."""
+    """Print an error, one line on standard error."""
     print(f"memhop: {spelled_out(' '.join(text.splitlines()))}", file=sys.stderr)
 
 
 def say_progress(text: str) -> None:
-    """One line on standard error that is no error: how far a long command is."""
+    """Print progress, one line on standard error."""
     print(spelled_out(text), file=sys.stderr)
 
 
 def program() -> str:
-    """What to type for this program, as a hint begins: it may not be on PATH."""
+    """Return the command that runs this program; it may not be on PATH."""
     called = Path(sys.argv[0])
     if shutil.which("memhop"):
         return "memhop"
@@ -65,12 +65,12 @@ def program() -> str:
 
 
 def say_json(value: Any) -> None:
-    """A value for another program, in ASCII: right whatever the locale is."""
+    """Print a value as JSON, in ASCII so that any locale can encode it."""
     print(json.dumps(value, indent=1))
 
 
 def say_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table, nothing of it cut; the first column is text, the others are numbers."""
+    """Print a table without truncation; the first column is text, the others are numbers."""
     lines = [columns, *([spelled_out(cell) for cell in row] for row in rows)]
     widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
     for line, style in zip(lines, ["bold", *[""] * len(rows)], strict=True):
@@ -80,12 +80,12 @@ def say_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def percent(value: float | None) -> str:
-    """A share with one decimal, as the paper's tables have it."""
+    """Return a percentage with one decimal, as in the paper's tables."""
     return "-" if value is None else f"{value:.1f}%"
 
 
 def duration(seconds: float) -> str:
-    """A time as one says it.
+    """Return a time for people.
 
     >>> duration(0.31), duration(41.7), duration(3700)
     ('0.3 s', '42 s', '62 min')
@@ -97,7 +97,7 @@ def duration(seconds: float) -> str:
 
 @contextmanager
 def warnings_as_lines() -> Iterator[None]:
-    """Show our warnings as lines on standard error, without the place in the code."""
+    """Print our warnings as lines on standard error, without the position in the code."""
     with warnings.catch_warnings():
         show = warnings.showwarning
 
@@ -121,10 +121,10 @@ def warnings_as_lines() -> Iterator[None]:
 
 @contextmanager
 def training_progress(name: str) -> Iterator[Callable[[TrainingProgress], None]]:
-    """Show a training on standard error: a bar with the best restart, or lines where piped."""
+    """Show a training on standard error: a bar with the best restart, or lines if piped."""
     console = stderr()
     if not console.is_terminal:
-        yield _plain_lines(name)
+        yield _training_lines(name)
         return
     columns = (
         TextColumn("{task.description}"),
@@ -135,27 +135,27 @@ def training_progress(name: str) -> Iterator[Callable[[TrainingProgress], None]]
     )
     with Progress(*columns, console=console, transient=True) as bar:
         name = spelled_out(name)
-        name = name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 3]}..."
-        shown = bar.add_task(name, total=None, figures="")
+        name = name if len(name) <= _MAX_NAME else f"{name[: _MAX_NAME - 3]}..."
+        row = bar.add_task(name, total=None, figures="")
 
         def show(progress: TrainingProgress) -> None:
             figures = _figures(progress)
-            bar.update(shown, completed=progress.epoch, total=progress.epochs, figures=figures)
+            bar.update(row, completed=progress.epoch, total=progress.epochs, figures=figures)
 
         yield show
 
 
-def _plain_lines(name: str) -> Callable[[TrainingProgress], None]:
-    begun, last = time.perf_counter(), 0
+def _training_lines(name: str) -> Callable[[TrainingProgress], None]:
+    start, last = time.perf_counter(), 0
 
     def show(progress: TrainingProgress) -> None:
-        nonlocal begun, last
-        if last == 0:  # a resumed training does not begin with its first epoch
+        nonlocal start, last
+        if last == 0:  # a resumed training does not start at its first epoch
             last = progress.epoch - 1
-        every = max(1, progress.epochs // _PLAIN_LINES)
+        every = max(1, progress.epochs // _PROGRESS_LINES)
         if progress.epoch % every == 0 or progress.epoch == progress.epochs:
-            pace = (time.perf_counter() - begun) / (progress.epoch - last)
-            begun, last = time.perf_counter(), progress.epoch
+            pace = (time.perf_counter() - start) / (progress.epoch - last)
+            start, last = time.perf_counter(), progress.epoch
             left = f"{duration(pace * (progress.epochs - progress.epoch))} left"
             done = f"epoch {progress.epoch}/{progress.epochs}"
             say_progress(f"{name}: {done}, {_figures(progress)}, {left}")
@@ -164,9 +164,9 @@ def _plain_lines(name: str) -> Callable[[TrainingProgress], None]:
 
 
 def _figures(progress: TrainingProgress) -> str:
-    """Loss and errors of the restart that is best so far, and how many are lost."""
-    going = [one for one in progress.metrics if one.restart not in progress.diverged]
-    best = min(going or progress.metrics, key=lambda one: (one.train_error, one.loss))
+    """Return loss and errors of the best restart so far, and how many have diverged."""
+    finite = [one for one in progress.metrics if one.restart not in progress.diverged]
+    best = min(finite or progress.metrics, key=lambda one: (one.train_error, one.loss))
     figures = f"loss {best.loss:.3f}, error {percent(best.train_error)}"
     if best.validation_error is not None:
         figures += f", held out {percent(best.validation_error)}"
@@ -177,19 +177,19 @@ def _figures(progress: TrainingProgress) -> str:
 
 @contextmanager
 def download_progress() -> Iterator[Callable[[int, int | None], None]]:
-    """Show a download on standard error: a bar, or lines where piped."""
+    """Show a download on standard error: a bar, or lines if piped."""
     console = stderr()
     if not console.is_terminal:
-        yield _plain_download()
+        yield _download_lines()
         return
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
     with Progress(*columns, console=console) as bar:
-        shown = bar.add_task("download", total=None)
-        yield lambda done, total: bar.update(shown, completed=done, total=total)
+        row = bar.add_task("download", total=None)
+        yield lambda done, total: bar.update(row, completed=done, total=total)
 
 
-def _plain_download() -> Callable[[int, int | None], None]:
-    """A line at the start, one each tenth, and so one at the end; without a total each 10 MB."""
+def _download_lines() -> Callable[[int, int | None], None]:
+    """Return a function that prints a line at the start and every 10%, or every 10 MB."""
     last = -1
 
     def show(done: int, total: int | None) -> None:
@@ -205,7 +205,7 @@ def _plain_download() -> Callable[[int, int | None], None]:
 
 @contextmanager
 def warmup_progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Show on standard error which kernel is being compiled: a bar, or lines where piped."""
+    """Show on standard error which kernel is being compiled: a bar, or lines if piped."""
     console = stderr()
     if not console.is_terminal:
         yield lambda name, number, total: say_progress(f"kernel {number + 1}/{total}: {name}")
@@ -215,9 +215,9 @@ def warmup_progress() -> Iterator[Callable[[str, int, int], None]]:
         TextColumn("{task.completed}/{task.total} {task.description}"),
     )
     with Progress(*columns, console=console, transient=True) as bar:
-        shown = bar.add_task("", total=None)
+        row = bar.add_task("", total=None)
 
         def show(name: str, number: int, total: int) -> None:
-            bar.update(shown, description=name, completed=number, total=total)
+            bar.update(row, description=name, completed=number, total=total)
 
         yield show

@@ -1,12 +1,11 @@
-"""``memhop serve``: a page to ask one's own questions on."""
+"""``memhop serve``: a web page that answers questions."""
 
 from typing import Annotated
 
 import typer
 
-from memhop.cli import completion
 from memhop.cli.screen import say, say_progress, warnings_as_lines
-from memhop.cli.settings import Threads, use
+from memhop.cli.settings import Threads, complete_run, use
 from memhop.errors import MemhopError
 
 app = typer.Typer()
@@ -18,26 +17,26 @@ def serve(
         list[str] | None,
         typer.Argument(
             metavar="[RUN]...",
-            help="Names or paths of runs. Without: the newest.",
-            autocompletion=completion.runs,
+            help="Names or paths of runs. Default: the newest.",
+            autocompletion=complete_run,
         ),
     ] = None,
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port to listen at; 0 takes a free one.")
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")
     ] = 8000,
     host: Annotated[
         str,
         typer.Option(
-            help="Address to listen at. The default is reached from this machine alone; any other "
-            "opens the models to whoever can reach it, with no password and no encryption."
+            help="Address to listen on. The default accepts only this machine. Any other address "
+            "gives everyone who can reach it access, with no password and no encryption."
         ),
     ] = "127.0.0.1",
     threads: Threads = 1,
 ) -> None:
     """Serve a page that answers questions about stories.
 
-    Stories stay on the page and in the memory of this program: nothing is stored or logged.
-    Other programs ask at /api/answer, described at /docs. Needs memhop[serve].
+    The server stores and logs no stories. Other programs can send requests to /api/answer; see
+    /docs. Needs memhop[serve].
     """
     use(threads)
     try:
@@ -47,12 +46,12 @@ def serve(
     with warnings_as_lines():
         served = models.load(runs or [None])
     if not server.is_loopback(host):
-        say_progress(f"{host}: whoever can reach this machine can ask; nothing wants a password")
+        say_progress(f"{host}: everyone who can reach this machine can ask, without a password")
 
     def ready(address: str) -> None:
         for one in served.values():
-            known = "" if one.test_error is None else f": test error {one.test_error:.1f}%"
-            say(f"{one.name}{known}")
-        say(f"{address}  (Ctrl-C ends)", "bold")
+            error = "" if one.test_error is None else f": test error {one.test_error:.1f}%"
+            say(f"{one.name}{error}")
+        say(f"{address}  (stop with Ctrl-C)", "bold")
 
     server.serve(served, host=host, port=port, on_ready=ready)

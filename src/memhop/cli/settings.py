@@ -1,22 +1,57 @@
-"""Arguments that several commands share, and how they are read."""
+"""Options of the commands: declarations, parsing, and what a shell completes."""
 
 import json
 import os
 import re
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
 
-from memhop.cli import completion
 from memhop.cli.screen import say_error, warnings_as_lines
-from memhop.data import find_tasks, read_babi
+from memhop.data import TASK_NAMES, find_tasks, read_babi
 from memhop.errors import MemhopError
 from memhop.example import Example
 from memhop.recipe import Recipe
-from memhop.runs import stopped_after
+from memhop.runs import RUNS, stopped_after, trained_in
 from memhop.text.model import MemN2N
+from memhop.training.loop import MOST_RESTARTS
+
+Completions = Iterator[tuple[str, str]]  # values, each with a description
+
+
+def complete_run(incomplete: str) -> Completions:
+    """Yield the trained runs under ``runs/``, and the models of a run with one for each task."""
+    with suppress(OSError, MemhopError):  # nothing to complete in an unreadable folder
+        for run in sorted(RUNS.iterdir()):
+            models = trained_in(run) if run.is_dir() else []
+            names = [run.name] if models else []
+            names += [f"{run.name}/{model.name}" for model in models if model != run]
+            yield from ((name, "") for name in names if name.startswith(incomplete))
+
+
+def complete_run_name(incomplete: str) -> Completions:
+    """Return the names of runs for --name."""
+    return (one for one in complete_run(incomplete) if "/" not in one[0])
+
+
+def complete_task(incomplete: str) -> Completions:
+    """Yield the 20 tasks; complete the last number of a list such as 1,2."""
+    start, comma, last = incomplete.rpartition(",")
+    for number, name in TASK_NAMES.items():
+        if str(number).startswith(last):
+            yield f"{start}{comma}{number}", name
+
+
+def complete_recipe(incomplete: str) -> Completions:
+    """Return the named recipes; the shell itself completes files."""
+    return ((name, "") for name in _RECIPES if name.startswith(incomplete))
+
+
+_RECIPES = {"paper": Recipe.paper, "best": Recipe.best}
 
 DataFolder = Annotated[
     Path | None, typer.Option(help="Folder with the bAbI files (see: memhop data babi).")
@@ -25,32 +60,75 @@ TaskList = Annotated[
     str | None,
     typer.Option(
         metavar="LIST",
-        help="Tasks, as 1,2,5-7. Without: all there are.",
-        autocompletion=completion.tasks,
+        help="Tasks, such as 1,2,5-7. Default: all.",
+        autocompletion=complete_task,
     ),
 ]
 Threads = Annotated[
-    int, typer.Option(min=1, help="CPU threads to compute with, up to the number of cores.")
+    int, typer.Option(min=1, help="Number of CPU threads, up to the number of cores.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for another program.")]
 Run = Annotated[
     str | None,
     typer.Argument(
-        help="Name or path of a run. Without: the newest finished in runs/.",
-        autocompletion=completion.runs,
+        help="Name or path of a run. Default: the newest finished one in runs/.",
+        autocompletion=complete_run,
+    ),
+]
+
+# only for `memhop train`
+Joint = Annotated[
+    bool, typer.Option("--joint", help="One model for all tasks, instead of one for each.")
+]
+TrainFile = Annotated[Path | None, typer.Option(help="Your own training file, in the bAbI format.")]
+TestFile = Annotated[Path | None, typer.Option(help="Your own test file.")]
+RecipeName = Annotated[
+    str,
+    typer.Option(
+        help="'paper', 'best', or a JSON file of settings (others have defaults).",
+        autocompletion=complete_recipe,
+    ),
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Change one setting of the recipe."),
+]
+Restarts = Annotated[
+    int,
+    typer.Option(min=1, max=MOST_RESTARTS, help="Random initialisations; the best is kept."),
+]
+Seed = Annotated[int, typer.Option(min=0, help="Same seed and threads, same model.")]
+Device = Annotated[str, typer.Option(help="Device: cpu, cuda, cuda:1.")]
+RunName = Annotated[
+    str | None,
+    typer.Option(
+        help="Name of the run under runs/ (default: a new name).",
+        autocompletion=complete_run_name,
+    ),
+]
+Resume = Annotated[
+    bool,
+    typer.Option("--resume", help="Resume the run --name; data and settings come from the run."),
+]
+NoExamples = Annotated[
+    bool,
+    typer.Option(
+        "--no-examples",
+        help="Do not store example stories in the run (default: up to three, shown by memhop "
+        "serve).",
     ),
 ]
 
 
 def available_cores() -> int:
-    """Return how many cores this process may use; a container or ``taskset`` may allow fewer."""
+    """Return the number of cores that a container or ``taskset`` allows this process."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def check_threads(threads: int) -> int:
-    """Return ``threads`` if there is a core for each of them."""
+    """Return ``threads``; raise MemhopError if there are fewer cores."""
     cores = available_cores()
     if threads > cores:
         raise MemhopError(f"--threads: expected 1 to {cores} (the number of cores), got {threads}")
@@ -58,46 +136,44 @@ def check_threads(threads: int) -> int:
 
 
 def use(threads: int) -> None:
-    """Let torch compute with ``threads`` threads.
+    """Set the number of threads of torch.
 
-    The commands default to one: the operations of a text model are so small that two threads
-    spend their time waiting for each other as soon as another program runs.
+    The default of the commands is one: the operations of a text model are so small that two
+    threads mostly wait for each other when another program runs.
     """
     torch.set_num_threads(check_threads(threads))
 
 
 def load_model(run: Path) -> MemN2N:
-    """The model of a run, with a line where its training has not come to its end."""
+    """Return the model of a run; print a line if its training was stopped."""
     with warnings_as_lines():
         model = MemN2N.load(run)
     if stopped := stopped_after(run):
         epoch, epochs = stopped
-        say_error(f"{run}: stopped after epoch {epoch} of {epochs}; go on with --resume")
+        say_error(f"{run}: stopped after epoch {epoch} of {epochs}; resume with --resume")
     return model
 
 
 def parse_tasks(text: str) -> list[int]:
-    """The numbers in a list such as ``1,2,5-7``.
+    """Return the numbers of a list such as ``1,2,5-7``.
 
     >>> parse_tasks("1,2,5-7")
     [1, 2, 5, 6, 7]
     """
     numbers: list[int] = []
     for piece in text.split(","):
-        found = re.fullmatch(r"\s*(\d{1,3})(?:\s*-\s*(\d{1,3}))?\s*", piece)
-        if not found:
-            raise MemhopError(f"a list of tasks needs numbers as 1,2,5-7, not {text!r}")
-        first, last = int(found[1]), int(found[2] or found[1])
+        match = re.fullmatch(r"\s*(\d{1,3})(?:\s*-\s*(\d{1,3}))?\s*", piece)
+        if not match:
+            raise MemhopError(f"--task: expected numbers such as 1,2,5-7, got {text!r}")
+        first, last = int(match[1]), int(match[2] or match[1])
         if first > last:
-            raise MemhopError(
-                f"a list of tasks needs the lower number first, not {piece.strip()!r}"
-            )
+            raise MemhopError(f"--task: expected the lower number first, got {piece.strip()!r}")
         numbers += range(first, last + 1)
     return list(dict.fromkeys(numbers))
 
 
-def read_own(option: str, path: Path) -> list[Example]:
-    """Return the examples of the one file that ``option`` names."""
+def read_file(option: str, path: Path) -> list[Example]:
+    """Return the examples of the file that ``option`` names."""
     if path.is_dir():
         raise MemhopError(
             f"{option}: expected a file, got the folder {path}; --data takes a folder"
@@ -105,38 +181,32 @@ def read_own(option: str, path: Path) -> list[Example]:
     return read_babi(path)
 
 
-def tasks_in(folder: Path, task: str | None, *, needed: str) -> dict[int, dict[str, Path]]:
-    """The files of the tasks asked for, in order; each has the ``needed`` split."""
+def tasks_in(folder: Path, task: str | None, *, split: str) -> dict[int, dict[str, Path]]:
+    """Return the files of the selected tasks, in order; each task has a file of ``split``."""
     if folder.is_file():
         raise MemhopError(
             f"--data: expected a folder, got the file {folder}; use --train or --test"
         )
-    found = find_tasks(folder)
-    wanted = (
-        parse_tasks(task)
-        if task is not None
-        else [n for n, splits in found.items() if needed in splits]
-    )
-    for number in wanted:
-        if needed not in found.get(number, {}):
-            there = ", ".join(str(n) for n, splits in found.items() if needed in splits)
-            raise MemhopError(f"{folder}: no {needed} file of task {number}; has {there or 'none'}")
-    if not wanted:
-        raise MemhopError(f"{folder}: no bAbI {needed} file in it (qa1_..._{needed}.txt)")
-    return {number: found[number] for number in sorted(wanted)}
-
-
-_RECIPES = {"paper": Recipe.paper, "best": Recipe.best}
+    files = find_tasks(folder)
+    available = [number for number, splits in files.items() if split in splits]
+    selected = available if task is None else parse_tasks(task)
+    for number in selected:
+        if number not in available:
+            tasks = ", ".join(map(str, available)) or "none"
+            raise MemhopError(f"{folder}: no {split} file of task {number}; the folder has {tasks}")
+    if not selected:
+        raise MemhopError(f"{folder}: expected a bAbI file qa1_..._{split}.txt, got none")
+    return {number: files[number] for number in sorted(selected)}
 
 
 def read_recipe(recipe: str, changes: list[str], *, joint: bool) -> Recipe:
-    """A recipe by its name or from a JSON file, with single settings changed."""
+    """Return a named recipe, or one from a JSON file, with some settings changed."""
     changed = dict(_change(text) for text in changes)
     if recipe in _RECIPES:
         return Recipe.from_json(_RECIPES[recipe](joint=joint).to_json() | changed)
     path = Path(recipe)
     if path.suffix != ".json":
-        raise MemhopError(f"--recipe needs 'paper', 'best' or a .json file, not {recipe!r}")
+        raise MemhopError(f"--recipe: expected 'paper', 'best' or a .json file, got {recipe!r}")
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -150,7 +220,7 @@ def read_recipe(recipe: str, changes: list[str], *, joint: bool) -> Recipe:
 def _change(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals:
-        raise MemhopError(f"--set needs NAME=VALUE, not {text!r}")
+        raise MemhopError(f"--set: expected NAME=VALUE, got {text!r}")
     try:
         return name.strip(), json.loads(value)
     except (ValueError, RecursionError):

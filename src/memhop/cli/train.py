@@ -1,4 +1,4 @@
-"""``memhop train``: models of the 20 tasks, or of one's own files."""
+"""``memhop train``: train on the 20 tasks, or on your own files."""
 
 import re
 import shlex
@@ -24,19 +24,25 @@ from memhop.cli.screen import (
     training_progress,
     warnings_as_lines,
 )
-from memhop.cli.settings import DataFolder, Json, TaskList, Threads, check_threads, read_recipe, use
-from memhop.cli.train_options import (
+from memhop.cli.settings import (
     Changes,
+    DataFolder,
     Device,
     Joint,
+    Json,
     NoExamples,
     RecipeName,
     Restarts,
     Resume,
     RunName,
     Seed,
+    TaskList,
     TestFile,
+    Threads,
     TrainFile,
+    check_threads,
+    read_recipe,
+    use,
 )
 from memhop.cli.training_jobs import (
     Settings,
@@ -63,11 +69,11 @@ from memhop.training.evaluation import FAILED_ABOVE, evaluate
 from memhop.training.loop import TrainingResult
 from memhop.training.loop import train as train_model
 
-app = typer.Typer()
-
-
 _STORED = {"task": "--task", "joint": "--joint", "test": "--test", "recipe": "--recipe",
            "setting": "--set", "restarts": "--restarts", "seed": "--seed"}  # fmt: skip
+
+
+app = typer.Typer()
 
 
 @app.command()
@@ -91,12 +97,12 @@ def train(
 ) -> None:
     """Train on the bAbI tasks of a folder, or on files of your own.
 
-    With --data DIR one model for each task is trained, into runs/NAME/qa1 and so on; with
-    --joint one model for all. With --train FILE --test FILE your own stories are learned.
+    --data DIR trains one model for each task, into runs/NAME/qa1 and so on; with --joint one
+    model for all. --train FILE --test FILE trains on your own stories.
     """
     check_threads(threads)
     if resume and name is None:
-        raise MemhopError("--resume needs the --name of the run to go on with")
+        raise MemhopError("--resume needs the --name of a run")
     if not (resume and data is None and train is None):
         _check_source(data, task, joint, train, test)
     folder = _named_folder(name if name is not None else _name_for(train, joint))
@@ -115,12 +121,12 @@ def train(
     if tasks is not None:
         say_table(("task", "test error"), [(n, percent(error)) for n, error in tasks.items()])
     elif len(results) > 1:
-        _say_side_by_side(results)
+        _say_tasks(results)
     _say_next(folder, jobs[0].sources[0])
 
 
 def _stored(folder: Path, context: typer.Context, device: str, threads: int) -> list[TrainingJob]:
-    """Return the trainings that a run stored; where to compute may be another."""
+    """Return the jobs that a run stored; device and threads may change."""
     sources = {name: context.get_parameter_source(name) for name in context.params}
     given = {name for name, source in sources.items() if source and source.name == "COMMANDLINE"}
     for name, option in _STORED.items():
@@ -159,7 +165,7 @@ def _jobs(
 def _results(
     folder: Path, jobs: list[TrainingJob], resume: bool, json: bool
 ) -> list[tuple[TrainingJob, TrainingResult]]:
-    """Train one job after the other."""
+    """Train the jobs in order."""
     results, epochs = [], ""
     with _claimed(folder, jobs, resume):
         try:
@@ -173,7 +179,7 @@ def _results(
                 if not json:
                     _say_result(job, result, alone=len(jobs) == 1)
         except KeyboardInterrupt:
-            raise Stopped(f"stopped; go on with: {_command_to_resume(folder, json)}") from None
+            raise Stopped(f"stopped; resume with: {_command_to_resume(folder, json)}") from None
     return results
 
 
@@ -201,7 +207,7 @@ def _is_finished(job: TrainingJob) -> bool:
 
 
 def _epochs(recipe: Recipe) -> str:
-    """Say how many epochs there are: the recipe's ``epochs`` follow those of the linear start."""
+    """Return the number of epochs: those of the linear start, then the recipe's ``epochs``."""
     first, then = recipe.linear_start_epochs, recipe.epochs
     if not first:
         return f"{then} epoch{'s' if then > 1 else ''}, without a linear start"
@@ -228,24 +234,25 @@ def _name_for(train: Path | None, joint: bool) -> str:
 
 def _named_folder(name: str) -> Path:
     if not name or Path(name).name != name or name[0] in ".-" or not name.isprintable():
-        raise MemhopError(f"--name needs a plain name for a folder under {RUNS}/, not {name!r}")
+        raise MemhopError(f"--name: expected the name of a folder under {RUNS}/, got {name!r}")
     return RUNS / name
 
 
 @contextmanager
 def _claimed(folder: Path, jobs: list[TrainingJob], resume: bool) -> Iterator[None]:
-    """Make the folders and store the command; a training that fails early frees its name.
+    """Create the folders and store the command; remove both if training fails before a checkpoint.
 
-    One model and one model a task do not share a folder: writing into another run is refused.
+    Raises:
+        MemhopError: the run exists, also as a run of the other kind (one model, or one per task).
     """
     if not resume and any(holds_anything(job.folder) for job in jobs):
-        raise MemhopError(f"{folder}: a run is there already: --resume it, or --name another")
+        raise MemhopError(f"{folder}: the run already exists: use --resume, or another --name")
     for_tasks = jobs[0].folder != folder
     if newest_checkpoint(folder) if for_tasks else trained_in(folder) not in ([], [folder]):
-        found = "one model" if for_tasks else "a model for each task"
-        raise MemhopError(f"{folder}: a run with {found} is there: --name another")
+        kind = "one model" if for_tasks else "a model for each task"
+        raise MemhopError(f"{folder}: a run with {kind} already exists: use another --name")
     folders = [folder, *(job.folder for job in jobs)]
-    for one in folders:  # not after an hour of training
+    for one in folders:  # before an hour of training
         check_writable(one)
     try:
         for one in folders:
@@ -269,11 +276,11 @@ def _claimed(folder: Path, jobs: list[TrainingJob], resume: bool) -> Iterator[No
 def _check_device(device: str) -> None:
     try:
         if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
-            raise MemhopError(f"--device needs cpu, cuda or cuda:1, not {device!r}")
+            raise MemhopError(f"--device: expected cpu, cuda or cuda:1, got {device!r}")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise MemhopError(f"--device {device}: not here: {reason:.100}") from error
+        raise MemhopError(f"--device {device}: not available: {reason:.100}") from error
 
 
 def _command_to_resume(folder: Path, json: bool) -> str:
@@ -312,8 +319,8 @@ def _test_errors(job: TrainingJob, result: TrainingResult) -> dict[str, float | 
     }
 
 
-def _say_side_by_side(results: Sequence[tuple[TrainingJob, TrainingResult]]) -> None:
-    """Tasks side by side: the restart that was kept, and the spread of all."""
+def _say_tasks(results: Sequence[tuple[TrainingJob, TrainingResult]]) -> None:
+    """Print a row for each task: the best restart, and the range of all."""
     say_table(
         ("", "training error", "test error", "lowest", "highest", "time"),
         [_task_row(job, result) for job, result in results],
@@ -328,22 +335,22 @@ def _say_side_by_side(results: Sequence[tuple[TrainingJob, TrainingResult]]) -> 
 
 def _task_row(job: TrainingJob, result: TrainingResult) -> list[str]:
     tests = [one.test_error for one in result.restarts if one.test_error is not None]
-    spread = (min(tests, default=None), max(tests, default=None))
-    errors = (result.best.train_error, result.best.test_error, *spread)
+    extremes = (min(tests, default=None), max(tests, default=None))
+    errors = (result.best.train_error, result.best.test_error, *extremes)
     return [job.name, *map(percent, errors), duration(result.seconds)]
 
 
 def _say_next(folder: Path, source: Source) -> None:
-    """Say where the model is, and the next two commands."""
+    """Print the folder of the model and the next two commands."""
     say(f"in {folder}; try:", style="dim")
     first = trained_in(folder)[0]
-    asked = folder.name if first == folder else f"{folder.name}/{first.name}"
-    say(f"  {program()} ask {shlex.quote(asked)}", style="dim")
-    where = ["--test", str(source.test)] if source.test else []
+    model = folder.name if first == folder else f"{folder.name}/{first.name}"
+    say(f"  {program()} ask {shlex.quote(model)}", style="dim")
+    data = ["--test", str(source.test)] if source.test else []
     if source.task is not None:
-        where = ["--data", str(source.train.parent)]
-    if where:
-        say(f"  {program()} {shlex.join(['eval', folder.name, *where])}", style="dim")
+        data = ["--data", str(source.train.parent)]
+    if data:
+        say(f"  {program()} {shlex.join(['eval', folder.name, *data])}", style="dim")
 
 
 def _result_json(

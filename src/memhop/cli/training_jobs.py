@@ -1,4 +1,4 @@
-"""The trainings that one ``memhop train`` asks for, and what a run stores to resume them."""
+"""The jobs of one ``memhop train``, and the file in a run from which it resumes."""
 
 import hashlib
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from memhop.atomic_write import atomic_write
 from memhop.checkpoint import SCHEMA, check_schema, from_json, to_json
-from memhop.cli.settings import read_own, tasks_in
+from memhop.cli.settings import read_file, tasks_in
 from memhop.data import read_babi
 from memhop.data.babi import find_valid
 from memhop.errors import MemhopError
@@ -16,7 +16,7 @@ from memhop.recipe import Recipe
 from memhop.runs import newest_checkpoint
 
 COMMAND = "command.json"  # in the folder of each training
-_LEAST = {"restarts": 1, "seed": 0, "threads": 1}
+_MINIMA = {"restarts": 1, "seed": 0, "threads": 1}
 _MALFORMED = (AttributeError, LookupError, TypeError, ValueError)
 
 
@@ -32,7 +32,7 @@ class Settings(NamedTuple):
 
 
 class Source(NamedTuple):
-    """The files of a bAbI task, or files of one's own (``task`` None)."""
+    """The files of a bAbI task, or other files (``task`` None)."""
 
     task: int | None
     train: Path
@@ -40,13 +40,13 @@ class Source(NamedTuple):
     valid: Path | None = None
 
     def files(self) -> dict[str, Path]:
-        """Return the files that there are, by their use."""
+        """Return the existing files by split."""
         files = {"train": self.train, "test": self.test, "valid": self.valid}
-        return {use: path for use, path in files.items() if path}
+        return {split: path for split, path in files.items() if path}
 
 
 class TrainingJob(NamedTuple):
-    """One model to train, into one folder; ``joint`` if it is for all tasks of a folder."""
+    """A model to train, into one folder; ``joint`` if it is for all tasks."""
 
     folder: Path
     joint: bool
@@ -54,11 +54,11 @@ class TrainingJob(NamedTuple):
     settings: Settings
     train: list[list[Example]]  # from each source
     test: list[Example]
-    valid: list[Example]  # held out; none: a share of the training examples is
+    valid: list[Example]  # held out; if empty, a share of the training examples is
 
     @property
     def name(self) -> str:
-        """Return what to call it in tables and progress lines."""
+        """Return the name for tables and progress lines."""
         if self.joint:
             return f"{len(self.sources)} tasks"
         [source] = self.sources
@@ -66,15 +66,15 @@ class TrainingJob(NamedTuple):
 
     @property
     def held_out(self) -> str:
-        """Return a line on the files that are held out."""
+        """Return a line about the validation files."""
         names = ", ".join(source.valid.name for source in self.sources if source.valid)
         return f"{self.name}: held out: {names}, {len(self.valid):,} questions"
 
 
 def own_job(folder: Path, train: Path, test: Path | None, settings: Settings) -> TrainingJob:
-    """Return the training on files of one's own."""
-    examples = read_own("--train", train)
-    tested = read_own("--test", test) if test else []
+    """Return the job for --train FILE --test FILE."""
+    examples = read_file("--train", train)
+    tested = read_file("--test", test) if test else []
     valid = find_valid(train)
     held_out = read_babi(valid) if valid else []
     sources = (Source(None, train, test, valid),)
@@ -84,10 +84,10 @@ def own_job(folder: Path, train: Path, test: Path | None, settings: Settings) ->
 def task_jobs(
     folder: Path, data: Path, task: str | None, joint: bool, settings: Settings
 ) -> list[TrainingJob]:
-    """Return a training for each task of the folder ``data``, or one for all of them."""
+    """Return a job for each task of the folder ``data``, or one for all."""
     sources = [
         Source(number, splits["train"], splits.get("test"), splits.get("valid"))
-        for number, splits in tasks_in(data, task, needed="train").items()
+        for number, splits in tasks_in(data, task, split="train").items()
     ]
     if joint:
         _check_valid(sources)
@@ -96,7 +96,7 @@ def task_jobs(
 
 
 def _check_valid(sources: Sequence[Source]) -> None:
-    """Refuse validation files for some tasks of one model: the rest would not be held out."""
+    """Raise MemhopError if only some tasks have validation files: the rest has no held-out part."""
     without = [str(source.task) for source in sources if not source.valid]
     if 0 < len(without) < len(sources):
         raise MemhopError(
@@ -106,28 +106,28 @@ def _check_valid(sources: Sequence[Source]) -> None:
 
 
 def stored_jobs(folder: Path) -> list[TrainingJob]:
-    """Return the trainings of a run as it stored them, with their data.
+    """Return the stored jobs of a run, with their data.
 
     Raises:
-        MemhopError: nothing is stored, or a file is missing or differs from its checksum.
+        MemhopError: no job is stored, or a file is missing or differs from its checksum.
     """
     below = sorted(folder.glob("qa*"), key=lambda path: (len(path.name), path.name))
     folders = [one for one in (folder, *below) if (one / COMMAND).is_file()]
     if not folders:
         raise MemhopError(
-            f"{folder}: no {COMMAND} in it to resume from: repeat the whole command with --resume"
+            f"{folder}: no {COMMAND} to resume from: repeat the whole command with --resume"
         )
     return [_read(one, *_stored(one / COMMAND)) for one in folders]
 
 
 def store(job: TrainingJob) -> None:
-    """Write what `stored_jobs` reads, unless the training has a checkpoint."""
+    """Write the job for `stored_jobs`, unless the training has a checkpoint."""
     if newest_checkpoint(job.folder):
         return
     files = [
         {"task": source.task}
-        | {use: {"path": str(path), "sha256": _checksum(path)}
-           for use, path in source.files().items()}
+        | {split: {"path": str(path), "sha256": _checksum(path)}
+           for split, path in source.files().items()}
         for source in job.sources
     ]  # fmt: skip
     settings = job.settings._asdict() | {"recipe": job.settings.recipe.to_json()}
@@ -137,7 +137,7 @@ def store(job: TrainingJob) -> None:
 
 
 def forget(folder: Path) -> None:
-    """Remove what `store` wrote for a training that has left no checkpoint."""
+    """Remove the stored job of a training that has no checkpoint."""
     if not newest_checkpoint(folder):
         (folder / COMMAND).unlink(missing_ok=True)
 
@@ -158,20 +158,20 @@ def _stored(path: Path) -> tuple[bool, tuple[Source, ...], Settings]:
         raise MemhopError(f"{path}: cannot be read: {error.strerror}") from error
     check_schema(content, path)
     try:
-        numbers = {name: _whole(content[name], least) for name, least in _LEAST.items()}
+        numbers = {name: _integer(content[name], minimum) for name, minimum in _MINIMA.items()}
         recipe, device = Recipe.from_json(content["recipe"]), _text(content["device"])
         joint, files = content["joint"], content["files"]
-        store_examples = content.get("store_examples", True)  # older runs do not say
+        store_examples = content.get("store_examples", True)  # not in older runs
         sources = tuple(_source(entry) for entry in files)
         if type(store_examples) is not bool:
-            raise ValueError("needs true or false")
+            raise ValueError("expected true or false")
         if type(joint) is not bool or not (len(files) > 0 if joint else len(files) == 1):
-            raise ValueError("one training on no files, or on several")
-    except _MALFORMED as error:  # a wrong recipe, a MemhopError, too
-        raise MemhopError(f"{path}: is not as it was written") from error
+            raise ValueError("expected one file, or several for a joint training")
+    except _MALFORMED as error:  # MemhopError too: a wrong recipe
+        raise MemhopError(f"{path}: corrupt file") from error
     for entry in files:
-        for use in set(entry) - {"task"}:
-            _check_unchanged(Path(entry[use]["path"]), entry[use]["sha256"], path)
+        for split in set(entry) - {"task"}:
+            _check_unchanged(Path(entry[split]["path"]), entry[split]["sha256"], path)
     return (
         joint,
         sources,
@@ -180,20 +180,20 @@ def _stored(path: Path) -> tuple[bool, tuple[Source, ...], Settings]:
 
 
 def _source(entry: Any) -> Source:
-    task = entry["task"] if entry["task"] is None else _whole(entry["task"], 1)
-    paths = {use: Path(_text(entry[use]["path"])) for use in set(entry) - {"task"}}
+    task = entry["task"] if entry["task"] is None else _integer(entry["task"], 1)
+    paths = {split: Path(_text(entry[split]["path"])) for split in set(entry) - {"task"}}
     return Source(task, paths.pop("train"), paths.pop("test", None), **paths)
 
 
-def _whole(value: Any, least: int) -> int:
-    if type(value) is not int or value < least:
-        raise ValueError("needs a whole number")
+def _integer(value: Any, minimum: int) -> int:
+    if type(value) is not int or value < minimum:
+        raise ValueError("expected an integer")
     return value
 
 
 def _text(value: Any) -> str:
     if type(value) is not str:
-        raise ValueError("needs a text")
+        raise ValueError("expected a string")
     return value
 
 
@@ -203,7 +203,7 @@ def _check_unchanged(path: Path, checksum: str, command: Path) -> None:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = getattr(error, "strerror", None) or str(error)
         raise MemhopError(
-            f"{path}: cannot be read: {reason}; {command.parent} is trained on it"
+            f"{path}: cannot be read: {reason}; {command.parent} was trained on it"
         ) from None
     if not is_same:
         raise MemhopError(f"{path}: changed since the training of {command.parent} began")
