@@ -1,4 +1,4 @@
-"""A memory that several queries share, read in blocks, against the textbook formula."""
+"""A memory that several queries share, in blocks of slots, against the textbook formula."""
 
 import math
 from collections.abc import Iterator
@@ -27,31 +27,29 @@ HALVES = [torch.bfloat16, torch.float16]
 STORED = [torch.float32, *HALVES, torch.int8]
 
 
-@pytest.fixture(params=["whole", "blocks", "parts"])
+@pytest.fixture(params=["whole", "blocks", "chunks"])
 def size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Blocks as they are, of a few slots, and of few of the queries of a memory besides."""
+    """Use default sizes, blocks of a few slots, and also chunks of a few queries."""
     if request.param != "whole":
         monkeypatch.setattr(blocks, "_BLOCK_BYTES", 100)
-    if request.param == "parts":
-        monkeypatch.setattr(blocks, "_MOST_QUERIES", 2)
+    if request.param == "chunks":
+        monkeypatch.setattr(blocks, "_MAX_QUERIES", 2)
     return str(request.param)
 
 
 @pytest.fixture
 def garbage() -> Iterator[None]:
-    """Memory that is not written to holds NaN."""
+    """Fill uninitialized memory with NaN."""
     torch.use_deterministic_algorithms(True)
     yield
     torch.use_deterministic_algorithms(False)
 
 
-def plain(
-    num_queries: int, num_slots: int, width: int, spread: float = 1.0, seed: int = 0
-) -> Problem:
-    """Three hops over one memory in float32, without anything that a problem may go without."""
+def plain(num_queries: int, num_slots: int, width: int, std: float = 1.0, seed: int = 0) -> Problem:
+    """Return a problem of three hops over one memory in float32, without any optional part."""
     make = torch.Generator().manual_seed(seed)
     weights = (torch.randn(6, width, width, generator=make) / width**0.5).unbind()
-    keys = torch.randn(1, num_slots, width, generator=make) * spread
+    keys = torch.randn(1, num_slots, width, generator=make) * std
     query = torch.randn(num_queries, width, generator=make)
     steps = tuple(Step(a=2 * k, c=2 * k + 1) for k in range(3))
     none = None
@@ -66,19 +64,19 @@ def run(
     return trace, attention.backward(problem, trace, grad_result, None, wanted)
 
 
-def found_by(problem: Problem, trace: Trace, gradients: Gradients) -> list[Tensor]:
+def results_of(problem: Problem, trace: Trace, gradients: Gradients) -> list[Tensor]:
     assert gradients.grad_keys is not None
     grad_weights = weight_gradients_from(problem, trace, gradients)
     return [trace.queries[:, -1], gradients.grad_query, gradients.grad_keys, *grad_weights]
 
 
-def true_of(truth: Outcome) -> list[Tensor]:
+def true_results_of(truth: Outcome) -> list[Tensor]:
     assert truth.grad_keys is not None
     return [truth.result, truth.grad_query, truth.grad_keys, *truth.grad_weights]
 
 
 def in_float32(problem: Problem, grad_result: Tensor) -> list[Tensor]:
-    """The textbook formula of a plain problem and its gradients, by autograd in float32."""
+    """Return the textbook results of a plain problem, and gradients by autograd, in float32."""
     query, memory = problem.query.clone().requires_grad_(), problem.keys.clone().requires_grad_()
     weights = [weight.clone().requires_grad_() for weight in problem.weights]
     q = query
@@ -112,7 +110,7 @@ def test_no_rows_no_slots_and_many(rows: int, slots: int, seed: int) -> None:
 
 
 @pytest.mark.usefixtures("size")
-def test_rows_that_can_read_nothing_read_zero() -> None:
+def test_rows_without_readable_slots_read_zero() -> None:
     problem = plain(4, 9, 3)._replace(
         ignored=torch.tensor([True, False, False, False]).unsqueeze(1).expand(4, 9),
         lengths=torch.tensor([9, 0, 9, 9]),
@@ -142,25 +140,25 @@ def test_huge_scores(where: str) -> None:
     truth = outcome(problem, grad_result)
     assert trace.weights is not None
     assert torch.equal(trace.weights, truth.weights.float())  # all on one slot
-    found, true = found_by(problem, trace, gradients), true_of(truth)
+    found, true = results_of(problem, trace, gradients), true_results_of(truth)
     assert_close("result", found[0], true[0], 1e-6, 0.0)
-    assert all(part.isfinite().all() for part in found)
-    if where == "bias":  # by 1e25, nothing is left of a difference that ought to be none
+    assert all(chunk.isfinite().all() for chunk in found)
+    if where == "bias":  # by 1e25, a difference that should be 0 is only rounding
         for got, want in zip(found, true, strict=True):
             assert_close("gradient", got, want, 1e-5, 1e-4)
 
 
-def test_a_product_that_rounds_otherwise_in_the_backward_makes_no_infinity() -> None:
+def test_a_product_rounded_differently_in_the_backward_gives_no_infinity() -> None:
     problem = plain(3, 40, 5)
     problem = problem._replace(score_bias=torch.full((3, 3, 40), 1e30))
     trace = attention.forward(problem, False)
     trace = trace._replace(score_max=trace.score_max * (1 - 2**-23))
     gradients = attention.backward(problem, trace, problem.query, None, Wanted(True, False, False))
-    assert all(part.isfinite().all() for part in found_by(problem, trace, gradients))
+    assert all(chunk.isfinite().all() for chunk in results_of(problem, trace, gradients))
 
 
 @pytest.mark.usefixtures("size")
-def test_slots_beyond_the_longest_are_not_read() -> None:
+def test_slots_beyond_the_longest_length_are_not_read() -> None:
     problem = plain(6, 50, 4)
     lengths = torch.tensor([3, 17, 0, 9, 16, 1])
     short = problem._replace(keys=problem.keys[:, :17], lengths=lengths)
@@ -181,8 +179,8 @@ def test_slots_beyond_the_longest_are_not_read() -> None:
         assert not padded.narrow(axis, 17, 33).any()
 
 
-@pytest.mark.parametrize(("spread", "most"), [(0.05, 0.6), (0.3, 0.6), (2.0, 1.0)])
-def test_float32_is_closer_to_the_truth_than_sums_in_order(spread: float, most: float) -> None:
+@pytest.mark.parametrize(("std", "most"), [(0.05, 0.6), (0.3, 0.6), (2.0, 1.0)])
+def test_float32_is_closer_to_the_truth_than_sums_in_order(std: float, most: float) -> None:
     """Blocks keep the error of a sum over 3001 slots far below that of one running sum.
 
     Errors are norms of differences over norms of exact tensors, averaged over seeds. The blocks
@@ -192,10 +190,10 @@ def test_float32_is_closer_to_the_truth_than_sums_in_order(spread: float, most: 
     """
     errors = torch.zeros(2, 9, dtype=torch.float64)
     for seed in range(4):
-        problem = plain(16, 3001, 24, spread, seed)
+        problem = plain(16, 3001, 24, std, seed)
         grad_result = problem.query.flip(0)
-        true = true_of(outcome(problem, grad_result))
-        blocked = found_by(problem, *run(problem, grad_result))
+        true = true_results_of(outcome(problem, grad_result))
+        blocked = results_of(problem, *run(problem, grad_result))
         with FixedOrder():  # type: ignore[no-untyped-call]
             in_order = in_float32(problem, grad_result)
         for row, given in enumerate((blocked, in_order)):
@@ -210,9 +208,9 @@ def test_float32_is_closer_to_the_truth_than_sums_in_order(spread: float, most: 
 def test_sums_over_many_blocks_stay_exact(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocks, "_BLOCK_BYTES", 2048)
     problem = plain(4, 200_000, 3, 0.1)
-    problem = problem._replace(keys=problem.keys + 0.25)  # sums that grow, and do not only wander
-    found = found_by(problem, *run(problem, problem.query.sign()))
-    true = true_of(outcome(problem, problem.query.sign()))
+    problem = problem._replace(keys=problem.keys + 0.25)  # sums that grow with the number of slots
+    found = results_of(problem, *run(problem, problem.query.sign()))
+    true = true_results_of(outcome(problem, problem.query.sign()))
     for got, want in zip(found, true, strict=True):
         assert_close("a sum", got, want, 5e-7, 0.0)
 
@@ -233,10 +231,10 @@ def test_the_order_of_slots_changes_nothing_but_rounding() -> None:
 
 
 @pytest.mark.parametrize("storage", [torch.float32, torch.bfloat16])
-def test_same_bits_again(storage: torch.dtype) -> None:
+def test_results_are_deterministic(storage: torch.dtype) -> None:
     problem = plain(300, 2500, 8)
     problem = problem._replace(keys=problem.keys.to(storage))
-    first, again = (found_by(problem, *run(problem, problem.query)) for _ in range(2))
+    first, again = (results_of(problem, *run(problem, problem.query)) for _ in range(2))
     assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
 
 
@@ -244,33 +242,33 @@ def test_same_bits_again(storage: torch.dtype) -> None:
 def test_the_gradient_of_a_half_type_is_rounded_once(storage: torch.dtype) -> None:
     problem = plain(700, 90, 4)
     problem = problem._replace(keys=problem.keys.to(storage))
-    halves = found_by(problem, *run(problem, problem.query))[2]
+    halves = results_of(problem, *run(problem, problem.query))[2]
     widened = problem._replace(keys=problem.keys.float())
-    in_full = found_by(widened, *run(widened, problem.query))[2]
+    in_full = results_of(widened, *run(widened, problem.query))[2]
     distance = (halves.float() - in_full).abs()
     assert halves.dtype == storage
     assert (distance <= in_full.abs() * torch.finfo(storage).eps * 0.51 + 1e-6).all()
 
 
-def test_parts_and_blocks_hold_every_row_and_slot_once(size: str) -> None:
+def test_chunks_and_blocks_hold_every_row_and_slot_once(size: str) -> None:
     for seed in range(30):
         problem = draw_problem(seed, shared=True)
-        found = list(blocks.parts(problem))
-        rows = [row for part in found for row in range(part.rows.start, part.rows.stop)]
+        found = list(blocks.chunks(problem))
+        rows = [row for chunk in found for row in range(chunk.rows.start, chunk.rows.stop)]
         assert rows == list(range(len(problem.query)))
-        for part in found:
+        for chunk in found:
             each = len(problem.query) // len(problem.keys)
-            memories = sorted({row // each for row in rows[part.rows]})
-            assert memories == list(range(part.memories.start, part.memories.stop))
-            found_blocks = list(blocks.slots_of_blocks(part))
-            assert [block.start for block in found_blocks[-1:]] == [0] * (part.longest > 0)
+            memories = sorted({row // each for row in rows[chunk.rows]})
+            assert memories == list(range(chunk.memories.start, chunk.memories.stop))
+            found_blocks = list(blocks.slots_of_blocks(chunk))
+            assert [block.start for block in found_blocks[-1:]] == [0] * (chunk.longest > 0)
             assert all(later.stop == earlier.start for earlier, later in pairwise(found_blocks))
-            if size == "parts":
-                assert len(part.problem.query) <= max(2, 12 // max(1, problem.num_slots))
+            if size == "chunks":
+                assert len(chunk.problem.query) <= max(2, 12 // max(1, problem.num_slots))
 
 
 def peak_beyond(problem: Problem, grad_result: Tensor) -> float:
-    """The most memory held at once beyond what comes back, forward and backward, in MiB."""
+    """Return the peak memory beyond the results of both passes, in MiB."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         trace, gradients = run(problem, grad_result)
     held, most = 0, 0
@@ -279,9 +277,9 @@ def peak_beyond(problem: Problem, grad_result: Tensor) -> float:
         if event.name() == "[memory]":
             held += event.nbytes()
             most = max(most, held)
-    given = [part for part in (*trace, *gradients) if isinstance(part, Tensor)]
+    given = [chunk for chunk in (*trace, *gradients) if isinstance(chunk, Tensor)]
     assert most > MIB, "nothing was recorded"
-    return (most - sum(part.numel() * part.element_size() for part in given)) / MIB
+    return (most - sum(chunk.numel() * chunk.element_size() for chunk in given)) / MIB
 
 
 @pytest.mark.slow
@@ -307,18 +305,18 @@ def test_extra_memory(bare: bool, storage: torch.dtype) -> None:
     assert peak_beyond(problem, problem.query) <= 16
 
 
-def test_weights_asked_for_have_to_be_kept() -> None:
+def test_gradients_of_weights_need_kept_weights() -> None:
     problem = plain(2, 3, 4)
     trace = attention.forward(problem, False)
     with pytest.raises(AssertionError):
         attention.backward(problem, trace, problem.query, torch.ones(2, 3, 3), Wanted(*[False] * 3))
 
 
-def test_a_wide_batch_is_read_in_parts() -> None:
+def test_many_queries_are_read_in_chunks() -> None:
     problem = plain(1100, 1500, 2)
-    found = list(blocks.parts(problem))
-    assert [len(part.problem.query) for part in found] == [512, 512, 76]
-    assert all(part.block * 512 * 4 <= MIB for part in found)
+    found = list(blocks.chunks(problem))
+    assert [len(chunk.problem.query) for chunk in found] == [512, 512, 76]
+    assert all(chunk.block * 512 * 4 <= MIB for chunk in found)
     assert math.ceil(1500 / found[0].block) == len(list(blocks.slots_of_blocks(found[0])))
-    found = list(blocks.parts(plain(1100, 10, 2)))
-    assert [len(part.problem.query) for part in found] == [1100]
+    found = list(blocks.chunks(plain(1100, 10, 2)))
+    assert [len(chunk.problem.query) for chunk in found] == [1100]

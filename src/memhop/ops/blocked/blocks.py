@@ -1,10 +1,10 @@
-"""Slots in blocks that fit the processor's cache, for rows that share memories.
+"""Chunks of rows and blocks of slots that fit the L2 cache, for rows that share memories.
 
-Rows on different memories have nothing to do with each other: they are worked on in parts, as
-many small memories at once as fill a block, or some of the queries of one. Blocks go from the last
-slot to the first, since a slot's age counts the readable slots after it.
+A chunk is several small memories with all their queries, or some queries of one memory. Blocks run
+from the last slot to the first, because a slot's age is the number of readable slots after it.
 """
 
+import functools
 from collections.abc import Iterator
 from math import prod
 from typing import NamedTuple
@@ -15,21 +15,20 @@ from torch import Tensor
 from memhop.ops.fused.problem import Problem
 from memhop.ops.ignored_content import is_tame
 
-# The scores of a block take no more than this, nor do the slots that it reads. Smaller blocks make
-# more calls; of larger ones the scores and their gradients leave a second-level cache of 2 MiB.
+# A limit for the scores of a block, and for its slots. Smaller blocks make more calls; the scores
+# and gradients of larger ones do not fit an L2 cache of 2 MiB.
 _BLOCK_BYTES = 1 << 20
-# More queries on one memory are worked on in parts, lest a block be of few slots.
-_MOST_QUERIES = 512
+_MAX_QUERIES = 512  # of a chunk, so that a block has many slots
 
 
-class Part(NamedTuple):
-    """Rows of a problem that are worked on together: Q each on g memories.
+class Chunk(NamedTuple):
+    """Rows of a problem that are computed together: Q queries on each of g memories.
 
     Attributes:
-        problem: those rows and memories alone.
-        rows, memories: which of the whole problem they are.
+        problem: the problem of these rows and memories.
+        rows, memories: their ranges in the whole problem.
         block: the number of slots in a block.
-        longest: slots from here on are readable to none of the rows on these memories.
+        longest: the greatest length; slots from here on are readable to none of the rows.
         zero_ignored: blocks hold zeros in ignored slots; all rows on a memory ignore the same.
     """
 
@@ -41,7 +40,7 @@ class Part(NamedTuple):
     zero_ignored: bool
 
     def grouped(self, tensor: Tensor) -> Tensor:
-        """[g, Q, ...] of a tensor [g Q, ...], or [1, 1, ...] where all rows are one."""
+        """Return a view [g, Q, ...] of a tensor [g Q, ...], or [1, 1, ...] if it is expanded."""
         if tensor.stride(0) == 0:
             return tensor[:1].unsqueeze(0)
         memories = self.problem.keys.shape[0]
@@ -49,14 +48,14 @@ class Part(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Some slots, and all that does not depend on the queries.
+    """A range of slots, and everything about them that does not depend on the queries.
 
     Attributes:
-        slots: which they are.
-        ignored: bool [g, Q, n], or with 1 for g and Q where all rows are one; or None.
-        bias: likewise, a term of the scores.
-        ages: likewise, or None where all are of the greatest age that a temporal table tells apart.
-        keys, values: what the slots hold, [g, n, I] and [g, n, V], in the dtype computed in.
+        slots: the range.
+        ignored: bool [g, Q, n], or [1, 1, n] if it is the same in all rows; or None.
+        bias: a term of the scores, of the same shapes, or None.
+        ages: of the same shapes, or None if all have the greatest age of the temporal tables.
+        keys, values: [g, n, I] and [g, n, V], in the dtype computed in.
     """
 
     slots: slice
@@ -68,24 +67,24 @@ class Block(NamedTuple):
 
 
 class AffineScore(NamedTuple):
-    """x . m_i + by_age[age of i] + same: what a score is, and what the gradient of a weight is.
+    """x . m_i + by_age[age of i] + constant: the form of scores and of gradients of weights.
 
-    [B, I], [B, T], [B, 1] for all rows, and [g, Q, ...] for those of a part.
+    Shapes are [B, I], [B, T], [B, 1] for all rows, and [g, Q, ...] for those of a chunk.
     """
 
     vector: Tensor
     by_age: Tensor | None
-    same: Tensor | None
+    constant: Tensor | None
 
-    def of(self, part: Part) -> "AffineScore":
-        """Those of the rows of a part."""
+    def of(self, chunk: Chunk) -> "AffineScore":
+        """Return the terms of a chunk's rows."""
         return AffineScore._make(
-            None if term is None else part.grouped(term[part.rows]) for term in self
+            None if term is None else chunk.grouped(term[chunk.rows]) for term in self
         )
 
 
 class Workspace:
-    """Buffers used again for every block: a new large tensor costs its page faults."""
+    """Buffers that all blocks share: a new large tensor would cost page faults."""
 
     def __init__(self, like: Tensor) -> None:
         self._like = like
@@ -93,7 +92,7 @@ class Workspace:
         self._buffers: dict[str, Tensor] = {}
 
     def take(self, name: str, *shape: int) -> Tensor:
-        """The buffer of that name in that shape, holding whatever it last held."""
+        """Return a buffer in a shape, with the content that it last held."""
         size = prod(shape)
         buffer = self._buffers.get(name)
         if buffer is None or buffer.numel() < size:
@@ -104,7 +103,7 @@ class Workspace:
 def must_zero(problem: Problem) -> bool:
     """Return whether slots may be ignored, and some content may make their products not finite."""
     may_ignore = (problem.ignored, problem.lengths, problem.score_bias)
-    if problem.query.shape[0] == 0 or all(part is None for part in may_ignore):
+    if problem.query.shape[0] == 0 or all(tensor is None for tensor in may_ignore):
         return False
     longest = problem.num_slots if problem.lengths is None else int(problem.lengths.max())
     stored = (problem.keys, problem.key_scale, problem.values, problem.value_scale)
@@ -119,80 +118,84 @@ def ignores_the_same(problem: Problem) -> bool:
     return is_one and (lengths is None or bool((lengths == lengths[:1]).all()))
 
 
-def parts(problem: Problem, *, zero_ignored: bool = False) -> Iterator[Part]:
-    """The rows in parts, those on one memory next to each other.
+def chunks(problem: Problem, *, zero_ignored: bool = False) -> Iterator[Chunk]:
+    """Yield all rows in chunks.
 
-    With ``zero_ignored`` rows that ignore different slots are in different parts.
+    With ``zero_ignored``, rows that ignore different slots are in different chunks.
     """
     rows, (memories, num_slots, width) = problem.query.shape[0], problem.keys.shape
     if rows == 0:
         return
-    each = rows // memories
+    group = rows // memories
     if problem.values is not None:
         width = max(width, problem.values.shape[-1])
-    room = _BLOCK_BYTES // problem.query.element_size()
-    queries = min(each, max(_MOST_QUERIES, room // max(num_slots, width)))
+    block_size = _BLOCK_BYTES // problem.query.element_size()
+    queries = min(group, max(_MAX_QUERIES, block_size // max(num_slots, width)))
     largest = max(num_slots * queries, num_slots * width, queries * width)
     if zero_ignored and not ignores_the_same(problem):
         queries = 1
-    together = 1 if queries < each else max(1, room // largest)
-    block = max(1, room // (together * max(queries, width)))
+    num_memories = 1 if queries < group else max(1, block_size // largest)
+    block = max(1, block_size // (num_memories * max(queries, width)))
     block -= block % 64 if block > 64 else 0  # whole cache lines
-    for first in range(0, memories, together):
-        last = min(first + together, memories)
-        of_memories = slice(first * each, last * each)
+    for first in range(0, memories, num_memories):
+        last = min(first + num_memories, memories)
         longest = num_slots
         if problem.lengths is not None:
-            longest = int(problem.lengths[of_memories].max().clamp(0, num_slots))
-        for start in range(first * each, last * each, together * queries):
-            chosen = slice(start, min(start + together * queries, last * each))
-            own = part_of(problem, chosen, slice(first, last))
-            yield Part(own, chosen, slice(first, last), block, longest, zero_ignored)
+            lengths = problem.lengths[first * group : last * group]
+            longest = int(lengths.max().clamp(0, num_slots))
+        for start in range(first * group, last * group, num_memories * queries):
+            own = (
+                slice(start, min(start + num_memories * queries, last * group)),
+                slice(first, last),
+            )
+            yield Chunk(slice_problem(problem, *own), *own, block, longest, zero_ignored)
 
 
-def part_of(problem: Problem, rows: slice, memories: slice) -> Problem:
-    """Some of the rows, with the memories that they read."""
+def slice_problem(problem: Problem, rows: slice, memories: slice) -> Problem:
+    """Return the problem of some rows and memories."""
     return problem._replace(
         query=problem.query[rows],
         keys=problem.keys[memories],
-        key_scale=cut(problem.key_scale, memories),
-        values=cut(problem.values, memories),
-        value_scale=cut(problem.value_scale, memories),
-        ignored=cut(problem.ignored, rows),
-        lengths=cut(problem.lengths, rows),
-        score_bias=cut(problem.score_bias, rows),
+        key_scale=slice_rows(problem.key_scale, memories),
+        values=slice_rows(problem.values, memories),
+        value_scale=slice_rows(problem.value_scale, memories),
+        ignored=slice_rows(problem.ignored, rows),
+        lengths=slice_rows(problem.lengths, rows),
+        score_bias=slice_rows(problem.score_bias, rows),
     )
 
 
-def cut(tensor: Tensor | None, rows: slice) -> Tensor | None:
-    """Some of the first axis of a tensor, where there is one."""
+def slice_rows(tensor: Tensor | None, rows: slice) -> Tensor | None:
+    """Return a slice of the first axis, or None."""
     return None if tensor is None else tensor[rows]
 
 
-def slots_of_blocks(part: Part) -> Iterator[slice]:
-    """The slots in blocks, last to first."""
-    for stop in range(part.longest, 0, -part.block):
-        yield slice(max(0, stop - part.block), stop)
+def slots_of_blocks(chunk: Chunk) -> Iterator[slice]:
+    """Yield the slots of each block, last to first."""
+    for stop in range(chunk.longest, 0, -chunk.block):
+        yield slice(max(0, stop - chunk.block), stop)
 
 
-def blocks(part: Part, hop: int, room: Workspace) -> Iterator[Block]:
-    """The slots in blocks, last to first, each to be used before the next is asked for."""
-    problem, oldest = part.problem, part.problem.num_ages - 1
+def blocks(chunk: Chunk, hop: int, workspace: Workspace) -> Iterator[Block]:
+    """Yield the blocks, last to first; each is valid until the next."""
+    problem, oldest = chunk.problem, chunk.problem.num_ages - 1
     after = torch.zeros((1, 1, 1), dtype=torch.int32, device=problem.query.device)
-    for slots in slots_of_blocks(part):
+    for slots in slots_of_blocks(chunk):
         bias = None
         if problem.score_bias is not None:
             hop_of_bias = min(hop, problem.score_bias.shape[1] - 1)
-            bias = part.grouped(problem.score_bias[:, hop_of_bias, slots])
-        ignored, ages = ignored_slots(part, slots, bias), None
+            bias = chunk.grouped(problem.score_bias[:, hop_of_bias, slots])
+        ignored, ages = ignored_slots(chunk, slots, bias), None
         if oldest > 0 and int(after.min()) < oldest:
             ages, after = ages_of_slots(slots, ignored, after)
             ages.clamp_(0, oldest)
-        keys = values = widened(problem.keys[:, slots], problem.key_scale, slots, room, "keys")
+        keys = values = load_rows(
+            problem.keys[:, slots], problem.key_scale, slots, workspace, "keys"
+        )
         if problem.values is not None:
             stored = problem.values[:, slots]
-            values = widened(stored, problem.value_scale, slots, room, "values")
-        if part.zero_ignored and ignored is not None:
+            values = load_rows(stored, problem.value_scale, slots, workspace, "values")
+        if chunk.zero_ignored and ignored is not None:
             zeros = ignored[:, 0, :, None]
             rows = keys
             keys = rows.masked_fill(zeros, 0.0)
@@ -201,9 +204,9 @@ def blocks(part: Part, hop: int, room: Workspace) -> Iterator[Block]:
 
 
 def ages_of_slots(slots: slice, ignored: Tensor | None, after: Tensor) -> tuple[Tensor, Tensor]:
-    """How many readable slots follow each, given how many follow all; and how many follow the next.
+    """Return the ages of slots, and the number of readable slots from these on.
 
-    Those ignored, whose ages are not asked for, come out one below.
+    ``after`` is the number of readable slots after these. Ages of ignored slots are 1 too small.
     """
     size = slots.stop - slots.start
     readable = after.new_ones(1, 1, size) if ignored is None else ~ignored
@@ -211,36 +214,31 @@ def ages_of_slots(slots: slice, ignored: Tensor | None, after: Tensor) -> tuple[
     return counted - 1, counted[..., :1].clone()
 
 
-def ignored_slots(part: Part, slots: slice, bias: Tensor | None) -> Tensor | None:
-    """bool [g, Q, n], or [1, 1, n] where all rows are one; None where all may be read."""
-    reasons = []
-    if part.problem.ignored is not None:
-        reasons.append(part.grouped(part.problem.ignored[:, slots]))
-    if part.problem.lengths is not None:
-        lengths = part.grouped(part.problem.lengths).unsqueeze(-1)
-        reasons.append(torch.arange(slots.start, slots.stop, device=lengths.device) >= lengths)
+def ignored_slots(chunk: Chunk, slots: slice, bias: Tensor | None) -> Tensor | None:
+    """Return ``Block.ignored``, or None if all slots are readable."""
+    masks = []
+    if chunk.problem.ignored is not None:
+        masks.append(chunk.grouped(chunk.problem.ignored[:, slots]))
+    if chunk.problem.lengths is not None:
+        lengths = chunk.grouped(chunk.problem.lengths).unsqueeze(-1)
+        masks.append(torch.arange(slots.start, slots.stop, device=lengths.device) >= lengths)
     if bias is not None:
-        reasons.append(bias == -torch.inf)
-    if not reasons:
-        return None
-    ignored = reasons[0]
-    for reason in reasons[1:]:
-        ignored = ignored | reason
-    return ignored
+        masks.append(bias == -torch.inf)
+    return functools.reduce(torch.bitwise_or, masks) if masks else None
 
 
-def widened(
-    stored: Tensor, scale: Tensor | None, slots: slice, room: Workspace, name: str
+def load_rows(
+    stored: Tensor, scale: Tensor | None, slots: slice, workspace: Workspace, name: str
 ) -> Tensor:
-    """What the slots hold, in the dtype computed in."""
-    if stored.dtype == room.dtype:
+    """Return stored rows in the dtype computed in."""
+    if stored.dtype == workspace.dtype:
         return stored
-    rows = room.take(name, *stored.shape).copy_(stored)
+    rows = workspace.take(name, *stored.shape).copy_(stored)
     return rows if scale is None else rows.mul_(scale[:, slots].unsqueeze(-1))
 
 
 def multiply(left: Tensor, right: Tensor, out: Tensor, add: bool = False) -> Tensor:
-    """out = left @ right, or out += that, for each memory; for one without a batch of products."""
+    """out = left @ right, or out += left @ right, for each memory; a single one is not batched."""
     if out.shape[0] == 1:
         out[0].addmm_(left[0], right[0], beta=int(add))
     else:
@@ -249,10 +247,10 @@ def multiply(left: Tensor, right: Tensor, out: Tensor, add: bool = False) -> Ten
 
 
 def evaluate(terms: AffineScore, rows: Tensor, block: Block, out: Tensor) -> None:
-    """The terms' sum for every query and slot of a block."""
+    """Evaluate the sum of terms for every query and slot of a block."""
     multiply(terms.vector, rows.mT, out)
-    if terms.same is not None:
-        out.add_(terms.same)
+    if terms.constant is not None:
+        out.add_(terms.constant)
     if terms.by_age is not None and block.ages is not None:
         out.add_(terms.by_age.gather(-1, block.ages.expand_as(out).long()))
     elif terms.by_age is not None:
@@ -260,45 +258,44 @@ def evaluate(terms: AffineScore, rows: Tensor, block: Block, out: Tensor) -> Non
 
 
 def evaluate_scores(terms: AffineScore, block: Block, softmax: bool, out: Tensor) -> None:
-    """The scores of a block; where a slot is ignored, what gives it no weight."""
+    """Evaluate the scores of a block; the score of an ignored slot gives it weight 0."""
     evaluate(terms, block.keys, block, out)
     if block.bias is not None:
         out.add_(block.bias)
     if block.ignored is not None and softmax:
-        # Adding the lowest number takes a tenth of the time of filling it in.
+        # Adding the lowest number takes a tenth of the time of masked_fill_.
         out.add_(block.ignored.view(torch.uint8), alpha=torch.finfo(out.dtype).min)
     elif block.ignored is not None:
         out.masked_fill_(block.ignored, 0.0)
 
 
 def add_by_age(aged: Tensor, block: Block, numbers: Tensor) -> None:
-    """Add what the slots of a block have to what is summed for their ages."""
+    """Add the numbers of a block's slots to the sums of their ages."""
     if block.ages is not None:
         aged.scatter_add_(-1, block.ages.expand_as(numbers).long(), numbers.to(aged.dtype))
     elif aged.shape[-1]:
         aged[..., -1:] += numbers.sum(-1, keepdim=True)
 
 
-def times(vectors: Tensor, matrix: Tensor | None) -> Tensor:
-    """x M for every row, summed in float64; x itself where there is no matrix."""
+def matmul_f64(vectors: Tensor, matrix: Tensor | None) -> Tensor:
+    """Return x M for every row x, summed in float64; x if there is no matrix."""
     if matrix is None:
         return vectors
     wide = matrix.double()
-    some_at_once = [(some.double() @ wide).to(vectors.dtype) for some in torch.split(vectors, 2048)]
-    return torch.cat(some_at_once)
+    return torch.cat([(x.double() @ wide).to(x.dtype) for x in torch.split(vectors, 2048)])
 
 
-def by_age(vectors: Tensor, table: Tensor | None, num_ages: int) -> Tensor | None:
-    """x . T(age), [B, T], for every age up to that of the longest table."""
+def dot_table(vectors: Tensor, table: Tensor | None, num_ages: int) -> Tensor | None:
+    """Return x . T(age), [B, T], for every age up to that of the longest table."""
     if table is None:
         return None
-    known = times(vectors, table.mT)
-    return torch.cat([known, known[:, -1:].expand(-1, num_ages - table.shape[0])], -1)
+    dots = matmul_f64(vectors, table.mT)
+    return torch.cat([dots, dots[:, -1:].expand(-1, num_ages - table.shape[0])], -1)
 
 
-def onto_table(aged: Tensor | None, table: Tensor | None) -> Tensor | None:
-    """sum_t aged_t T(t): [B, D]; the last row of a shorter table takes all that are left."""
+def sum_table_rows(aged: Tensor | None, hop: int, table: Tensor | None) -> Tensor | None:
+    """Return sum_t aged_t T(t) in a hop, [B, D]; ages beyond a table take its last row."""
     if aged is None or table is None:
         return None
-    last = table.shape[0] - 1
-    return times(torch.cat([aged[:, :last], aged[:, last:].sum(-1, keepdim=True)], -1), table)
+    aged, last = aged[:, hop], table.shape[0] - 1
+    return matmul_f64(torch.cat([aged[:, :last], aged[:, last:].sum(-1, keepdim=True)], -1), table)

@@ -178,7 +178,8 @@ def begin(inputs, layout, buffers, hop, config: tl.constexpr):
     memory_dim, columns = layout.query_columns * config.unit, layout.keys.columns * config.unit
     offset = row * (layout.hops + 1) + hop
     query = buffers.queries + offset * memory_dim
-    row_hop, width = row * layout.hops + hop, config.key_width
+    row_hop = row * layout.hops + hop
+    width: tl.constexpr = config.key_width
     a, has_a = weight_pointer(inputs, hop, A, config)
     if has_a:
         projected_query = matvec(a, columns, 1, query, memory_dim, columns, config, width)
