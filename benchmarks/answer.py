@@ -1,47 +1,43 @@
-"""How long does ``model.answer()`` take on one core, by the recipe and the length of the story?"""
+"""Measure the time of ``model.answer()`` on one core, by recipe and length of the story."""
 
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from benchmarks.hop.tables import Sheet
+from memhop.cli.reproduce import Tiny
 from memhop.data import TASK_NAMES, generate, to_examples
 from memhop.example import Example
 from memhop.recipe import Recipe
 from memhop.reproduce.processes import one_thread
-from memhop.reproduce.record import surroundings
+from memhop.reproduce.record import Rows, Sheet, provenance
 from memhop.text.encoding import Sizes, training_vocabulary
 from memhop.text.model import MemN2N
 
 SENTENCES = (10, 50)
-_QUESTIONS = 200  # of each kind: all words of all kinds, as a joint training has them
+_QUESTIONS = 200  # of each task: the vocabulary then has all words
 
 
-def measure(calls: int) -> Iterator[dict[str, Any]]:
-    """A row for each recipe and length: the median of so many calls, and the slowest of 99 in 100.
-
-    The weights are those that a training begins with: whatever they are, the time is the same.
-    """
+def measure(tiny: Tiny = False) -> Iterator[list[dict[str, Any]]]:
+    """Measure the time of one answer with 'paper' and with 'best'."""
+    recipes = {"paper": Recipe.paper(joint=True), "best": Recipe.best(joint=True)}
     with one_thread():
-        for name, recipe in (
-            ("paper", Recipe.paper(joint=True)),
-            ("best", Recipe.best(joint=True)),
-        ):
+        for name, recipe in recipes.items():
             model = untrained(recipe)
             for sentences in SENTENCES:
-                yield {"recipe": name, "sentences": sentences, **_times(model, sentences, calls)}
+                times = _times(model, sentences, calls=20 if tiny else 1000)
+                yield [{"recipe": name, "sentences": sentences, **times, **provenance()}]
 
 
 def untrained(recipe: Recipe) -> MemN2N:
-    """A model for all 20 tasks with the weights that a training begins with."""
-    examples = _of_all_kinds()
+    """Return a model for all 20 tasks with initial weights: an answer takes as long as trained."""
+    examples = _examples()
     return MemN2N(training_vocabulary(examples), recipe, Sizes.of(examples, recipe)).eval()
 
 
 @cache
-def _of_all_kinds() -> list[Example]:
+def _examples() -> list[Example]:
     return [
         example
         for task in TASK_NAMES
@@ -50,20 +46,23 @@ def _of_all_kinds() -> list[Example]:
 
 
 def _times(model: MemN2N, sentences: int, calls: int) -> dict[str, Any]:
+    """Return the median and the 99th percentile of the calls, in milliseconds."""
     (story,) = generate(2, questions=1, seed=1, statements=(sentences, sentences))
-    question, taken = story.questions[0].text, []
+    question, times = story.questions[0].text, []
     for _ in range(calls + max(1, calls // 10)):
-        begun = time.perf_counter()
+        start = time.perf_counter()
         model.answer(story.statements, question)
-        taken.append(1000 * (time.perf_counter() - begun))
-    taken = taken[-calls:]  # the first ones warm up
-    slow = sorted(taken)[int(0.99 * calls)]
-    return {"calls": calls, "median_ms": statistics.median(taken), "slow_ms": slow,
-            **surroundings()}  # fmt: skip
+        times.append(1000 * (time.perf_counter() - start))
+    times = sorted(times[-calls:])  # the first ones warm up
+    return {
+        "calls": calls,
+        "median_ms": statistics.median(times),
+        "slow_ms": times[int(0.99 * calls)],
+    }
 
 
-def sheet(rows: Sequence[Mapping[str, Any]]) -> Sheet:
-    """The rows as a table."""
+def sheets(rows: Rows) -> list[Sheet]:
+    """Return the rows as a table."""
     lines = [
         [f"{row['recipe']}, {row['sentences']} sentences",
          *(f"{float(row[name]):.2f}" for name in ("median_ms", "slow_ms"))]
@@ -71,6 +70,6 @@ def sheet(rows: Sequence[Mapping[str, Any]]) -> Sheet:
     ]  # fmt: skip
     note = (
         f"Milliseconds on one core, of {rows[0]['calls']} calls of a model for all 20 tasks; 99 of "
-        "100 are no slower than the last column."
+        "100 calls take at most the last column."
     )
-    return Sheet("Time of one answer", ("joint model", "median", "99 of 100"), lines, note)
+    return [Sheet("Time of one answer", ("joint model", "median", "99 of 100"), lines, note)]

@@ -1,32 +1,49 @@
-"""How long does ``import memhop`` take beyond ``import torch``?"""
+"""Measure the time of ``import memhop`` beyond ``import torch``."""
 
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from typing import Any
 
-from memhop.reproduce.record import surroundings
+from memhop.cli.reproduce import Tiny
+from memhop.reproduce.record import Rows, Sheet, provenance
+
+NAME = "import"
 
 
-def measure(rounds: int) -> dict[str, str | int | float | None]:
-    """Medians over fresh interpreters, the two imports in turn; one row."""
+def measure(tiny: Tiny = False) -> Iterator[list[dict[str, Any]]]:
+    """Measure 'import memhop' beyond 'import torch'."""
+    rounds = 1 if tiny else 9
     seconds: dict[str, list[float]] = {"torch": [], "memhop": []}
     for _ in range(rounds + 1):
-        for module, taken in seconds.items():
-            taken.append(fresh_import(module))
-    # the first of each warms the disk
-    torch_alone, with_memhop = (statistics.median(taken[1:]) for taken in seconds.values())
-    return {
+        for module, times in seconds.items():
+            times.append(fresh_import(module))
+    # the first of each reads from the disk
+    torch_alone, with_memhop = (statistics.median(times[1:]) for times in seconds.values())
+    yield [{
         "rounds": rounds,
         "import_torch_seconds": round(torch_alone, 3),
         "import_memhop_seconds": round(with_memhop, 3),
         "beyond_torch_seconds": round(with_memhop - torch_alone, 3),
-        **surroundings(),
-    }
+        **provenance(),
+    }]  # fmt: skip
 
 
 def fresh_import(module: str) -> float:
-    """Seconds that a new interpreter takes for one import."""
-    begun = time.perf_counter()
+    """Return the seconds that a new interpreter takes for one import."""
+    start = time.perf_counter()
     subprocess.run([sys.executable, "-c", f"import {module}"], check=True)
-    return time.perf_counter() - begun
+    return time.perf_counter() - start
+
+
+def sheets(rows: Rows) -> list[Sheet]:
+    """Return the row as a sentence."""
+    row = rows[0]
+    beyond, torch = float(row["beyond_torch_seconds"]), float(row["import_torch_seconds"])
+    note = (
+        f"`import memhop` takes {beyond:.2f} s beyond the {torch:.2f} s of `import torch` "
+        f"(medians of {row['rounds']} fresh interpreters)."
+    )
+    return [Sheet(note=note)]

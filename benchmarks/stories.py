@@ -1,4 +1,4 @@
-"""How alike are generated stories and the released ones of the same task?"""
+"""Compare generated stories with the released stories of the same task."""
 
 import re
 import statistics
@@ -7,14 +7,16 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.hop.tables import Sheet
+from memhop.cli.reproduce import ReleasedStories, Seed, Tasks
+from memhop.cli.settings import parse_tasks
 from memhop.data import Story, find_tasks, generate, read_stories
 from memhop.data.stories import TASKS
-from memhop.reproduce.record import surroundings
+from memhop.reproduce.record import Rows, Sheet, provenance
+from memhop.reproduce.table1 import available_tasks
 from memhop.tokenizer import split_words
 
-# What varies among sentences of one template, from the released files. A word that is not in here
-# stays in its template, so that one of our own shows up as a template that is not released.
+# The words that vary among sentences of one template, from the released files. Any other word stays
+# in its template, so a word of our own shows as a template that is not released.
 CLASSES = {
     "person": "Antoine|Bernhard|Bill|Brian|Daniel|Emily|Fred|Gertrude|Greg|Jason|Jeff|Jessica|"
     "John|Julie|Julius|Lily|Mary|Sandra|Sumit|Winona|Yann",
@@ -35,7 +37,7 @@ Numbers = tuple[float, int, int]
 
 
 def template(sentence: str) -> str:
-    """The sentence with a slot for each word that varies, in capitals where the word is.
+    """Return the sentence with a slot for each word that varies, capitalized like the word.
 
     >>> template("Yesterday Mary went to the park."), template("Why did mary get the milk?")
     ('{Time} {Person} went to the {place}.', 'Why did {person} get the {thing}?')
@@ -49,49 +51,49 @@ def template(sentence: str) -> str:
 
 
 class Profile(NamedTuple):
-    """What is compared of the stories of one task.
+    """The properties of a task's stories that are compared.
 
     Attributes:
         words: of statements, questions and answers.
-        templates: of statements and of questions.
-        statements: the texts of all statements, each once.
-        told: statements before a question: the mean, the least, the most.
-        asked: questions a story: the mean, the least, the most.
-        answers: how many questions have each answer.
-        facts: how many questions have each number of supporting facts.
+        templates: of statements and questions.
+        statements: the distinct statements.
+        before: mean, minimum and maximum of the statements before a question.
+        questions: mean, minimum and maximum of the questions of a story.
+        answers: number of questions by answer.
+        facts: number of questions by number of supporting facts.
     """
 
     words: frozenset[str]
     templates: frozenset[str]
     statements: frozenset[str]
-    told: Numbers
-    asked: Numbers
+    before: Numbers
+    questions: Numbers
     answers: Counter[str]
     facts: Counter[int]
 
     @classmethod
     def of(cls, stories: Iterable[Story]) -> "Profile":
-        """Read the stories, of which at least one asks a question."""
-        told = list(stories)
-        questions = [question for story in told for question in story.questions]
-        statements = frozenset(text for story in told for text in story.statements)
+        """Return the profile of stories with at least one question."""
+        stories = list(stories)
+        questions = [question for story in stories for question in story.questions]
+        statements = frozenset(text for story in stories for text in story.statements)
         sentences = statements.union(question.text for question in questions)
         answers = Counter(question.answer for question in questions)
-        # the parts of a list: whether the same lists occur is a matter of chance
+        # the parts of a list: which lists occur is chance
         texts = sentences.union(*(answer.split(",") for answer in answers))
         return cls(
             words=frozenset(word for text in texts for word in split_words(text)),
             templates=frozenset(map(template, sentences)),
             statements=statements,
-            told=_numbers([question.after for question in questions]),
-            asked=_numbers([len(story.questions) for story in told]),
+            before=_numbers([question.after for question in questions]),
+            questions=_numbers([len(story.questions) for story in stories]),
             answers=answers,
             facts=Counter(len(question.supporting_facts) for question in questions),
         )
 
 
 def total_variation(first: Mapping[Any, int], second: Mapping[Any, int]) -> float:
-    """The share of one that would have to change to be distributed as the other.
+    """Return the total variation distance of two distributions, given as counts.
 
     >>> total_variation({"yes": 1, "no": 1}, {"yes": 3, "no": 1})
     0.25
@@ -102,7 +104,7 @@ def total_variation(first: Mapping[Any, int], second: Mapping[Any, int]) -> floa
 
 
 def compare(released: Profile, generated: Profile) -> dict[str, str | int | float]:
-    """The columns of a row: what is missing, what is extra, and how the numbers differ."""
+    """Return the columns of a row: missing and extra words and templates, and the numbers."""
     row: dict[str, str | int | float] = {}
     for name in ("words", "templates"):
         theirs, ours = getattr(released, name), getattr(generated, name)
@@ -110,13 +112,13 @@ def compare(released: Profile, generated: Profile) -> dict[str, str | int | floa
         for which, items in (("missing", theirs - ours), ("extra", ours - theirs)):
             row |= {f"{name}_{which}": len(items), f"{name}_{which}_are": "; ".join(sorted(items))}
     for name, theirs, ours in (
-        ("told", released.told, generated.told),
-        ("asked", released.asked, generated.asked),
+        ("told", released.before, generated.before),
+        ("asked", released.questions, generated.questions),
     ):
         row |= {name: round(theirs[0], 3), f"{name}_generated": round(ours[0], 3)}
         row |= {f"{name}_range": _range(theirs), f"{name}_range_generated": _range(ours)}
     return row | {
-        "told_ratio": round(generated.told[0] / released.told[0], 4),
+        "told_ratio": round(generated.before[0] / released.before[0], 4),
         "answers_variation": round(total_variation(released.answers, generated.answers), 4),
         "facts_variation": round(total_variation(released.facts, generated.facts), 4),
         "distinct_statements": len(released.statements),
@@ -125,13 +127,21 @@ def compare(released: Profile, generated: Profile) -> dict[str, str | int | floa
 
 
 def measure(
+    data: ReleasedStories, tasks: Tasks = "1-20", seed: Seed = 0
+) -> Iterator[list[dict[str, Any]]]:
+    """Compare words, templates and lengths with the released stories."""
+    for row in rows_of(data, None, seed, available_tasks(data, parse_tasks(tasks))):
+        yield [row]
+
+
+def rows_of(
     data: Path, questions: int | None, seed: int, tasks: Collection[int]
 ) -> Iterator[dict[str, Any]]:
-    """A row for each of the tasks that is in the folder and that we generate.
+    """Yield a row for each task that is in the folder and that we generate.
 
     Args:
         data: folder with the released files; training and test files count together.
-        questions: how many to generate; None is as many as are released.
+        questions: number of generated questions; None for as many as are released.
         seed: of the generated stories.
         tasks: the tasks to compare.
     """
@@ -139,21 +149,20 @@ def measure(
         files = [splits[split] for split in ("train", "test") if split in splits]
         if task in tasks and task in TASKS and files:
             released = Profile.of(story for file in files for story in read_stories(file))
-            there = released.answers.total()
-            made = generate(task, questions=questions or there, seed=seed)
-            generated = Profile.of(made)
+            count = released.answers.total()
+            generated = Profile.of(generate(task, questions=questions or count, seed=seed))
             yield {
                 "task": task,
-                "questions": there,
+                "questions": count,
                 "questions_generated": generated.answers.total(),
                 "seed": seed,
                 **compare(released, generated),
-                **surroundings(),
+                **provenance(),
             }
 
 
-def sheet(rows: Sequence[Mapping[str, Any]]) -> Sheet:
-    """The rows as a table."""
+def sheets(rows: Rows) -> list[Sheet]:
+    """Return the rows as a table."""
     columns = (
         "task", "words", "missing", "extra", "templates", "missing", "extra", "statements", "ours",
         "range", "ours", "questions a story", "ours", "answers TV", "facts TV",
@@ -167,15 +176,16 @@ def sheet(rows: Sequence[Mapping[str, Any]]) -> Sheet:
          *(f"{float(row[name]):.3f}" for name in ("answers_variation", "facts_variation"))]
         for row in rows
     ]  # fmt: skip
-    asked = [int(row["questions"]) for row in rows]
-    counted = f"{min(asked):,}" if len(set(asked)) < 2 else f"{min(asked):,} to {max(asked):,}"
+    questions = [int(row["questions"]) for row in rows]
+    least, most = min(questions), max(questions)
+    counted = f"{least:,}" if least == most else f"{least:,} to {most:,}"
     note = (
-        f"{counted} released questions a task, beside generated ones of seed {rows[0]['seed']}. "
-        "Templates are sentences with slots for people, places, things and the like; statements "
-        "are those before a question, in the mean and from the fewest to the most. TV is the total "
-        "variation distance, from 0 (alike) to 1, of answers and of the number of supporting facts."
+        f"{counted} released questions a task, as many generated ones of seed {rows[0]['seed']}. "
+        "Templates are sentences with slots for people, places and things; statements are those "
+        "before a question, mean and range. TV is the total variation distance, from 0 (equal) to "
+        "1, of the answers and of the number of supporting facts."
     )
-    return Sheet("Released and generated stories", columns, lines, note)
+    return [Sheet("Released and generated stories", columns, lines, note)]
 
 
 def _numbers(counts: Sequence[int]) -> Numbers:

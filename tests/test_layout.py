@@ -196,3 +196,9 @@ def test_importing_memhop_loads_no_optional_part() -> None:
 
 def test_importing_memhop_loads_no_face() -> None:
     assert {name for name in loaded_by("import memhop") if name.startswith(tuple(FACES))} == set()
+
+
+def test_the_help_loads_no_benchmark_no_table_of_the_paper_and_no_service() -> None:
+    help_of_all = "from memhop.cli import app\napp(['--help'], standalone_mode=False)"
+    unwanted = ("benchmarks", "memhop.reproduce", "memhop.web")
+    assert {name for name in loaded_by(help_of_all) if name.startswith(unwanted)} == set()

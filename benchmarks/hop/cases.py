@@ -1,6 +1,7 @@
-"""The cases that ``memhop bench hop`` measures, and the tensors of each."""
+"""The cases of the hop benchmark: their tensors and their rows."""
 
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,16 +11,16 @@ from memhop.ops.inputs import Stored
 
 
 class Case(NamedTuple):
-    """One problem: ``batch`` queries that read ``slots`` slots each, in ``hops`` hops.
+    """A problem: ``batch`` queries read ``slots`` slots each, in ``hops`` hops.
 
     Attributes:
-        held: "own", a memory for each query; "shared", one for all; "bank", slots that name rows
-            of one bank, drawn at random.
-        bank_rows: of the bank.
+        held: "own", a memory for each query; "shared", one memory for all; "bank", slots that
+            index rows of one bank, drawn at random.
+        bank_rows: number of rows of the bank.
         dtype: of the memory.
         weights: dtype of query and weights.
-        gradients: whether the backward is measured with the forward, with gradients for query,
-            memory and all weights.
+        gradients: whether the backward pass is measured too, with gradients for query, memory and
+            all weights.
     """
 
     batch: int
@@ -35,7 +36,7 @@ class Case(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The memory as one says it.
+        """The memory in words.
 
         >>> Case(64, 2000, held="bank", bank_rows=100000).name
         'bank 100000, slots [64, 2000]'
@@ -52,35 +53,35 @@ class Case(NamedTuple):
 
     @property
     def bytes_held(self) -> int:
-        """The size of the memory as it is stored."""
+        """The size of the stored memory."""
         rows = {"own": self.batch * self.slots, "shared": self.slots, "bank": self.bank_rows}
         return rows[self.held] * self.bytes_of_row
 
     @property
     def bytes_read(self) -> int:
-        """What one hop reads: the slots of every query, those of a shared memory once."""
+        """The bytes that one hop reads: the slots of every query, of a shared memory once."""
         rows = self.slots if self.held == "shared" else self.batch * self.slots
         return rows * self.bytes_of_row
 
     @property
     def bytes_of_row(self) -> int:
-        """The size of a slot; one in int8 has a float32 scale."""
+        """The size of a slot, in int8 with its float32 scale."""
         width: int = getattr(torch, self.dtype).itemsize
         return self.input_dim * width + (4 if self.dtype == "int8" else 0)
 
 
 class Inputs(NamedTuple):
-    """The tensors of a case; ``direction`` is the gradient that comes from above."""
+    """The tensors of a case; ``grad_out`` is the gradient of the result."""
 
     query: Tensor
     memories: Stored
     slots: Tensor | None
     hops: list[ops.Hop]
-    direction: Tensor
+    grad_out: Tensor
 
     @property
     def tensor(self) -> Tensor:
-        """The memory as a tensor; of one in int8 that without its scale."""
+        """The memory as a tensor, in int8 without its scale."""
         return self.memories if isinstance(self.memories, Tensor) else self.memories.data
 
     @property
@@ -91,17 +92,17 @@ class Inputs(NamedTuple):
 
     @property
     def leaves(self) -> list[Tensor]:
-        """All that a gradient is asked for."""
+        """The tensors that get a gradient."""
         leaves = [self.query, self.memories, *self.weights]
         return [leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.requires_grad]
 
 
 def make(case: Case, device: str = "cpu") -> Inputs:
-    """Draw a case, the same numbers every time; weights as ``torch.nn.Linear`` draws them."""
+    """Draw the tensors of a case from a fixed seed; weights as in ``torch.nn.Linear``."""
     source = torch.Generator(device).manual_seed(0)
     dtype = getattr(torch, case.weights)
 
-    def drawn(*shape: int) -> Tensor:
+    def randn(*shape: int) -> Tensor:
         return torch.randn(shape, generator=source, device=device)
 
     def leaf(tensor: Tensor) -> Tensor:
@@ -110,32 +111,77 @@ def make(case: Case, device: str = "cpu") -> Inputs:
     def table() -> ops.Table:
         bound = case.input_dim**-0.5
         shape = (case.memory_dim, case.input_dim + 1)
-        numbers = torch.rand(shape, generator=source, device=device)
-        weight, bias = (2 * numbers - 1).mul_(bound).tensor_split([case.input_dim], 1)
+        uniform = torch.rand(shape, generator=source, device=device)
+        weight, bias = (2 * uniform - 1).mul_(bound).tensor_split([case.input_dim], 1)
         return ops.Table(leaf(weight.contiguous()), leaf(bias.flatten()))
 
     leading = {"own": (case.batch, case.slots), "shared": (case.slots,), "bank": (case.bank_rows,)}
-    memories = stored(drawn(*leading[case.held], case.input_dim), case.dtype)
+    memories = converted(randn(*leading[case.held], case.input_dim), case.dtype)
     if isinstance(memories, Tensor):
         memories.requires_grad_(case.gradients)
     slots = None
     if case.held == "bank":
         shape = (case.batch, case.slots)
         slots = torch.randint(case.bank_rows, shape, generator=source, device=device)
-    query, direction = (drawn(case.batch, case.memory_dim).to(dtype) for _ in range(2))
+    query, grad_out = (randn(case.batch, case.memory_dim).to(dtype) for _ in range(2))
     hops = [ops.Hop(table(), table()) for _ in range(case.hops)]
-    return Inputs(leaf(query), memories, slots, hops, direction)
+    return Inputs(leaf(query), memories, slots, hops, grad_out)
 
 
-def stored(memories: Tensor, dtype: str) -> Stored:
-    """A memory in another dtype."""
+def converted(memories: Tensor, dtype: str) -> Stored:
+    """Return a memory in another dtype."""
     if dtype == "int8":
         return ops.Quantized.of(memories)
     return memories.to(getattr(torch, dtype))
 
 
-def numbers_in(memories: Stored, dtype: torch.dtype) -> Tensor:
-    """What a memory holds, as numbers of a dtype."""
+def dequantized(memories: Stored, dtype: torch.dtype) -> Tensor:
+    """Return the values of a memory in a floating dtype."""
     if isinstance(memories, Tensor):
         return memories.detach().to(dtype)
     return memories.data.to(dtype) * memories.scale.to(dtype).unsqueeze(-1)
+
+
+COLUMNS = (
+    "part", *Case._fields, "form", "process", "rounds", "seconds", "error", "gradient_error",
+    "bytes_held", "bytes_read", "bytes_written", "read_speed", "extra_bytes", "kept_bytes",
+    "bound_bytes", "bar", "note",
+)  # fmt: skip
+
+
+class Setting(NamedTuple):
+    """How a part is measured; ``on_begin`` is called with a line before each measurement."""
+
+    device: str = "cpu"
+    tiny: bool = False
+    process: int = 1
+    on_begin: Callable[[str], None] = lambda _: None
+
+
+def case_of(row: Mapping[str, str]) -> Case:
+    """Return the case of a row of a CSV file.
+
+    >>> made = row("bars", Case(3, 5, gradients=True), "auto", Setting())
+    >>> case_of({name: str(value) for name, value in made.items()}) == Case(3, 5, gradients=True)
+    True
+    """
+    kinds = Case.__annotations__
+    return Case._make(
+        row[name] == "True" if kind is bool else kind(row[name]) for name, kind in kinds.items()
+    )
+
+
+def row(part: str, case: Case, form: str, setting: Setting, **measured: Any) -> dict[str, Any]:
+    """Return a row; columns that are not given are None.
+
+    ``bytes_held`` is the size of the memory, ``bytes_read`` the bytes that one hop reads,
+    ``bytes_written`` the size of the memory's gradient, ``read_speed`` in bytes a second.
+    """
+    if unknown := measured.keys() - set(COLUMNS):
+        raise ValueError(f"expected columns of {', '.join(COLUMNS)}, got {sorted(unknown)}")
+    known = {
+        "part": part, **case._asdict(), "form": form, "process": setting.process,
+        "bytes_held": case.bytes_held, "bytes_read": case.bytes_read,
+        "bytes_written": case.bytes_held if case.gradients else 0,
+    }  # fmt: skip
+    return dict.fromkeys(COLUMNS) | known | measured

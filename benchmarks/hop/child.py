@@ -1,7 +1,7 @@
-"""A fresh process that takes measures of ``memhop bench hop`` and prints what it found.
+"""Take measures of the hop benchmark in a fresh process.
 
-Started by ``hop`` with a job in JSON; prints JSON lines: {"begin": what is next}, {"row": ...},
-{"measure": its name} at the end of each, or {"error": why it stopped}.
+The argument is a job in JSON. Prints JSON lines: {"begin": TEXT} before each measurement,
+{"row": ROW}, {"measure": NAME} after each measure, or {"error": TEXT}.
 """
 
 import gc
@@ -12,16 +12,12 @@ from typing import Any
 
 import torch
 
-from benchmarks.hop.bound import bound
+from benchmarks.hop.cases import Setting
 from benchmarks.hop.choice import choice
-from benchmarks.hop.cuda import cuda
-from benchmarks.hop.memory import memory
-from benchmarks.hop.others import others
-from benchmarks.hop.rows import Setting
-from benchmarks.hop.scaling import scaling_memory, scaling_time
-from benchmarks.hop.speed import bars, small
+from benchmarks.hop.memory import memory, scaling_memory
+from benchmarks.hop.speed import bars, bound, cuda, others, scaling_time, small
 from memhop.errors import MemhopError
-from memhop.reproduce.record import surroundings
+from memhop.reproduce.record import provenance
 
 MEASURES: dict[str, Callable[[Setting], Iterator[dict[str, Any]]]] = {
     "bars": bars,
@@ -37,32 +33,32 @@ MEASURES: dict[str, Callable[[Setting], Iterator[dict[str, Any]]]] = {
 
 
 def main(job: dict[str, Any]) -> None:
-    """Take the measures of a job in turn."""
+    """Take the measures of a job one after the other."""
     torch.set_num_threads(job["threads"])
-    gc.freeze()  # what is imported stays: collecting garbage need not look at it
-    where = surroundings()
+    gc.freeze()  # the collector need not scan the imports
+    where = provenance()
     if job["device"] == "cuda":
         where["device"] = torch.cuda.get_device_name()
     for measure in job["measures"]:
-        which = measure if job["process"] == 1 else f"{measure} {job['process']}"
+        name = measure if job["process"] == 1 else f"{measure} {job['process']}"
 
-        def begin(text: str, which: str = which) -> None:
-            tell(begin=f"{which}: {text}")
+        def on_begin(text: str, name: str = name) -> None:
+            send(begin=f"{name}: {text}")
 
-        setting = Setting(job["device"], job["tiny"], job["process"], begin)
+        setting = Setting(job["device"], job["tiny"], job["process"], on_begin)
         for row in MEASURES[measure](setting):
-            tell(row={name: rounded(value) for name, value in row.items()} | where)
-        tell(measure=measure)
-    gc.unfreeze()  # else libraries find at the end that something of theirs has leaked
+            send(row={column: rounded(value) for column, value in row.items()} | where)
+        send(measure=measure)
+    gc.unfreeze()  # otherwise libraries report leaks at exit
 
 
 def rounded(value: Any) -> Any:
-    """Six digits are more than a clock gives."""
+    """Return a float with six digits, more than a clock has."""
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
-def tell(**line: Any) -> None:
-    """A line to the process that listens."""
+def send(**line: Any) -> None:
+    """Print a line for the parent process."""
     print(json.dumps(line), flush=True)
 
 
@@ -70,6 +66,6 @@ if __name__ == "__main__":
     try:
         main(json.loads(sys.argv[1]))
     except MemhopError as error:
-        tell(error=str(error))
+        send(error=str(error))
     except KeyboardInterrupt:
         sys.exit(130)

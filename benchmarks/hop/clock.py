@@ -1,4 +1,4 @@
-"""How long does each form take? All in turn, round by round, so that all meet the same machine."""
+"""Time candidates interleaved, round by round: a change of the machine affects all of them."""
 
 import gc
 import math
@@ -13,95 +13,94 @@ from torch import Tensor
 
 from benchmarks.hop.forms import Candidate
 
-FEWEST_ROUNDS = 8
-MOST_ROUNDS = 40
-SLOW = 0.5  # seconds; of what takes longer, one call is warm-up enough
-LEAST_SAMPLE = 2e-3  # seconds; of what is quicker, several calls are timed as one
+MIN_ROUNDS = 8
+MAX_ROUNDS = 40
+SLOW_SECONDS = 0.5  # a slower call is warmed up once
+MIN_SAMPLE_SECONDS = 2e-3  # several faster calls are timed as one sample
 
 
 class Timed(NamedTuple):
-    """What is timed: ``call``, and ``before`` each sample what is not (old gradients are freed)."""
+    """A timed ``call``; ``before`` runs untimed before each sample and frees old gradients."""
 
-    form: str
     call: Callable[[], object]
     before: Callable[[], object] = lambda: None
 
 
 class Times(NamedTuple):
-    """The median of the rounds, in seconds a call."""
+    """The median over the rounds, in seconds a call."""
 
     seconds: float
     rounds: int
 
 
 def timed(candidate: Candidate, gradients: bool) -> Timed:
-    """A forward, or a forward and a backward into gradients that were None before."""
+    """Return a forward call, or forward and backward into gradients that were None."""
     if not gradients:
-        return Timed(candidate.form, candidate.forward)
-    leaves, direction = candidate.inputs.leaves, candidate.inputs.direction
+        return Timed(candidate.forward)
+    leaves, grad_out = candidate.inputs.leaves, candidate.inputs.grad_out
 
     def call() -> None:
-        candidate.forward().backward(direction)  # type: ignore[no-untyped-call]
+        candidate.forward().backward(grad_out)  # type: ignore[no-untyped-call]
 
     def before() -> None:
         for leaf in leaves:
             leaf.grad = None
 
-    return Timed(candidate.form, call, before)
+    return Timed(call, before)
 
 
 def reading(memories: Tensor) -> Timed:
-    """A float32 sum over the bytes of a memory, as a measure of how fast they can be read."""
-    numbers = memories.detach().flatten().view(torch.uint8)
-    numbers = numbers[: numbers.numel() // 4 * 4].view(torch.float32)
-    return Timed("sum", numbers.sum)
+    """Return a float32 sum over the bytes of a memory: it measures the read bandwidth."""
+    floats = memories.detach().flatten().view(torch.uint8)
+    floats = floats[: floats.numel() // 4 * 4].view(torch.float32)
+    return Timed(floats.sum)
 
 
 def time_interleaved(
-    entrants: Sequence[Timed],
+    candidates: Sequence[Timed],
     *,
     gradients: bool,
     seconds: float = 0.0,
-    rounds: int = FEWEST_ROUNDS,
+    rounds: int = MIN_ROUNDS,
     device: str = "cpu",
-) -> dict[str, Times]:
-    """Medians over rounds in which each entrant has its turn, after a warm-up.
+) -> list[Times]:
+    """Return the times of the candidates in their order, after a warm-up.
 
-    At least so many ``rounds``, and more while they take less than ``seconds`` in all.
+    Each round calls all of them. There are at least ``rounds`` rounds, and more while they take
+    less than ``seconds`` in all.
     """
-    stopwatch = on_device if device == "cuda" else on_clock
+    stopwatch = device_seconds if device == "cuda" else clock_seconds
     with nullcontext() if gradients else torch.no_grad():
-        calls = {entrant.form: calls_a_sample(entrant, stopwatch) for entrant in entrants}
+        counts = [calls_per_sample(candidate, stopwatch) for candidate in candidates]
         gc.collect()
         gc.disable()
         try:
-            begun = time.perf_counter()
-            samples: dict[str, list[float]] = {entrant.form: [] for entrant in entrants}
-            for done in range(MOST_ROUNDS):
-                if done >= rounds and time.perf_counter() - begun > seconds:
+            start = time.perf_counter()
+            samples: list[list[float]] = [[] for _ in candidates]
+            for done in range(MAX_ROUNDS):
+                if done >= rounds and time.perf_counter() - start > seconds:
                     break
-                for entrant in entrants:
-                    count = calls[entrant.form]
-                    samples[entrant.form].append(sample(entrant, count, stopwatch))
+                for candidate, count, own in zip(candidates, counts, samples, strict=True):
+                    own.append(sample(candidate, count, stopwatch))
         finally:
             gc.enable()
-    return {form: Times(statistics.median(came), len(came)) for form, came in samples.items()}
+    return [Times(statistics.median(own), len(own)) for own in samples]
 
 
 Stopwatch = Callable[[Callable[[], object]], float]
 
 
-def calls_a_sample(entrant: Timed, stopwatch: Stopwatch) -> int:
-    """Warm up, and say how many calls make a sample that is long enough."""
-    taken = [sample(entrant, 1, stopwatch)]
-    if taken[0] < SLOW:
-        taken += [sample(entrant, 1, stopwatch) for _ in range(4)]
-    return min(1000, math.ceil(LEAST_SAMPLE / max(min(taken), 1e-6)))
+def calls_per_sample(candidate: Timed, stopwatch: Stopwatch) -> int:
+    """Warm up; return how many calls make a sample of at least `MIN_SAMPLE_SECONDS`."""
+    times = [sample(candidate, 1, stopwatch)]
+    if times[0] < SLOW_SECONDS:
+        times += [sample(candidate, 1, stopwatch) for _ in range(4)]
+    return min(1000, math.ceil(MIN_SAMPLE_SECONDS / max(min(times), 1e-6)))
 
 
-def sample(entrant: Timed, count: int, stopwatch: Stopwatch) -> float:
-    """Seconds a call. Between several calls, ``before`` is timed too, alike for all forms."""
-    call, before = entrant.call, entrant.before
+def sample(candidate: Timed, count: int, stopwatch: Stopwatch) -> float:
+    """Return the seconds a call; ``before`` is timed too if a sample has several calls."""
+    call, before = candidate.call, candidate.before
     before()
     if count == 1:
         return stopwatch(call)
@@ -114,19 +113,19 @@ def sample(entrant: Timed, count: int, stopwatch: Stopwatch) -> float:
     return stopwatch(several) / count
 
 
-def on_clock(call: Callable[[], object]) -> float:
-    """Seconds by the clock."""
-    begun = time.perf_counter()
+def clock_seconds(call: Callable[[], object]) -> float:
+    """Return the seconds of a call by the clock."""
+    start = time.perf_counter()
     call()
-    return time.perf_counter() - begun
+    return time.perf_counter() - start
 
 
-def on_device(call: Callable[[], object]) -> float:
-    """Seconds by the events of a GPU."""
-    begun, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+def device_seconds(call: Callable[[], object]) -> float:
+    """Return the seconds of a call by the events of a GPU."""
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     torch.cuda.synchronize()
-    begun.record()
+    start.record()
     call()
-    ended.record()
+    end.record()
     torch.cuda.synchronize()
-    return float(begun.elapsed_time(ended)) / 1000
+    return float(start.elapsed_time(end)) / 1000

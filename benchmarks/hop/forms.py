@@ -1,7 +1,7 @@
-"""The forms of several hops that are timed against each other, on the same numbers.
+"""The forms of several hops that are compared, and the check of their results.
 
-Each takes the inputs of a case and gives a ``Candidate``; what it does before it returns (gather,
-expand, compile) is not timed.
+Each form takes the inputs of a case and returns a ``Candidate``; the work before it returns
+(gather, expand, compile) is not timed.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,12 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks.hop.cases import Inputs, numbers_in
+from benchmarks.hop.cases import Inputs, dequantized
 from memhop import ops
+from memhop.errors import MemhopError
+
+ROUNDING_STEPS = 16  # of the dtype: below that, an error is chance
 
 
 class Candidate(NamedTuple):
-    """A form and the tensors it runs on, those that get gradients among them."""
+    """A form with its tensors, and its forward pass."""
 
     form: str
     inputs: Inputs
@@ -27,34 +30,33 @@ class Candidate(NamedTuple):
 Build = Callable[[Inputs], Candidate]
 
 
-def path(word: str) -> Build:
-    """``memhop.ops.multi_hop`` with ``impl=word``."""
+def path(impl: str) -> Build:
+    """Build ``memhop.ops.multi_hop`` with ``impl``."""
 
     def build(inputs: Inputs) -> Candidate:
         query, memories, slots, hops, _ = inputs
         return Candidate(
-            word, inputs, lambda: ops.multi_hop(query, memories, hops, slots=slots, impl=word)
+            impl, inputs, lambda: ops.multi_hop(query, memories, hops, slots=slots, impl=impl)
         )
 
     return build
 
 
 def baseline(inputs: Inputs) -> Candidate:
-    """What a case is measured against: the textbook form, or, for a memory that many queries
-    share, two products a hop."""
+    """Build the baseline: the textbook form, or for a shared memory two products a hop."""
     shared = inputs.tensor.dim() == 2 and inputs.slots is None
     return two_products(inputs) if shared else textbook(inputs)
 
 
 def textbook(inputs: Inputs) -> Candidate:
-    """A hop as the paper writes it: two Linear, bmm, softmax, bmm, on rows gathered before."""
+    """Build the paper's hop: two Linear, bmm, softmax, bmm, on rows gathered before."""
     given = gathered(inputs)
-    run = partial(as_the_paper, given.query, given.tensor, given.hops)
+    run = partial(textbook_hops, given.query, given.tensor, given.hops)
     return Candidate("textbook", given, run)
 
 
-def as_the_paper(query: Tensor, memories: Tensor, hops: Sequence[ops.Hop]) -> Tensor:
-    """p = softmax(q . (A m_i + a)), q <- q + sum_i p_i (C m_i + c), hop by hop."""
+def textbook_hops(query: Tensor, memories: Tensor, hops: Sequence[ops.Hop]) -> Tensor:
+    """Compute p = softmax(q . (A m_i + a)), q <- q + sum_i p_i (C m_i + c), hop by hop."""
     for hop in hops:
         keys = functional.linear(memories, hop.a.weight, hop.a.bias)
         values = functional.linear(memories, hop.c.weight, hop.c.bias)
@@ -64,13 +66,13 @@ def as_the_paper(query: Tensor, memories: Tensor, hops: Sequence[ops.Hop]) -> Te
 
 
 def two_products(inputs: Inputs) -> Candidate:
-    """Two plain matrix products a hop, over the raw memory, with a softmax between."""
-    run = partial(over_shared, inputs.query, inputs.tensor, inputs.hops)
+    """Build two matrix products a hop over the raw memory, with a softmax between."""
+    run = partial(shared_hops, inputs.query, inputs.tensor, inputs.hops)
     return Candidate("two products", inputs, run)
 
 
-def over_shared(query: Tensor, memories: Tensor, hops: Sequence[ops.Hop]) -> Tensor:
-    """Keys and values are the raw memory [N, I]; the small products go before and after."""
+def shared_hops(query: Tensor, memories: Tensor, hops: Sequence[ops.Hop]) -> Tensor:
+    """Read the raw memory [N, I] as keys and values; project query and read-out instead."""
     for hop in hops:
         weights = torch.softmax((query @ hop.a.weight) @ memories.mT, -1)
         query = query + functional.linear(weights @ memories, hop.c.weight, hop.c.bias)
@@ -78,18 +80,18 @@ def over_shared(query: Tensor, memories: Tensor, hops: Sequence[ops.Hop]) -> Ten
 
 
 def float64_reference(inputs: Inputs, dtype: torch.dtype = torch.float64) -> Candidate:
-    """The formula over the raw memory, in float64: what all others are compared with."""
+    """Build the formula over the raw memory in float64: the reference of all forms."""
     given = cast(inputs, dtype)
     memories, slots = given.tensor, given.slots
 
     def forward() -> Tensor:
         state = given.query
         if slots is None and memories.dim() == 2:
-            return over_shared(state, memories, given.hops)
-        held = memories if slots is None else memories[slots]
+            return shared_hops(state, memories, given.hops)
+        rows = memories if slots is None else memories[slots]
         for hop in given.hops:
-            weights = torch.softmax((held @ (state @ hop.a.weight).unsqueeze(-1)).squeeze(-1), -1)
-            read_out = (weights.unsqueeze(1) @ held).squeeze(1)
+            weights = torch.softmax((rows @ (state @ hop.a.weight).unsqueeze(-1)).squeeze(-1), -1)
+            read_out = (weights.unsqueeze(1) @ rows).squeeze(1)
             state = state + functional.linear(read_out, hop.c.weight, hop.c.bias)
         return state
 
@@ -97,7 +99,7 @@ def float64_reference(inputs: Inputs, dtype: torch.dtype = torch.float64) -> Can
 
 
 def cast(inputs: Inputs, dtype: torch.dtype) -> Inputs:
-    """The same numbers in another dtype, as leaves of their own."""
+    """Return the inputs in another dtype, as new leaves."""
 
     def leaf(tensor: Tensor) -> Tensor:
         return tensor.detach().to(dtype).requires_grad_(tensor.requires_grad)
@@ -105,22 +107,22 @@ def cast(inputs: Inputs, dtype: torch.dtype) -> Inputs:
     def table(single: ops.Table) -> ops.Table:
         return ops.Table(leaf(single.weight), None if single.bias is None else leaf(single.bias))
 
-    wanted = isinstance(inputs.memories, Tensor) and inputs.memories.requires_grad
+    needs_grad = isinstance(inputs.memories, Tensor) and inputs.memories.requires_grad
     return inputs._replace(
         query=leaf(inputs.query),
-        memories=numbers_in(inputs.memories, dtype).requires_grad_(wanted),
+        memories=dequantized(inputs.memories, dtype).requires_grad_(needs_grad),
         hops=[ops.Hop(table(hop.a), table(hop.c)) for hop in inputs.hops],
-        direction=inputs.direction.to(dtype),
+        grad_out=inputs.grad_out.to(dtype),
     )
 
 
 def compiled(backend: str) -> Build:
-    """``torch.compile`` of the form to measure against."""
+    """Build ``torch.compile`` of the baseline."""
 
     def build(inputs: Inputs) -> Candidate:
         candidate = baseline(inputs)
-        form = as_the_paper if candidate.form == "textbook" else over_shared
-        torch.compiler.reset()  # what was compiled for other shapes counts against a limit
+        form = textbook_hops if candidate.form == "textbook" else shared_hops
+        torch.compiler.reset()  # graphs of other shapes count against a limit
         run = torch.compile(form, backend=backend, fullgraph=True, dynamic=False)
         given = candidate.inputs
         return Candidate("compiled", given, lambda: run(given.query, given.tensor, given.hops))
@@ -129,7 +131,7 @@ def compiled(backend: str) -> Build:
 
 
 def attention_of_torch(inputs: Inputs) -> Candidate:
-    """``scaled_dot_product_attention`` by the query A^T q; the raw memory is keys and values."""
+    """Build ``scaled_dot_product_attention`` over the raw memory, with query A^T q."""
     given = gathered(inputs)
 
     def forward() -> Tensor:
@@ -152,14 +154,13 @@ def attention_of_torch(inputs: Inputs) -> Candidate:
 
 
 def attention_module(inputs: Inputs) -> Candidate:
-    """``torch.nn.MultiheadAttention`` with one head for each hop; needs input_dim = memory_dim.
+    """Build ``torch.nn.MultiheadAttention`` with one head a hop; needs input_dim = memory_dim.
 
-    A and C are its projections of keys and values. Those of query and output, which a hop does not
-    have, are made to change nothing.
+    A and C project keys and values. The projections of query and output are the identity.
     """
     given = gathered(inputs)
     size = given.query.shape[-1]
-    modules = [attention_of(hop, size).to(given.query) for hop in given.hops]
+    modules = [module_of(hop, size).to(given.query) for hop in given.hops]
     shared = given.tensor.dim() == 2
     memories = given.tensor.unsqueeze(0) if shared else given.tensor
     axis = 0 if shared else 1
@@ -173,15 +174,15 @@ def attention_module(inputs: Inputs) -> Candidate:
     return Candidate("MultiheadAttention", given, forward)
 
 
-def attention_of(hop: ops.Hop, size: int) -> nn.MultiheadAttention:
-    """The module that computes a hop's read; scores are not to be divided by sqrt(size)."""
+def module_of(hop: ops.Hop, size: int) -> nn.MultiheadAttention:
+    """Return the module of a hop; the query is scaled, as scores are not divided by sqrt(size)."""
     module = nn.MultiheadAttention(size, num_heads=1, batch_first=True)
-    same = torch.eye(size).to(hop.a.weight)
+    identity = torch.eye(size).to(hop.a.weight)
     biases = [part for part in (hop.a.bias, hop.c.bias) if part is not None]
     state: dict[str, Any] = {
-        "in_proj_weight": torch.cat([same * size**0.5, hop.a.weight, hop.c.weight]),
+        "in_proj_weight": torch.cat([identity * size**0.5, hop.a.weight, hop.c.weight]),
         "in_proj_bias": torch.cat([torch.zeros_like(biases[0]), *biases]),
-        "out_proj.weight": same,
+        "out_proj.weight": identity,
         "out_proj.bias": torch.zeros_like(biases[0]),
     }
     module.load_state_dict(state)
@@ -189,9 +190,99 @@ def attention_of(hop: ops.Hop, size: int) -> nn.MultiheadAttention:
 
 
 def gathered(inputs: Inputs) -> Inputs:
-    """The inputs with the rows of a bank gathered: a memory for each query, with its gradient."""
+    """Return the inputs with the rows of a bank gathered: a memory for each query."""
     if inputs.slots is None:
         return inputs
     rows = inputs.tensor.detach()[inputs.slots]
     rows.requires_grad_(inputs.tensor.requires_grad)
     return inputs._replace(memories=rows, slots=None)
+
+
+class Errors(NamedTuple):
+    """The relative error ||x - exact|| / ||exact|| of the result, and the largest of a gradient."""
+
+    result: float
+    gradients: float | None
+
+
+def check(
+    candidates: list[Candidate], inputs: Inputs, rounding: int = ROUNDING_STEPS
+) -> list[Errors]:
+    """Return the errors of the candidates; the first is the yardstick of the others.
+
+    Raises:
+        MemhopError: an error is too large.
+    """
+    found = errors(candidates, inputs)
+    for candidate, measured in zip(candidates, found, strict=True):
+        yardstick = None if candidate is candidates[0] else found[0]
+        if reason := refusal(measured, yardstick, inputs, rounding):
+            raise MemhopError(f"{candidate.form} is not timed: {reason}")
+    return found
+
+
+def refusal(
+    measured: Errors, yardstick: Errors | None, inputs: Inputs, rounding: int = ROUNDING_STEPS
+) -> str | None:
+    """Return why a form is not timed, or None.
+
+    Allowed are four times the error of the yardstick plus ``rounding`` steps of the dtype; for the
+    yardstick itself half of the digits.
+    """
+    step = torch.finfo(inputs.query.dtype).eps
+    for error, base in zip(measured, yardstick or measured, strict=True):
+        if error is None or base is None:
+            continue
+        allowed = step**0.5 if yardstick is None else 4 * base + rounding * step
+        if not error <= allowed:  # refuses NaN too
+            return f"error {error:.1e} against float64, allowed {allowed:.1e}"
+    return None
+
+
+def errors(candidates: list[Candidate], inputs: Inputs) -> list[Errors]:
+    """Return the errors of each against the formula in float64."""
+    truth = outcome(float64_reference(inputs), inputs)
+    found = []
+    for candidate in candidates:
+        results = outcome(candidate, inputs)
+        each = [float((x - y).norm() / y.norm()) for x, y in zip(results, truth, strict=True)]
+        found.append(Errors(each[0], max(each[1:]) if each[1:] else None))
+    return found
+
+
+def outcome(candidate: Candidate, inputs: Inputs) -> list[Tensor]:
+    """Return the result and, if there are leaves, the gradients of query, memory, all weights."""
+    given = candidate.inputs
+    for leaf in given.leaves:
+        leaf.grad = None
+    if not given.leaves:
+        with torch.no_grad():
+            return [candidate.forward().double()]
+    result = candidate.forward()
+    result.backward(given.grad_out)  # type: ignore[no-untyped-call]
+    weights = [leaf.new_zeros(leaf.shape) if leaf.grad is None else leaf.grad
+               for leaf in given.weights]  # fmt: skip
+    found = [
+        result.detach().double(),
+        grad_of(given.query).double(),
+        grad_bank(grad_of(given.tensor).double(), given, inputs),
+        torch.cat([weight.double().flatten() for weight in weights]),
+    ]
+    for leaf in given.leaves:
+        leaf.grad = None
+    return found
+
+
+def grad_of(leaf: Tensor) -> Tensor:
+    """Return the gradient of a leaf."""
+    if leaf.grad is None:
+        raise MemhopError(f"no gradient of a tensor of shape {list(leaf.shape)}")
+    return leaf.grad
+
+
+def grad_bank(grad_memories: Tensor, given: Inputs, inputs: Inputs) -> Tensor:
+    """Return the gradient of a bank; sum that of the gathered rows if a form ran on those."""
+    if given.slots is inputs.slots or inputs.slots is None:
+        return grad_memories
+    bank = grad_memories.new_zeros(inputs.tensor.shape)
+    return bank.index_add_(0, inputs.slots.flatten(), grad_memories.flatten(0, 1))

@@ -1,9 +1,8 @@
-"""How much memory does a call take beyond its inputs, its results and their gradients?
+"""Measure the memory of a call beyond its inputs, its results and their gradients.
 
-Measured as the kernel counts it: the peak of the resident set during a call, over what was
-resident before, so that it sees every allocator. It is that of a second call; what the first left
-behind is told apart. A process that measures this is to be started with ``ENVIRONMENT``: freed
-memory must go back to the system, or the next call takes it unseen.
+It is the peak resident set size during a second call minus that before it, which covers every
+allocator; memory kept by the first call is reported apart. Start a process that measures this with
+``ENVIRONMENT``: freed memory must return to the system, or the next call reuses it uncounted.
 """
 
 import ctypes
@@ -16,30 +15,36 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from benchmarks.hop.cases import Case, Inputs, make
-from benchmarks.hop.forms import Candidate, path
-from benchmarks.hop.rows import Setting, row
-from benchmarks.hop.speed import BARS, TINY
+from benchmarks.hop.cases import Case, Inputs, Setting, make, row
+from benchmarks.hop.forms import Candidate, path, textbook
+from benchmarks.hop.speed import BARS, TINY, scaling_cases
 
 ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 MEBIBYTE = 2**20
-NO_HUGE_PAGES = 41  # PR_SET_THP_DISABLE: else memory is counted in steps of 2 MiB
+NO_HUGE_PAGES = 41  # PR_SET_THP_DISABLE: else memory grows in steps of 2 MiB
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
-class Taken(NamedTuple):
-    """Bytes beyond inputs, results and gradients: ``extra`` of a call, ``kept`` from the first."""
+class Memory(NamedTuple):
+    """Bytes beyond inputs, results and gradients: ``extra`` of a call, ``kept`` by the first."""
 
     extra: int
     kept: int
 
 
 def memory(setting: Setting) -> Iterator[dict[str, Any]]:
-    """One case of the bars in each process, the first in the first; forward and with gradients."""
+    """Measure one case of the bars in each process, forward and with gradients."""
     case = list(TINY if setting.tiny else BARS)[setting.process - 1]
     for gradients in (False, True):
         one = case._replace(gradients=gradients)
-        yield measured("memory", one, path("auto"), setting, allowed(one))
+        yield measured("memory", one, path("auto"), setting, bound_bytes(one))
+
+
+def scaling_memory(setting: Setting) -> Iterator[dict[str, Any]]:
+    """Measure the memory of the textbook form and of ours as the sizes grow."""
+    for case in scaling_cases(setting.tiny):
+        for build in (textbook, path("auto")):
+            yield measured("scaling-memory", case, build, setting)
 
 
 def measured(
@@ -49,20 +54,20 @@ def measured(
     setting: Setting,
     bound: int | None = None,
 ) -> dict[str, Any]:
-    """One row. A case of a quarter of the size is called first, to load the code."""
-    setting.begin(case.name)
+    """Return a row. A case of a quarter of the size runs first and loads the code."""
+    setting.on_begin(case.name)
     sizes = [-(-size // 4) for size in (case.batch, case.slots, case.bank_rows)]
     quarter = case._replace(batch=sizes[0], slots=sizes[1], bank_rows=sizes[2])
     for one in (quarter, case):
         candidate = build(make(one, setting.device))
-        found = taken(candidate, case.gradients, setting.device)
+        found = memory_of(candidate, case.gradients, setting.device)
     known = {} if found is None else {"extra_bytes": found.extra, "kept_bytes": found.kept}
     note = "not measured: needs Linux" if found is None else None
     return row(part, case, candidate.form, setting, **known, bound_bytes=bound, note=note)
 
 
-def allowed(case: Case) -> int:
-    """The bound that is set for the fused path, in bytes."""
+def bound_bytes(case: Case) -> int:
+    """Return the bound for the fused operation, in bytes."""
     if case.held == "shared":
         return 16 * MEBIBYTE
     states = (case.hops + 1) * (case.input_dim + case.memory_dim)
@@ -72,8 +77,8 @@ def allowed(case: Case) -> int:
     return MEBIBYTE + case.batch * per_row
 
 
-def taken(candidate: Candidate, gradients: bool, device: str) -> Taken | None:
-    """What a call takes; None where the system does not tell."""
+def memory_of(candidate: Candidate, gradients: bool, device: str) -> Memory | None:
+    """Return the memory of a call; None if the system does not report it."""
     if device == "cuda":
         peak_of: Callable[[Callable[[], Tensor]], int] = peak_on_device
     elif STATUS.exists() and CLEAR.exists():
@@ -81,42 +86,42 @@ def taken(candidate: Candidate, gradients: bool, device: str) -> Taken | None:
         ctypes.CDLL(None).prctl(NO_HUGE_PAGES, 1, 0, 0, 0)
     else:
         return None
-    leaves, direction = candidate.inputs.leaves, candidate.inputs.direction
+    leaves, grad_out = candidate.inputs.leaves, candidate.inputs.grad_out
 
     def call() -> Tensor:
         with nullcontext() if gradients else torch.no_grad():
             result = candidate.forward()
             if gradients:
-                result.backward(direction)  # type: ignore[no-untyped-call]
+                result.backward(grad_out)  # type: ignore[no-untyped-call]
         return result.detach()
 
-    def forget() -> None:
+    def clear_grads() -> None:
         for leaf in leaves:
             leaf.grad = None
 
-    before = anonymous()
+    before = anonymous_bytes()
     size = call().nbytes
     size += sum(leaf.grad.nbytes for leaf in leaves if leaf.grad is not None)
-    forget()
-    kept = anonymous() - before
+    clear_grads()
+    kept = anonymous_bytes() - before
     extra = max(0, peak_of(call) - size)  # the system counts in pages
-    forget()
-    return Taken(extra, kept)
+    clear_grads()
+    return Memory(extra, kept)
 
 
 def peak_in_process(call: Callable[[], Tensor]) -> int:
-    """By how much the resident set grew at most during a call."""
-    settle()
-    resident = status("VmRSS")
-    CLEAR.write_text("5")  # the peak is counted anew from here
+    """Return the peak of the resident set during a call minus its size before."""
+    release_free_memory()
+    resident = status_bytes("VmRSS")
+    CLEAR.write_text("5")  # resets the peak
     result = call()
-    peak = status("VmHWM")
+    peak = status_bytes("VmHWM")
     del result
     return peak - resident
 
 
 def peak_on_device(call: Callable[[], Tensor]) -> int:
-    """By how much what torch holds on the GPU grew at most during a call."""
+    """Return the peak of torch's memory on the GPU during a call minus its size before."""
     torch.cuda.synchronize()
     held = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
@@ -127,23 +132,23 @@ def peak_on_device(call: Callable[[], Tensor]) -> int:
     return peak - held
 
 
-def anonymous() -> int:
-    """The resident memory that is no file, in bytes; 0 where the system does not tell."""
+def anonymous_bytes() -> int:
+    """Return the resident memory without files; 0 if the system does not report it."""
     if not STATUS.exists():
         return 0
-    settle()
-    return status("RssAnon")
+    release_free_memory()
+    return status_bytes("RssAnon")
 
 
-def settle() -> None:
-    """Give back to the system what is free."""
+def release_free_memory() -> None:
+    """Return free memory to the system."""
     gc.collect()
     if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
         libc.malloc_trim(0)
 
 
-def status(field: str) -> int:
-    """A line of the process's status, in bytes."""
+def status_bytes(field: str) -> int:
+    """Return a field of the process's status."""
     for line in STATUS.read_text().splitlines():
         name, _, value = line.partition(":")
         if name == field:

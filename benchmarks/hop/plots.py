@@ -1,26 +1,27 @@
-"""The plots of ``memhop bench hop``, made from its CSV files; needs ``memhop[plot]``."""
+"""Draw the hop benchmark; needs ``memhop[plot]``."""
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from benchmarks.hop.cases import Case
-from benchmarks.hop.summary import BASELINES, Rows, by_case, floor, median, of_form, seconds
-from benchmarks.plot_style import GREY, OURS, THEIRS
+from benchmarks.hop.summary import BASELINES, by_case, floor, median, of_form, seconds
+from memhop.reproduce.plot import GREY, OURS, THEIRS
+from memhop.reproduce.record import Rows
 
 MEBIBYTE, PAGE = 2**20, 4096
 SIZES = {"slots": "slots a row, N", "batch": "rows, B", "hops": "hops, K"}
 
 
 def over_floor(rows: Rows) -> Figure:
-    """Time over the floor of each case of the bars: the baseline's and ours, both passes."""
+    """Draw the time over the floor for each case of the bars: the baseline's and ours."""
     cases = by_case(rows, "bars")
     names = list(dict.fromkeys(case._replace(gradients=False).name for case in cases))
     figure = Figure(figsize=(7.6, 0.8 + 0.55 * max(1, len(names))), layout="constrained")
     axes = figure.add_subplot()
-    for case, alike in cases.items():
+    for case, own in cases.items():
         line = names.index(case._replace(gradients=False).name)
         height = line + (0.14 if case.gradients else -0.14)
-        dots = [over(alike, BASELINES), over(alike, ("auto",))]
+        dots = [over(own, BASELINES), over(own, ("auto",))]
         found = [(dot, color) for dot, color in zip(dots, (THEIRS, OURS), strict=True) if dot]
         axes.plot([dot for dot, _ in found], [height] * len(found), color=GREY, alpha=0.4, zorder=1)
         for dot, color in found:
@@ -43,16 +44,16 @@ def over_floor(rows: Rows) -> Figure:
 
 
 def over(rows: Rows, forms: tuple[str, ...]) -> float | None:
-    """The median over processes of a form's time over the floor."""
+    """Return the median over processes of a form's time over the floor."""
     return median(float(row["seconds"]) / floor(row)[1] for row in of_form(rows, *forms).values())
 
 
 def growth(rows: Rows) -> Figure:
-    """Time and memory of both forms along slots, batch and hops."""
+    """Draw time and memory of both forms by slots, batch and hops."""
     figure = Figure(figsize=(7.6, 4.4), layout="constrained")
     panels = figure.subplots(2, 3, sharex="col", sharey="row")
     for line, (measure, unit, value) in enumerate(
-        (("scaling-time", "time, ms", thousand_seconds), ("scaling-memory", "memory, MiB", extra))
+        (("scaling-time", "time, ms", milliseconds), ("scaling-memory", "memory, MiB", extra))
     ):
         cases = by_case(rows, measure)
         panels[line][0].set_ylabel(unit)
@@ -76,20 +77,20 @@ def growth(rows: Rows) -> Figure:
 
 
 def varied(cases: list[Case], size: str) -> list[Case]:
-    """The cases that differ from the one at the centre, if at all, in one size."""
+    """Return the cases that differ from the central one in at most this size."""
 
     def differing(one: Case, other: Case) -> set[str]:
         return {name for name in Case._fields if getattr(one, name) != getattr(other, name)}
 
-    def far(centre: Case) -> int:
+    def distance(centre: Case) -> int:
         return sum(len(differing(case, centre)) for case in cases)
 
-    centre = min(cases, key=far)
+    centre = min(cases, key=distance)
     return [case for case in cases if differing(case, centre) <= {size}]
 
 
 def extra(rows: Rows, form: str) -> float | None:
-    """MiB beyond inputs, results and gradients, at least what a page is."""
+    """Return the MiB beyond inputs, results and gradients, at least a page."""
     return median(
         max(int(row["extra_bytes"]), PAGE) / MEBIBYTE
         for row in rows
@@ -97,7 +98,7 @@ def extra(rows: Rows, form: str) -> float | None:
     )
 
 
-def thousand_seconds(rows: Rows, form: str) -> float | None:
-    """A time in ms."""
+def milliseconds(rows: Rows, form: str) -> float | None:
+    """Return the time of a form in ms."""
     taken = seconds(rows, form)
     return None if taken is None else 1000 * taken

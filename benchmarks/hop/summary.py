@@ -1,21 +1,22 @@
-"""What the rows of ``memhop bench hop`` say: a number of a case out of those of its processes."""
+"""Summarize the rows of the hop benchmark: one number for a case from several processes."""
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
-from benchmarks.hop.cases import Case
-from benchmarks.hop.rows import case_of
+from benchmarks.hop.cases import Case, case_of
+from memhop.reproduce.record import Row, Rows
 
-Rows = Sequence[Mapping[str, str]]
 BASELINES = ("textbook", "two products")
 
 
 class Compared(NamedTuple):
-    """A case, a baseline's seconds and ours, how many times faster ours is, and the bar for that.
+    """A case with the seconds of the baseline and ours.
 
-    The ratio is the median over processes of the ratio of their medians. ``once`` and ``a_hop``
-    are our time over the floor: the memory is read once, or once a hop, and its gradient written.
+    Attributes:
+        faster: the median over processes of the ratio of their times.
+        bar: the goal for ``faster``.
+        once, a_hop: our time over the floor, if the memory is read once or once a hop.
     """
 
     case: Case
@@ -28,32 +29,32 @@ class Compared(NamedTuple):
 
 
 def by_case(rows: Rows, measure: str) -> dict[Case, Rows]:
-    """The rows of a measure, each case by itself."""
-    found: dict[Case, list[Mapping[str, str]]] = {}
+    """Return the rows of a measure by case."""
+    found: dict[Case, list[Row]] = {}
     for row in rows:
         if row["part"] == measure:
             found.setdefault(case_of(row), []).append(row)
     return dict(found)
 
 
-def of_form(rows: Rows, *forms: str) -> dict[str, Mapping[str, str]]:
-    """The rows of a form that have a time, by process."""
+def of_form(rows: Rows, *forms: str) -> dict[str, Row]:
+    """Return the rows of a form that have a time, by process."""
     return {row["process"]: row for row in rows if row["form"] in forms and row["seconds"]}
 
 
 def seconds(rows: Rows, *forms: str) -> float | None:
-    """The median over processes of a form's times."""
+    """Return the median over processes of a form's times."""
     return median(float(row["seconds"]) for row in of_form(rows, *forms).values())
 
 
 def median(numbers: Iterable[float]) -> float | None:
-    """The median; None of none."""
+    """Return the median, or None without numbers."""
     found = list(numbers)
     return statistics.median(found) if found else None
 
 
 def faster(rows: Rows, others: Rows, form: str) -> float | None:
-    """How many times faster a form is on these rows than on others of the same processes."""
+    """Return how many times faster a form is on these rows than on others, by process."""
     own, theirs = of_form(rows, form), of_form(others, form)
     return median(
         float(theirs[process]["seconds"]) / float(own[process]["seconds"])
@@ -63,10 +64,10 @@ def faster(rows: Rows, others: Rows, form: str) -> float | None:
 
 
 def compared(rows: Rows, measure: str, ours: str) -> list[Compared]:
-    """Our form beside the baseline, for each case of a measure that has both."""
+    """Compare our form with the baseline, for each case of a measure that has both."""
     found = []
-    for case, alike in by_case(rows, measure).items():
-        theirs, own = of_form(alike, *BASELINES), of_form(alike, ours)
+    for case, rows_of_case in by_case(rows, measure).items():
+        theirs, own = of_form(rows_of_case, *BASELINES), of_form(rows_of_case, ours)
         both = [(theirs[process], own[process]) for process in own if process in theirs]
         if not both:
             continue
@@ -84,30 +85,30 @@ def compared(rows: Rows, measure: str, ours: str) -> list[Compared]:
     return found
 
 
-def floor(row: Mapping[str, str]) -> tuple[float, float]:
-    """Seconds that its bytes take at the read speed of its run: read once, and once a hop.
+def floor(row: Row) -> tuple[float, float]:
+    """Return the seconds to read the memory once, and once a hop, at the read bandwidth.
 
-    A row of a bank is read once where many slots name it; read once a hop, each slot counts.
+    The gradient is written once. If many slots index a row of a bank, "once" counts the row once
+    and "once a hop" every slot.
 
     >>> row = {"bytes_held": "6", "bytes_read": "8", "bytes_written": "0", "hops": "3"}
     >>> floor(row | {"read_speed": "2"})
     (3.0, 12.0)
     """
-    held, read, written = (int(row[f"bytes_{what}"]) for what in ("held", "read", "written"))
+    held, read, written = (int(row[f"bytes_{which}"]) for which in ("held", "read", "written"))
     speed = float(row["read_speed"])
     return (min(held, read) + written) / speed, (int(row["hops"]) * read + written) / speed
 
 
 def share(rows: Rows, form: str = "auto") -> float | None:
-    """The share of the read speed that a form reads with, where each hop reads all its bytes."""
+    """Return the share of the read bandwidth of a form; each hop reads all bytes."""
     return median(floor(row)[1] / float(row["seconds"]) for row in of_form(rows, form).values())
 
 
 class Chosen(NamedTuple):
-    """A shape: the best path, its seconds, those of "auto", and their ratio.
+    """A shape with its best path, the seconds of that and of "auto", and their ratio.
 
-    Where it was measured again, ``ratio`` is the median of those three times, ``first`` that of
-    the first.
+    ``first`` is the first ratio; ``ratio`` is the median of the repeats if there are any.
     """
 
     case: Case
@@ -116,23 +117,23 @@ class Chosen(NamedTuple):
     auto_seconds: float
     ratio: float
     first: float
-    again: bool
+    is_repeated: bool
 
 
 def chosen(rows: Rows) -> list[Chosen]:
-    """All shapes that the choice of path was measured on."""
-    return [one_choice(case, alike) for case, alike in by_case(rows, "choice").items()]
+    """Return the shapes on which the choice of path was measured."""
+    return [one_choice(case, own) for case, own in by_case(rows, "choice").items()]
 
 
 def one_choice(case: Case, rows: Rows) -> Chosen:
-    """What the rows of one shape say."""
+    """Summarize the rows of one shape."""
     times: dict[str, dict[str, float]] = {}
     for row in rows:
         times.setdefault(row["process"], {})[row["form"]] = float(row["seconds"])
     ratios = {}
     for process, by_form in times.items():
-        paths = {form: taken for form, taken in by_form.items() if form != "auto"}
-        ratios[process] = by_form["auto"] / min(paths.values())
+        paths = [taken for form, taken in by_form.items() if form != "auto"]
+        ratios[process] = by_form["auto"] / min(paths)
     first = ratios.pop("1")
     last = times[max(times, key=int)]
     best = min((form for form in last if form != "auto"), key=last.__getitem__)

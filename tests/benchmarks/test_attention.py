@@ -1,15 +1,14 @@
-"""The pictures of README are of the model and the story of README, and made from the rows."""
+"""The pictures of README show README's model and story, and are made from the rows."""
 
 import re
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from benchmarks import attention, tables
-from memhop.cli import main
 from memhop.data import to_examples
 from memhop.reproduce.record import read_rows
+
+from .conftest import Runner
 
 PROJECT = Path(__file__).parents[2]
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
@@ -30,20 +29,15 @@ def test_the_recipe_and_the_story_are_those_of_readme() -> None:
 def test_the_picture_of_readme_is_made_from_the_rows() -> None:
     rows = read_rows(PROJECT / "results" / "attention.csv")
     picture = (PROJECT / "docs" / "attention.svg").read_text(encoding="utf-8")
-    assert picture == attention.svg(rows), "run: memhop bench plots docs"
+    assert picture == attention.svg(rows), "run: python -m benchmarks plots docs"
     assert "](docs/attention.svg)" in README
-    # what README says in words
+    # the words of README
     assert attention.answer_of(rows).picture().strongest.argmax(1).tolist() == [0, 0, 2]
 
 
-def test_a_run_writes_rows_from_which_both_pictures_are_made(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as ended:
-        main(["bench", "attention", "--tiny", "--to", "attention.csv"])
-    assert ended.value.code == 0
-    said = capsys.readouterr().out
+def test_a_run_writes_rows_from_which_both_pictures_are_made(run: Runner, tmp_path: Path) -> None:
+    done = run("attention", "--tiny", "--to", "attention.csv")
+    assert done.status == 0
     rows = read_rows(Path("attention.csv"))
     assert [(row["hop"], row["sentence"][:4]) for row in rows] == [
         (hop, name) for hop in "123" for name in ("Mary", "John", "Mary")
@@ -51,19 +45,16 @@ def test_a_run_writes_rows_from_which_both_pictures_are_made(
     for hop in "123":
         weights = [float(row["weight"]) for row in rows if row["hop"] == hop]
         assert 0 < sum(weights) < 1.001
-    printed = attention.markdown(rows).removeprefix("```text\n").removesuffix("```\n")
-    assert said.endswith(printed)
+    [sheet] = attention.sheets(rows)
+    assert done.out == f"{sheet.text}\n"
     assert attention.answer_of(rows).title() in attention.svg(rows)
     filled = tables.fill("<!-- table: attention -->\n<!-- end of table -->", tmp_path)
-    assert printed in filled
+    assert f"\n```text\n{sheet.text}\n```\n" in filled
 
 
 def test_a_plot_of_the_rows(tmp_path: Path) -> None:
-    plots = pytest.importorskip(
-        "benchmarks.plots", exc_type=ImportError, reason="needs the extra plot"
-    )
     rows = (PROJECT / "results" / "attention.csv").read_text(encoding="utf-8")
     (tmp_path / "attention.csv").write_text(rows, encoding="utf-8")
-    assert list(plots.draw(tmp_path, tmp_path)) == [tmp_path / "attention.svg"]
+    assert list(tables.draw(tmp_path, tmp_path)) == [tmp_path / "attention.svg"]
     made = (tmp_path / "attention.svg").read_text(encoding="utf-8")
     assert made == (PROJECT / "docs" / "attention.svg").read_text(encoding="utf-8")

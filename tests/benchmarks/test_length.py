@@ -1,21 +1,21 @@
-"""Longer stories than were trained on: which stories are asked, and how the curve is made."""
+"""Stories longer than the training stories: their lengths, and the curve of errors."""
 
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from benchmarks import length
-from benchmarks.length import ENCODINGS, TINY, errors, rows_of, sheet
-from memhop.cli import app
+from benchmarks.length import ENCODINGS, TINY, errors, rows_of, sheets
 from memhop.recipe import Recipe
+
+from .conftest import Runner
 
 
 def test_stories_have_the_length_that_is_asked_for() -> None:
     for task in length.TASKS:
-        trained = length._stories(task, 500, 0, (1, length.TRAINED))
+        trained = length._stories(task, 500, 0, (1, length.MAX_TRAINED))
         asked = length._stories(task, 10, 1, (200, 200))
-        assert max(len(example.story) for example in trained) == length.TRAINED
+        assert max(len(example.story) for example in trained) == length.MAX_TRAINED
         assert {len(example.story) for example in asked} == {200}
 
 
@@ -44,21 +44,19 @@ ROWS = [row("ages", 0, 20, 1.0), row("ages", 1, 20, 2.0), row("ages", 0, 5, 0.0)
 
 def test_the_curve_is_the_mean_of_the_seeds() -> None:
     assert errors(ROWS) == {(1, "ages"): {5: 0.0, 20: 1.5}}
-    assert sheet(ROWS).lines == [["1, ages", "0.0", "1.5"]]
+    assert sheets(ROWS)[0].lines == [["1, ages", "0.0", "1.5"]]
     assert sorted(ROWS, key=length.sort_key)[0]["statements"] == 5
 
 
 def test_the_picture_has_a_panel_for_each_task() -> None:
-    plot = pytest.importorskip(
-        "benchmarks.length_plot", exc_type=ImportError, reason="needs the extra plot"
-    )
-    panels = plot.curves(ROWS).axes
+    pytest.importorskip("matplotlib", reason="needs the extra plot")
+    panels = length.curves(ROWS).axes
     assert [panel.get_title() for panel in panels] == ["task 1", "task 2", "task 3"]
     drawn = [tuple(line.get_ydata()) for line in panels[0].lines]
     assert (0.0, 1.5) in drawn
 
 
-def test_the_command_says_a_table() -> None:
-    said = CliRunner().invoke(app, ["bench", "length", "--tiny", "--jobs", "2"])
-    assert said.exit_code == 0, said.output
-    assert "3, ages, time noise" in said.output
+def test_the_command_prints_a_table(run: Runner) -> None:
+    done = run("length", "--tiny", "--jobs", "1")
+    assert done.status == 0, done
+    assert "3, ages, time noise" in done.out

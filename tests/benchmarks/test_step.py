@@ -1,15 +1,18 @@
-"""Where a step's time goes: the count of what must be multiplied, and the parts of a step."""
+"""The parts of a training step, and the count of its multiply-adds."""
+
+from pathlib import Path
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
 from benchmarks import step
-from memhop.cli import app
 from memhop.example import Example
 from memhop.recipe import Recipe
+from memhop.reproduce.record import read_rows
 from memhop.training.loop import Trainer
 from memhop.training.sampler import EpochBatches
+
+from .conftest import Runner
 
 
 @pytest.mark.parametrize("hop_units", [0, 7])
@@ -24,27 +27,23 @@ def test_the_multiplications_of_a_step_by_hand(hop_units: int) -> None:
     draws = EpochBatches(*(part[0] for part in trainer.draw_epoch()))
     words, ages = 3 + 2 + 3, 2
     tables, slots, rows = 3, 2, trainer.model.num_rows
-    embedded = 2 * (words + ages) * tables
+    embedding = 2 * (words + ages) * tables
     read = 3 * 2 * slots * 2
-    asked = 3 * (rows + 2 * hop_units * 2)
-    assert step.multiply_adds(trainer, draws) == 4 * (embedded + read + asked)
+    output = 3 * (rows + 2 * hop_units * 2)
+    assert step.multiply_adds(trainer, draws) == 4 * (embedding + read + output)
 
 
-def test_a_product_says_how_fast_a_core_is() -> None:
-    assert 1e8 < step.multiply_adds_a_second() < 1e13
+def test_the_speed_of_a_core_is_plausible() -> None:
+    assert 1e8 < step.multiply_adds_per_second() < 1e13
 
 
-def test_the_parts_make_the_step() -> None:
-    rows = list(step.measure(None))
-    assert [(row["column"], row["task"]) for row in rows] == list(step.CASES)
+def test_the_parts_add_up_to_the_step(run: Runner) -> None:
+    done = run("step", "--tiny", "--to", "step.csv")
+    assert done.status == 0, done
+    assert "PE LS RN, task 2" in done.out
+    rows = read_rows(Path("step.csv"))
+    assert [(row["column"], int(row["task"])) for row in rows] == list(step.CASES)
     for row in rows:
-        parts = sum(row[part] for part in step.PARTS)
-        assert parts == pytest.approx(row["step_ms"])
-        assert 0 < row["operations_ms"] < row["step_ms"]
-
-
-def test_the_command_says_a_table() -> None:
-    said = CliRunner().invoke(app, ["bench", "step", "--tiny"])
-    assert said.exit_code == 0, said.output
-    assert "PE LS RN, task 2" in said.output
-    assert CliRunner().invoke(app, ["bench", "step"]).exit_code == 1
+        parts = sum(float(row[part]) for part in step.PARTS)
+        assert parts == pytest.approx(float(row["step_ms"]))
+        assert 0 < float(row["operations_ms"]) < float(row["step_ms"])

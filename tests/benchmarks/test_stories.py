@@ -1,16 +1,13 @@
-"""How far apart two sets of stories are, on sets small enough to count by hand."""
+"""The differences of two sets of stories, small enough to count by hand."""
 
-import doctest
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from benchmarks import stories
-from benchmarks.hop.tables import markdown
-from benchmarks.stories import Profile, compare, measure, sheet, template, total_variation
+from benchmarks.stories import Profile, compare, rows_of, sheets, template, total_variation
 from memhop.data import Question, Story, generate, write_babi
-from memhop.reproduce.record import read_rows, surroundings, write_rows
+from memhop.reproduce.record import as_text, provenance, read_rows, write_rows
 
 RELEASED = [
     Story(
@@ -55,11 +52,11 @@ GENERATED = [
         ("Billy parked the milkshake.", "Billy parked the milkshake."),
     ],
 )
-def test_what_varies_becomes_a_slot_and_nothing_else(sentence: str, expected: str) -> None:
+def test_only_the_words_that_vary_become_slots(sentence: str, expected: str) -> None:
     assert template(sentence) == expected
 
 
-def test_a_profile_counts_what_the_stories_hold() -> None:
+def test_the_counts_of_a_profile() -> None:
     profile = Profile.of(iter(RELEASED))
     texts = "mary went to the park", "john got milk there", "apple", "fred", "office"
     assert profile.words == set(" ".join((*texts, "where is what carrying")).split())
@@ -70,13 +67,13 @@ def test_a_profile_counts_what_the_stories_hold() -> None:
         "What is {Person} carrying?",
     }
     assert len(profile.statements) == 4
-    assert profile.told == (1.5, 1, 3)
-    assert profile.asked == (4 / 3, 1, 2)
+    assert profile.before == (1.5, 1, 3)
+    assert profile.questions == (4 / 3, 1, 2)
     assert profile.answers == Counter({"park": 2, "milk,apple": 1, "office": 1})
     assert profile.facts == Counter({1: 3, 0: 1})
 
 
-def test_a_row_says_what_is_missing_what_is_extra_and_how_numbers_differ() -> None:
+def test_a_row_lists_missing_and_extra_items_and_differences() -> None:
     # Answers: 2, 1 and 1 of 4 against all "park", so half of them; facts: none and three of one
     # against one of one and one of two, so 1/4 + |3/4 - 1/2| + 1/2, halved.
     assert compare(Profile.of(RELEASED), Profile.of(GENERATED)) == {
@@ -126,7 +123,7 @@ def test_total_variation_is_one_where_nothing_is_shared() -> None:
     assert total_variation({1: 1, 2: 3}, {1: 2, 3: 2}) == 0.75
 
 
-def test_what_we_generate_is_compared_with_the_files_that_are_there(tmp_path: Path) -> None:
+def test_generated_stories_are_compared_with_the_files_of_the_folder(tmp_path: Path) -> None:
     folder = tmp_path / "en"
     folder.mkdir()
     own = list(generate(1, questions=10, seed=4))
@@ -135,16 +132,16 @@ def test_what_we_generate_is_compared_with_the_files_that_are_there(tmp_path: Pa
     write_babi(folder / "qa2_two-supporting-facts_valid.txt", RELEASED)
     write_babi(folder / "qa3_three-supporting-facts_train.txt", RELEASED)
     write_babi(folder / "qa21_not-a-task-of-ours_train.txt", RELEASED)
-    (row,) = measure(folder, None, 4, range(1, 3))  # 2 has no file to train or test on
+    (row,) = rows_of(folder, None, 4, range(1, 3))  # 2 has no file to train or test on
     assert row["task"] == 1
     assert (row["questions"], row["questions_generated"], row["seed"]) == (10, 10, 4)
     assert (row["words_missing"], row["words_extra"], row["answers_variation"]) == (0, 0, 0)
-    assert list(row)[-8:] == list(surroundings())
-    rows = list(measure(folder, 7, 0, [21, 3, 1]))
+    assert list(row)[-8:] == list(provenance())
+    rows = list(rows_of(folder, 7, 0, [21, 3, 1]))
     assert [(row["task"], row["questions_generated"]) for row in rows] == [(1, 7), (3, 7)]
     assert [row["questions"] for row in rows] == [10, 4]
     write_rows(tmp_path / "stories.csv", rows)
-    table = sheet(read_rows(tmp_path / "stories.csv"))
+    [table] = sheets(read_rows(tmp_path / "stories.csv"))
     assert [line[0] for line in table.lines] == ["1", "3"]
     assert table.note.startswith("4 to 10 released questions a task")
 
@@ -152,14 +149,10 @@ def test_what_we_generate_is_compared_with_the_files_that_are_there(tmp_path: Pa
 def test_the_table_shows_both_sides() -> None:
     compared = compare(Profile.of(RELEASED), Profile.of(GENERATED))
     row = {"task": 9, "questions": 2000, "seed": 5, **compared}
-    table = sheet([{name: str(value) for name, value in row.items()}])
+    [table] = sheets(as_text([row]))
     (line,) = table.lines
     assert " ".join(line) == "9 16 9 3 4 3 2 1.5 2.0 1-3 2 1.3 2.0 0.500 0.500"
     assert len(table.columns) == len(line)
-    text = markdown(table)
+    text = table.markdown()
     assert text.startswith("Released and generated stories:\n\n| task | words | missing |")
-    assert "2,000 released questions a task, beside generated ones of seed 5." in text
-
-
-def test_examples_run() -> None:
-    assert doctest.testmod(stories) == (0, 2)
+    assert "2,000 released questions a task, as many generated ones of seed 5." in text

@@ -1,4 +1,4 @@
-"""The tables of the documents are those of the rows, and nothing else of a document changes."""
+"""The tables of the documents are made from the rows; nothing else of a document changes."""
 
 import re
 import subprocess
@@ -51,12 +51,12 @@ def test_the_numbers_of_a_table_are_found_and_its_words_are_not() -> None:
 def test_the_documents_hold_the_tables_of_the_results(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
     made = tables.fill(text, PROJECT / "results")
-    assert numbers(text) == numbers(made), "run: memhop bench tables FILE"
+    assert numbers(text) == numbers(made), "run: python -m benchmarks tables FILE"
     opened = text.count("<!-- table: ")
-    assert opened == text.count("<!-- end of table -->") == len(tables._PLACE.findall(text))
+    assert opened == text.count("<!-- end of table -->") == len(tables._TABLE.findall(text))
 
 
-def test_what_stands_between_the_marks_is_replaced_and_nothing_else(tmp_path: Path) -> None:
+def test_only_the_text_between_the_marks_is_replaced(tmp_path: Path) -> None:
     write_rows(tmp_path / "import.csv", [ROW])
     filled = tables.fill(DOCUMENT * 2, tmp_path)
     before, made, after = re.split(r"(?<=import -->\n)|(?=<!-- end)", filled[: len(filled) // 2])
@@ -69,7 +69,7 @@ def test_what_stands_between_the_marks_is_replaced_and_nothing_else(tmp_path: Pa
     assert tables.fill("no marks\n", tmp_path / "none") == "no marks\n"
 
 
-def test_a_row_a_task_beside_the_numbers_of_the_paper(tmp_path: Path) -> None:
+def test_a_row_a_task_with_the_error_of_the_paper(tmp_path: Path) -> None:
     errors = {"test_error": 0.04, "mean_test_error": 1.26}
     row = {"task": 2, "test_questions": 1000, "restarts": 10, "seed": 0, "seconds": 30.4}
     write_rows(tmp_path / "babi.csv", [ROW | errors | row])
@@ -78,7 +78,7 @@ def test_a_row_a_task_beside_the_numbers_of_the_paper(tmp_path: Path) -> None:
 
 
 def test_an_unknown_table_and_missing_rows_are_errors(tmp_path: Path) -> None:
-    with pytest.raises(MemhopError, match="no table 'none'; known: babi, import"):
+    with pytest.raises(MemhopError, match="no table 'none'; known: babi, table1,"):
         tables.fill(DOCUMENT.replace("import", "none"), tmp_path)
     with pytest.raises(MemhopError, match=r"import\.csv: cannot be read: No such file"):
         tables.fill(DOCUMENT, tmp_path)
@@ -99,7 +99,7 @@ def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
 def test_the_commit_is_that_of_the_code_that_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = tmp_path / "src/memhop/bench/record.py"
+    here = tmp_path / "src/memhop/reproduce/record.py"
     here.parent.mkdir(parents=True)
     here.write_text("")
 
@@ -116,9 +116,13 @@ def test_the_commit_is_that_of_the_code_that_runs(
     monkeypatch.setattr(record, "__file__", str(here))
     commit = git("rev-parse", "--short=12", "HEAD")
     (tmp_path / "rows.csv").write_text("a\n1\n")
-    assert record.surroundings()["commit"] == commit
-    here.with_name("new.py").write_text("")
-    assert record.surroundings()["commit"] == f"{commit}-dirty"
-    installed = tmp_path / ".venv/lib/site-packages/memhop/bench/record.py"
+    assert record.provenance()["commit"] == commit
+    for name in ("benchmarks/new.py", "src/memhop/new.py"):
+        new = tmp_path / name
+        new.parent.mkdir(exist_ok=True)
+        new.write_text("")
+        assert record.provenance()["commit"] == f"{commit}-dirty"
+        new.unlink()
+    installed = tmp_path / ".venv/lib/site-packages/memhop/reproduce/record.py"
     monkeypatch.setattr(record, "__file__", str(installed))
-    assert record.surroundings()["commit"] == ""
+    assert record.provenance()["commit"] == ""

@@ -48,7 +48,7 @@ def test_tasks_and_recipes(offered: Offered) -> None:
 
 def test_commands_and_options(offered: Offered) -> None:
     assert offered("memhop de") == ["demo"]
-    assert offered("memhop bench --to nowhere/file --tin") == []
+    assert offered("memhop reproduce babi --to nowhere/file --tin") == ["--tiny"]
     assert "--threads" in offered("memhop demo --th")
 
 

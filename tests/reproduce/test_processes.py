@@ -1,4 +1,4 @@
-"""Work in processes: in any number of them the same, and none is left behind."""
+"""Work in processes: every result arrives, and no process outlives its parent."""
 
 import os
 import signal
@@ -10,23 +10,23 @@ from pathlib import Path
 
 import pytest
 
-from memhop.reproduce.processes import in_processes
+from memhop.reproduce.processes import run_in_processes
 
 ENDLESS = """
 import os, sys, time
 from pathlib import Path
-from memhop.reproduce.processes import in_processes
+from memhop.reproduce.processes import run_in_processes
 
-def say_and_stay(folder):
+def touch_and_sleep(folder):
     Path(folder, str(os.getpid())).touch()
     time.sleep(600)
 
 if __name__ == "__main__":
-    list(in_processes(say_and_stay, sys.argv[1:] * 2, 2))
+    list(run_in_processes(touch_and_sleep, sys.argv[1:] * 2, 2))
 """
 
 
-def is_there(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -40,8 +40,8 @@ def wait_until(met: Callable[[], bool], seconds: float = 60) -> None:
         time.sleep(0.05)
 
 
-def test_each_piece_of_work_comes_back_with_its_result() -> None:
-    assert sorted(in_processes(abs, [-3, 1, -2], 2)) == [(-3, 3), (-2, 2), (1, 1)]
+def test_each_piece_of_work_has_its_result() -> None:
+    assert sorted(run_in_processes(abs, [-3, 1, -2], 2)) == [(-3, 3), (-2, 2), (1, 1)]
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
@@ -52,7 +52,7 @@ def test_when_their_parent_is_killed_the_processes_end(tmp_path: Path) -> None:
     parent = subprocess.Popen([sys.executable, str(script), str(begun)])
     wait_until(lambda: len([*begun.iterdir()]) == 2)
     working = [int(path.name) for path in begun.iterdir()]
-    assert all(map(is_there, working))
+    assert all(map(is_alive, working))
     os.kill(parent.pid, signal.SIGKILL)
     parent.wait()
-    wait_until(lambda: not any(map(is_there, working)))
+    wait_until(lambda: not any(map(is_alive, working)))

@@ -1,4 +1,4 @@
-"""The paper's table: which trainings it is made of, that they do not depend on who trains them."""
+"""The paper's tables: their trainings, which do not depend on the processes, and their rows."""
 
 from pathlib import Path
 from typing import Any
@@ -10,24 +10,23 @@ from memhop.cli import app
 from memhop.data import TASK_NAMES, generate
 from memhop.errors import MemhopError
 from memhop.recipe import Recipe
-from memhop.reproduce import paper, table1, table1_report, table1_rows
+from memhop.reproduce import paper, table1, table1_report
 from memhop.reproduce.record import read_rows, write_rows
-from memhop.reproduce.table1 import BEST, COLUMNS, JOINT, PAPERS, Table, Unit
-from memhop.reproduce.table1_rows import sort_key
-from memhop.reproduce.table1_summary import Cell, cells_done, columns_of, markdown
+from memhop.reproduce.table1 import BEST, COLUMNS, JOINT, PAPERS, TableSpec, Unit, sort_key
+from memhop.reproduce.table1_report import Cell, cells_done, columns_of, sheet_of
 
 STORED = Path(__file__).parents[1] / "golden" / "table1.csv"
 NAMES = ("column", "task", "restart", "seed", "train_questions", "test_questions")
-TINY = Table(None, (1, 2), restarts=2, seed=0, tiny=True)
+TINY = TableSpec(None, (1, 2), restarts=2, seed=0, tiny=True)
 
 
 def measured(row: dict[str, Any]) -> dict[str, Any]:
-    """A row without what differs from run to run."""
+    """Return a row without the columns that differ from run to run."""
     return {name: value for name, value in row.items() if name not in ("seconds", "date", "commit")}
 
 
 def slice_of_the_table() -> list[dict[str, Any]]:
-    """The tiny table, but for what another machine has otherwise."""
+    """Return the tiny table without the columns that depend on the machine."""
     rows = [row for _, unit in table1.run(TINY, table1.units(TINY, COLUMNS), 2) for row in unit]
     kept = [*NAMES, "train_error", "train_loss", "validation_error", "test_error"]
     return [{name: row[name] for name in kept} for row in sorted(rows, key=sort_key)]
@@ -38,7 +37,7 @@ def in_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def test_the_columns_are_the_papers() -> None:
-    table = Table(None, (1,), 10, 0)
+    table = TableSpec(None, (1,), 10, 0)
     bow, layerwise = table.recipe("bow"), table.recipe("joint-layerwise")
     assert (bow.position, bow.noise, bow.linear_start_epochs, bow.learning_rate) == (
         "bag", "none", 0, 0.01
@@ -53,8 +52,8 @@ def test_the_columns_are_the_papers() -> None:
     assert list(PAPERS) == list(paper.SMALL) == list(paper.LARGE)
 
 
-def test_the_columns_past_it_are_of_the_recipe_best() -> None:
-    table = Table(None, (1,), 10, 0)
+def test_the_columns_of_the_recipe_best() -> None:
+    table = TableSpec(None, (1,), 10, 0)
     assert table.recipe("best") == Recipe.best()
     assert table.recipe("best-joint") == Recipe.best(joint=True)
     assert table._replace(large=True).recipe("best") == Recipe.best(
@@ -62,7 +61,7 @@ def test_the_columns_past_it_are_of_the_recipe_best() -> None:
     )
     assert {COLUMNS[name].keep for name in PAPERS} == {"training"}
     assert {COLUMNS[name].keep for name in BEST} == {"validation"}
-    assert {COLUMNS[name].beside for name in BEST} <= paper.SMALL.keys()
+    assert {COLUMNS[name].compared_with for name in BEST} <= paper.SMALL.keys()
 
 
 @pytest.mark.parametrize(
@@ -82,7 +81,7 @@ def test_the_papers_cells_have_the_papers_means(
 
 @pytest.mark.parametrize("restarts", [1, 5, 7, 10])
 def test_units_hold_every_restart_of_every_cell_once(restarts: int) -> None:
-    table = Table(None, tuple(range(1, 21)), restarts, 0)
+    table = TableSpec(None, tuple(range(1, 21)), restarts, 0)
     held = [
         (unit.column, unit.task, unit.first + i)
         for unit in table1.units(table, COLUMNS)
@@ -110,10 +109,10 @@ def test_rows_do_not_depend_on_the_number_of_processes() -> None:
 
 
 def test_the_slice_has_the_stored_numbers() -> None:
-    """Every column on generated stories; made anew by this file as a program.
+    """Every column on generated stories; run this file to write the stored numbers.
 
-    Other processors round otherwise: a loss may differ in its fourth digit, and of each part a
-    question may be answered otherwise.
+    Rounding depends on the processor: a loss may differ in its fourth digit, and one answer in
+    each part.
     """
     stored, rows = read_rows(STORED), slice_of_the_table()
     assert len(stored) == len(rows) == 2 * 2 * len(COLUMNS)
@@ -127,32 +126,32 @@ def test_the_slice_has_the_stored_numbers() -> None:
             assert abs(float(old[f"{part}_error"]) - new[f"{part}_error"]) <= 1.01 * of_one
 
 
-def test_only_what_is_missing_is_trained() -> None:
+def test_only_missing_units_are_trained() -> None:
     rows = [
         row_of(restart, 1.0, 0.1, 1.0) | {"task": task} for task in (1, 2) for restart in (0, 1)
     ]
-    assert table1_rows.missing(TINY, ["pe"], rows) == []
-    assert table1_rows.missing(TINY, ["pe"], rows[1:]) == [Unit("pe", 1, 0, 2)]
-    assert len(table1_rows.missing(TINY._replace(restarts=3), ["pe"], rows)) == 2
-    assert len(table1_rows.missing(TINY, ["pe", "bow"], rows)) == 2
+    assert table1.missing_units(TINY, ["pe"], rows) == []
+    assert table1.missing_units(TINY, ["pe"], rows[1:]) == [Unit("pe", 1, 0, 2)]
+    assert len(table1.missing_units(TINY._replace(restarts=3), ["pe"], rows)) == 2
+    assert len(table1.missing_units(TINY, ["pe", "bow"], rows)) == 2
 
 
-def test_rows_of_a_unit_that_is_trained_anew_take_the_place_of_its_old_ones() -> None:
+def test_new_rows_of_a_unit_replace_the_old_ones() -> None:
     old = [row_of(restart, 1.0, 0.1, 1.0) for restart in (0, 1)]
     new = [row_of(restart, 2.0, 0.1, 2.0) for restart in (2, 1, 0)]
-    assert table1_rows.put(old, new) == new[::-1]
+    assert table1.merge_rows(old, new) == new[::-1]
     other = row_of(0, 3.0, 0.1, 3.0) | {"column": "bow"}
-    assert table1_rows.put(old, [other]) == [other, *old]
+    assert table1.merge_rows(old, [other]) == [other, *old]
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"seed": 3}, "has rows of seed 3, not of 0; give --to another file"),
-        ({"train_questions": 12}, "has rows of 12 training questions of task 1, not of "),
-        ({"column": "joint-rn"}, "has rows of joint-rn of one model for the tasks 1;"),
-        ({"column": "pels"}, "needs the rows of bench table1"),
-        ({"task": "one"}, "needs the rows of bench table1"),
+        ({"seed": 3}, "cannot resume: the rows have seed 3, not 0; give --to another file"),
+        ({"train_questions": 12}, "the rows have 12 training questions of task 1, not "),
+        ({"column": "joint-rn"}, "the rows of joint-rn are of one model for the tasks 1;"),
+        ({"column": "pels"}, "expected a new file or rows of 'reproduce table1'"),
+        ({"task": "one"}, "expected a new file or rows of 'reproduce table1'"),
     ],
 )
 def test_a_file_of_another_table_is_left_alone(
@@ -163,19 +162,19 @@ def test_a_file_of_another_table_is_left_alone(
     write_rows(file := tmp_path / "rows.csv", [row])
     before = file.read_bytes()
     with pytest.raises(MemhopError, match=said):
-        table1_rows.rows_to_go_on_from(file, TINY, ["pe", "joint-rn"])
+        table1.rows_to_resume(file, TINY, ["pe", "joint-rn"])
     done = CliRunner().invoke(app, [*TINY_COMMAND, "--to", str(file)], catch_exceptions=True)
     assert isinstance(done.exception, MemhopError)
     assert file.read_bytes() == before
     write_rows(file, [{"a": 1}])
-    with pytest.raises(MemhopError, match="needs the rows of bench table1, or to be a new file"):
-        table1_rows.rows_to_go_on_from(file, TINY, ["pe"])
+    with pytest.raises(MemhopError, match="expected a new file or rows of 'reproduce table1'"):
+        table1.rows_to_resume(file, TINY, ["pe"])
     file.write_bytes(b"\xff\xfe")
-    with pytest.raises(MemhopError, match="needs a CSV file of UTF-8 text"):
-        table1_rows.rows_to_go_on_from(file, TINY, ["pe"])
+    with pytest.raises(MemhopError, match="expected a CSV file of UTF-8 text"):
+        table1.rows_to_resume(file, TINY, ["pe"])
 
 
-TINY_COMMAND = ["bench", "table1", "--tiny", "--restarts", "1", "--columns", "pe,joint-rn"]
+TINY_COMMAND = ["reproduce", "table1", "--tiny", "--restarts", "1", "--columns", "pe,joint-rn"]
 
 
 def row_of(restart: int, train: float, loss: float, test: float | None) -> dict[str, Any]:
@@ -187,20 +186,20 @@ def row_of(restart: int, train: float, loss: float, test: float | None) -> dict[
 
 def test_the_kept_restart_has_the_lowest_training_error_and_then_loss() -> None:
     rows = [row_of(0, 2.0, 0.1, 9.0), row_of(1, 1.0, 0.4, 7.0), row_of(2, 1.0, 0.3, 8.0)]
-    diverged = row_of(3, 0.0, 0.0, None)
-    (column,) = columns_of([*rows, diverged], paper.SMALL)
+    rows.append(row_of(3, 0.0, 0.0, None))
+    (column,) = columns_of(rows, paper.SMALL)
     assert list(column.cells) == [3]
     cell = column.cells[3]
     assert cell == Cell(8.0, (9.0, 7.0, 8.0, None), 64.2)
-    assert (cell.mean, cell.spread) == pytest.approx((8.0, (2 / 3) ** 0.5))
+    assert (cell.mean, cell.std) == pytest.approx((8.0, (2 / 3) ** 0.5))
     assert column.failed == (1, 1)
-    text = markdown([column])
+    text = sheet_of(rows, paper.SMALL).markdown()
     assert "| 3 | 8.0 (64.2), 8.0 ± 0.8 |" in text
     assert "| failed | 1 (1) |" in text
-    assert columns_of([diverged], paper.SMALL) == []
+    assert columns_of(rows[3:], paper.SMALL) == []
 
 
-def test_best_keeps_the_restart_with_the_lowest_error_of_what_was_held_out() -> None:
+def test_best_keeps_the_restart_with_the_lowest_validation_error() -> None:
     rows = [
         row_of(restart, train, 0.1, test) | {"column": "best-joint", "validation_error": held_out}
         for restart, train, held_out, test in [(0, 0.0, 9.0, 5.0), (1, 1.0, 8.0, 6.0)]
@@ -219,22 +218,24 @@ def test_the_row_of_means_has_the_spread_of_each_restarts_mean() -> None:
     ]
     (column,) = columns_of(rows, paper.SMALL)
     assert column.mean == Cell(20.0, (20.0, 21.0, 20.5, None), (64.2 + 3.8) / 2)
-    assert column.mean.spread == pytest.approx((0.5 / 3) ** 0.5)
-    assert "| mean | 20.0 (34.0), 20.5 ± 0.4 |" in markdown([column])
+    assert column.mean.std == pytest.approx((0.5 / 3) ** 0.5)
+    assert "| mean | 20.0 (34.0), 20.5 ± 0.4 |" in sheet_of(rows, paper.SMALL).markdown()
 
 
 def test_unknown_columns_and_folders_without_tasks_are_errors(tmp_path: Path) -> None:
-    with pytest.raises(MemhopError, match=r"--columns needs names of bow, pe,.*; not 'pels'"):
+    with pytest.raises(MemhopError, match=r"--columns: expected names of bow, pe,.*, got 'pels'"):
         table1.parse_columns("pe, pels")
-    with pytest.raises(MemhopError, match="has no training and test file of any of the tasks"):
+    with pytest.raises(
+        MemhopError, match="expected a training and a test file of a task, found none"
+    ):
         table1.available_tasks(tmp_path, [1, 2])
 
 
 @pytest.mark.slow
-def test_the_command_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_the_command_resumes(tmp_path: Path) -> None:
     file = tmp_path / "table1.csv"
     command = [
-        "bench", "table1", "--tiny", "--restarts", "1", "--columns", "pe,joint-1-hop",
+        "reproduce", "table1", "--tiny", "--restarts", "1", "--columns", "pe,joint-1-hop",
         "--jobs", "1", "--to", str(file),
     ]  # fmt: skip
     first = CliRunner().invoke(app, command)
@@ -264,7 +265,7 @@ def test_the_command_goes_on_where_it_was(tmp_path: Path) -> None:
     ]
 
 
-def test_a_unit_that_diverges_is_said_and_does_not_end_the_table(
+def test_a_unit_that_diverges_is_reported_and_does_not_end_the_table(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     wild = {"learning_rate": 1e6, "clip_norm": 0}
@@ -278,8 +279,8 @@ def test_a_unit_that_diverges_is_said_and_does_not_end_the_table(
     said = cells_done(alone, Unit("pe", 1, 0, 2), TINY, paper.SMALL)
     assert said == ["PE, task 1: every restart diverged"]
     assert columns_of(alone, paper.SMALL) == []
-    assert list(table1_report.write(tmp_path / "rows.csv", alone, paper.SMALL)) == []
-    half = Unit("joint-rn", JOINT, 0, 1)  # the other is still to come
+    assert list(table1_report.write_report(tmp_path / "rows.csv", alone, paper.SMALL)) == []
+    half = Unit("joint-rn", JOINT, 0, 1)  # the other one is missing
     assert cells_done(table1.rows_of(TINY, half), half, TINY, paper.SMALL) == []
 
 
@@ -293,14 +294,14 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def table1_of(folder: Path, *arguments: str) -> Any:
-    command = ["bench", "table1", "--data", str(folder), "--tasks", "1-2", "--restarts", "1"]
+def reproduce(table: str, folder: Path, *arguments: str) -> Any:
+    command = ["reproduce", table, "--data", str(folder), "--tasks", "1-2", "--restarts", "1"]
     return CliRunner().invoke(app, [*command, "--columns", "pe", *arguments])
 
 
-def test_tasks_that_are_not_there_are_named_and_left_out(folder: Path, tmp_path: Path) -> None:
+def test_missing_tasks_are_named_and_left_out(folder: Path, tmp_path: Path) -> None:
     file = tmp_path / "rows.csv"
-    done = table1_of(folder, "--seed", "7", "--to", str(file))
+    done = reproduce("table1", folder, "--seed", "7", "--to", str(file))
     assert done.exit_code == 0, done.output
     assert f"task 2: no files in {folder}; left out on both sides" in done.output
     assert "PE, 1 tasks: " in done.output
@@ -311,24 +312,24 @@ def test_tasks_that_are_not_there_are_named_and_left_out(folder: Path, tmp_path:
     ]
 
 
-def test_ten_k_needs_the_files_of_10k(folder: Path) -> None:
-    done = table1_of(folder, "--ten-k")
+def test_table3_needs_the_files_of_10k(folder: Path) -> None:
+    done = reproduce("table3", folder)
     assert isinstance(done.exception, MemhopError)
-    assert "needs about 10,000 with --ten-k; task 1 has 20 training questions" in str(
+    assert "table3 needs about 10,000 training questions a task, got 20 of task 1" in str(
         done.exception
     )
 
 
-def test_without_a_file_the_command_says_that_nothing_is_kept(folder: Path) -> None:
-    assert "nothing is kept" in table1_of(folder).output
+def test_without_a_file_the_command_warns(folder: Path) -> None:
+    assert "the rows are not stored" in reproduce("table1", folder).output
 
 
-def test_the_picture_shows_our_cells_the_papers_and_how_they_differ() -> None:
-    plot = pytest.importorskip(
-        "benchmarks.table1_plot", exc_type=ImportError, reason="needs the extra plot"
-    )
+def test_the_picture_shows_our_cells_the_papers_and_the_differences() -> None:
+    pytest.importorskip("matplotlib", reason="needs the extra plot")
+    from memhop.reproduce import plot
+
     rows = [row_of(0, 2.0, 0.1, 70.2), row_of(0, 2.0, 0.1, 4.0) | {"task": 4}]
-    panels = plot.grid(rows).axes
+    panels = plot.table1(rows).axes
     shown = [[text.get_text() for text in panel.texts] for panel in panels]
     assert shown == [["70.2", "4.0", "37.1"], ["64.2", "3.8", "34.0"], ["6.0", "0.2", "3.1"]]
     strengths = [[patch.get_facecolor()[3] for patch in panel.patches] for panel in panels]

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.serving import SERVE, running
+from benchmarks.serve import SERVE, running
 
 from .browser import DESKTOP, PHONE, Visit, browsing, chromium
 

@@ -11,7 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 import memhop
-from memhop.cli import ask, demo, evaluate, generate, serve, setup, train
+from memhop.cli import ask, demo, evaluate, generate, reproduce, serve, setup, train
 from memhop.cli.screen import Stopped, program, say_error
 from memhop.errors import MemhopError
 
@@ -28,6 +28,13 @@ app = typer.Typer(
 for command in (demo, train, evaluate, ask, serve, generate, setup):
     app.add_typer(command.app)
 app.add_typer(setup.data, name="data")
+app.add_typer(reproduce.app, name="reproduce")
+app.command(
+    "bench",
+    hidden=True,
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)(reproduce.bench)
 
 
 def _show_version(value: bool) -> None:

@@ -1,7 +1,7 @@
-"""Test errors that the paper reports, in percent: what a table of ours stands beside.
+"""Test errors of the paper, in percent.
 
-Tables 1 and 3 of Sukhbaatar et al. (2015), arXiv 1503.08895 (v5): the columns of the paper's own
-model, tasks 1 to 20 in order. Each is the run of ten with the lowest training error.
+Tables 1 and 3 of Sukhbaatar et al. (2015), arXiv 1503.08895 (v5): the columns of the paper's
+model, tasks 1 to 20 in order. Each is the one of ten runs with the lowest training error.
 """
 
 TASKS = range(1, 21)

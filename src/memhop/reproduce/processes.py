@@ -1,10 +1,10 @@
-"""Work in several processes of one thread each, so that none waits for another."""
+"""Run work in several processes of one thread each: threads would wait for each other."""
 
 import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -14,19 +14,20 @@ Work = TypeVar("Work")
 Result = TypeVar("Result")
 
 
-def in_processes(
-    call: Callable[[Work], Result], left: Sequence[Work], jobs: int
+def run_in_processes(
+    call: Callable[[Work], Result], work: Sequence[Work], jobs: int
 ) -> Iterator[tuple[Work, Result]]:
-    """Call for each piece of work, the first ones first; each with its result as it ends."""
+    """Call ``call`` for each piece of work in order; yield it with its result as it completes."""
     context = multiprocessing.get_context("spawn")
     before = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = "1"  # read by a process when it starts
+    os.environ["OMP_NUM_THREADS"] = "1"  # a process reads it when it starts
     try:
-        with ProcessPoolExecutor(jobs, context, initializer=_begin) as pool:
-            running = {pool.submit(call, work): work for work in left}
+        with ProcessPoolExecutor(jobs, context, initializer=_start_worker) as pool:
+            running = {pool.submit(call, piece): piece for piece in work}
             try:
-                yield from _as_they_end(running)
-            finally:  # where nobody waits for the rest any more
+                for future in as_completed(running):
+                    yield running[future], future.result()
+            finally:  # the caller may have stopped early
                 pool.shutdown(wait=False, cancel_futures=True)
                 for process in (getattr(pool, "_processes", None) or {}).values():
                     process.terminate()
@@ -37,35 +38,23 @@ def in_processes(
             os.environ["OMP_NUM_THREADS"] = before
 
 
-def _as_they_end(running: dict[Future[Result], Work]) -> Iterator[tuple[Work, Result]]:
-    waiting = set(running)
-    while waiting:
-        ended, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-        for future in ended:
-            yield running[future], future.result()
+def _start_worker() -> None:
+    torch.set_num_threads(1)
+    threading.Thread(target=_exit_with_the_parent, daemon=True).start()
 
 
-def _begin() -> None:
-    _one_thread()
-    threading.Thread(target=_end_with_the_parent, daemon=True).start()
-
-
-def _end_with_the_parent() -> None:
-    """What is computed for a parent that was killed is for nobody, and takes others' time."""
+def _exit_with_the_parent() -> None:
+    """Exit when the parent is killed: nobody reads the result."""
     if parent := multiprocessing.parent_process():
         parent.join()
         os._exit(1)
 
 
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute with one thread in this process too, and then with as many as before."""
+    """Compute with one thread in this process; restore the number afterwards."""
     before = torch.get_num_threads()
-    _one_thread()
+    torch.set_num_threads(1)
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Rows of measurements: what was measured, on what, with what, when."""
+"""CSV rows of measurements with their provenance, and the tables made from them."""
 
 import csv
 import datetime
@@ -7,7 +7,7 @@ import platform
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -15,11 +15,51 @@ from memhop import __version__
 from memhop.atomic_write import atomic_write, check_writable
 from memhop.errors import MemhopError
 
-Row = Mapping[str, str | int | float | None]
+Row = Mapping[str, Any]
+Rows = Sequence[Row]
 
 
-def surroundings() -> dict[str, str | int]:
-    """The columns that every row ends with: device, threads, versions, date, commit."""
+class Sheet(NamedTuple):
+    """A table of results.
+
+    Attributes:
+        title: the heading.
+        columns: the header.
+        lines: the cells, a list a line.
+        note: the paragraph below the table.
+        text: preformatted lines, such as a picture.
+    """
+
+    title: str = ""
+    columns: tuple[str, ...] = ()
+    lines: Sequence[Sequence[str]] = ()
+    note: str = ""
+    text: str = ""
+
+    def markdown(self) -> str:
+        """Return the table in Markdown.
+
+        >>> print(Sheet("Errors", ("task", "%"), [["1", "0.0"]]).markdown())
+        Errors:
+        <BLANKLINE>
+        | task | % |
+        | --- | ---: |
+        | 1 | 0.0 |
+        <BLANKLINE>
+        """
+        header = [self.columns, ("---", *["---:"] * (len(self.columns) - 1))]
+        table = "\n".join(f"| {' | '.join(line)} |" for line in [*header, *self.lines])
+        parts = (
+            f"{self.title}:" if self.title else "",
+            table if self.columns else "",
+            f"```text\n{self.text}\n```" if self.text else "",
+            self.note,
+        )
+        return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def provenance() -> dict[str, str | int]:
+    """Return the last columns of every row: device, threads, versions, date, commit."""
     return {
         "device": _processor(),
         "cores": os.cpu_count() or 0,
@@ -32,8 +72,21 @@ def surroundings() -> dict[str, str | int]:
     }
 
 
-def write_rows(path: Path, rows: Sequence[Row]) -> None:
-    """Write a CSV file beside its place and put it there; the rows that were in it are replaced."""
+def measured_on(row: Row) -> str:
+    """Return the provenance of a row as a sentence."""
+    return (
+        f"Measured on {row['device']}, {row['threads']} threads, torch {row['torch']}, "
+        f"{row['date']}, commit {row['commit']}."
+    )
+
+
+def document(rows: Rows, *sheets: Sheet) -> str:
+    """Return tables of rows in Markdown with the provenance of the first row."""
+    return "\n".join([*(sheet.markdown() for sheet in sheets), f"{measured_on(rows[0])}\n"])
+
+
+def write_rows(path: Path, rows: Rows) -> None:
+    """Replace a CSV file atomically."""
     make_folder(path.parent)
     with atomic_write(path) as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
@@ -42,33 +95,35 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file."""
+    """Return the rows of a CSV file."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             return list(csv.DictReader(file))
     except OSError as error:
         raise MemhopError(f"{path}: cannot be read: {error.strerror}") from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise MemhopError(f"{path}: needs a CSV file of UTF-8 text") from error
+        raise MemhopError(f"{path}: expected a CSV file of UTF-8 text") from error
 
 
-def measured_on(row: Mapping[str, Any]) -> str:
-    """The surroundings of a row in a sentence."""
-    return (
-        f"Measured on {row['device']}, {row['threads']} threads, torch {row['torch']}, "
-        f"{row['date']}, commit {row['commit']}."
-    )
+def as_text(rows: Rows) -> list[dict[str, str]]:
+    """Return rows as `read_rows` would: with every value a string.
+
+    >>> as_text([{"a": 1.5, "b": None}])
+    [{'a': '1.5', 'b': ''}]
+    """
+    return [{name: "" if value is None else str(value) for name, value in row.items()}
+            for row in rows]  # fmt: skip
 
 
-def check_place(path: Path) -> None:
-    """Check that a file can be written to ``path``, before hours of work on its content."""
+def check_writable_file(path: Path) -> None:
+    """Check before long work that its result can be written to ``path``."""
     if path.is_dir():
         raise MemhopError(f"{path}: expected a file to write, got a folder")
     check_writable(path.parent)
 
 
 def make_folder(folder: Path) -> None:
-    """A folder, and those that it is in, if they are not there yet."""
+    """Create a folder and its parents if they do not exist."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -85,14 +140,14 @@ def _processor() -> str:
 
 
 def _commit() -> str:
-    """The commit of the source that runs, marked where that differs from it; else nothing."""
+    """Return the commit of this source, with "-dirty" if files changed; "" outside a checkout."""
     here = Path(__file__).parents[1]
-    if {"site-packages", "dist-packages"} & set(here.parts):  # a .git above it tells of other code
+    if {"site-packages", "dist-packages"} & set(here.parts):  # a .git above is of other code
         return ""
     try:
         commit = _git(here, "rev-parse", "--short=12", "HEAD")
-        # of the source alone: the rows of one benchmark do not make those of the next another's
-        changed = _git(here, "status", "--porcelain", "--", ".")
+        # the source alone: new rows in results/ do not change what is measured
+        changed = _git(here, "status", "--porcelain", "--", ".", ":/benchmarks")
     except (OSError, subprocess.SubprocessError):
         return ""
     return f"{commit}-dirty" if changed else commit

@@ -1,8 +1,8 @@
-"""The columns of the paper's Tables 1 and 3 that are its own model's, trained anew, and past them.
+"""Train the columns of the paper's Tables 1 and 3, and those of the recipe ``best``.
 
-A cell is a training of R restarts: one model a task, or one for all tasks jointly. The work is cut
-into units, which processes of one thread each take, the longest first. A restart is the same
-whatever unit it is in, so the rows do not depend on how many processes there are.
+A cell is a training of R restarts: of one model a task, or of one model for all tasks jointly.
+Processes of one thread take the work in units, the longest first. A restart does not depend on its
+unit, so the rows do not depend on the number of processes.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,27 +14,28 @@ from memhop.data import find_tasks
 from memhop.errors import DivergedError, MemhopError
 from memhop.recipe import Keep, Recipe
 from memhop.reproduce.babi import Splits, generated, released
-from memhop.reproduce.processes import in_processes
-from memhop.reproduce.record import surroundings
+from memhop.reproduce.processes import run_in_processes
+from memhop.reproduce.record import Row, Rows, provenance, read_rows
 from memhop.training.evaluation import score
 from memhop.training.loop import train
 from memhop.training.run import RestartScore
 
-JOINT = 0  # the task of a model for all tasks
-IN_A_UNIT = 5  # restarts of a joint training
-_BETWEEN = 3000  # questions: between 1,000 and 10,000
+JOINT = 0  # the task of a unit that trains all tasks jointly
+RESTARTS_PER_UNIT = 5  # of a joint training
+_LARGE_FROM = 3000  # training questions: between 1,000 and 10,000
+_NEEDED = ("column", "task", "restart", "seed", "train_loss", "test_error", "train_questions")
 
 
-class Column(NamedTuple):
-    """A column of the table.
+class ColumnSpec(NamedTuple):
+    """How a column of the table is trained.
 
     Attributes:
-        title: what stands above it.
+        title: its heading.
         joint: whether one model is trained for all tasks.
-        changes: how it differs from its recipe.
-        large: how else with 10,000 questions a task.
+        changes: changes of the recipe.
+        large: further changes with 10,000 questions a task.
         recipe: ``paper`` or ``best``.
-        beside: the column of the paper that it stands beside; without, its own.
+        compared_with: a column of the paper, if not the one of the same name.
     """
 
     title: str
@@ -42,11 +43,11 @@ class Column(NamedTuple):
     changes: dict[str, Any]
     large: dict[str, Any]
     recipe: Callable[..., Recipe] = Recipe.paper
-    beside: str | None = None
+    compared_with: str | None = None
 
     @property
     def keep(self) -> Keep:
-        """By which error a restart is kept."""
+        """The error that selects a restart."""
         return self.recipe(joint=self.joint, **self.changes).keep
 
 
@@ -56,33 +57,33 @@ THIRD = {"epochs": 20, "halve_every": 5}  # of the epochs for ten times the ques
 TENTH = {"epochs": 27, "linear_start_epochs": 3}
 
 PAPERS = {
-    "bow": Column("BoW", False, {"position": "bag", **NO_START, **NO_NOISE}, {}),
-    "pe": Column("PE", False, {**NO_START, **NO_NOISE}, {}),
-    "pe-ls": Column("PE LS", False, NO_NOISE, {}),
-    "pe-ls-rn": Column("PE LS RN", False, {}, {}),
-    "joint-1-hop": Column("1 hop, joint", True, {"num_hops": 1, **NO_NOISE}, THIRD),
-    "joint-2-hops": Column("2 hops, joint", True, {"num_hops": 2, **NO_NOISE}, THIRD),
-    "joint-3-hops": Column("3 hops, joint", True, NO_NOISE, THIRD),
-    "joint-rn": Column("RN, joint", True, {}, THIRD),
-    "joint-layerwise": Column("LW, joint", True, {"tying": "layerwise", **NO_NOISE}, THIRD),
+    "bow": ColumnSpec("BoW", False, {"position": "bag", **NO_START, **NO_NOISE}, {}),
+    "pe": ColumnSpec("PE", False, {**NO_START, **NO_NOISE}, {}),
+    "pe-ls": ColumnSpec("PE LS", False, NO_NOISE, {}),
+    "pe-ls-rn": ColumnSpec("PE LS RN", False, {}, {}),
+    "joint-1-hop": ColumnSpec("1 hop, joint", True, {"num_hops": 1, **NO_NOISE}, THIRD),
+    "joint-2-hops": ColumnSpec("2 hops, joint", True, {"num_hops": 2, **NO_NOISE}, THIRD),
+    "joint-3-hops": ColumnSpec("3 hops, joint", True, NO_NOISE, THIRD),
+    "joint-rn": ColumnSpec("RN, joint", True, {}, THIRD),
+    "joint-layerwise": ColumnSpec("LW, joint", True, {"tying": "layerwise", **NO_NOISE}, THIRD),
 }
 BEST = {
-    "best": Column("best", False, {}, TENTH, Recipe.best, "pe-ls-rn"),
-    "best-joint": Column("best, joint", True, {}, {"epochs": 18}, Recipe.best, "joint-rn"),
+    "best": ColumnSpec("best", False, {}, TENTH, Recipe.best, "pe-ls-rn"),
+    "best-joint": ColumnSpec("best, joint", True, {}, {"epochs": 18}, Recipe.best, "joint-rn"),
 }
 COLUMNS = PAPERS | BEST
 TINY_START = {"linear_start_epochs": 1}
 
 
-class Table(NamedTuple):
-    """What a table is made of, as processes are told it.
+class TableSpec(NamedTuple):
+    """The data and settings of a table.
 
     Attributes:
-        data: folder of the files; None is a few generated stories of tasks 1 and 2.
+        data: folder of the files; None for a few generated stories of tasks 1 and 2.
         tasks: in ascending order.
         restarts, seed: of each training.
-        large: whether the data has 10,000 questions a task.
-        tiny: two epochs each.
+        large: whether the data has 10,000 questions a task (Table 3).
+        tiny: whether to train for two epochs only.
     """
 
     data: Path | None
@@ -93,77 +94,78 @@ class Table(NamedTuple):
     tiny: bool = False
 
     def recipe(self, column: str) -> Recipe:
-        """The recipe of a column."""
-        made = COLUMNS[column]
-        changes = made.changes | (made.large if self.large else {})
+        """Return the recipe of a column."""
+        spec = COLUMNS[column]
+        changes = spec.changes | (spec.large if self.large else {})
         if self.tiny:
             changes = TINY_START | changes | {"epochs": 2}
-        return made.recipe(joint=made.joint, **changes)
+        return spec.recipe(joint=spec.joint, **changes)
 
     def splits(self, task: int) -> Splits:
-        """Training and test examples of a task."""
+        """Return the training and test examples of a task."""
         return released(self.data)(task) if self.data else generated(task)
 
 
 def parse_columns(columns: str) -> list[str]:
-    """The columns of a list such as ``pe,joint-rn``, in the order of the table."""
+    """Return the columns of a list such as ``pe,joint-rn``, in the order of the table."""
     wanted = [name.strip() for name in columns.split(",")]
     if unknown := [name for name in wanted if name not in COLUMNS]:
-        raise MemhopError(f"--columns needs names of {', '.join(COLUMNS)}; not {unknown[0]!r}")
+        raise MemhopError(f"--columns: expected names of {', '.join(COLUMNS)}, got {unknown[0]!r}")
     return [name for name in COLUMNS if name in wanted]
 
 
 def available_tasks(data: Path, tasks: Iterable[int]) -> list[int]:
-    """Those of the tasks that a folder has a training and a test file of."""
+    """Return the tasks whose training and test files are in the folder, in ascending order."""
     found = find_tasks(data)
-    whole = [task for task in tasks if {"train", "test"} <= found.get(task, {}).keys()]
-    if not whole:
-        raise MemhopError(f"{data}: has no training and test file of any of the tasks")
-    return sorted(whole)
+    available = [task for task in tasks if {"train", "test"} <= found.get(task, {}).keys()]
+    if not available:
+        raise MemhopError(f"{data}: expected a training and a test file of a task, found none")
+    return sorted(available)
 
 
-def check_size(table: Table) -> None:
-    """Whether the data has as many questions as the table is about.
+def check_size(table: TableSpec) -> None:
+    """Check that the data has 1,000 questions a task for Table 1, 10,000 for Table 3.
 
     Raises:
-        MemhopError: ten times as many, or a tenth.
+        MemhopError: it has the number of the other table.
     """
     if table.data is None:
         return
     task = table.tasks[0]
     count = len(table.splits(task)[0])
-    if (count > _BETWEEN) != table.large:
-        needed = "about 10,000 with --ten-k" if table.large else "about 1,000 without --ten-k"
+    if (count > _LARGE_FROM) != table.large:
+        expected, name = ("10,000", "table3") if table.large else ("1,000", "table1")
         raise MemhopError(
-            f"{table.data}: needs {needed}; task {task} has {count:,} training questions"
+            f"{table.data}: {name} needs about {expected} training questions a task, "
+            f"got {count:,} of task {task}"
         )
 
 
 class Unit(NamedTuple):
-    """Some restarts of a column, for a task or for ``JOINT``."""
+    """Some restarts of a column, for one task or for ``JOINT``."""
 
     column: str
     task: int
     first: int
     restarts: int
 
-    def tasks(self, table: Table) -> tuple[int, ...]:
-        """The tasks that it gives rows for."""
+    def tasks(self, table: TableSpec) -> tuple[int, ...]:
+        """Return the tasks of its rows."""
         return table.tasks if self.task == JOINT else (self.task,)
 
 
-def units(table: Table, columns: Iterable[str]) -> list[Unit]:
-    """All units of a table, those that take longest first.
+def units(table: TableSpec, columns: Iterable[str]) -> list[Unit]:
+    """Return all units of a table, the longest first.
 
-    >>> len(units(Table(None, (1, 2), restarts=10, seed=0), ["pe", "joint-rn"]))
+    >>> len(units(TableSpec(None, (1, 2), restarts=10, seed=0), ["pe", "joint-rn"]))
     4
     """
     jointly, alone = [], []
     for column in columns:
         if COLUMNS[column].joint:
-            firsts = range(0, table.restarts, IN_A_UNIT)
+            firsts = range(0, table.restarts, RESTARTS_PER_UNIT)
             jointly += [
-                Unit(column, JOINT, first, min(IN_A_UNIT, table.restarts - first))
+                Unit(column, JOINT, first, min(RESTARTS_PER_UNIT, table.restarts - first))
                 for first in firsts
             ]
         else:
@@ -175,14 +177,14 @@ def units(table: Table, columns: Iterable[str]) -> list[Unit]:
 
 
 def run(
-    table: Table, left: Sequence[Unit], jobs: int
+    table: TableSpec, left: Sequence[Unit], jobs: int
 ) -> Iterator[tuple[Unit, list[dict[str, Any]]]]:
-    """Train all units in so many processes; rows of each as it ends."""
-    return in_processes(partial(rows_of, table), left, jobs)
+    """Train units in ``jobs`` processes; yield the rows of each as it completes."""
+    return run_in_processes(partial(rows_of, table), left, jobs)
 
 
-def rows_of(table: Table, unit: Unit) -> list[dict[str, Any]]:
-    """Train a unit: a row for each restart and task, without numbers where all diverged."""
+def rows_of(table: TableSpec, unit: Unit) -> list[dict[str, Any]]:
+    """Train a unit; return a row for each restart and task, without numbers if all diverged."""
     tasks = unit.tasks(table)
     splits = {task: table.splits(task) for task in tasks}
     restarts = range(unit.first, unit.first + unit.restarts)
@@ -198,7 +200,7 @@ def rows_of(table: Table, unit: Unit) -> list[dict[str, Any]]:
         pass
     else:
         model, scores = result.all_restarts, result.restarts
-        assert model is not None  # nothing was read from disk
+        assert model is not None  # nothing is resumed
         for task, (_, test) in splits.items():
             tests[task] = score(model, model.encoder.encode(test))[0].tolist()
         seconds = round(result.seconds / len(restarts) / len(tasks), 3)
@@ -209,8 +211,69 @@ def rows_of(table: Table, unit: Unit) -> list[dict[str, Any]]:
             "validation_error": one.validation_error,
             "test_error": None if one.train_error is None else tests[task][one.restart],
             "train_questions": len(splits[task][0]), "test_questions": len(splits[task][1]),
-            "seconds": seconds, **surroundings(),
+            "seconds": seconds, **provenance(),
         }
         for task in tasks
         for one in scores
     ]  # fmt: skip
+
+
+def rows_to_resume(file: Path | None, table: TableSpec, columns: Iterable[str]) -> Rows:
+    """Return the rows of an existing file, or none.
+
+    Raises:
+        MemhopError: they are of another table: another seed, other data, or a joint model of
+            other tasks. The file stays as it is.
+    """
+    if file is None or not file.exists():
+        return []
+    rows = read_rows(file)
+    try:
+        other = _difference(rows, table, columns)
+    except (KeyError, TypeError, ValueError) as error:
+        raise MemhopError(f"{file}: expected a new file or rows of 'reproduce table1'") from error
+    if other:
+        raise MemhopError(f"{file}: cannot resume: {other}; give --to another file")
+    return rows
+
+
+def _difference(rows: Rows, table: TableSpec, columns: Iterable[str]) -> str | None:
+    """Return how the rows differ from the table, or None."""
+    for row in rows:
+        _ = sort_key(row), [row[name] for name in _NEEDED]
+    if other := {int(row["seed"]) for row in rows} - {table.seed}:
+        return f"the rows have seed {min(other)}, not {table.seed}"
+    for row in rows[:1]:
+        task, stored = int(row["task"]), int(row["train_questions"])
+        if task in table.tasks and stored != (count := len(table.splits(task)[0])):
+            return f"the rows have {stored:,} training questions of task {task}, not {count:,}"
+    for name in columns:
+        tasks = {int(row["task"]) for row in rows if row["column"] == name}
+        if COLUMNS[name].joint and tasks and tasks != set(table.tasks):
+            listed = ",".join(map(str, sorted(tasks)))
+            return f"the rows of {name} are of one model for the tasks {listed}"
+    return None
+
+
+def sort_key(row: Row) -> tuple[int, int, int]:
+    """Return the place of a row in the file: by column, task, restart."""
+    return list(COLUMNS).index(str(row["column"])), int(row["task"]), int(row["restart"])
+
+
+def merge_rows(rows: Rows, new: Rows) -> Rows:
+    """Return all rows in order; new ones replace those of the same restarts."""
+    return sorted({sort_key(row): row for row in [*rows, *new]}.values(), key=sort_key)
+
+
+def missing_units(table: TableSpec, columns: Iterable[str], rows: Rows) -> list[Unit]:
+    """Return the units that lack a row."""
+    trained = {(row["column"], int(row["task"]), int(row["restart"])) for row in rows}
+    return [
+        unit
+        for unit in units(table, columns)
+        if not trained.issuperset(
+            (unit.column, task, restart)
+            for task in unit.tasks(table)
+            for restart in range(unit.first, unit.first + unit.restarts)
+        )
+    ]

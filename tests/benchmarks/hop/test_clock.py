@@ -1,4 +1,4 @@
-"""Forms take turns, old gradients are gone before a call, and memory is seen whoever takes it."""
+"""Calls are timed interleaved, without old gradients; memory of every allocator counts."""
 
 import gc
 import time
@@ -12,65 +12,65 @@ from torch import Tensor
 
 from benchmarks.hop import clock, memory
 from benchmarks.hop.cases import Case, Inputs, make
-from benchmarks.hop.clock import Timed, calls_a_sample, reading, sample, time_interleaved, timed
+from benchmarks.hop.clock import Timed, calls_per_sample, reading, sample, time_interleaved, timed
 from benchmarks.hop.forms import Candidate, path
-from benchmarks.hop.memory import allowed, taken
+from benchmarks.hop.memory import bound_bytes, memory_of
 
 LINUX = memory.STATUS.exists() and memory.CLEAR.exists()
 
 
-def test_forms_take_turns_after_a_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clock, "LEAST_SAMPLE", 1e-9)
+def test_calls_are_interleaved_after_a_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock, "MIN_SAMPLE_SECONDS", 1e-9)
     now = [0.0]
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     called: list[str] = []
 
-    def entrant(form: str, seconds: float) -> Timed:
+    def timed_call(form: str, seconds: float) -> Timed:
         def call() -> None:
             assert not torch.is_grad_enabled()
             called.append(form)
             now[0] += seconds
 
-        return Timed(form, call, lambda: called.append(f"before {form}"))
+        return Timed(call, lambda: called.append(f"before {form}"))
 
-    found = time_interleaved(
-        [entrant("slow", 0.02), entrant("quick", 0.001)], gradients=False, rounds=3
+    slow, quick = time_interleaved(
+        [timed_call("slow", 0.02), timed_call("quick", 0.001)], gradients=False, rounds=3
     )
     assert gc.isenabled()
     assert called[-12:] == ["before slow", "slow", "before quick", "quick"] * 3
     assert len(called) == 2 * 2 * (5 + 3)
-    assert found["slow"].rounds == found["quick"].rounds == 3
-    assert found["slow"].seconds == pytest.approx(0.02)
-    assert found["quick"].seconds == pytest.approx(0.001)
+    assert slow.rounds == quick.rounds == 3
+    assert slow.seconds == pytest.approx(0.02)
+    assert quick.seconds == pytest.approx(0.001)
 
 
-def test_rounds_go_on_while_there_is_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clock, "LEAST_SAMPLE", 1e-9)
-    monkeypatch.setattr(clock, "MOST_ROUNDS", 11)
-    nothing = Timed("nothing", lambda: None)
-    assert time_interleaved([nothing], gradients=True)["nothing"].rounds == clock.FEWEST_ROUNDS == 8
-    assert time_interleaved([nothing], gradients=True, seconds=60)["nothing"].rounds == 11
+def test_there_are_more_rounds_until_the_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock, "MIN_SAMPLE_SECONDS", 1e-9)
+    monkeypatch.setattr(clock, "MAX_ROUNDS", 11)
+    nothing = Timed(lambda: None)
+    assert time_interleaved([nothing], gradients=True)[0].rounds == clock.MIN_ROUNDS == 8
+    assert time_interleaved([nothing], gradients=True, seconds=60)[0].rounds == 11
 
 
 def test_the_median_of_the_rounds_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    warm_up, rounds = [9.0], [1.0, 2.0, 60.0]  # one call that takes over half a second will do
+    warm_up, rounds = [9.0], [1.0, 2.0, 60.0]  # a call of over half a second is warmed up once
     readings = iter([*warm_up, *rounds])
-    monkeypatch.setattr(clock, "on_clock", lambda call: next(readings))
-    assert time_interleaved([Timed("a", lambda: None)], gradients=True, rounds=3)["a"].seconds == 2
+    monkeypatch.setattr(clock, "clock_seconds", lambda call: next(readings))
+    assert time_interleaved([Timed(lambda: None)], gradients=True, rounds=3)[0].seconds == 2
 
 
-def test_what_is_quick_is_called_often_for_one_sample() -> None:
+def test_a_sample_of_a_quick_call_has_several_calls() -> None:
     called: list[str] = []
-    entrant = Timed("a", lambda: called.append("call"), lambda: called.append("before"))
+    timed_call = Timed(lambda: called.append("call"), lambda: called.append("before"))
 
     def four(call: object) -> float:
         assert callable(call)
         call()
         return 4e-4
 
-    assert calls_a_sample(entrant, four) == 5
+    assert calls_per_sample(timed_call, four) == 5
     called.clear()
-    assert sample(entrant, 5, four) == pytest.approx(8e-5)
+    assert sample(timed_call, 5, four) == pytest.approx(8e-5)
     assert called == ["before", *["before", "call"] * 5]
 
 
@@ -89,7 +89,7 @@ def test_gradients_are_none_before_a_call_and_of_one_call_after_it() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8])
-def test_the_sum_is_of_all_bytes(dtype: torch.dtype) -> None:
+def test_the_sum_reads_all_bytes(dtype: torch.dtype) -> None:
     memory = torch.ones(3, 4, 8, dtype=dtype)
     total = reading(memory).call()
     assert isinstance(total, Tensor)
@@ -97,7 +97,7 @@ def test_the_sum_is_of_all_bytes(dtype: torch.dtype) -> None:
 
 
 def hoarding(inputs: Inputs, megabytes: int) -> Candidate:
-    """A form that takes memory which torch knows nothing of, and gives it back."""
+    """Return a form that allocates and frees memory outside of torch."""
 
     def forward() -> Tensor:
         np.ones(megabytes * 2**20, dtype=np.uint8)
@@ -107,17 +107,17 @@ def hoarding(inputs: Inputs, megabytes: int) -> Candidate:
 
 
 @pytest.mark.skipif(not LINUX, reason="needs /proc")
-def test_memory_that_torch_does_not_know_of_is_seen() -> None:
+def test_memory_of_other_allocators_counts() -> None:
     inputs = make(Case(2, 3, 4, 4))
-    for megabytes in (40, 8, 0):  # a peak before does not count
-        found = taken(hoarding(inputs, megabytes), False, "cpu")
+    for megabytes in (40, 8, 0):  # an earlier peak does not count
+        found = memory_of(hoarding(inputs, megabytes), False, "cpu")
         assert found is not None
         assert megabytes - 0.5 <= found.extra / 2**20 <= megabytes + 2
         assert found.kept < 4 * 2**20
 
 
 class ZeroGradient(torch.autograd.Function):
-    """The query; the memory gets a gradient of zeros, and nothing else is laid out."""
+    """Return the query; allocate nothing but a gradient of zeros for the memory."""
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, memory: Tensor) -> Tensor:
@@ -125,12 +125,12 @@ class ZeroGradient(torch.autograd.Function):
         return query.clone()
 
     @staticmethod
-    def backward(ctx: Any, *by_results: Tensor) -> tuple[Tensor, Tensor]:
-        return by_results[0], torch.zeros(ctx.shape).add_(0.0)  # written, not only promised
+    def backward(ctx: Any, *grad_results: Tensor) -> tuple[Tensor, Tensor]:
+        return grad_results[0], torch.zeros(ctx.shape).add_(0.0)  # written, so that it is resident
 
 
 @pytest.mark.skipif(not LINUX, reason="needs /proc")
-def test_results_and_gradients_are_not_extra_but_what_is_kept_is_told() -> None:
+def test_results_and_gradients_are_not_extra_and_kept_memory_is_reported() -> None:
     case = Case(1, 20_000, 128, 4, hops=1, gradients=True)  # a memory of 10 MB, a gradient of 10 MB
     inputs = make(case)
     hoard: list[object] = []
@@ -141,22 +141,22 @@ def test_results_and_gradients_are_not_extra_but_what_is_kept_is_told() -> None:
         result: Tensor = ZeroGradient.apply(inputs.query, inputs.tensor)  # type: ignore[no-untyped-call]
         return result
 
-    found = taken(Candidate("lasting", inputs, forward), True, "cpu")
+    found = memory_of(Candidate("lasting", inputs, forward), True, "cpu")
     assert found is not None
     assert found.kept == pytest.approx(2**24, abs=2**21)
     assert found.extra < 2**20
     assert all(leaf.grad is None for leaf in inputs.leaves)
 
 
-def test_without_proc_nothing_is_claimed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_proc_there_is_no_number(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(memory, "STATUS", tmp_path / "status")
     inputs = make(Case(2, 3, 4, 4))
-    assert taken(path("torch")(inputs), False, "cpu") is None
+    assert memory_of(path("torch")(inputs), False, "cpu") is None
 
 
-def test_the_bounds_are_those_that_were_set() -> None:
+def test_the_bounds() -> None:
     case = Case(32, 1000, 128, 64, hops=3)
-    assert allowed(case) == 2**20 + 8 * 32 * 4 * (128 + 64)
+    assert bound_bytes(case) == 2**20 + 8 * 32 * 4 * (128 + 64)
     with_gradients = 2**20 + 16 * 32 * 1000 * 3 + 20 * 32 * 4 * (128 + 64)
-    assert allowed(case._replace(gradients=True)) == with_gradients
-    assert allowed(case._replace(held="shared", gradients=True)) == 16 * 2**20
+    assert bound_bytes(case._replace(gradients=True)) == with_gradients
+    assert bound_bytes(case._replace(held="shared", gradients=True)) == 16 * 2**20

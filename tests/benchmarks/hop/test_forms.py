@@ -1,4 +1,4 @@
-"""What is timed computes the same: every form against the formula, and a wrong one is refused."""
+"""Every form computes the formula, and a wrong one is refused."""
 
 import numpy as np
 import pytest
@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.hop import forms
-from benchmarks.hop.cases import Case, Inputs, make, numbers_in
-from benchmarks.hop.check import check, errors, outcome
-from benchmarks.hop.forms import Candidate
+from benchmarks.hop.cases import Case, Inputs, dequantized, make
+from benchmarks.hop.forms import Candidate, check, errors, outcome
 from memhop import ops
 from memhop.errors import MemhopError
 
@@ -16,17 +15,17 @@ OWN = Case(3, 7, 6, 6)
 SHARED = OWN._replace(held="shared")
 BANK = OWN._replace(held="bank", bank_rows=5)  # fewer rows than slots: some are read twice
 EACH = (OWN, SHARED, BANK)
-PATHS = [forms.path(word) for word in ops.IMPLEMENTATIONS]
+PATHS = [forms.path(impl) for impl in ops.IMPLEMENTATIONS]
 TORCH_FORMS = [
     forms.compiled("aot_eager"), forms.attention_of_torch, forms.attention_module,
 ]  # fmt: skip
 
 
 def by_hand(inputs: Inputs) -> np.ndarray:
-    """The hops of section 2 of the paper, one query and one slot at a time, in float64."""
+    """Compute the hops of the paper's section 2, one query and one slot at a time, in float64."""
     found = []
     for row, query in enumerate(inputs.query.detach().double().numpy()):
-        held = numbers_in(inputs.memories, torch.float64).numpy()
+        held = dequantized(inputs.memories, torch.float64).numpy()
         if inputs.slots is not None:
             held = held[inputs.slots[row].numpy()]
         elif held.ndim == 3:
@@ -44,7 +43,7 @@ def by_hand(inputs: Inputs) -> np.ndarray:
 
 @pytest.mark.parametrize("case", EACH, ids=lambda case: case.held)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
-def test_the_formula_that_judges_is_that_of_the_paper(case: Case, dtype: str) -> None:
+def test_the_reference_is_the_formula_of_the_paper(case: Case, dtype: str) -> None:
     inputs = make(case._replace(dtype=dtype, memory_dim=4))
     [result] = outcome(forms.float64_reference(inputs), inputs)
     np.testing.assert_allclose(result.numpy(), by_hand(inputs), rtol=1e-12, atol=1e-12)
@@ -70,19 +69,19 @@ def test_all_forms_give_the_same_gradients(case: Case) -> None:
     assert all(leaf.grad is None for leaf in inputs.leaves)
 
 
-def test_the_rows_of_a_bank_are_gathered_before_and_its_gradient_is_summed() -> None:
+def test_a_bank_is_gathered_and_its_gradient_summed() -> None:
     inputs = make(BANK._replace(gradients=True))
     assert inputs.slots is not None
     textbook = forms.textbook(inputs)
     assert textbook.inputs.tensor.shape == (3, 7, 6)
     assert textbook.inputs.tensor.is_leaf
-    by_memories = outcome(textbook, inputs)[2]
-    textbook.forward().backward(inputs.direction)  # type: ignore[no-untyped-call]
+    grad_bank = outcome(textbook, inputs)[2]
+    textbook.forward().backward(inputs.grad_out)  # type: ignore[no-untyped-call]
     gathered = textbook.inputs.tensor.grad
     assert gathered is not None
     for row in range(5):
         summed = gathered[inputs.slots == row].double().sum(0)
-        torch.testing.assert_close(by_memories[row], summed)
+        torch.testing.assert_close(grad_bank[row], summed)
 
 
 def shifted(inputs: Inputs, by: float) -> Candidate:
@@ -96,7 +95,7 @@ def by_path(inputs: Inputs) -> Tensor:
 def wrong_gradient(inputs: Inputs) -> Candidate:
     def forward() -> Tensor:
         right = by_path(inputs)
-        weight = inputs.weights[-2]  # of the last hop: nothing else depends on it
+        weight = inputs.weights[-2]  # of the last hop: no other gradient depends on it
         return right + 1e-3 * (weight - weight.detach()).sum()
 
     return Candidate("wrong gradient", inputs, forward)
@@ -112,9 +111,9 @@ def test_a_wrong_form_is_refused() -> None:
     baseline = forms.baseline(inputs)
     check([baseline, shifted(inputs, 0.0)], inputs)
     for wrong in (shifted(inputs, 1e-4), shifted(inputs, float("nan")), wrong_gradient(inputs)):
-        with pytest.raises(MemhopError, match=rf"{wrong.form} is not timed: errs by .* against"):
+        with pytest.raises(MemhopError, match=rf"{wrong.form} is not timed: error .* against"):
             check([baseline, wrong], inputs)
-    with pytest.raises(MemhopError, match=r"no gradient has reached a tensor of shape \[3, 6\]"):
+    with pytest.raises(MemhopError, match=r"no gradient of a tensor of shape \[3, 6\]"):
         check([baseline, no_gradient(inputs)], inputs)
 
 
@@ -124,7 +123,7 @@ def test_a_wrong_yardstick_is_refused() -> None:
         check([shifted(inputs, 1e-2), forms.baseline(inputs)], inputs)
 
 
-def test_errors_are_of_the_result_and_of_the_worst_gradient() -> None:
+def test_errors_are_those_of_the_result_and_of_the_worst_gradient() -> None:
     inputs = make(OWN._replace(gradients=True))
     [right, shift, slope] = errors(
         [forms.baseline(inputs), shifted(inputs, 1.0), wrong_gradient(inputs)], inputs
@@ -137,13 +136,13 @@ def test_errors_are_of_the_result_and_of_the_worst_gradient() -> None:
     assert right.gradients < 1e-5 < slope.gradients
 
 
-def test_a_case_is_drawn_the_same_every_time() -> None:
+def test_the_tensors_of_a_case_are_reproducible() -> None:
     case = Case(4, 9, 5, 3, hops=2, held="bank", bank_rows=11, gradients=True)
     one, other = make(case), make(case)
     assert one.slots is not None
     assert one.slots.shape == (4, 9)
     assert one.tensor.shape == (11, 5)
-    assert one.query.shape == one.direction.shape == (4, 3)
+    assert one.query.shape == one.grad_out.shape == (4, 3)
     assert len(one.weights) == 2 * 4
     assert len(one.leaves) == 2 + 2 * 4
     for x, y in zip(one.leaves, other.leaves, strict=True):

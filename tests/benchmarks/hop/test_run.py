@@ -1,4 +1,4 @@
-"""``memhop bench hop``: what it plans, runs in processes of their own, prints and keeps."""
+"""The hop benchmark: its plan, its processes, its output and its files."""
 
 import json
 import os
@@ -10,46 +10,45 @@ from typing import Any
 
 import pytest
 
-from benchmarks.hop import bound, choice, cuda, forms, memory, others, run, scaling, speed
-from benchmarks.hop.bound import last_cache
-from benchmarks.hop.cases import Case, Inputs
+from benchmarks import hop
+from benchmarks.hop import (
+    PARTS,
+    Process,
+    choice,
+    forms,
+    memory,
+    part_of,
+    parts_of,
+    plan,
+    speed,
+    store,
+)
+from benchmarks.hop.cases import COLUMNS, Case, Inputs, Setting, row
 from benchmarks.hop.child import MEASURES
-from benchmarks.hop.choice import ENDS, drawn
+from benchmarks.hop.choice import ENDS, random_cases
 from benchmarks.hop.forms import Candidate
-from benchmarks.hop.rows import COLUMNS, Setting, row
-from benchmarks.hop.run import PARTS, Process, part_of, parts_of, plan, put
+from benchmarks.hop.speed import last_cache_bytes
 from memhop import ops
-from memhop.cli import main
 from memhop.errors import MemhopError
-from memhop.reproduce.record import read_rows
+from memhop.reproduce.record import provenance, read_rows
 
-SURROUNDINGS = ["device", "cores", "threads", "memhop", "torch", "python", "date", "commit"]
+from ..conftest import Runner
+
 TINY = Setting(tiny=True)
 POPEN = subprocess.Popen
 
 
-@pytest.fixture(autouse=True)
-def _somewhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-def bench(*arguments: str) -> int | str | None:
-    with pytest.raises(SystemExit) as ended:
-        main(["bench", "hop", *arguments])
-    return ended.value.code
-
-
-def test_a_tiny_part_through_its_own_process(capsys: pytest.CaptureFixture[str]) -> None:
-    assert bench("--tiny", "--only", "small", "--threads", "1", "--to", "kept") == 0
+def test_a_tiny_part_in_its_process(run: Runner) -> None:
+    done = run("hop", "--tiny", "--only", "small", "--threads", "1", "--to", "kept")
+    assert done.status == 0
     rows = read_rows(Path("kept/hop_speed.csv"))
-    assert [list(one) for one in rows] == [[*COLUMNS, *SURROUNDINGS]] * 8
+    assert [list(one) for one in rows] == [[*COLUMNS, *provenance()]] * 8
     assert {one["form"] for one in rows} == {"textbook", "MultiHop"}
     assert all(float(one["seconds"]) > 0 and one["threads"] == "1" for one in rows)
-    said = capsys.readouterr()
-    assert "memory_dim 128, with gradients" in said.out
-    assert "\nall parts: " in said.out
-    assert "small: [1, 10, 16]" in said.err
-    assert max(map(len, said.out.splitlines())) <= 80
+    assert "memory_dim 128, with gradients" in done.out
+    assert "\nsmall: " in done.err
+    assert "small: [1, 10, 16]" in done.err
+    assert max(map(len, done.out.splitlines())) <= 80
 
 
 def test_the_plan_of_the_processes() -> None:
@@ -69,46 +68,43 @@ def test_the_plan_of_the_processes() -> None:
     assert plan(["choice"], tiny=True) == [Process(("choice",))]
 
 
-def test_parts_of_a_list(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_parts_of_a_list(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     assert parts_of("cpu", "scaling, bars") == ["bars", "scaling"]
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     assert parts_of("cuda", None) == ["cuda"]
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    assert bench("--tiny", "--device", "cuda") == 2
-    assert "--device cuda needs a GPU" in capsys.readouterr().err
+    refused = run("hop", "--tiny", "--device", "cuda")
+    assert (refused.status, refused.err) == (2, "benchmarks: --device cuda: torch finds no GPU\n")
     assert {part_of(measure) for measure in MEASURES} == PARTS.keys()
-    assert bench("--only", "bars,speed") == 2
-    assert "--only needs parts of bars, bound, small," in capsys.readouterr().err
-    assert bench("--tiny", "--plots", "docs") == 2
-    assert "needs --to FOLDER with --plots" in capsys.readouterr().err
+    refused = run("hop", "--only", "bars,speed")
+    assert refused.status == 2
+    assert "--only: expected parts of bars, bound, small," in refused.err
 
 
-def test_rows_of_a_part_replace_those_it_had(tmp_path: Path) -> None:
+def test_rows_of_a_part_replace_its_old_ones(tmp_path: Path) -> None:
     def rows(part: str, *seconds: float) -> list[dict[str, Any]]:
         return [row(part, Case(1, 2), "auto", Setting(), seconds=one) for one in seconds]
 
-    put(tmp_path, "small", rows("small", 1.0))
-    put(tmp_path, "bars", rows("bars", 2.0, 3.0))
-    put(tmp_path, "small", rows("small", 4.0, 5.0))
+    store(tmp_path, "small", rows("small", 1.0))
+    store(tmp_path, "bars", rows("bars", 2.0, 3.0))
+    store(tmp_path, "small", rows("small", 4.0, 5.0))
     kept = [(one["part"], one["seconds"]) for one in read_rows(tmp_path / "hop_speed.csv")]
     assert kept == [("bars", "2.0"), ("bars", "3.0"), ("small", "4.0"), ("small", "5.0")]
-    put(tmp_path, "scaling", rows("scaling-time", 1.0) + rows("scaling-memory", 1.0))
-    put(tmp_path, "scaling", rows("scaling-time", 2.0))
+    store(tmp_path, "scaling", rows("scaling-time", 1.0) + rows("scaling-memory", 1.0))
+    store(tmp_path, "scaling", rows("scaling-time", 2.0))
     [only] = read_rows(tmp_path / "hop_scaling.csv")
     assert only["seconds"] == "2.0"
     (tmp_path / "hop_choice.csv").write_text("part,seconds\nchoice,1\n")
     with pytest.raises(MemhopError, match=r"hop_choice\.csv: has other columns"):
-        put(tmp_path, "choice", rows("choice", 1.0))
+        store(tmp_path, "choice", rows("choice", 1.0))
 
 
-def said_by(*lines: str, status: int = 0) -> str:
-    """A Python program in place of the child."""
+def printing(*lines: str, status: int = 0) -> str:
+    """Return a Python program in place of the child."""
     return f"import sys\nfor line in {lines!r}: print(line)\nsys.exit({status})"
 
 
-def heard(monkeypatch: pytest.MonkeyPatch, program: str) -> list[run.Found]:
+def measured_by(monkeypatch: pytest.MonkeyPatch, program: str) -> list[hop.Measured]:
     def stub(command: list[str], **options: Any) -> Any:
         assert command[:3] == [sys.executable, "-m", "benchmarks.hop.child"]
         assert json.loads(command[3])["threads"] == 3
@@ -116,43 +112,43 @@ def heard(monkeypatch: pytest.MonkeyPatch, program: str) -> list[run.Found]:
         return POPEN([sys.executable, "-c", program], **options)
 
     monkeypatch.setattr(subprocess, "Popen", stub)
-    return list(run.measure(["scaling"], device="cpu", threads=3, tiny=True))
+    return list(hop.run(["scaling"], device="cpu", threads=3, tiny=True))
 
 
-def test_what_a_process_says_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
-    program = said_by(
+def test_the_lines_of_a_process_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = printing(
         '{"begin": "a"}', '{"row": {"part": "x"}}', '{"measure": "scaling-time"}',
         '{"measure": "scaling-memory"}',
     )  # fmt: skip
-    found = heard(monkeypatch, program)  # both processes say the same
-    assert [(one.part, len(one.rows), one.last) for one in found] == [
+    found = measured_by(monkeypatch, program)  # both processes print the same
+    assert [(one.part, len(one.rows), one.is_last) for one in found] == [
         ("scaling", 1, False), ("scaling", 0, False), ("scaling", 1, True), ("scaling", 0, True),
     ]  # fmt: skip
 
 
-def test_a_process_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(MemhopError, match="bench hop: auto is not timed: errs"):
-        heard(monkeypatch, said_by('{"error": "auto is not timed: errs"}'))
-    with pytest.raises(MemhopError, match="ended with status 9"):
-        heard(monkeypatch, said_by(status=9))
+def test_a_process_that_fails_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(MemhopError, match="benchmark hop: auto is not timed: error"):
+        measured_by(monkeypatch, printing('{"error": "auto is not timed: error"}'))
+    with pytest.raises(MemhopError, match="exited with status 9"):
+        measured_by(monkeypatch, printing(status=9))
 
 
 @pytest.mark.slow
-def test_every_measure_gives_rows_of_its_own() -> None:
+def test_the_rows_of_every_measure() -> None:
     for name in ("bars", "bound", "memory"):
         rows = list(MEASURES[name](TINY))
         assert {one["part"] for one in rows} == {name}
         assert all(tuple(one) == COLUMNS for one in rows)
         assert all(one["seconds"] or name == "memory" for one in rows)
-    dtypes = {one["dtype"] for one in bound.bound(TINY)}
+    dtypes = {one["dtype"] for one in speed.bound(TINY)}
     assert dtypes == {"float32", "bfloat16", "int8"}
 
 
-def test_growth_has_both_forms_in_time_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "settle", lambda: None)  # long, where much is imported
-    cases = scaling.cases(tiny=True)
+def test_scaling_has_time_and_memory_of_both_forms(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "release_free_memory", lambda: None)  # slow after many imports
+    cases = speed.scaling_cases(tiny=True)
     assert len(cases) == len(set(cases)) == 4
-    for measure in (scaling.scaling_time, scaling.scaling_memory):
+    for measure in (speed.scaling_time, memory.scaling_memory):
         rows = list(measure(TINY))
         assert [one["form"] for one in rows] == ["textbook", "auto"] * 4
 
@@ -164,7 +160,7 @@ def no_compiler(backend: str) -> Any:
     return build
 
 
-def test_what_torch_lacks_or_gets_wrong_is_a_row_without_a_time(
+def test_a_form_that_fails_is_a_row_without_a_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def wrong(inputs: Inputs) -> Candidate:
@@ -172,16 +168,16 @@ def test_what_torch_lacks_or_gets_wrong_is_a_row_without_a_time(
 
     monkeypatch.setattr(forms, "compiled", no_compiler)
     monkeypatch.setattr(forms, "attention_of_torch", wrong)
-    rows = {one["form"]: one for one in others.beside(Case(2, 3, 4, 4), TINY)}
-    assert rows["compiled"]["note"] == "not there: RuntimeError: no compiler"
-    assert rows["SDPA, raw form"]["note"].startswith("not timed: errs by ")
+    rows = {one["form"]: one for one in speed.all_forms(Case(2, 3, 4, 4), TINY)}
+    assert rows["compiled"]["note"] == "not available: RuntimeError: no compiler"
+    assert rows["SDPA, raw form"]["note"].startswith("not timed: error ")
     assert rows["compiled"]["seconds"] is rows["SDPA, raw form"]["seconds"] is None
     assert all(rows[form]["seconds"] for form in ("textbook", "MultiheadAttention", "auto"))
 
 
-def test_the_drawn_shapes() -> None:
-    cases = drawn(choice.DRAWN, largest=200_000)
-    assert cases == drawn(choice.DRAWN, largest=200_000)
+def test_the_random_shapes() -> None:
+    cases = random_cases(choice.NUM_RANDOM, largest=200_000)
+    assert cases == random_cases(choice.NUM_RANDOM, largest=200_000)
     assert len(set(cases)) == len(cases) >= 60
     for held in ("own", "shared", "bank"):
         for gradients in (False, True):
@@ -199,7 +195,7 @@ def test_a_slow_choice_is_measured_three_times_more(monkeypatch: pytest.MonkeyPa
             yield row("choice", case, form, setting, seconds=seconds)
 
     monkeypatch.setattr(choice, "of_paths", of_paths)
-    monkeypatch.setattr(choice, "drawn", lambda count, largest: [Case(1, 1), Case(1, 2)][:1])
+    monkeypatch.setattr(choice, "random_cases", lambda count, largest: [Case(1, 1), Case(1, 2)][:1])
     rows = list(choice.choice(TINY))
     assert [one["process"] for one in rows] == [n for n in (1, 2, 3, 4) for _ in range(3)]
     slow = iter([1.4])
@@ -209,14 +205,14 @@ def test_a_slow_choice_is_measured_three_times_more(monkeypatch: pytest.MonkeyPa
 @pytest.mark.slow
 def test_every_path_is_timed_on_a_shape() -> None:
     rows = list(choice.of_paths(Case(3, 4, 16, 16, gradients=True), TINY))
-    words = [word for word in ops.IMPLEMENTATIONS if word != "auto"]
-    assert sorted(one["form"] for one in rows) == sorted([*words, "auto"])
+    impls = [impl for impl in ops.IMPLEMENTATIONS if impl != "auto"]
+    assert sorted(one["form"] for one in rows) == sorted([*impls, "auto"])
     assert all(one["seconds"] > 0 and one["rounds"] >= 1 for one in rows)
 
 
-def test_the_part_for_a_gpu_gives_its_rows_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_rows_of_the_gpu_part_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forms, "compiled", no_compiler)
-    rows = list(cuda.cuda(TINY))
+    rows = list(speed.cuda(TINY))
     assert {one["part"] for one in rows} == {"cuda", "cuda-hops"}
     assert {one["dtype"] for one in rows} == {"float32", "bfloat16"}
     assert [one["hops"] for one in rows if one["part"] == "cuda-hops"] == [1, 3]
@@ -225,12 +221,12 @@ def test_the_part_for_a_gpu_gives_its_rows_on_a_cpu(monkeypatch: pytest.MonkeyPa
 def test_the_last_cache_is_read_from_the_system(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    assert 2**18 <= last_cache() < 2**34
+    assert 2**18 <= last_cache_bytes() < 2**34
     for level, size in (("index0", "48K"), ("index3", "3072K")):
         (tmp_path / level).mkdir()
         (tmp_path / level / "size").write_text(f"{size}\n")
-    monkeypatch.setattr(bound, "CACHES", tmp_path)
+    monkeypatch.setattr(speed, "CACHES", tmp_path)
     monkeypatch.setattr(os, "sysconf", {"SC_LEVEL3_CACHE_SIZE": 0}.__getitem__)
-    assert last_cache() == 3072 * 1024
-    monkeypatch.setattr(bound, "CACHES", tmp_path / "none")
-    assert last_cache() == bound.UNKNOWN_CACHE
+    assert last_cache_bytes() == 3072 * 1024
+    monkeypatch.setattr(speed, "CACHES", tmp_path / "none")
+    assert last_cache_bytes() == speed.UNKNOWN_CACHE_BYTES

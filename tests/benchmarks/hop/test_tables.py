@@ -1,4 +1,4 @@
-"""What the rows say: medians over processes, times over floors; their tables and plots."""
+"""Medians over processes and times over floors; the tables and plots of the rows."""
 
 import re
 import sys
@@ -8,30 +8,25 @@ from typing import Any
 
 import pytest
 
-import benchmarks
 from benchmarks import tables
+from benchmarks.hop import PARTS, store
 from benchmarks.hop import tables as hop_tables
-from benchmarks.hop.cases import Case
-from benchmarks.hop.rows import COLUMNS, Setting, case_of, row
-from benchmarks.hop.run import PARTS, put
+from benchmarks.hop.cases import COLUMNS, Case, Setting, case_of, row
 from benchmarks.hop.summary import chosen, compared, floor, seconds, share
-from memhop.cli import main
+from benchmarks.registry import NOT_MEASURED
 from memhop.errors import MemhopError
-from memhop.reproduce.record import read_rows, surroundings
+from memhop.reproduce.record import as_text, provenance, read_rows
+
+from ..conftest import Runner
 
 OWN = Case(2, 10, 5, 4, hops=3)  # 400 bytes
 BANK = Case(2, 10, 5, 4, hops=3, held="bank", bank_rows=8, gradients=True)  # 160 and 400 bytes
 
 
-def texts(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
-    """As a file gives them back."""
-    return [{k: "" if v is None else str(v) for k, v in one.items()} for one in rows]
-
-
 def timed(part: str, case: Case, form: str, process: int, taken: float, **more: Any) -> Any:
     errors = {"error": 2e-7, "gradient_error": 3e-7 if case.gradients else None}
     more = errors | {"read_speed": 1000.0, "rounds": 8, "bar": 8} | more
-    return row(part, case, form, Setting(process=process), seconds=taken, **more) | surroundings()
+    return row(part, case, form, Setting(process=process), seconds=taken, **more) | provenance()
 
 
 @pytest.fixture
@@ -47,9 +42,9 @@ def bars() -> list[dict[str, Any]]:
     return rows
 
 
-def test_a_row_gives_its_case_back() -> None:
+def test_the_case_of_a_row() -> None:
     for case in (OWN, BANK, BANK._replace(dtype="int8", weights="bfloat16", gradients=False)):
-        [read] = texts([row("bars", case, "auto", Setting(), seconds=0.5)])
+        [read] = as_text([row("bars", case, "auto", Setting(), seconds=0.5)])
         assert case_of(read) == case
         assert list(read) == list(COLUMNS)
     with pytest.raises(ValueError, match=r"got \['second'\]"):
@@ -57,25 +52,25 @@ def test_a_row_gives_its_case_back() -> None:
 
 
 def test_the_ratio_is_the_median_over_processes_of_ratios(bars: list[dict[str, Any]]) -> None:
-    own, bank = compared(texts(bars), "bars", "auto")
+    own, bank = compared(as_text(bars), "bars", "auto")
     assert (own.case, own.faster, own.baseline, own.ours, own.bar) == (OWN, 20, 100, 2, 8)
     assert (bank.case, bank.faster) == (BANK, 4)
     # 400 bytes at 1000 a second: 0.4 s, or 1.2 s for three hops
     assert (own.once, own.a_hop) == pytest.approx((2 / 0.4, 2 / 1.2))
     # 160 bytes held, 400 read a hop, 160 of the gradient
     assert (bank.once, bank.a_hop) == pytest.approx((2 / 0.32, 2 / 1.36))
-    assert compared(texts(bars), "small", "auto") == []
+    assert compared(as_text(bars), "small", "auto") == []
 
 
 def test_a_case_without_its_baseline_is_left_out(bars: list[dict[str, Any]]) -> None:
-    without = [one for one in texts(bars) if one["form"] == "auto" or one["held"] == "bank"]
+    without = [one for one in as_text(bars) if one["form"] == "auto" or one["held"] == "bank"]
     assert [one.case for one in compared(without, "bars", "auto")] == [BANK]
 
 
 def test_the_floor_of_what_is_read_twice_and_held_once() -> None:
-    [few] = texts([timed("bars", BANK._replace(bank_rows=1000), "auto", 1, 1.0)])
+    [few] = as_text([timed("bars", BANK._replace(bank_rows=1000), "auto", 1, 1.0)])
     assert floor(few) == pytest.approx(((400 + 20_000) / 1000, (1200 + 20_000) / 1000))
-    rows = texts([timed("bound", OWN, "auto", process, taken)
+    rows = as_text([timed("bound", OWN, "auto", process, taken)
                   for process, taken in ((1, 1.2), (2, 2.4), (3, 12.0))])  # fmt: skip
     assert share(rows) == pytest.approx(0.5)
     assert seconds(rows, "auto") == 2.4
@@ -89,22 +84,22 @@ def test_auto_is_compared_with_the_best_path_and_again_where_it_was_slow() -> No
     for process, auto in ((1, 4.0), (2, 1.6), (3, 1.0), (4, 1.2)):
         rows += [timed("choice", other, "torch", process, 1.0),
                  timed("choice", other, "auto", process, auto)]  # fmt: skip
-    once, again = chosen(texts(rows))
+    once, again = chosen(as_text(rows))
     assert once == (OWN, "project", 1.0, 1.1, 1.1, 1.1, False)
     assert again == (other, "torch", 1.0, 1.2, 1.2, 4.0, True)
-    [sheet] = hop_tables.choice(texts(rows))
+    [sheet] = hop_tables.choice(as_text(rows))
     assert "1.15 times the best path in the median, 4.00 at most; 1 are within 15%" in sheet.note
     assert "1 took over 1.5 times the best" in sheet.note
-    assert "the worst is 1.20" in sheet.note
+    assert "the largest of their medians is 1.20" in sheet.note
     assert [line[0] for line in sheet.lines] == ["[3, 10, 5], 4", "[2, 10, 5], 4"]
 
 
 def test_the_bars_as_a_table(bars: list[dict[str, Any]]) -> None:
-    forward, both = hop_tables.bars(texts(bars))
+    forward, both = hop_tables.bars(as_text(bars))
     assert forward.lines == [["[2, 10, 5]", "100,000", "2,000", "20.0x", "8x", "5.00", "1.67"]]
     assert both.lines[0][0] == "bank 8, slots [2, 10]"
-    assert forward.note.startswith("Results err by at most 2.0e-07 against float64")
-    assert both.note.startswith("Gradients err by at most 3.0e-07 against float64")
+    assert forward.note.startswith("Results have an error of at most 2.0e-07 against float64")
+    assert both.note.startswith("Gradients have an error of at most 3.0e-07 against float64")
 
 
 def test_smaller_dtypes_are_compared_with_float32_of_the_same_process() -> None:
@@ -113,7 +108,7 @@ def test_smaller_dtypes_are_compared_with_float32_of_the_same_process() -> None:
     for process, (single, smaller) in enumerate([(1.0, 0.5), (9.0, 3.0)], 1):
         rows.append(timed("bound", OWN, "auto", process, single, bar=0.7))
         rows.append(timed("bound", half, "auto", process, smaller, bar=1.4))
-    [sheet] = hop_tables.bound(texts(rows))
+    [sheet] = hop_tables.bound(as_text(rows))
     assert sheet.lines[0][2:] == ["66.7%", "-", "70%"]
     assert sheet.lines[1][3:] == ["2.50x", "1.4x"]
 
@@ -123,7 +118,7 @@ def test_other_tables() -> None:
         timed("small", OWN, "textbook", 1, 2e-4, bar=1.1),
         timed("small", OWN, "MultiHop", 1, 1e-4, bar=1.1),
         timed("others", OWN, "textbook", 1, 2.0), timed("others", OWN, "auto", 1, 0.5),
-        row("others", OWN, "compiled", Setting(), note="not there: no compiler"),
+        row("others", OWN, "compiled", Setting(), note="not available: no compiler"),
         row("memory", OWN, "auto", Setting(), extra_bytes=2**19, kept_bytes=0, bound_bytes=2**20),
         timed("scaling-time", OWN, "textbook", 1, 2.0), timed("scaling-time", OWN, "auto", 1, 0.5),
         row("scaling-memory", OWN, "auto", Setting(), extra_bytes=2**21),
@@ -131,11 +126,11 @@ def test_other_tables() -> None:
         timed("cuda-hops", OWN._replace(hops=1), "auto", 1, 1.0),
         timed("cuda-hops", OWN, "auto", 1, 1.25),
     ]  # fmt: skip
-    read = texts(rows)
+    read = as_text(rows)
     assert hop_tables.small(read)[0].lines == [["memory_dim 4", "200", "100", "0.50x", "1.1x"]]
     others = hop_tables.others(read)[0].lines
     assert others == [["[2, 10, 5]", "2,000", "-", "-", "-", "500"]]
-    assert hop_tables.notes_of(read) == "compiled: not there: no compiler."
+    assert hop_tables.notes_of(read) == "compiled: not available: no compiler."
     assert hop_tables.memory(read)[0].lines == [["[2, 10, 5]", "0.50", "1.00", "0.00"]]
     assert hop_tables.scaling(read)[0].lines == [
         ["[2, 10, 5], 3 hops", "2,000", "500", "-", "2.00"]
@@ -145,16 +140,16 @@ def test_other_tables() -> None:
     assert on_gpu.note == "Three hops take 1.25 times the time of one."
 
 
-def page(name: str, body: str = tables.NOT_MEASURED) -> str:
+def page(name: str, body: str = NOT_MEASURED) -> str:
     return f"<!-- table: {name} -->\n{body}<!-- end of table -->\n"
 
 
 def test_tables_of_documents(tmp_path: Path, bars: list[dict[str, Any]]) -> None:
     for name in ("hop_bars", "hop_small", "plot_floor"):
         assert tables.fill(page(name), tmp_path) == page(name)
-        with pytest.raises(MemhopError, match="cannot be read"):  # never emptied for want of rows
+        with pytest.raises(MemhopError, match="cannot be read"):  # the table stays
             tables.fill(page(name, "old\n"), tmp_path)
-    put(tmp_path, "bars", bars)
+    store(tmp_path, "bars", bars)
     filled = tables.fill(page("hop_bars"), tmp_path)
     assert "\n| [2, 10, 5] | 100,000 | 2,000 | 20.0x | 8x | 5.00 | 1.67 |\n" in filled
     assert "Measured on " in filled
@@ -164,9 +159,9 @@ def test_tables_of_documents(tmp_path: Path, bars: list[dict[str, Any]]) -> None
 
 
 def test_every_part_has_its_table() -> None:
-    assert {f"hop_{part}" for part in PARTS} <= tables.TABLES.keys()
+    assert {f"hop_{part}" for part in PARTS} <= tables.document_tables().keys()
     document = (Path(__file__).parents[3] / "docs" / "performance.md").read_text(encoding="utf-8")
-    for name in tables.TABLES:
+    for name in tables.document_tables():
         if name.startswith("hop_") and name != "hop_scaling":  # growth is shown as a plot
             assert f"<!-- table: {name} -->" in document
 
@@ -180,46 +175,44 @@ def growing() -> Iterator[dict[str, Any]]:
 
 
 def test_plots(tmp_path: Path, bars: list[dict[str, Any]]) -> None:
-    plots = pytest.importorskip(
-        "benchmarks.plots", exc_type=ImportError, reason="needs the extra plot"
-    )
-    assert list(plots.draw(tmp_path, tmp_path)) == []
-    put(tmp_path, "bars", bars)
-    put(tmp_path, "scaling", list(growing()))
-    paths = list(plots.draw(tmp_path, tmp_path / "plots"))
+    pytest.importorskip("matplotlib", reason="needs the extra plot")
+    assert list(tables.draw(tmp_path, tmp_path)) == []
+    store(tmp_path, "bars", bars)
+    store(tmp_path, "scaling", list(growing()))
+    paths = list(tables.draw(tmp_path, tmp_path / "plots"))
     assert [path.name for path in paths] == ["hop_floor.svg", "hop_scaling.svg"]
     first = [path.read_text(encoding="utf-8") for path in paths]
     for text, words in zip(first, (["[2, 10, 5]", "bank 8, slots"], ["slots a row"]), strict=True):
         for word in words:
             assert re.search(rf"<text[^>]*>{re.escape(word)}", text)  # text, not outlines
         assert "<dc:date>" not in text
-    again = [path.read_text(encoding="utf-8") for path in plots.draw(tmp_path, tmp_path)]
+    again = [path.read_text(encoding="utf-8") for path in tables.draw(tmp_path, tmp_path)]
     assert again == first  # the same rows make the same file
 
 
-def test_what_the_plots_show(tmp_path: Path, bars: list[dict[str, Any]]) -> None:
+def test_the_points_of_the_plots(tmp_path: Path, bars: list[dict[str, Any]]) -> None:
     hop_plots = pytest.importorskip(
         "benchmarks.hop.plots", exc_type=ImportError, reason="needs the extra plot"
     )
-    put(tmp_path, "scaling", list(growing()))
+    store(tmp_path, "scaling", list(growing()))
     panels = hop_plots.growth(read_rows(tmp_path / "hop_scaling.csv")).axes
     drawn = [[line.get_xydata().tolist() for line in panel.lines] for panel in panels]
     assert drawn[0] == [[[10, 200_000], [20, 400_000]], [[10, 20_000], [20, 40_000]]]
     assert drawn[1] == [[[2, 200_000], [4, 400_000]], [[2, 20_000], [4, 40_000]]]
     assert drawn[3] == [[[10, 200], [20, 400]], [[10, 20], [20, 40]]]
-    over = hop_plots.over_floor(texts(bars)).axes[0]
+    over = hop_plots.over_floor(as_text(bars)).axes[0]
     dots = [dot.get_offsets().tolist()[0][0] for dot in over.collections if dot.get_offsets().size]
     assert dots == pytest.approx([100 / 1.2, 2 / 1.2, 8 / 1.36, 2 / 1.36])
 
 
-def test_without_matplotlib_the_command_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+def test_without_matplotlib_the_error_names_the_extra(
+    run: Runner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bars: list[dict[str, Any]]
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.delitem(sys.modules, "benchmarks.plots", raising=False)
-    monkeypatch.delattr(benchmarks, "plots", raising=False)
-    for words in (["plots", "docs"], ["hop", "--tiny", "--to", str(tmp_path), "--plots", "docs"]):
-        with pytest.raises(SystemExit) as ended:
-            main(["bench", *words])
-        assert ended.value.code == 2
-        assert "pip install 'memhop[plot]'" in capsys.readouterr().err
+    for module in ("benchmarks.hop.plots", "memhop.reproduce.plot"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.delattr("memhop.reproduce.plot", raising=False)
+    store(tmp_path, "bars", bars)
+    refused = run("plots", "docs", "--results", ".")
+    assert refused.status == 2
+    assert "pip install 'memhop[plot]'" in refused.err

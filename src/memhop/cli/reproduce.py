@@ -1,0 +1,141 @@
+"""``memhop reproduce``: train the paper's tables and write their rows."""
+
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from memhop.cli.screen import percent, say, say_progress, say_table, training_progress
+from memhop.cli.settings import DataFolder, Threads, available_cores, parse_tasks, use
+from memhop.errors import MemhopError
+from memhop.recipe import Recipe
+
+if TYPE_CHECKING:
+    from memhop.reproduce.record import Sheet
+
+app = typer.Typer(no_args_is_help=True, help="Reproduce the paper's tables.")
+
+
+def writable(context: typer.Context, path: Path | None) -> Path | None:
+    """Check a file of ``--to`` before the work; completion in a shell checks nothing."""
+    from memhop.reproduce.record import check_writable_file
+
+    if path is not None and not context.resilient_parsing:
+        check_writable_file(path)
+    return path
+
+
+Restarts = Annotated[int, typer.Option(min=1, help="Random starts of each training.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of stories and weights.")]
+Tasks = Annotated[str, typer.Option(metavar="LIST", help="Tasks, as 1,2,5-7.")]
+ReleasedStories = Annotated[Path, typer.Option("--data", help="Folder with the bAbI files.")]
+Jobs = Annotated[int | None, typer.Option(min=1, help="Processes of one thread. Default: cores.")]
+Tiny = Annotated[bool, typer.Option("--tiny", help="Run in seconds, to see that it works.")]
+To = Annotated[
+    Path | None, typer.Option(callback=writable, help="CSV file to write. Default: only print.")
+]
+
+
+@app.command()
+def babi(
+    data: DataFolder = None,
+    tasks: Tasks = "1,2,4,15,20",
+    restarts: Restarts = 10,
+    seed: Seed = 0,
+    threads: Threads = 1,
+    tiny: Tiny = False,
+    to: To = None,
+) -> None:
+    """Train single tasks with the recipe 'paper': error and time."""
+    from memhop.reproduce import babi
+    from memhop.reproduce.record import write_rows
+
+    use(threads)
+    if data is None and not tiny:
+        raise MemhopError("reproduce babi: expected --data DIR, or --tiny for generated stories")
+    load = babi.released(data) if data else babi.generated
+    recipe = Recipe.paper(**babi.TINY) if tiny else Recipe.paper()
+    rows = []
+    for task in [1, 2] if data is None else parse_tasks(tasks):
+        with training_progress(f"task {task}") as show:
+            row = babi.row_of(
+                task, load(task), recipe=recipe, restarts=restarts, seed=seed, on_progress=show
+            )
+        rows.append(row)
+        low, high = percent(row["lowest_test_error"]), percent(row["highest_test_error"])
+        say_progress(f"task {task}: {percent(row['test_error'])}, all restarts {low} to {high}")
+        if to is not None:
+            write_rows(to, rows)
+    say_sheet(babi.sheet(rows))
+
+
+@app.command("table3", help="Train Table 3, 10,000 questions a task; a stopped run resumes.")
+@app.command("table1", help="Train Table 1 of the paper; a stopped run resumes.")
+def table(
+    context: typer.Context,
+    data: DataFolder = None,
+    columns: Annotated[
+        str, typer.Option(metavar="LIST", help="Columns: these nine, best, best-joint.")
+    ] = "bow,pe,pe-ls,pe-ls-rn,joint-1-hop,joint-2-hops,joint-3-hops,joint-rn,joint-layerwise",
+    tasks: Tasks = "1-20",
+    restarts: Restarts = 10,
+    seed: Seed = 0,
+    jobs: Jobs = None,
+    tiny: Tiny = False,
+    to: Annotated[
+        Path | None, typer.Option(callback=writable, help="CSV file to write, and to resume from.")
+    ] = None,
+) -> None:
+    """Train the units that the file lacks; write the rows after each, and the table at the end."""
+    from memhop.reproduce import paper, table1, table1_report
+    from memhop.reproduce.record import write_rows
+
+    large = context.info_name == "table3"
+    numbers = paper.LARGE if large else paper.SMALL
+    if data is None and not tiny:
+        raise MemhopError(
+            f"reproduce {context.info_name}: expected --data DIR, or --tiny for generated stories"
+        )
+    names = table1.parse_columns(columns)
+    wanted = [1, 2] if data is None else parse_tasks(tasks)
+    available = wanted if data is None else table1.available_tasks(data, wanted)
+    for task in sorted(set(wanted) - set(available)):
+        say(f"task {task}: no files in {data}; left out on both sides")
+    spec = table1.TableSpec(data, tuple(available), restarts, seed, large, tiny)
+    table1.check_size(spec)
+    rows = table1.rows_to_resume(to, spec, names)
+    if to is None:
+        say("the rows are not stored, and a stopped run cannot resume: --to FILE stores them")
+    left = table1.missing_units(spec, names, rows)
+    for unit, new in table1.run(spec, left, jobs or available_cores()):
+        rows = table1.merge_rows(rows, new)
+        if to is not None:
+            write_rows(to, rows)
+        left.remove(unit)
+        say_progress(f"models left: {sum(one.restarts for one in left)}")
+        for line in table1_report.cells_done(rows, unit, spec, numbers):
+            say(line)
+    for column in table1_report.columns_of(rows, numbers):
+        if column.name in names:
+            say(table1_report.summary_of(column))
+    for written in table1_report.write_report(to, rows, numbers) if to is not None else ():
+        say(f"{written}: written")
+
+
+def say_sheet(sheet: "Sheet") -> None:
+    """Print a table of results with its title and note."""
+    if sheet.title:
+        say(f"{sheet.title}:")
+    if sheet.columns:
+        say_table(sheet.columns, sheet.lines)
+    for line in [*sheet.text.splitlines(), *textwrap.wrap(sheet.note, 80)]:
+        say(line)
+
+
+def bench() -> None:
+    """Name the commands that replace ``memhop bench``."""
+    raise MemhopError(
+        "'memhop bench' was replaced: 'memhop reproduce' trains the paper's tables, "
+        "'python -m benchmarks' in a checkout runs the other benchmarks"
+    )
