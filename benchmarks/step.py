@@ -57,7 +57,7 @@ def _row(table: TableSpec, column: str, task: int, steps: int, speed: float) -> 
     for _ in range(WARM_UP_EPOCHS):
         trainer.run_epoch()
         trainer.state.epoch += 1
-    draw_seconds, draws = _timed(trainer.draw_epoch)
+    draw_seconds, draws = _timed(trainer.sample_epoch)
     batches = [EpochBatches(*(part[step] for part in draws)) for step in range(len(draws.answers))]
     laps = [_lap(trainer, batch) for batch in batches[:steps]]
     embedding, forward, update, whole = (
@@ -76,8 +76,8 @@ def _row(table: TableSpec, column: str, task: int, steps: int, speed: float) -> 
 
 def _lap(trainer: Trainer, draws: EpochBatches) -> Lap:
     """Time a step: each part alone, the update with a rate of zero, then the whole."""
-    model, number = trainer.model, trainer.state.epoch * trainer.deck.steps + 1
-    bank, rate = trainer.deck.encoded.sentences, trainer.recipe.learning_rate
+    model, number = trainer.model, trainer.state.epoch * trainer.sampler.steps + 1
+    bank, rate = trainer.sampler.encoded.sentences, trainer.recipe.learning_rate
     embedding, _ = _timed(lambda: bank.embed(model.tables, draws.chosen))
     forward, (_, losses) = _timed(lambda: trainer.forward(draws, True))
     gradients = torch.autograd.grad(losses.sum(), list(model.parameters()))
@@ -94,7 +94,7 @@ def multiply_adds(trainer: Trainer, draws: EpochBatches) -> int:
     the sum, and the products with W and with the weights of the MLP.
     """
     model, recipe = trainer.model, trainer.recipe
-    words = int(trainer.deck.encoded.sentences.sizes[draws.chosen].sum())
+    words = int(trainer.sampler.encoded.sentences.sizes[draws.chosen].sum())
     slots, questions = int(draws.lengths.sum()), draws.lengths.numel()
     embedding = words * model.tables.shape[-3]
     read = 2 * slots * recipe.num_hops

@@ -4,7 +4,7 @@
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import chain
 
@@ -55,7 +55,7 @@ _GREEK_QUESTION = re.compile(_GREEK_MARK)
 _COMMAS = re.compile("[,،、﹐，､]")  # of several scripts
 
 
-def split_sentences(text: str) -> list[str]:
+def split_sentences(text: str, split: Callable[[str], Sequence[str]] | None = None) -> list[str]:
     """Split a text into its sentences, as they are written.
 
     A sentence ends at a line end, after ``.``, ``!``, ``?`` or ``…`` before white space, and after
@@ -65,11 +65,15 @@ def split_sentences(text: str) -> list[str]:
     asked.``). A piece without a word, blank or of punctuation, is dropped. An abbreviation in the
     middle of a line ends a sentence too: put a line break between sentences where that matters.
 
+    Args:
+        text: any text.
+        split: `split_words`, or a function that remembers the words of each sentence.
+
     >>> split_sentences("Mary took the ball.  It cost 3.50!\\n\\nWhere is Mary ?")
     ['Mary took the ball.', 'It cost 3.50!', 'Where is Mary ?']
     """
     pieces = (piece.strip() for line in text.splitlines() for piece in _pieces(line))
-    return [piece for piece in pieces if split_words(piece)]
+    return [piece for piece in pieces if (split or split_words)(piece)]
 
 
 def _pieces(line: str) -> Iterator[str]:

@@ -24,7 +24,7 @@ def test_the_multiplications_of_a_step_by_hand(hop_units: int) -> None:
         hop_units=hop_units,
     )  # fmt: skip
     trainer = Trainer([[one]], recipe, range(1), 0, torch.device("cpu"))
-    draws = EpochBatches(*(part[0] for part in trainer.draw_epoch()))
+    draws = EpochBatches(*(part[0] for part in trainer.sample_epoch()))
     words, ages = 3 + 2 + 3, 2
     tables, slots, rows = 3, 2, trainer.model.num_rows
     embedding = 2 * (words + ages) * tables

@@ -13,7 +13,14 @@ from torch import Tensor
 from memhop.example import Example
 from memhop.ops.text import embedding_bag
 from memhop.recipe import Position, Recipe
-from memhop.text.encoding import NO_ANSWER, Encoder, Sentences, Sizes, Weights, training_vocabulary
+from memhop.text.encoding import (
+    NO_ANSWER,
+    Encoder,
+    PositionEncoding,
+    Sentences,
+    Sizes,
+    training_vocabulary,
+)
 from memhop.text.vocabulary import UNKNOWN, Vocabulary
 from memhop.tokenizer import answer_word
 
@@ -60,7 +67,7 @@ def test_a_bank_is_sums_of_weighted_words(
     position: Position, bank: list[list[int]], num_ages: int
 ) -> None:
     torch.manual_seed(0)
-    weights = Weights(position, 4, 5)
+    weights = PositionEncoding(position, 4, 5)
     sentences = Sentences(bank, weights, num_ages)
     for axes in ((2,), (3, 2)):
         tables = torch.randn(*axes, 1 + num_ages + 5, 4, dtype=torch.float64, requires_grad=True)
@@ -77,7 +84,7 @@ def test_a_bank_is_sums_of_weighted_words(
 
 @pytest.mark.usefixtures("form")
 def test_rows_may_be_chosen_for_each_restart() -> None:
-    sentences = Sentences([[], [1, 2], [3, 3, 1]], Weights("code", 4, 5), num_ages=2)
+    sentences = Sentences([[], [1, 2], [3, 3, 1]], PositionEncoding("code", 4, 5), num_ages=2)
     tables = torch.randn(2, 3, 6, 4, dtype=torch.float64, requires_grad=True)
     chosen = torch.tensor([[2, 0, 5, 2], [1, 1, 4, 3]])
     got, whole = sentences.embed(tables, chosen), sentences.embed(tables)
@@ -89,7 +96,7 @@ def test_rows_may_be_chosen_for_each_restart() -> None:
 
 
 def test_a_bank_follows_the_dtype_of_the_table() -> None:
-    sentences, tables = Sentences([[1, 2, 3]], Weights("code", 4, 5)), torch.randn(1, 4, 4)
+    sentences, tables = Sentences([[1, 2, 3]], PositionEncoding("code", 4, 5)), torch.randn(1, 4, 4)
     single = sentences.embed(tables)
     double = sentences.embed(tables.double())
     assert (single.dtype, double.dtype) == (torch.float32, torch.float64)
@@ -98,7 +105,7 @@ def test_a_bank_follows_the_dtype_of_the_table() -> None:
     torch.testing.assert_close(double[:, :1], wanted, rtol=1e-6, atol=1e-6)
 
 
-def of_age(weights: Weights) -> Tensor:
+def of_age(weights: PositionEncoding) -> Tensor:
     plain, slope_weight = weights.of_age()
     return plain + slope_weight * (torch.zeros(1) if weights.slope is None else weights.slope)
 
@@ -109,8 +116,10 @@ def test_the_weight_of_an_age(d: int) -> None:
     wanted = [
         1 + 4 * (k - (d + 1) / 2) * (size - (size + 1) / 2) / (d * size) for k in range(1, d + 1)
     ]
-    np.testing.assert_allclose(of_age(Weights("code", d, 6)), wanted, rtol=1e-12)
-    assert Weights("bag", d, 6).of_age() == Weights("paper", d, 6).of_age() == (1, 0)
+    np.testing.assert_allclose(of_age(PositionEncoding("code", d, 6)), wanted, rtol=1e-12)
+    assert (
+        PositionEncoding("bag", d, 6).of_age() == PositionEncoding("paper", d, 6).of_age() == (1, 0)
+    )
 
 
 TEXT = [

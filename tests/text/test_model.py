@@ -16,11 +16,11 @@ from torch import Tensor
 from memhop.example import Example
 from memhop.recipe import Recipe
 from memhop.text.answer import Answer
-from memhop.text.batch import Batch, chosen_rows
-from memhop.text.encoding import Sizes
+from memhop.text.encoding import Batch, Sizes
 from memhop.text.model import MemN2N
 from memhop.text.vocabulary import UNKNOWN, Vocabulary
 from memhop.tokenizer import split_words
+from memhop.training.sampler import chosen_rows
 from tests.text import memn2n_oracle as oracle
 
 WORDS = ["mary", "john", "went", "to", "the", "garden", "kitchen", "where", "is", "ball"]

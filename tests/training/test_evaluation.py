@@ -116,7 +116,7 @@ def test_the_strongest_is_a_sentence_where_nothing_is_stronger(mask: bool) -> No
 def test_several_restarts_are_refused() -> None:
     one = reader()
     several = MemN2N(one.vocabulary, one.recipe, one.sizes, restarts=2)
-    with pytest.raises(ValueError, match=r"^evaluate: needs one model, this has 2: pick\(\) one$"):
+    with pytest.raises(ValueError, match=r"^evaluate: expected one model, got 2; pick\(\) one$"):
         evaluate(several, [ask("a", "yes")])
 
 

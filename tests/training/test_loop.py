@@ -14,7 +14,7 @@ from memhop.data import generate, to_examples
 from memhop.errors import MemhopError, MemhopWarning
 from memhop.example import Example, story_numbers
 from memhop.recipe import Recipe
-from memhop.text.batch import Batch, ages
+from memhop.text.encoding import Batch, ages
 from memhop.text.vocabulary import UNKNOWN
 from memhop.tokenizer import answer_word, split_words
 from memhop.training import loop
@@ -68,7 +68,8 @@ class Watched:
 
 def epoch(trainer: Trainer, number: int) -> EpochBatches:
     """What an epoch is trained on."""
-    return trainer.deck.draw([trainer._random(loop._EPOCHS, r, number) for r in trainer.numbered])
+    restarts = trainer.restart_numbers
+    return trainer.sampler.sample([trainer._generator(loop._EPOCHS, r, number) for r in restarts])
 
 
 def same_weights(first: TrainingResult, second: TrainingResult) -> bool:
@@ -144,7 +145,7 @@ def test_a_step_goes_down_the_gradient_of_the_summed_loss(form: dict[str, Any]) 
     model = trainer.model
     draws = EpochBatches(*(tensor[0] for tensor in epoch(trainer, 5)))
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
-    batch = Batch(trainer.deck.encoded.sentences, *draws[:-1])
+    batch = Batch(trainer.sampler.encoded.sentences, *draws[:-1])
     scores, _ = model(batch)
     logs = scores.log_softmax(-1)
     rows = draws.answers + model._num_ages
@@ -163,8 +164,8 @@ def test_a_step_goes_down_the_gradient_of_the_summed_loss(form: dict[str, Any]) 
 
 def test_batches_are_drawn_with_replacement_from_the_training_part() -> None:
     trainer = Trainer([TRAIN], small(), range(3), 0, torch.device("cpu"))
-    assert trainer.deck.steps == 135 // 32
-    assert (len(trainer.deck.encoded.answers), len(trainer.held_out.answers)) == (135, 15)
+    assert trainer.sampler.steps == 135 // 32
+    assert (len(trainer.sampler.encoded.answers), len(trainer.held_out.answers)) == (135, 15)
     draws = epoch(trainer, 0)
     assert draws.answers.shape == (4, 3, 32)
     again, later = epoch(trainer, 0), epoch(trainer, 1)
@@ -221,7 +222,7 @@ def test_held_out_stories_are_whole() -> None:
 
 
 def test_examples_and_texts_side_by_side_are_an_error() -> None:
-    with pytest.raises(MemhopError, match="examples, or texts of examples, not both together"):
+    with pytest.raises(MemhopError, match="examples, or texts of examples, got both"):
         train([TRAIN[0], TRAIN[1:]])  # type: ignore[arg-type]
 
 
@@ -269,7 +270,7 @@ def test_held_out_examples_may_be_given() -> None:
     for one in watched.result.restarts:
         assert one.validation_error == one.test_error
     trainer = Trainer([TRAIN], small(), range(1), 0, torch.device("cpu"), TEST)
-    assert (len(trainer.deck.encoded.answers), len(trainer.held_out.answers)) == (150, 40)
+    assert (len(trainer.sampler.encoded.answers), len(trainer.held_out.answers)) == (150, 40)
     whole = train(TRAIN, recipe=small(validation_share=0), restarts=2)
     assert same_weights(watched.result, whole)  # nothing of them is trained on
 
@@ -299,18 +300,20 @@ def test_phrases_are_exchanged_within_a_text() -> None:
     ]
     both = [stories(300, seed=3), other]
     trainer = Trainer(both, small(exchange=True), range(1), 0, torch.device("cpu"))
-    told = trainer.deck.encoded
-    assert trainer.deck.exchange is not None
+    encoded = trainer.sampler.encoded
+    assert trainer.sampler.phrase_swap is not None
     drawn = epoch(trainer, 0)
     assert not torch.equal(drawn.answers, epoch(trainer, 1).answers)
-    sentences = trainer.deck.exchange._variants.sentences
+    sentences = trainer.sampler.phrase_swap._variants.sentences
     steps = len(drawn.chosen)
     for step in range(steps):
         chosen = drawn.chosen[step, 0]
         for slots in chosen[drawn.slots[step, 0]].tolist():
             names = {sentences[row][0] for row in slots if row}
             assert not {("mary",), ("zoe",)} <= names
-    assert len(told.sentences) > len(trainer._encoded([e for text in both for e in text]).sentences)
+    assert len(encoded.sentences) > len(
+        trainer._encoded([e for text in both for e in text]).sentences
+    )
 
 
 def test_texts_apart_are_one_text_where_nothing_is_exchanged() -> None:
@@ -541,11 +544,11 @@ def test_lists_and_several_words_are_one_answer() -> None:
 @pytest.mark.parametrize(
     ("settings", "because"),
     [
-        ({"restarts": 0}, "restarts must be a whole number from 1 to 1,000,000, not 0"),
-        ({"restarts": 1.5}, "restarts must be a whole number from 1 to 1,000,000, not 1.5"),
-        ({"restarts": 1000001}, "restarts must be a whole number from 1 to 1,000,000, not 1000001"),
-        ({"seed": -1}, "seed must be a whole number from 0, not -1"),
-        ({"seed": "x"}, "seed must be a whole number from 0, not 'x'"),
+        ({"restarts": 0}, "restarts: expected an integer from 1 to 1,000,000, got 0"),
+        ({"restarts": 1.5}, "restarts: expected an integer from 1 to 1,000,000, got 1.5"),
+        ({"restarts": 1000001}, "restarts: expected an integer from 1 to 1,000,000, got 1000001"),
+        ({"seed": -1}, "seed: expected an integer from 0, got -1"),
+        ({"seed": "x"}, "seed: expected an integer from 0, got 'x'"),
     ],
 )
 def test_settings_out_of_range(settings: dict[str, Any], because: str) -> None:
@@ -556,7 +559,7 @@ def test_settings_out_of_range(settings: dict[str, Any], because: str) -> None:
 
 @pytest.mark.parametrize("nothing", [[], ()])
 def test_no_example_is_an_error(nothing: Sequence[Example]) -> None:
-    with pytest.raises(MemhopError, match="at least 1 example, got none"):
+    with pytest.raises(MemhopError, match="at least 1 training example, got none"):
         train(nothing)
 
 

@@ -233,11 +233,10 @@ KILLER = """
 import os, random, signal, sys, time
 from pathlib import Path
 import torch
-from memhop import training
+from memhop.training import loop as training
 from memhop.data import generate, to_examples
 from memhop.recipe import Recipe
 from memhop.runs import newest_checkpoint
-from memhop.text.memn2n import MemN2N
 
 torch.set_num_threads(1)
 training._EVERY_EPOCHS = 1
@@ -301,7 +300,7 @@ def test_nothing_half_written_is_believed(tmp_path: Path, whole: Path) -> None:
 
 def test_a_run_that_is_there_is_not_touched(whole: Path) -> None:
     before = bits(whole)
-    with pytest.raises(MemhopError, match=r"a run is there already: resume it, or name another$"):
+    with pytest.raises(MemhopError, match=r"the run exists: resume it, or choose another name$"):
         trained(whole)
     assert bits(whole) == before
 
@@ -322,7 +321,8 @@ def test_a_finished_run_resumed_is_its_result(whole: Path, monkeypatch: pytest.M
         ({"examples": TRAIN[1:]}, "data"),
         ({"examples": [*TRAIN[:-1], TRAIN[-1]._replace(answer="hall")]}, "data"),
         ({"test": TEST[1:]}, "data"),
-        ({"recipe": Recipe.paper()}, "recipe"),
+        ({"recipe": replace(RECIPE, epochs=9)}, r"recipe \(epochs 5, now 9\)"),
+        ({"recipe": Recipe.paper()}, r"recipe \(memory_dim 5, now 20; .*; \.\.\.\)"),
         ({"restarts": 4}, "restarts"),
         ({"seed": 3}, "seed"),
         ({"seed": 3, "restarts": 1, "test": []}, "data and restarts and seed"),
@@ -330,7 +330,7 @@ def test_a_finished_run_resumed_is_its_result(whole: Path, monkeypatch: pytest.M
     ids=lambda value: value if isinstance(value, str) else "",
 )
 @pytest.mark.parametrize("finished", [True, False])
-def test_another_training_cannot_go_on(
+def test_another_training_cannot_resume(
     changes: dict[str, Any], named: str, finished: bool, whole: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -341,11 +341,11 @@ def test_another_training_cannot_go_on(
             interrupt_at(patched, 1)
             with pytest.raises(KeyboardInterrupt):
                 trained(run)
-    with pytest.raises(MemhopError, match=rf"cannot go on with another {named}$"):
+    with pytest.raises(MemhopError, match=rf"cannot resume: another {named}$"):
         trained(run, resume=True, **changes)
 
 
-def test_a_run_of_a_version_that_split_text_otherwise_cannot_go_on(
+def test_a_run_of_a_version_that_split_text_differently_cannot_resume(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tmp_path / "run"
@@ -353,10 +353,26 @@ def test_a_run_of_a_version_that_split_text_otherwise_cannot_go_on(
         interrupt_at(patched, 9)
         with pytest.raises(KeyboardInterrupt):
             trained(run)
-    monkeypatch.setattr(loop, "training_vocabulary", lambda _: Vocabulary(["two"]))
+    monkeypatch.setattr(loop, "training_vocabulary", lambda *_: Vocabulary(["two"]))
     said = "cannot resume: an older version of memhop split the training text into other words"
     with pytest.raises(MemhopError, match=said):
         trained(run, resume=True)
+
+
+def test_a_run_from_before_a_recipe_setting_resumes_with_its_default(
+    tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As written by a version whose recipe had fewer settings."""
+    checkpoint = broken_off(tmp_path / "run", monkeypatch)
+    files = read_checkpoint(checkpoint)
+    training, stored = (json.loads(files[f"{name}.json"]) for name in ("training", "recipe"))
+    for recipe in (training["question"]["recipe"], stored["recipe"]):
+        del recipe["schedule"], recipe["heads"]
+    forge(checkpoint, training=json.dumps(training).encode(), recipe=json.dumps(stored).encode())
+    with pytest.raises(MemhopError, match=r"recipe \(heads 1, now 5\)$"):
+        trained(tmp_path / "run", recipe=replace(RECIPE, heads=5), resume=True)
+    trained(tmp_path / "run", resume=True)
+    assert bits(tmp_path / "run") == bits(whole)
 
 
 def test_resume_starts_where_there_is_nothing(tmp_path: Path, whole: Path) -> None:
@@ -369,7 +385,7 @@ def test_a_place_that_can_hold_no_run_is_said_at_once(
 ) -> None:
     monkeypatch.delattr(loop, "Trainer")
     (tmp_path / "file").touch()
-    with pytest.raises(MemhopError, match=r"a file is there; a run needs a folder"):
+    with pytest.raises(MemhopError, match=r"expected a folder for the run, got a file"):
         trained(tmp_path / "file")
 
 
@@ -443,7 +459,7 @@ def test_forged_scores_are_an_error(field: str, tmp_path: Path) -> None:
             continue
         scores = [*state["scores"][:kept], score, *state["scores"][kept + 1 :]]
         forge(checkpoint, training=json.dumps({**state, "scores": scores}).encode())
-        with pytest.raises(MemhopError, match="not as it was written"):
+        with pytest.raises(MemhopError, match="corrupt scores or state"):
             trained(tmp_path, resume=True)
 
 
@@ -456,7 +472,7 @@ def test_forged_metrics_are_one_line(
     metrics: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     forge(broken_off(tmp_path, monkeypatch), metrics=metrics)
-    with pytest.raises(MemhopError, match=r"not as it was written$"):
+    with pytest.raises(MemhopError, match=r"corrupt training\.json or metrics\.csv$"):
         trained(tmp_path, resume=True)
 
 

@@ -18,7 +18,7 @@ from memhop.example import Example
 from memhop.recipe import Recipe
 from memhop.runs import RUNS, stopped_after, trained_in
 from memhop.text.model import MemN2N
-from memhop.training.loop import MOST_RESTARTS
+from memhop.training.loop import MAX_RESTARTS
 
 Completions = Iterator[tuple[str, str]]  # values, each with a description
 
@@ -95,7 +95,7 @@ Changes = Annotated[
 ]
 Restarts = Annotated[
     int,
-    typer.Option(min=1, max=MOST_RESTARTS, help="Random initialisations; the best is kept."),
+    typer.Option(min=1, max=MAX_RESTARTS, help="Random initialisations; the best is kept."),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Same seed and threads, same model.")]
 Device = Annotated[str, typer.Option(help="Device: cpu, cuda, cuda:1.")]

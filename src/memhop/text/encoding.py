@@ -1,13 +1,13 @@
-"""Sentences as numbers: weights over words, rows of a bank, ages of the slots.
+"""Encode examples as tensors: word ids, position encoding, a bank of sentences, ages of slots.
 
 A sentence embeds as sum_j w_j * E[word_j] with a weight vector w_j over the d columns of the
-table E (* is element-wise). All three forms of the weights are of rank two over the position,
-w_kj = plain_j + slope_k steep_j, so a sentence is two weighted bags of words,
-sum_j plain_j E[word_j] + slope * sum_j steep_j E[word_j].
+table E (* is element-wise). All three position encodings have rank two,
+w_kj = base_j + slope_k slope_weight_j, so a sentence is the sum of two weighted bags of words,
+sum_j base_j E[word_j] + slope * sum_j slope_weight_j E[word_j].
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,16 +17,16 @@ from torch import Tensor
 from memhop.example import Example
 from memhop.ops.text.embedding_bag import WeightedBags, embedding_bag
 from memhop.recipe import Position, Recipe
-from memhop.text.reading import SplitSentences
+from memhop.text.reading import Question, SplitSentences, Words
 from memhop.text.vocabulary import Vocabulary
-from memhop.tokenizer import answer_word, fold_case, spelled_answer, spelled_words, split_words
+from memhop.tokenizer import answer_word, fold_case, spelled_answer, spelled_words
 
-Numbers = np.ndarray[Any, Any]
-NO_ANSWER = -1  # the class of an answer that training never showed: always wrong
+Array = np.ndarray[Any, Any]
+NO_ANSWER = -1  # the id of an answer that is not in the vocabulary: always wrong
 
 
 class Sizes(NamedTuple):
-    """What is measured on the training text and then fixed.
+    """Sizes that the training text decides.
 
     Attributes:
         sentence_words: words of its longest sentence.
@@ -37,24 +37,25 @@ class Sizes(NamedTuple):
     memory_slots: int
 
     @classmethod
-    def of(cls, examples: Iterable[Example], recipe: Recipe) -> "Sizes":
-        """Measure training examples."""
-        words, slots = 1, 1
+    def of(cls, examples: Iterable[Example], recipe: Recipe, words: Words | None = None) -> "Sizes":
+        """Return the sizes of training examples; ``words`` as in `Encoder.encode`."""
+        words = SplitSentences() if words is None else words
+        longest, slots = 1, 1
         for example in examples:
             slots = max(slots, len(example.story))
             for sentence in (*example.story, example.question):
-                words = max(words, len(split_words(sentence)))
-        return cls(words, min(slots, recipe.memory_slots))
+                longest = max(longest, len(words[sentence]))
+        return cls(longest, min(slots, recipe.memory_slots))
 
 
-class Weights:
-    """The weights of the words in a sentence, for one form of position encoding.
+class PositionEncoding:
+    """The weights of the words in a sentence.
 
     Args:
         position: ``bag``, ``paper`` or ``code`` (see `memhop.Recipe`).
         memory_dim: d, columns of the embedding tables.
-        sentence_words: words of the longest training sentence. A longer sentence is read to
-            its end, its further words weighted as the last of these.
+        sentence_words: words of the longest training sentence. Further words of a longer
+            sentence are weighted as the last of these.
     """
 
     def __init__(self, position: Position, memory_dim: int, sentence_words: int) -> None:
@@ -67,85 +68,83 @@ class Weights:
         elif position == "code":
             self.slope = 4 * (column - (memory_dim + 1) / 2) / memory_dim
 
-    def of_words(self, places: Numbers, sizes: Numbers) -> tuple[Numbers, Numbers]:
-        """plain_j and steep_j for the places j of words, from 1 on, in sentences of their sizes."""
+    def of_words(self, j: Array, sizes: Array) -> tuple[Array, Array]:
+        """Return base_j and slope_weight_j of words at positions j, from 1 on, in sentences of
+        so many words.
+        """
         if self.position == "paper":
-            return 1 - places / sizes, 1 - 2 * places / sizes
-        plain = np.ones(len(places))
+            return 1 - j / sizes, 1 - 2 * j / sizes
+        base = np.ones(len(j))
         if self.position == "code":
-            return plain, self._steep(np.minimum(places, self._longest - 1))
-        return plain, np.zeros(len(places))
+            return base, self._slope_weight(np.minimum(j, self._longest - 1))
+        return base, np.zeros(len(j))
 
     def of_age(self) -> tuple[float, float]:
-        """The pair of a sentence's age: the last word of all in the authors' code."""
-        return 1.0, self._steep(self._longest) if self.position == "code" else 0.0
+        """Return the two weights of an age: in the authors' code it is the last word."""
+        return 1.0, self._slope_weight(self._longest) if self.position == "code" else 0.0
 
-    def _steep(self, j: Any) -> Any:
+    def _slope_weight(self, j: Any) -> Any:
         return (j - (self._longest + 1) / 2) / self._longest
 
 
 class Sentences:
-    """A bank of sentences, and of ages, ready to be embedded by any table.
+    """A bank of sentences and ages, to be embedded by any table.
 
     The rows of a table are nil, the ages from 1 on, the words from id 1 on. The rows of the bank
-    are the sentences and then the ages from 0 on: an age is a word of its own weight, 0 is none.
+    are the sentences and then the ages from 0 on: an age is one word with a weight of its own,
+    age 0 is empty.
 
     Args:
-        sentences: word ids of each sentence, all from 1 on; an empty one embeds as zero.
-        weights: the form of position encoding.
-        num_ages: ages from 1 on.
+        sentences: word ids of each sentence, from 1 on; an empty sentence embeds as zero.
+        encoding: the weights of words.
+        num_ages: number of ages from 1 on.
     """
 
     def __init__(
-        self, sentences: Sequence[Sequence[int]], weights: Weights, num_ages: int = 0
+        self, sentences: Sequence[Sequence[int]], encoding: PositionEncoding, num_ages: int = 0
     ) -> None:
         self.num_sentences, self.num_ages = len(sentences), num_ages
         sizes = np.array([*map(len, sentences), 0, *[1] * num_ages], np.int64)
-        starts = np.concatenate([[0], sizes.cumsum()])
-        places = np.arange(starts[-1]) - np.repeat(starts[:-1], sizes) + 1
-        words = len(places) - num_ages
-        plain, slope_weight = weights.of_words(places, np.repeat(sizes, sizes))
-        plain[words:], slope_weight[words:] = weights.of_age()
+        offsets = np.concatenate([[0], sizes.cumsum()])
+        positions = np.arange(offsets[-1]) - np.repeat(offsets[:-1], sizes) + 1
+        num_words = len(positions) - num_ages
+        base, slope_weight = encoding.of_words(positions, np.repeat(sizes, sizes))
+        base[num_words:], slope_weight[num_words:] = encoding.of_age()
         rows = [num_ages + word for sentence in sentences for word in sentence]
         self._bags = WeightedBags(
-            torch.from_numpy(starts),
+            torch.from_numpy(offsets),
             _integers([*rows, *range(1, num_ages + 1)]),
             torch.from_numpy(np.repeat(np.arange(len(sizes)), sizes)),
-            torch.from_numpy(plain),
+            torch.from_numpy(base),
             torch.from_numpy(slope_weight),
-            weights.slope,
+            encoding.slope,
         )
 
     def __len__(self) -> int:
-        """Rows of the bank."""
+        """Return the number of rows of the bank."""
         return len(self._bags)
 
     @property
     def sizes(self) -> Tensor:
-        """int64 [rows]: the words of each row of the bank; an age is one, but for the age 0."""
+        """The number of words in each row of the bank, int64 [rows]; 1 for an age, 0 for age 0."""
         return self._bags.offsets.diff()
 
-    @torch.inference_mode(False)  # what is kept here may later be asked with a gradient
+    @torch.inference_mode(False)  # the tensors kept here may later need gradients
     def to(self, like: Tensor) -> "Sentences":
         """Move to the device and dtype of a table, in place."""
-        starts, rows, bags, plain, slope_weight, slope = self._bags
-        if plain.device != like.device or plain.dtype != like.dtype:
-            starts, rows, bags = (part.to(like.device) for part in (starts, rows, bags))
-            slope = None if slope is None else slope.to(like)
-            self._bags = WeightedBags(
-                starts, rows, bags, plain.to(like), slope_weight.to(like), slope
-            )
+        base = self._bags.base
+        if base.device != like.device or base.dtype != like.dtype:
+            integers = (tensor.to(like.device) for tensor in self._bags[:3])
+            weights = (None if tensor is None else tensor.to(like) for tensor in self._bags[3:])
+            self._bags = WeightedBags(*integers, *weights)
         return self
 
     def embed(self, tables: Tensor, chosen: Tensor | None = None) -> Tensor:
-        """Embed rows of the bank.
+        """Return embedded rows of the bank, [T, (R,) U, d].
 
         Args:
             tables: [(R,) T, rows, d].
-            chosen: int64 [(R,) U], rows of the bank for each of R; None is all rows.
-
-        Returns:
-            [T, (R,) U, d]
+            chosen: int64 [(R,) U], rows of the bank for each of R; None for all rows.
         """
         self.to(tables)
         if tables.dim() == 3:
@@ -155,7 +154,7 @@ class Sentences:
 
 
 class Encoded(NamedTuple):
-    """Examples as numbers; distinct sentences stand once, in a bank.
+    """Examples as tensors that name sentences by their rows in a bank of distinct sentences.
 
     Attributes:
         sentences: the bank of statements and questions; row 0 is the empty sentence.
@@ -172,42 +171,74 @@ class Encoded(NamedTuple):
     answers: Tensor
 
     def at(self, device: torch.device) -> "Encoded":
-        """The same with its index tensors on a device (the bank follows the tables)."""
+        """Return a copy with its index tensors on a device; `Sentences.embed` moves the bank."""
         return Encoded(self.sentences, *(tensor.to(device) for tensor in self[1:]))
 
 
+class Batch(NamedTuple):
+    """Questions for the model; the leading axes may hold restarts.
+
+    Attributes:
+        sentences: the bank.
+        slots: [..., B, N] rows of the bank, 0 for the empty sentence.
+        ages: [..., B, N] age of each slot, 1 for the newest, 0 for none.
+        lengths: [..., B] slots in use; the rest is padding.
+        question: [..., B] rows of the bank.
+        chosen: [..., U] the rows of the bank to embed, the last of which are all ages in order;
+            slots and questions are then indices into it. None for the whole bank.
+    """
+
+    sentences: Sentences
+    slots: Tensor
+    ages: Tensor
+    lengths: Tensor
+    question: Tensor
+    chosen: Tensor | None = None
+
+
+def ages(lengths: Tensor, width: int) -> Tensor:
+    """Return the ages [..., N] of slots with ``lengths`` [...] sentences, oldest first.
+
+    >>> ages(torch.tensor([3, 1]), 4)
+    tensor([[3, 2, 1, 0],
+            [1, 0, 0, 0]])
+    """
+    slot = torch.arange(width, device=lengths.device)
+    return (lengths.unsqueeze(-1) - slot).clamp_(min=0)
+
+
 class Encoder:
-    """Turns examples into numbers, the same way in training and in use.
+    """Encodes examples, the same way in training and in use.
 
     Args:
-        vocabulary: the words that training showed.
-        recipe: its ``position``, ``memory_dim``, ``memory_slots``, ``temporal`` and
-            ``mask_empty_slots`` count.
-        sizes: what was measured on the training text.
+        vocabulary: the words of the training text.
+        recipe: settings, of which ``position``, ``memory_dim``, ``memory_slots``, ``temporal`` and
+            ``mask_empty_slots`` are used.
+        sizes: of the training text.
     """
 
     def __init__(self, vocabulary: Vocabulary, recipe: Recipe, sizes: Sizes) -> None:
         self.vocabulary = vocabulary
         self.sizes = sizes
-        self.weights = Weights(recipe.position, recipe.memory_dim, sizes.sentence_words)
+        self.position_encoding = PositionEncoding(
+            recipe.position, recipe.memory_dim, sizes.sentence_words
+        )
         self._full_width = not recipe.mask_empty_slots
         self._num_ages = sizes.memory_slots if recipe.temporal else 0
 
-    def encode(
-        self, examples: Sequence[Example], words: Mapping[str, Sequence[str]] | None = None
-    ) -> Encoded:
-        """Number the statements, questions and answers; of a long story the last slots count.
+    def encode(self, examples: Sequence[Example | Question], words: Words | None = None) -> Encoded:
+        """Encode examples, or questions without an answer; of a long story the last slots count.
 
         Args:
-            examples: each statement fills a slot: `readable` leaves out those without a word.
-            words: of each sentence; None splits them.
+            examples: each statement fills a slot; `readable` drops those without a word.
+            words: the words of each sentence; None splits the sentences.
         """
         words = SplitSentences() if words is None else words
         most = self.sizes.memory_slots
         width = self.width(min(len(example.story), most) for example in examples)
         slots = np.zeros((len(examples), width), np.int64)
         bank: dict[tuple[int, ...], int] = {(): 0}
-        seen: dict[str, int] = {}  # a sentence recurs in many stories: split it once
+        seen: dict[str, int] = {}  # many stories share a sentence
 
         def row(sentence: str) -> int:
             if sentence not in seen:
@@ -221,50 +252,58 @@ class Encoder:
             slots[index, : len(rows)] = rows
             lengths.append(len(rows))
             question.append(row(example.question))
-            answers.append(self.answer(example.answer))
-        sentences = Sentences(list(bank), self.weights, self._num_ages)
-        numbers = map(_integers, (lengths, question, answers))
-        return Encoded(sentences, torch.from_numpy(slots), *numbers)
+            answers.append(
+                self.answer(example.answer) if isinstance(example, Example) else NO_ANSWER
+            )
+        sentences = Sentences(list(bank), self.position_encoding, self._num_ages)
+        return Encoded(
+            sentences, torch.from_numpy(slots), *map(_integers, (lengths, question, answers))
+        )
 
     def width(self, lengths: Iterable[int]) -> int:
-        """Slots to lay stories of so many statements out in."""
+        """Return the number of slots to encode stories of so many statements with."""
         return self.sizes.memory_slots if self._full_width else max(lengths, default=0)
 
     def bank(self, sentences: Iterable[Sequence[str]]) -> Sentences:
-        """A bank of sentences that are split into words, and of all ages."""
+        """Return a bank of sentences, given as words, and of all ages."""
         ids = [self.vocabulary.ids(words) for words in sentences]
-        return Sentences(ids, self.weights, self._num_ages)
+        return Sentences(ids, self.position_encoding, self._num_ages)
 
     def answer(self, answer: str) -> int:
-        """The word id of an answer, ``NO_ANSWER`` where training never showed it."""
+        """Return the word id of an answer, ``NO_ANSWER`` if it is not in the vocabulary."""
         word = answer_word(answer)
         return self.vocabulary.ids([word])[0] if word in self.vocabulary else NO_ANSWER
 
 
 def _integers(numbers: Sequence[int]) -> Tensor:
-    """As int64, by way of NumPy: of a few numbers torch makes a tensor several times slower."""
+    """Return an int64 tensor; for a few numbers NumPy is several times faster than torch."""
     return torch.from_numpy(np.array(numbers, np.int64))
 
 
-def training_vocabulary(examples: Sequence[Example]) -> Vocabulary:
-    """The words of training examples in order of first appearance, answers among them.
+def training_vocabulary(examples: Sequence[Example], words: Words | None = None) -> Vocabulary:
+    """Return the words and answers of training examples in order of first appearance.
 
-    Each has the spelling to show it with: the most frequent one of its answers, or, where it is no
-    answer, of the sentences; the first one where several are as frequent.
+    A word is shown in its most frequent spelling among the answers, or, if it is no answer, among
+    the sentences; of equally frequent spellings, in the first.
+
+    Args:
+        examples: readable examples (`memhop.text.reading`).
+        words: as in `Encoder.encode`.
 
     Raises:
-        MemhopError: an answer without a word (`memhop.text.reading` names the example).
+        MemhopError: an answer without a word.
     """
-    words: dict[str, None] = {}
+    words = SplitSentences() if words is None else words
+    known: dict[str, None] = {}
     seen: set[str] = set()
     for example in examples:
         for sentence in (*example.story, example.question):
             if sentence not in seen:
                 seen.add(sentence)
-                words |= dict.fromkeys(split_words(sentence))
-        words[answer_word(example.answer)] = None
+                known |= dict.fromkeys(words[sentence])
+        known[answer_word(example.answer)] = None
     spellings = _spellings(examples)
-    return Vocabulary(words, {w: s for w, s in spellings.items() if s != w and w in words})
+    return Vocabulary(known, {w: s for w, s in spellings.items() if s != w and w in known})
 
 
 def _spellings(examples: Sequence[Example]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""MemN2N: stories in, answers out (Sukhbaatar et al. 2015, sections 2 and 4)."""
+"""MemN2N, the model that answers questions about stories (arXiv 1503.08895, sections 2 and 4)."""
 
 import warnings
 from collections.abc import Sequence
@@ -28,15 +28,14 @@ from memhop.ops.text.two_row_attention import TwoRowMemory
 from memhop.recipe import Recipe
 from memhop.runs import find_checkpoint
 from memhop.text.answer import Answer
-from memhop.text.batch import Batch, ages
-from memhop.text.encoding import Encoded, Encoder, Sizes
-from memhop.text.reading import SplitSentences, readable_pairs, readable_question
+from memhop.text.encoding import Batch, Encoded, Encoder, Sizes, ages
+from memhop.text.reading import Question, SplitSentences, readable_pairs, readable_question
 from memhop.text.stored_examples import examples_from_files, examples_to_files
 from memhop.text.vocabulary import NIL, UNKNOWN, Vocabulary
 from memhop.tokenizer import answer_word, split_words
 
 _WEIGHTS, _RECIPE, _VOCABULARY = "model.safetensors", "recipe.json", "vocabulary.json"
-_NETWORK = ("inner", "bias", "outer")  # W, b and V of the network after each hop
+_MLP = ("inner", "bias", "outer")  # the names of `ops.inputs.MLP` in the state dict
 _RUNNERS_UP = 3
 _WORDS_SHOWN = 3  # in the warning about an older model
 
@@ -48,24 +47,24 @@ class MemN2N(nn.Module):
     (`memhop.text.encoding`): m_i = A x_i + T_A(age_i), c_i = C x_i + T_C(age_i), u = B q; each
     hop p = softmax_i(u . m_i), u <- u + sum_i p_i c_i; answer = argmax softmax(W u).
 
-    As in the authors' code the ages are rows of the same tables as the words, which makes
-    T_A and T_C tied as A and C are, weighted as the last word of a sentence, and, under
-    adjacent tying, rows of W too. The rows of a table are: nil (held at zero by training),
-    the ages 1 to ``memory_slots``, the unknown word (held at zero too: it reads as nothing in
-    its place), the words of the vocabulary.
+    As in the authors' code the ages are rows of the same tables as the words. T_A and T_C are
+    therefore tied as A and C are, weighted as the last word of a sentence, and, with adjacent
+    tying, rows of W too. The rows of a table are: nil (training keeps it at zero), the ages 1 to
+    ``memory_slots``, the unknown word (zero too, so that it adds nothing to a sentence), the words
+    of the vocabulary.
+
+    With ``Recipe.heads`` the columns are split into heads with attention of their own, and with
+    ``Recipe.hop_units`` a hop ends with an MLP, u <- u + V ReLU(W u + b); the paper has neither.
 
     Args:
         vocabulary: words and answers of the training text.
-        recipe: settings; of these the model uses those above ``epochs``, and ``init_std``.
+        recipe: settings; the model uses those above ``epochs``, and ``init_std``.
         sizes: longest sentence and memory of the training text.
-        restarts: None, or R models side by side on a leading axis of every weight.
-
-    With ``Recipe.heads`` the columns are split into heads that attend each for itself, and with
-    ``Recipe.hop_units`` a hop ends with u <- u + V ReLU(W u + b); the paper has neither.
+        restarts: None, or R models on a leading axis of every weight.
 
     State dict: ``tables`` [(R,) K + 1, rows, memory_dim], E_0 .. E_K, with adjacent tying; with
     layer-wise tying [(R,) 4, rows, memory_dim], B, A, C, W, and ``hop_map`` [(R,) memory_dim,
-    memory_dim], the H of it; ``network.inner`` [(R,) K, memory_dim, hop_units], ``network.bias``
+    memory_dim], H; ``network.inner`` [(R,) K, memory_dim, hop_units], ``network.bias``
     [(R,) K, 1, hop_units] and ``network.outer`` [(R,) K, hop_units, memory_dim].
     """
 
@@ -82,37 +81,37 @@ class MemN2N(nn.Module):
         self.vocabulary, self.recipe = vocabulary, recipe
         self.sizes, self.restarts = sizes, restarts
         self.encoder = Encoder(vocabulary, recipe, sizes)
-        self.examples: tuple[Example, ...] = ()  # training stories to show, stored with the model
+        self.examples: tuple[Example, ...] = ()  # training stories to show, saved with the model
         self._num_ages = sizes.memory_slots if recipe.temporal else 0
         hops, axes = recipe.num_hops, () if restarts is None else (restarts,)
         layerwise = recipe.tying == "layerwise"
-        # which table is B, the A and the C of each hop, and W
-        self._places = (0, list(range(hops)), list(range(1, hops + 1)), hops)
+        # indices of the tables: B, A of each hop, C of each hop, W
+        self._table_indices = (0, list(range(hops)), list(range(1, hops + 1)), hops)
         if layerwise:
-            self._places = (0, [1] * hops, [2] * hops, 3)
-        shape = (*axes, self._places[-1] + 1, self.num_rows, recipe.memory_dim)
+            self._table_indices = (0, [1] * hops, [2] * hops, 3)
+        shape = (*axes, self._table_indices[-1] + 1, self.num_rows, recipe.memory_dim)
         self.tables = nn.Parameter(torch.empty(shape, device=device))
         self.hop_map: nn.Parameter | None = None
         if layerwise:
             square = (*axes, recipe.memory_dim, recipe.memory_dim)
             self.hop_map = nn.Parameter(torch.empty(square, device=device))
-        self.network = _network(recipe, axes, device) if recipe.hop_units else None
+        self.network = _mlp_parameters(recipe, axes, device) if recipe.hop_units else None
         self.reset_parameters()
 
     @property
     def num_rows(self) -> int:
-        """Rows of each table: nil, the ages, the unknown word, the words."""
+        """The number of rows of each table: nil, the ages, the unknown word, the words."""
         return self._num_ages + len(self.vocabulary)
 
     def reset_parameters(self) -> None:
-        """Draw every weight from N(0, `init_std`); the rows held at zero are zero."""
+        """Draw every weight from N(0, `init_std`), and set the reserved rows to zero."""
         if not any(parameter.is_meta for parameter in self.parameters()):
             for name, parameter in self.named_parameters():
                 nn.init.normal_(parameter, std=self.init_std(name))
             self.zero_reserved_rows_()
 
     def init_std(self, weight: str) -> float:
-        """The standard deviation that a weight is drawn with, by its name."""
+        """Return the standard deviation of the initial values of a weight, by its name."""
         width, units = self.recipe.memory_dim, self.recipe.hop_units
         if weight == "network.inner":
             return float(width**-0.5)
@@ -122,60 +121,62 @@ class MemN2N(nn.Module):
 
     @torch.no_grad()
     def zero_reserved_rows_(self) -> None:
-        """Put nil and the unknown word back to zero, as training does after every step."""
+        """Set nil and the unknown word to zero, as training does after every step."""
         self.tables[..., NIL, :] = 0
         self.tables[..., self._num_ages + UNKNOWN, :] = 0
 
     def forward(
         self, batch: Batch, *, softmax: bool = True, need_weights: bool = False
     ) -> tuple[Tensor, Tensor | None]:
-        """Scores of all answers: [(R,) B, rows], and attention [(R,) B, hops, N] when asked.
+        """Return the scores of all answers, [(R,) B, rows], and the attention of each hop.
 
-        The attention of a hop is the mean of its heads'.
+        The rows are those of the tables; `word_scores` selects those of words.
 
-        ``softmax=False`` leaves out the softmax of the memory (linear start). A word's row is
-        that of its id after the ages: `word_scores` takes the rows of words out.
+        Args:
+            batch: encoded questions.
+            softmax: False leaves out the softmax of the memory (linear start).
+            need_weights: also return the attention, [(R,) B, hops, N], the mean of the heads.
         """
-        query_place, a_places, c_places, answer_place = self._places
+        b, a_of_hops, c_of_hops, w = self._table_indices
         embedded = batch.sentences.embed(self.tables, batch.chosen)
         banks, num_sentences = embedded.unbind(0), embedded.shape[-2] - self._num_ages - 1
-        # a slot holds the sum of two rows of a bank: its statement's, and its age's
+        # a slot is the sum of two rows of a bank: its statement's and its age's
         age_rows = batch.ages.clamp(max=self._num_ages) + num_sentences
         memory = TwoRowMemory(
             banks, torch.stack([batch.slots, age_rows], dim=-2), batch.lengths,
             mask_rest=self.recipe.mask_empty_slots, heads=self.recipe.heads,
         )  # fmt: skip
-        query = rows_of(banks[query_place], batch.question)
+        query = rows_of(banks[b], batch.question)
         hops = [
             BankHop(keys, values, self.hop_map, self.recipe.relu, softmax)
-            for keys, values in zip(a_places, c_places, strict=True)
+            for keys, values in zip(a_of_hops, c_of_hops, strict=True)
         ]
         mlps = []
         if self.network is not None:
-            by_hop = zip(*(self.network[name].unbind(-3) for name in _NETWORK), strict=True)
+            by_hop = zip(*(self.network[name].unbind(-3) for name in _MLP), strict=True)
             mlps = [MLP(*weights) for weights in by_hop]
         query, attentions = memory.multi_hop(query, hops, mlps)
-        scores = query @ self.tables.select(-3, answer_place).mT
+        scores = query @ self.tables.select(-3, w).mT
         return scores, torch.stack(attentions, dim=-3).mean(-2) if need_weights else None
 
     def word_scores(self, scores: Tensor) -> Tensor:
-        """The columns of `forward`'s scores that are words: [..., words], from word id 2 on.
+        """Return the scores of words, from word id 2 on, out of `forward`'s: [..., words].
 
-        Nil, ages and the unknown word take part in the softmax, as in the authors' code, but
-        are no answer.
+        The softmax of the answers includes nil, ages and the unknown word, as in the authors'
+        code, but these are never the answer.
         """
         return scores[..., self._num_ages + UNKNOWN + 1 :]
 
     def guesses(self, scores: Tensor) -> Tensor:
-        """The word ids of the best answers by `forward`'s scores: [...]."""
+        """Return the word ids of the best answers by `forward`'s scores, [...]."""
         return self.word_scores(scores).argmax(-1) + UNKNOWN + 1
 
     def answer_rows(self, answers: Tensor) -> Tensor:
-        """Rows of the tables for word ids of answers; negative ids stay as they are."""
+        """Return the table rows of answers, given by word ids; negative ids stay as they are."""
         return torch.where(answers < 0, answers, answers + self._num_ages)
 
     def batch_of(self, encoded: Encoded, rows: slice | Tensor = slice(None)) -> Batch:
-        """Encoded examples as they are asked in use: no noise."""
+        """Return a batch of encoded examples without noise."""
         lengths, slots = encoded.lengths[rows], encoded.slots[rows]
         return Batch(
             encoded.sentences,
@@ -186,7 +187,7 @@ class MemN2N(nn.Module):
         )
 
     def pick(self, restart: int) -> "MemN2N":
-        """A copy of one of the restarts, without the leading axis."""
+        """Return a copy of one of the restarts, without the leading axis."""
         device = self.tables.device
         model = MemN2N(self.vocabulary, self.recipe, self.sizes, device=device)
         model.load_state_dict({name: w[restart] for name, w in self.state_dict().items()})
@@ -198,40 +199,42 @@ class MemN2N(nn.Module):
 
         Args:
             story: sentences in order, oldest first; or one text, which `split_sentences` splits.
-                May be empty. Items without a word take no slot of the memory.
+                May be empty. Sentences without a word take no slot of the memory.
             question: the question.
 
         Raises:
-            MemhopError: not text, or a question without a word.
+            MemhopError: a story or question of another type, or a question without a word.
             ValueError: a model of several restarts.
         """
         words = SplitSentences()
         return self._answers([readable_question(story, question, "answer", words)], words)[0]
 
     def answers(self, asked: Sequence[tuple[str | Sequence[str], str]]) -> list[Answer]:
-        """Answer many questions at once, each with a story of its own; see `answer`."""
+        """Answer many pairs (story, question) at once; see `answer`."""
         words = SplitSentences()
         return self._answers(readable_pairs(asked, words), words)
 
-    def _answers(self, examples: Sequence[Example], words: SplitSentences) -> list[Answer]:
+    def _answers(self, asked: Sequence[Question], words: SplitSentences) -> list[Answer]:
         if self.restarts is not None:
-            raise ValueError(f"answer: needs one model, this has {self.restarts}: pick() one")
-        read = [_with_words(example, words) for example in examples]
-        with torch.inference_mode():  # nothing of it leaves: an `Answer` has tensors of its own
+            raise ValueError(f"answer: expected one model, got {self.restarts}; pick() one")
+        read = [_with_words(question, words) for question in asked]
+        with torch.inference_mode():  # safe: an `Answer` has tensors of its own
             encoded = self.encoder.encode(read, words).at(self.tables.device)
             scores, attention = self(self.batch_of(encoded), need_weights=True)
-            shares = self.word_scores(scores.softmax(-1))
-            best = shares.topk(min(1 + _RUNNERS_UP, shares.shape[-1]))
+            probabilities = self.word_scores(scores.softmax(-1))
+            best = probabilities.topk(min(1 + _RUNNERS_UP, probabilities.shape[-1]))
         answers = [[self.vocabulary.spelling(index + UNKNOWN + 1) for index in row]
                    for row in best.indices.tolist()]  # fmt: skip
         ranked = map(_pairs, answers, best.values.tolist())
-        columns = map(self._columns, examples, read, attention.float().cpu(), repeat(words))
-        return list(map(self._said, examples, ranked, columns, repeat(words)))
+        columns = map(self._columns, asked, read, attention.float().cpu(), repeat(words))
+        return list(map(self._answer, asked, ranked, columns, repeat(words)))
 
     def _columns(
-        self, asked: Example, read: Example, attention: Tensor, words: SplitSentences
+        self, asked: Question, read: Question, attention: Tensor, words: SplitSentences
     ) -> tuple[Tensor, int]:
-        """Attention [hops, sentences] to a story as it was given, and how much was truncated."""
+        """Return the attention [hops, sentences] to all sentences of a story, and how many were
+        truncated.
+        """
         in_memory = min(len(read.story), self.sizes.memory_slots)
         truncated = len(read.story) - in_memory
         attention = attention[:, :in_memory]
@@ -242,9 +245,9 @@ class MemN2N(nn.Module):
         columns[:, places[truncated:]] = attention
         return columns, truncated
 
-    def _said(
+    def _answer(
         self,
-        asked: Example,
+        asked: Question,
         ranked: list[tuple[str, float]],
         columns: tuple[Tensor, int],
         words: SplitSentences,
@@ -274,33 +277,33 @@ class MemN2N(nn.Module):
         }
 
     def save(self, folder: str | Path) -> None:
-        """Write the model as a new folder, which `load` reads."""
+        """Write the model to a new folder; `load` reads it."""
         write_checkpoint(Path(folder), self.to_files())
 
     @classmethod
     def load(cls, run: str | Path) -> "MemN2N":
-        """The model of a run, from its path or its name under ``runs/``.
+        """Return the model of a run, given by its path or its name under ``runs/``.
 
         Raises:
-            MemhopError: no such run, or its files are not as they were written.
+            MemhopError: no such run, or corrupt files.
 
         Warns:
-            MemhopWarning: an older version trained it, which split text into other words.
+            MemhopWarning: the model was trained by a version that split text into other words.
         """
         folder = find_checkpoint(run)
         return cls.from_files(read_checkpoint(folder), folder)
 
     @classmethod
     def from_files(cls, files: dict[str, bytes], folder: Path) -> "MemN2N":
-        """The model in the files of a checkpoint; ``folder`` is named in errors."""
+        """Return the model in the files of a checkpoint; ``folder`` is named in errors."""
         recipe, vocabulary, sizes = read_settings(files, folder)
         model = cls(vocabulary, recipe, sizes, device="meta")
         shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
         weights = from_tensors(part(files, _WEIGHTS, folder), shapes, folder / _WEIGHTS)
         model.load_state_dict(weights, assign=True)
         model.examples = examples_from_files(files, folder)
-        if lost := [word for word in vocabulary if not _is_read(word)]:
-            warnings.warn(_trained_before(folder, lost), MemhopWarning, stacklevel=2)
+        if lost := [word for word in vocabulary if not _is_reachable(word)]:
+            warnings.warn(_older_version(folder, lost), MemhopWarning, stacklevel=2)
         return model.eval()
 
     def extra_repr(self) -> str:
@@ -309,7 +312,7 @@ class MemN2N(nn.Module):
 
 
 def read_settings(files: dict[str, bytes], folder: Path) -> tuple[Recipe, Vocabulary, Sizes]:
-    """Recipe, vocabulary and sizes of a checkpoint, each checked."""
+    """Return the recipe, vocabulary and sizes of a checkpoint, checked."""
     recipe = from_json(part(files, _RECIPE, folder), folder / _RECIPE)
     words = from_json(part(files, _VOCABULARY, folder), folder / _VOCABULARY)
     for name, content in ((_RECIPE, recipe), (_VOCABULARY, words)):
@@ -321,49 +324,50 @@ def read_settings(files: dict[str, bytes], folder: Path) -> tuple[Recipe, Vocabu
     except MemhopError as error:
         raise MemhopError(f"{folder}: {error}") from error
     if len(vocabulary) < 3:
-        raise MemhopError(f"{folder / _VOCABULARY}: needs at least 1 word, has none")
+        raise MemhopError(f"{folder / _VOCABULARY}: expected at least 1 word, got none")
     return settings, vocabulary, sizes
 
 
-def _is_read(word: str) -> bool:
-    """Return whether some text is split into this word, or some answer is it."""
+def _is_reachable(word: str) -> bool:
+    """Return whether the tokenizer can make this word of some text or answer."""
     return word.isalnum() or split_words(word) == [word] or answer_word(word) == word
 
 
-def _trained_before(folder: Path, words: Sequence[str]) -> str:
+def _older_version(folder: Path, words: Sequence[str]) -> str:
     shown = ", ".join(map(repr, words[:_WORDS_SHOWN])) + (", ..." if words[_WORDS_SHOWN:] else "")
     return (
-        f"{folder}: trained by a version of memhop that split text otherwise: {len(words):,} of "
-        f"its words are never read now ({shown:.100}); train it again"
+        f"{folder}: trained by a version of memhop that split text differently: {len(words):,} of "
+        f"its words no longer occur ({shown:.100}); train it again"
     )
 
 
 def _count(content: dict[str, object], name: str) -> int:
     value = content.get(name)
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 1_000_000:
-        raise MemhopError(f"{name} must be a whole number from 1 to 1000000, not {value!r:.60}")
+        raise MemhopError(f"{name}: expected an integer from 1 to 1000000, got {value!r:.60}")
     return value
 
 
-def _network(
+def _mlp_parameters(
     recipe: Recipe, axes: tuple[int, ...], device: torch.device | str | None
 ) -> nn.ParameterDict:
-    """The parameters of the networks, those of all hops in one tensor each."""
+    """Return the parameters of the MLPs; each tensor holds those of all hops."""
     width, units, lead = recipe.memory_dim, recipe.hop_units, (*axes, recipe.num_hops)
     shapes = ((width, units), (1, units), (units, width))
     return nn.ParameterDict(
         {
             name: nn.Parameter(torch.empty(*lead, *shape, device=device))
-            for name, shape in zip(_NETWORK, shapes, strict=True)
+            for name, shape in zip(_MLP, shapes, strict=True)
         }
     )
 
 
-def _with_words(example: Example, words: SplitSentences) -> Example:
-    if all(map(words.__getitem__, example.story)):
-        return example
-    return example._replace(story=tuple(filter(words.__getitem__, example.story)))
+def _with_words(asked: Question, words: SplitSentences) -> Question:
+    """Drop the statements without a word."""
+    if all(map(words.__getitem__, asked.story)):
+        return asked
+    return asked._replace(story=tuple(filter(words.__getitem__, asked.story)))
 
 
-def _pairs(words: list[str], shares: list[float]) -> list[tuple[str, float]]:
-    return list(zip(words, shares, strict=True))
+def _pairs(words: list[str], probabilities: list[float]) -> list[tuple[str, float]]:
+    return list(zip(words, probabilities, strict=True))

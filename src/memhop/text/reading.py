@@ -1,20 +1,29 @@
-"""Check examples, and reduce them to the sentences that have a word."""
+"""Check examples and questions, and drop statements without a word."""
 
 import operator
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from memhop.errors import MemhopError
 from memhop.example import Example
 from memhop.tokenizer import answer_word, split_sentences, split_words
 
 _IN_TRAINING = "training example {}"
-_ENOUGH = 10  # sentences, to say something about the script
-_NEARLY_EVERY = 0.9  # share of sentences with a single word
+_MIN_SENTENCES = 10  # for a warning about the script
+_SINGLE_WORD_SHARE = 0.9  # of the sentences, from which on to warn
+
+Words = Mapping[str, Sequence[str]]  # the words of each sentence
+
+
+class Question(NamedTuple):
+    """A question about a story, without an answer."""
+
+    story: tuple[str, ...]
+    question: str
 
 
 class SplitSentences(dict[str, list[str]]):
-    """The words of sentences; each sentence is split once, when it is first looked up.
+    """The words of sentences; each sentence is split at its first lookup.
 
     >>> SplitSentences()["Mary slept."]
     ['mary', 'slept']
@@ -28,19 +37,19 @@ class SplitSentences(dict[str, list[str]]):
 def readable(
     examples: Iterable[Example], name: str = "example {}", words: SplitSentences | None = None
 ) -> list[Example]:
-    """Return examples as the model reads them.
+    """Return checked examples whose statements all have a word.
 
     A story given as one text is split by `split_sentences`. Statements without a word (blank, or
-    punctuation alone) are left out, and the supporting facts are numbered without them.
+    only punctuation) are dropped, and the supporting facts are numbered without them.
 
     Args:
-        examples: what a user gave.
-        name: an example for messages, with ``{}`` for its index.
-        words: the words of sentences that are split already; more are added.
+        examples: a user's examples.
+        name: an example in messages, with ``{}`` for its index.
+        words: the words of sentences that are already split; gets those of the examples.
 
     Raises:
-        MemhopError: something else than examples; a story, question, answer or supporting facts
-            of another type; a supporting fact out of range.
+        MemhopError: not examples; a story, question, answer or supporting facts of another type; a
+            supporting fact out of range.
 
     >>> readable([Example("Mary slept. ... John left.", "Who left?", "John", (1,))])[0].story
     ('Mary slept.', 'John left.')
@@ -55,18 +64,18 @@ def readable(
 def readable_texts(
     examples: Sequence[Example] | Sequence[Sequence[Example]], words: SplitSentences
 ) -> list[list[Example]]:
-    """Return training examples as the model reads them, text by text: one, or several.
+    """Return checked training examples of one text, or of several; see `readable`.
 
     Raises:
-        MemhopError: as `readable`, or examples and texts of examples together.
+        MemhopError: as `readable`, or examples mixed with texts of examples.
     """
     if isinstance(examples, str | Example) or not isinstance(examples, Iterable):
-        return [readable(examples, _IN_TRAINING, words)]  # which says what is expected
+        return [readable(examples, _IN_TRAINING, words)]  # raises
     parts: list[Any] = list(examples)
     if not any(map(_is_text, parts)):
         return [readable(parts, _IN_TRAINING, words)]
     if any(isinstance(part, Example) for part in parts):
-        raise MemhopError("training needs examples, or texts of examples, not both together")
+        raise MemhopError("expected training examples, or texts of examples, got both")
     for number, part in enumerate(parts):
         if isinstance(part, str) or not isinstance(part, Sequence):
             raise MemhopError(
@@ -80,17 +89,17 @@ def readable_texts(
 
 
 def _is_text(part: Any) -> bool:
-    """Return whether a value is a sequence of examples, and no example itself."""
+    """Return whether a value is a sequence of examples."""
     if isinstance(part, Example | str) or not isinstance(part, Sequence):
         return False
     return not part or any(isinstance(one, Example) for one in part)
 
 
-def single_words(examples: Sequence[Example], words: SplitSentences) -> str:
-    """Return what to do if nearly every sentence is a single word; empty if that is not so."""
+def single_words(examples: Sequence[Example], words: Words) -> str:
+    """Return a warning if nearly every sentence is a single word, otherwise an empty text."""
     sentences = [s for example in examples for s in (*example.story, example.question)]
     single = sum(len(words[sentence]) == 1 for sentence in sentences)
-    if len(sentences) < _ENOUGH or single < _NEARLY_EVERY * len(sentences):
+    if len(sentences) < _MIN_SENTENCES or single < _SINGLE_WORD_SHARE * len(sentences):
         return ""
     return (
         f"{single:,} of {len(sentences):,} sentences are a single word: a script without spaces "
@@ -98,37 +107,37 @@ def single_words(examples: Sequence[Example], words: SplitSentences) -> str:
     )
 
 
-def readable_pairs(asked: Sequence[tuple[Any, Any]], words: SplitSentences) -> list[Example]:
-    """Return pairs (story, question) as examples without an answer.
+def readable_pairs(pairs: Sequence[tuple[Any, Any]], words: SplitSentences) -> list[Question]:
+    """Return pairs (story, question) as checked questions.
 
     Raises:
-        MemhopError: something else than pairs, named by its index, or as `readable_question`.
+        MemhopError: not a pair, named by its index, or as `readable_question`.
     """
-    if isinstance(asked, str) or not isinstance(asked, Iterable):
+    if isinstance(pairs, str) or not isinstance(pairs, Iterable):
         raise MemhopError(
-            f"answers: expected a sequence of pairs (story, question), got {type(asked).__name__}"
+            f"answers: expected a sequence of pairs (story, question), got {type(pairs).__name__}"
         )
-    examples = []
-    for index, pair in enumerate(asked):
+    questions = []
+    for index, pair in enumerate(pairs):
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise MemhopError(
                 f"answers: item {index}: expected a pair (story, question), got {_shown(pair)}"
             )
-        examples.append(readable_question(*pair, f"answers: item {index}", words))
-    return examples
+        questions.append(readable_question(*pair, f"answers: item {index}", words))
+    return questions
 
 
-def readable_question(story: Any, question: Any, where: str, words: SplitSentences) -> Example:
-    """Return a story and a question as an example without an answer; ``where`` is for messages.
+def readable_question(story: Any, question: Any, where: str, words: SplitSentences) -> Question:
+    """Return a checked question, its story split into sentences; ``where`` is for messages.
 
     Raises:
         MemhopError: a story or question of another type, or a question without a word.
     """
-    sentences = _sentences(story, where)
+    sentences = _sentences(story, where, words)
     if not isinstance(question, str) or not words[question]:
         wanted = "expected a question with a word"
         raise MemhopError(f"{where}: {wanted}, got {_shown(question)}")
-    return Example(sentences, question, "")
+    return Question(sentences, question)
 
 
 def _readable(example: Any, name: str, index: int, words: SplitSentences) -> Example:
@@ -137,7 +146,7 @@ def _readable(example: Any, name: str, index: int, words: SplitSentences) -> Exa
         wanted, got = "memhop.Example(story, question, answer)", type(example).__name__
         raise MemhopError(f"{where}: expected {wanted}, got {got}")
     story, question, answer, facts = example
-    sentences = tuple(readable_question(story, question, where, words).story)
+    sentences = readable_question(story, question, where, words).story
     if not isinstance(answer, str) or not answer_word(answer):
         raise MemhopError(f"{where}: expected an answer with a word, got {_shown(answer)}")
     positions = _positions(facts, len(sentences), where)
@@ -152,9 +161,9 @@ def _readable(example: Any, name: str, index: int, words: SplitSentences) -> Exa
     )
 
 
-def _sentences(story: Any, where: str) -> tuple[str, ...]:
+def _sentences(story: Any, where: str, words: SplitSentences) -> tuple[str, ...]:
     if isinstance(story, str):
-        return tuple(split_sentences(story))
+        return tuple(split_sentences(story, words.__getitem__))
     if not isinstance(story, Sequence) or not all(isinstance(part, str) for part in story):
         wanted = "expected a story as a text or a sequence of sentences"
         raise MemhopError(f"{where}: {wanted}, got {_shown(story)}")
@@ -162,7 +171,7 @@ def _sentences(story: Any, where: str) -> tuple[str, ...]:
 
 
 def _positions(facts: Any, count: int, where: str) -> tuple[int, ...]:
-    """Return supporting facts as integers of Python; those of NumPy are taken too."""
+    """Return supporting facts as Python integers; NumPy's integers are accepted."""
     try:
         if not isinstance(facts, Sequence) or bool in map(type, facts):
             raise TypeError
@@ -172,7 +181,10 @@ def _positions(facts: Any, count: int, where: str) -> tuple[int, ...]:
         raise MemhopError(f"{where}: {wanted}, got {_shown(facts)}") from None
     for fact in indices:
         if not 0 <= fact < count:
-            raise MemhopError(f"{where}: supporting fact {fact} of a story of {count} sentences")
+            raise MemhopError(
+                f"{where}: expected supporting facts below the {count} sentences of the story, "
+                f"got {fact}"
+            )
     return facts if type(facts) is tuple and set(map(type, facts)) <= {int} else indices
 
 

@@ -10,8 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from memhop.example import Example
-from memhop.text.batch import Batch
-from memhop.text.encoding import NO_ANSWER, Encoded
+from memhop.text.encoding import NO_ANSWER, Batch, Encoded
 from memhop.text.model import MemN2N
 from memhop.text.reading import SplitSentences, readable
 from memhop.tokenizer import answer_word
@@ -82,7 +81,7 @@ def evaluate(model: MemN2N, examples: Sequence[Example]) -> Evaluation:
         MemhopError: an item is not an `Example` (`memhop.text.reading.readable`).
     """
     if model.restarts is not None:
-        raise ValueError(f"evaluate: needs one model, this has {model.restarts}: pick() one")
+        raise ValueError(f"evaluate: expected one model, got {model.restarts}; pick() one")
     words = SplitSentences()
     examples = readable(examples, words=words)
     encoded = model.encoder.encode(examples, words).at(model.tables.device)

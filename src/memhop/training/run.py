@@ -1,4 +1,4 @@
-"""A training on disk: its checkpoints, and going on from them."""
+"""Write the checkpoints of a training, and resume from them."""
 
 import csv
 import hashlib
@@ -6,7 +6,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, get_type_hints
 
 from torch import Tensor
 
@@ -35,24 +35,25 @@ from memhop.text.model import MemN2N, read_settings
 from memhop.text.vocabulary import Vocabulary
 
 _TRAINING, _RESTARTS, _METRICS = "training.json", "restarts.safetensors", "metrics.csv"
-_IN_WORDS = {"valid": "held-out part", "texts": "division into texts",
-             "first_restart": "first restart"}  # fmt: skip
+_NAMES = {"valid": "held-out part", "texts": "division into texts",
+          "first_restart": "first restart"}  # fmt: skip
+_MAX_SHOWN = 3  # differing settings in an error
 _MALFORMED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, csv.Error)
 
 
 class Metric(NamedTuple):
-    """One epoch of one restart.
+    """One epoch of one restart: a row of ``metrics.csv``, whose columns are these attributes.
 
     Attributes:
         epoch: from 1 on.
         restart: from 0 on.
         learning_rate: the rate of this epoch.
         softmax: False in the linear start.
-        loss: mean over the questions drawn, with noise, while the weights moved; NaN from the
-            epoch on in which the restart diverged.
-        train_error: percent wrong among these.
-        validation_error: percent wrong of the held-out questions after the epoch; None
-            where none are held out.
+        loss: mean over the sampled questions, with noise, during the epoch; NaN from the epoch on
+            in which the restart diverged.
+        train_error: percentage of wrong answers to these questions.
+        validation_error: percentage of wrong answers to the held-out questions after the epoch;
+            None if none are held out.
     """
 
     epoch: int
@@ -64,17 +65,21 @@ class Metric(NamedTuple):
     validation_error: float | None
 
 
+_PARSERS: dict[Any, Any] = {int: int, float: float, bool: "True".__eq__,
+                            float | None: lambda text: float(text) if text else None}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class RestartScore:
-    """How a restart ended; errors in percent, without noise; None where there was no question.
+    """The final errors of a restart in percent, without noise; None without questions.
 
     Attributes:
         restart: from 0 on.
-        train_error, train_loss: on the part that was trained on.
-        validation_error: on the part held out.
+        train_error, train_loss: on the training questions.
+        validation_error: on the held-out questions.
         test_error: on the test questions.
-        diverged: None, or the epoch in which the loss was not finite (then no error is given).
-        kept: whether the training's model is this one.
+        diverged: None, or the epoch in which the loss was not finite; then all errors are None.
+        kept: whether this restart is the model of the training.
     """
 
     restart: int
@@ -88,7 +93,7 @@ class RestartScore:
 
 @dataclass
 class State:
-    """How far a training is, beside the weights."""
+    """The state of a training besides its tensors."""
 
     epoch: int
     seconds: float
@@ -103,7 +108,7 @@ def fingerprint(
     restarts: int,
     seed: int,
 ) -> dict[str, object]:
-    """What a training is the answer to: a resumed one must have the same."""
+    """Return the identity of a training; a resumed training must have the same."""
     data = checksum(train_examples, test_examples)
     return {"data": data, "recipe": recipe.to_json(), "restarts": restarts, "seed": seed}
 
@@ -121,39 +126,38 @@ def checksum(*parts: Sequence[Example]) -> str:
 class TrainingRun:
     """The folder of a training.
 
-    Each checkpoint holds the best model so far, as `MemN2N.save` writes it, ``metrics.csv``
-    (a row an epoch and restart), ``training.json``, and, until the end, all restarts in
+    Each checkpoint holds the best model so far, as `MemN2N.save` writes it, ``metrics.csv`` (a row
+    for each epoch and restart), ``training.json``, and, before the end, all restarts in
     ``restarts.safetensors``.
     """
 
-    def __init__(self, folder: Path, question: dict[str, object]) -> None:
+    def __init__(self, folder: Path, identity: dict[str, object]) -> None:
         self.folder = folder
-        self._question = question
+        self._identity = identity
 
     @classmethod
     def open(
-        cls, folder: str | Path | None, question: dict[str, object], *, resume: bool
+        cls, folder: str | Path | None, identity: dict[str, object], *, resume: bool
     ) -> Self | None:
-        """The run in ``folder``; ``question`` is what a resumed training must have asked too."""
+        """Return the run in ``folder``, which must not exist or, to resume, have this identity.
+
+        Raises:
+            MemhopError: the run exists, cannot be written, or has another identity.
+        """
         if folder is None:
             return None
-        run = cls(Path(folder), question)
-        begun = newest_checkpoint(run.folder)
-        if begun is None:
+        run = cls(Path(folder), identity)
+        checkpoint = newest_checkpoint(run.folder)
+        if checkpoint is None:
             if run.folder.is_file():
-                raise MemhopError(f"{folder}: a file is there; a run needs a folder")
-            check_writable(run.folder)  # not after an hour of training
+                raise MemhopError(f"{folder}: expected a folder for the run, got a file")
+            check_writable(run.folder)  # fails before the training, not after it
             return run
         if not resume:
-            raise MemhopError(f"{folder}: a run is there already: resume it, or name another")
-        asked = run._read(begun)[1].get("question")
-        if asked != question:
-            known = asked if isinstance(asked, dict) else {}
-            names = dict.fromkeys((*question, *known))
-            differing = [
-                _IN_WORDS.get(name, name) for name in names if known.get(name) != question.get(name)
-            ]
-            raise MemhopError(f"{folder}: cannot go on with another {' and '.join(differing)}")
+            raise MemhopError(f"{folder}: the run exists: resume it, or choose another name")
+        stored = run._read(checkpoint)[1].get("question")
+        if differing := _differences(stored if isinstance(stored, dict) else {}, identity):
+            raise MemhopError(f"{folder}: cannot resume: another {differing}")
         return run
 
     def _read(self, checkpoint: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
@@ -161,7 +165,7 @@ class TrainingRun:
         return files, _training(files, checkpoint)
 
     def finished(self) -> tuple[MemN2N, State, tuple[RestartScore, ...]] | None:
-        """The model, state and scores of a training that came to its end."""
+        """Return the model, state and scores of a finished training; None if not finished."""
         checkpoint = newest_checkpoint(self.folder)
         if checkpoint is None:
             return None
@@ -172,10 +176,10 @@ class TrainingRun:
         return MemN2N.from_files(files, checkpoint), state, scores
 
     def restore(self, vocabulary: Vocabulary, tensors: dict[str, Tensor], state: State) -> None:
-        """Put all restarts' tensors and the state back to where the newest checkpoint left them.
+        """Copy the newest checkpoint into the tensors of all restarts and the state.
 
         Raises:
-            MemhopError: malformed files, or another vocabulary than that of the training text.
+            MemhopError: corrupt files, or a vocabulary that differs from the training text's.
         """
         checkpoint = newest_checkpoint(self.folder)
         if checkpoint is None:
@@ -184,7 +188,7 @@ class TrainingRun:
         if list(read_settings(files, checkpoint)[1]) != list(vocabulary):
             raise MemhopError(
                 f"{checkpoint}: cannot resume: an older version of memhop split the training text "
-                "into other words; train again under another name"
+                "into other words; train again with another name"
             )
         shapes = {name: tensor.shape for name, tensor in tensors.items()}
         content = part(files, _RESTARTS, checkpoint)
@@ -194,16 +198,16 @@ class TrainingRun:
         try:
             restored = _state(training, _metrics(rows.decode()))
         except _MALFORMED as error:
-            raise MemhopError(f"{checkpoint}: not as it was written") from error
+            raise MemhopError(f"{checkpoint}: corrupt {_TRAINING} or {_METRICS}") from error
         for field in fields(State):
             setattr(state, field.name, getattr(restored, field.name))
 
     def write(self, best: MemN2N, state: State, tensors: dict[str, Tensor]) -> None:
-        """A checkpoint of a training that goes on: the best restart, and all that moves."""
+        """Write a checkpoint of an unfinished training: its best restart, and all tensors."""
         self._write(best, state, {"finished": False}, {_RESTARTS: to_tensors(tensors)})
 
     def finish(self, model: MemN2N, state: State, scores: tuple[RestartScore, ...]) -> None:
-        """The last checkpoint: the model that was kept, and how all restarts ended."""
+        """Write the last checkpoint: the kept model, and the scores of all restarts."""
         ended = {"finished": True, "scores": [asdict(score) for score in scores]}
         self._write(model, state, ended, {})
 
@@ -211,14 +215,14 @@ class TrainingRun:
         self, best: MemN2N, state: State, more: dict[str, object], files: dict[str, bytes]
     ) -> None:
         folder = checkpoint_folder(self.folder, state.epoch)
-        if folder.exists():  # interrupted again before an epoch was through
+        if folder.exists():  # interrupted again in the same epoch
             return
         training = {
             "schema": SCHEMA,
             "epoch": state.epoch,
             "seconds": state.seconds,
             "diverged": {str(restart): epoch for restart, epoch in state.diverged.items()},
-            "question": self._question,
+            "question": self._identity,
         }
         files = files | best.to_files() | {
             _TRAINING: to_json(training | more),
@@ -228,8 +232,32 @@ class TrainingRun:
         drop_older_checkpoints(self.folder)
 
 
+def _differences(stored: dict[str, Any], identity: dict[str, Any]) -> str:
+    """Return the differing parts of two identities in words; empty if there are none.
+
+    Settings that a stored recipe lacks, as an older version wrote it, have their default values.
+    """
+    if isinstance(stored.get("recipe"), dict):
+        defaults = {field.name: field.default for field in fields(Recipe)}
+        stored = stored | {"recipe": defaults | stored["recipe"]}
+    differing = _differing(stored, identity)
+    names = " and ".join(_NAMES.get(name, name) for name in differing)
+    if differing == ["recipe"] and isinstance(stored["recipe"], dict):
+        before, now = stored["recipe"], identity["recipe"]
+        settings = [f"{name} {before.get(name)}, now {now.get(name)}"
+                    for name in _differing(before, now)]  # fmt: skip
+        more = "; ..." if len(settings) > _MAX_SHOWN else ""
+        names += f" ({'; '.join(settings[:_MAX_SHOWN])}{more})"
+    return names
+
+
+def _differing(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    names = dict.fromkeys((*now, *before))
+    return [name for name in names if before.get(name) != now.get(name)]
+
+
 def load_with_score(run: str | Path) -> tuple[MemN2N, RestartScore | None]:
-    """The model of a run, and how its restart ended; None where no training to its end wrote it."""
+    """Return the model of a run, and its score; None if its training is not finished."""
     checkpoint = find_checkpoint(run)
     files = read_checkpoint(checkpoint)
     model = MemN2N.from_files(files, checkpoint)
@@ -251,7 +279,7 @@ def _ended(training: dict[str, Any], checkpoint: Path) -> tuple[State, tuple[Res
     try:
         return _state(training, []), _scores(training["scores"])
     except _MALFORMED as error:
-        raise MemhopError(f"{checkpoint / _TRAINING}: not as it was written") from error
+        raise MemhopError(f"{checkpoint / _TRAINING}: corrupt scores or state") from error
 
 
 def _state(training: dict[str, Any], metrics: list[Metric]) -> State:
@@ -266,9 +294,9 @@ def _scores(content: Any) -> tuple[RestartScore, ...]:
         numbers = all(value is None or type(value) in (int, float) for value in errors)
         ended = type(one.diverged) is int or type(one.train_error) is type(one.train_loss) is float
         if one.restart != index or type(one.kept) is not bool or not numbers or not ended:
-            raise ValueError("a score of another kind")
+            raise ValueError("expected a score of finite numbers")
     if [one.diverged for one in scores if one.kept] != [None]:
-        raise ValueError("needs one score that is kept")
+        raise ValueError("expected one score that is kept")
     return scores
 
 
@@ -282,9 +310,8 @@ def _csv(metrics: list[Metric]) -> bytes:
 
 
 def _metrics(text: str) -> list[Metric]:
-    rows = list(csv.reader(io.StringIO(text)))
+    parsers = {name: _PARSERS[kind] for name, kind in get_type_hints(Metric).items()}
     return [
-        Metric(int(row[0]), int(row[1]), float(row[2]), row[3] == "True", float(row[4]),
-               float(row[5]), float(row[6]) if row[6] else None)
-        for row in rows[1:]
-    ]  # fmt: skip
+        Metric(**{name: parse(row[name]) for name, parse in parsers.items()})
+        for row in csv.DictReader(io.StringIO(text))
+    ]

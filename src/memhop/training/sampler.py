@@ -1,24 +1,32 @@
-"""What an epoch is trained on: examples drawn with replacement, with noise, told anew."""
+"""Sample the batches of one epoch: examples with replacement, time noise, phrase-swap augmentation.
+
+Time noise (section 4.1 of the paper, "RN") draws b uniformly from 0..ceil(share n) for n sentences,
+and n of the ages 1 to n + b, in order. With ``Recipe.noise`` ``time``, as in the authors' code, the
+sentences take these ages; with ``empty``, as in the paper, the free ages become empty slots.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from memhop.recipe import Recipe
-from memhop.text.augmentation.sampling import Exchange
-from memhop.text.batch import ages, chosen_rows
-from memhop.text.encoding import Encoded
-from memhop.text.noise import draw_ages, with_empty_memories, with_time_noise
+from memhop.text.augmentation.sampling import PhraseSwap
+from memhop.text.encoding import Encoded, Sentences, ages
+
+Integers = NDArray[np.int64]
+_MAX_MARKS = 2**24  # size of the boolean matrix that finds distinct sentences
 
 
 class EpochBatches(NamedTuple):
-    """The batches of an epoch: each tensor starts with the axes [steps, R].
+    """The batches of an epoch; each tensor starts with the axes [steps, R].
 
-    Slots and questions name sentences by their place in ``chosen``, the rows of the bank that
-    the step needs; see `memhop.text.batch.Batch`.
+    Slots and questions are indices into ``chosen``, the rows of the bank that a step embeds; see
+    `memhop.text.encoding.Batch`.
     """
 
     slots: Tensor
@@ -30,56 +38,152 @@ class EpochBatches(NamedTuple):
 
 
 class EpochSampler:
-    """Examples to draw from.
+    """Samples the batches of an epoch.
 
     Args:
         encoded: the examples.
-        recipe: its ``batch_size``, ``noise`` and ``noise_share`` count.
-        memory_slots: the most slots of the model.
-        exchange: tells each example anew; None leaves it as it is.
+        recipe: settings, of which ``batch_size``, ``noise`` and ``noise_share`` are used.
+        memory_slots: the largest number of slots.
+        phrase_swap: augmentation; None for none.
     """
 
     def __init__(
-        self, encoded: Encoded, recipe: Recipe, memory_slots: int, exchange: Exchange | None = None
+        self,
+        encoded: Encoded,
+        recipe: Recipe,
+        memory_slots: int,
+        phrase_swap: PhraseSwap | None = None,
     ) -> None:
-        self.encoded, self.exchange = encoded, exchange
+        self.encoded, self.phrase_swap = encoded, phrase_swap
         self.recipe, self.memory_slots = recipe, memory_slots
         self.steps = max(1, len(encoded.answers) // recipe.batch_size)
 
-    def draw(self, generators: Sequence[np.random.Generator]) -> EpochBatches:
-        """An epoch of restarts, each from a generator of its own."""
-        drawn = [self._draw_restart(random) for random in generators]
+    def sample(self, generators: Sequence[np.random.Generator]) -> EpochBatches:
+        """Return the batches of one epoch of restarts, each sampled by its own generator."""
+        sampled = [self._sample_restart(random) for random in generators]
         slots, ages, lengths, question, answers = (
-            torch.stack(part, dim=1) for part in zip(*drawn, strict=True)
+            torch.stack(tensors, dim=1) for tensors in zip(*sampled, strict=True)
         )
         chosen, slots, question = chosen_rows(self.encoded.sentences, slots, question)
-        draws = EpochBatches(slots, ages, lengths, question, chosen, answers)
-        return EpochBatches(*(part.to(self.encoded.answers.device) for part in draws))
+        batches = EpochBatches(slots, ages, lengths, question, chosen, answers)
+        return EpochBatches(*(tensor.to(self.encoded.answers.device) for tensor in batches))
 
-    def _draw_restart(self, random: np.random.Generator) -> tuple[Tensor, ...]:
+    def _sample_restart(self, random: np.random.Generator) -> tuple[Tensor, ...]:
         count, size = len(self.encoded.answers), self.recipe.batch_size
         numbers = random.integers(0, count, self.steps * size)
-        slots, question, answers = self._told(numbers, random)
+        slots, question, answers = self._examples(numbers, random)
         lengths = self.encoded.lengths.cpu()[torch.from_numpy(numbers)]
         if self.recipe.noise == "none":
             age = ages(lengths, slots.shape[-1])
         else:
             share = self.recipe.noise_share
-            drawn, reach = draw_ages(lengths.numpy(), slots.shape[-1], share, random)
+            noisy, max_age = sample_ages(lengths.numpy(), slots.shape[-1], share, random)
             if self.recipe.noise == "time":
-                age = with_time_noise(drawn, self.memory_slots)
+                age = with_time_noise(noisy, self.memory_slots)
             else:
-                slots, age, lengths = with_empty_memories(slots, drawn, reach, self.memory_slots)
-        parts = (slots, age, lengths, question, answers)
-        return tuple(part.view(self.steps, size, *part.shape[1:]) for part in parts)
+                slots, age, lengths = with_empty_slots(slots, noisy, max_age, self.memory_slots)
+        tensors = (slots, age, lengths, question, answers)
+        return tuple(tensor.view(self.steps, size, *tensor.shape[1:]) for tensor in tensors)
 
-    def _told(
-        self, numbers: np.ndarray, random: np.random.Generator
+    def _examples(
+        self, numbers: Integers, random: np.random.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Slots, questions and answers of some examples."""
-        if self.exchange is not None:
-            return self.exchange.draw(numbers, random)
+        """Return slots, questions and answers of examples."""
+        if self.phrase_swap is not None:
+            return self.phrase_swap.sample(numbers, random)
         rows, encoded = torch.from_numpy(numbers), self.encoded
-        parts = (encoded.slots, encoded.question, encoded.answers)
-        slots, question, answers = (part.cpu()[rows] for part in parts)
+        tensors = (encoded.slots, encoded.question, encoded.answers)
+        slots, question, answers = (tensor.cpu()[rows] for tensor in tensors)
         return slots, question, answers
+
+
+def sample_ages(
+    lengths: Integers, width: int, share: float, random: np.random.Generator
+) -> tuple[Integers, Integers]:
+    """Return ages [E, width] of ``lengths`` [E] sentences, oldest first, 0 beyond; and n + b [E].
+
+    Each choice of n of the ages 1 to n + b is equally likely.
+    """
+    free = random.integers(0, np.ceil(lengths * share).astype(np.int64), endpoint=True)
+    max_age, example = lengths + free, np.arange(len(lengths))
+    uniform = random.random((int(max_age.max(initial=0)), len(lengths)))
+    sampled = np.zeros((len(lengths), width), dtype=np.int64)
+    left = lengths.copy()  # sentences without an age; the newest of them is next
+    for age, chances in enumerate(uniform, start=1):
+        # of the ages from this one on, those to take are equally likely
+        is_taken = (left > 0) & (chances * (max_age - age + 1) < left)
+        sampled[example[is_taken], left[is_taken] - 1] = age
+        left -= is_taken
+    return sampled, max_age
+
+
+def with_time_noise(sampled: Integers, max_age: int) -> Tensor:
+    """Return sampled ages cut to the largest age of the model, as in the authors' code."""
+    return torch.from_numpy(np.minimum(sampled, max_age))
+
+
+def with_empty_slots(
+    slots: Tensor, sampled: Integers, max_age: Integers, num_slots: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return slots, ages and lengths with an empty slot at each free age up to ``max_age`` [E].
+
+    Only the newest ``num_slots`` slots are kept.
+
+    >>> slots, sampled = torch.tensor([[7, 8, 0]]), np.array([[4, 2, 0]])
+    >>> with_empty_slots(slots, sampled, np.array([4]), num_slots=5)
+    (tensor([[7, 0, 8, 0, 0]]), tensor([[4, 3, 2, 1, 0]]), tensor([4]))
+    """
+    max_age = np.minimum(max_age, num_slots)
+    example, slot = np.nonzero((sampled > 0) & (sampled <= num_slots))
+    noisy = torch.zeros(len(slots), num_slots, dtype=slots.dtype)
+    noisy[example, max_age[example] - sampled[example, slot]] = slots[example, slot]
+    age = np.maximum(max_age[:, None] - np.arange(num_slots), 0)
+    return noisy, torch.from_numpy(age), torch.from_numpy(max_age)
+
+
+def chosen_rows(
+    sentences: Sentences, slots: Tensor, question: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the distinct sentences of batches, so that a step embeds only these.
+
+    Args:
+        sentences: the bank.
+        slots: [..., B, N] rows of the bank.
+        question: [..., B] rows of the bank.
+
+    Returns:
+        ``chosen`` [..., U], padded with row 0 before the ages at its end, and slots and question
+        as indices into it.
+    """
+    axes, count = question.shape[:-1], sentences.num_sentences
+    sizes = [slots.shape[-2:].numel(), question.shape[-1]]
+    rows = torch.cat([slots.flatten(-2), question], dim=-1).view(-1, sum(sizes))
+    parts = [_distinct(part, count) for part in torch.split(rows, max(1, _MAX_MARKS // count))]
+    width = max((distinct.shape[1] for distinct, _ in parts), default=0)
+    chosen = torch.cat([functional.pad(each, (0, width - each.shape[1])) for each, _ in parts])
+    every_age = torch.arange(count, len(sentences), device=rows.device).expand(len(rows), -1)
+    indices = torch.split(torch.cat([part for _, part in parts]), sizes, dim=1)
+    return (
+        torch.cat([chosen, every_age], dim=1).view(*axes, -1),
+        indices[0].reshape(slots.shape),
+        indices[1].reshape(question.shape),
+    )
+
+
+def _distinct(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return the distinct numbers below ``count`` in each row, ascending, always with 0; and the
+    index of each number among them.
+
+    >>> _distinct(torch.tensor([[4, 2, 4], [3, 0, 0]]), 5)
+    (tensor([[0, 2, 4],
+            [0, 3, 0]]), tensor([[2, 1, 2],
+            [1, 0, 0]]))
+    """
+    used = torch.zeros(len(rows), count, dtype=torch.bool, device=rows.device)
+    used.scatter_(1, rows, True)
+    used[:, 0] = True  # the empty sentence stays at index 0
+    indices = used.cumsum(1, dtype=torch.int32) - 1
+    row, number = used.nonzero(as_tuple=True)
+    distinct = rows.new_zeros(len(rows), int(indices[:, -1].max()) + 1 if len(rows) else 0)
+    distinct[row, indices[row, number]] = number
+    return distinct, indices.gather(1, rows).long()

@@ -1,12 +1,13 @@
-"""Phrases: words that nothing parts, the same in every sentence."""
+"""Phrases: words that only occur together, the same in every sentence."""
 
 from memhop.text.augmentation.phrases import Phrase, split_phrases
+from memhop.tokenizer import split_words
 
 SHAPES = ("red square", "red ball", "pink disc", "cone")
 PLACES = ("to the left of", "below", "above")
 
 
-def in_text(apart: tuple[str, ...] = ()) -> dict[str, tuple[Phrase, ...]]:
+def in_text(separate: tuple[str, ...] = ()) -> dict[str, tuple[Phrase, ...]]:
     sentences = [
         f"The {one} is {place} the {other}."
         for one in SHAPES
@@ -14,14 +15,18 @@ def in_text(apart: tuple[str, ...] = ()) -> dict[str, tuple[Phrase, ...]]:
         for place in PLACES
         if one != other
     ]
-    return split_phrases(sentences, apart)
+    return split(sentences, separate)
+
+
+def split(sentences: list[str], separate: tuple[str, ...] = ()) -> dict[str, tuple[Phrase, ...]]:
+    return split_phrases({s: split_words(s) for s in sentences}, separate)
 
 
 def said(phrases: tuple[Phrase, ...]) -> list[str]:
     return [" ".join(phrase) for phrase in phrases]
 
 
-def test_a_phrase_is_what_nothing_parts() -> None:
+def test_words_that_only_occur_together_are_a_phrase() -> None:
     """``red`` is followed by two words, but ``ball`` and then ``square`` preceded by one."""
     phrases = in_text()
     assert said(phrases["The red ball is to the left of the cone."]) == [
@@ -32,8 +37,8 @@ def test_a_phrase_is_what_nothing_parts() -> None:
     ]  # fmt: skip
 
 
-def test_words_kept_apart_are_in_no_phrase() -> None:
-    phrases = in_text(apart=("ball", "cone"))
+def test_separate_words_are_in_no_phrase() -> None:
+    phrases = in_text(separate=("ball", "cone"))
     assert said(phrases["The red ball is to the left of the cone."])[-1] == "cone"
     assert all(len(p) == 1 for s in phrases.values() for p in s if {"ball", "cone"} & {*p})
 
@@ -53,6 +58,6 @@ def test_no_word_is_lost_and_phrases_are_the_same_everywhere() -> None:
 
 
 def test_odd_sentences_are_split_too() -> None:
-    assert split_phrases(["", "."], ()) == {"": (), ".": ()}
-    assert said(split_phrases(["no no no", "no"], ())["no no no"]) == ["no", "no", "no"]
-    assert said(split_phrases(["a b a b", "b"], ())["a b a b"]) == ["a b", "a b"]
+    assert split(["", "."]) == {"": (), ".": ()}
+    assert said(split(["no no no", "no"])["no no no"]) == ["no", "no", "no"]
+    assert said(split(["a b a b", "b"])["a b a b"]) == ["a b", "a b"]

@@ -1,4 +1,4 @@
-"""Exchange: every draw is the example with interchangeable phrases exchanged throughout."""
+"""Phrase-swap augmentation: a sample is the example with exchangeable phrases permuted."""
 
 from collections import Counter
 from typing import Any
@@ -12,8 +12,9 @@ from memhop.example import Example
 from memhop.recipe import Recipe
 from memhop.text.augmentation import sampling
 from memhop.text.augmentation.phrases import Phrase
-from memhop.text.augmentation.sampling import Exchange, Text
+from memhop.text.augmentation.sampling import PhraseSwap, PhraseText
 from memhop.text.encoding import NO_ANSWER, Encoder, Sizes, training_vocabulary
+from memhop.text.reading import SplitSentences
 from memhop.tokenizer import answer_parts
 
 ONE = list(to_examples(generate(1, questions=400, seed=1)))
@@ -24,56 +25,60 @@ SHAPES = ("red square", "red ball", "pink disc", "cone")
 def shapes(count: int = 300) -> list[Example]:
     """Phrases of several words, and answers that stand in no statement."""
     random = np.random.default_rng(5)
-    told = []
+    examples = []
     for _ in range(count):
         one, other, asked = (SHAPES[i] for i in random.permutation(4)[:3])
         story = (f"The {one} is in the {other}.",)
         which = one if random.random() < 0.5 else asked
-        told.append(Example(story, f"Is the {which} inside?", "yes" if which == one else "no"))
-    return told
+        examples.append(Example(story, f"Is the {which} inside?", "yes" if which == one else "no"))
+    return examples
 
 
-class TokenizedExample:
-    """An exchange, and its rows read back as words."""
+def phrase_text(examples: list[Example]) -> PhraseText:
+    return PhraseText(examples, SplitSentences())
+
+
+class Swapped:
+    """Phrase-swap augmentation, with its rows decoded to phrases."""
 
     def __init__(self, examples: list[Example], sources: list[int], **recipe: Any) -> None:
         settings = Recipe.paper(**recipe)
         sizes = Sizes.of(examples, settings)
         self.encoder = Encoder(training_vocabulary(examples), settings, sizes)
         self.examples, self.sources = examples, sources
-        self.exchange = Exchange(examples, sources, self.encoder)
+        self.phrase_swap = PhraseSwap(examples, sources, self.encoder)
 
     def sentence(self, row: int) -> tuple[Phrase, ...]:
-        return self.exchange._variants.sentences[row]
+        return self.phrase_swap._variants.sentences[row]
 
-    def draw(self, rows: list[int], seed: int = 0) -> list[tuple[Any, Any, Any]]:
+    def sample(self, rows: list[int], seed: int = 0) -> list[tuple[Any, Any, Any]]:
         """Statements, question and answer of each, in phrases."""
-        drawn = self.exchange.draw(np.array(rows), np.random.default_rng(seed))
-        told = []
-        for row, slots, question, answer in zip(rows, *(p.tolist() for p in drawn), strict=True):
-            length = int(self.exchange.encoded.lengths[row])
+        sampled = self.phrase_swap.sample(np.array(rows), np.random.default_rng(seed))
+        decoded = []
+        for row, slots, question, answer in zip(rows, *(p.tolist() for p in sampled), strict=True):
+            length = int(self.phrase_swap.encoded.lengths[row])
             assert not any(slots[length:])
             word = self.encoder.vocabulary.word(answer)
             story = [self.sentence(slot) for slot in slots[:length]]
-            told.append((story, self.sentence(question), answer_parts(word)))
-        return told
+            decoded.append((story, self.sentence(question), answer_parts(word)))
+        return decoded
 
 
-def mixed() -> TokenizedExample:
-    return TokenizedExample([*ONE, *TWO, *shapes()], [1] * 400 + [2] * 300 + [17] * 300)
+def mixed() -> Swapped:
+    return Swapped([*ONE, *TWO, *shapes()], [1] * 400 + [2] * 300 + [17] * 300)
 
 
 def test_a_draw_is_the_example_under_one_permutation() -> None:
-    """Phrase by phrase: nothing moves out of its class, and the same goes to the same."""
-    told = mixed()
-    texts = [Text(ONE), Text(TWO), Text(shapes())]
+    """Phrase by phrase: nothing moves out of its group, and the same goes to the same."""
+    swapped = mixed()
+    texts = [phrase_text(ONE), phrase_text(TWO), phrase_text(shapes())]
     phrased = [example for text in texts for example in text.examples]
-    classes = [text.classes for text in texts for _ in text.examples]
+    groups = [text.groups for text in texts for _ in text.examples]
     rows = list(range(0, 1000, 3))
     changed = 0
-    for row, (story, question, answer) in zip(rows, told.draw(rows), strict=True):
+    for row, (story, question, answer) in zip(rows, swapped.sample(rows), strict=True):
         before = phrased[row]
-        most = told.encoder.sizes.memory_slots
+        most = swapped.encoder.sizes.memory_slots
         pairs: set[tuple[Phrase, Phrase]] = set()
         said = [*before[0][-most:], before[1], before[2]]
         for one, other in zip(said, [*story, question, answer], strict=True):
@@ -81,20 +86,20 @@ def test_a_draw_is_the_example_under_one_permutation() -> None:
         moved = dict(pairs)
         assert len(moved) == len(pairs) == len(set(moved.values()))
         for old, new in moved.items():
-            assert old == new or any({old, new} <= set(group) for group in classes[row])
+            assert old == new or any({old, new} <= set(group) for group in groups[row])
         changed += any(old != new for old, new in pairs)
     assert changed > 0.8 * len(rows)  # one shape or two may well stay
 
 
-def test_phrases_of_several_words_are_exchanged() -> None:
-    [group] = Text(shapes()).classes
+def test_phrases_of_several_words_are_permuted() -> None:
+    [group] = phrase_text(shapes()).groups
     assert sorted(group) == sorted(("the", *shape.split()) for shape in SHAPES)
 
 
-def test_every_phrase_of_a_class_is_as_likely_as_any_other() -> None:
-    told = TokenizedExample(ONE, [0] * len(ONE))
-    answers = Counter(answer for *_, (answer,) in told.draw([7] * 6000))
-    names = Counter(story[0][0] for story, *_ in told.draw([7] * 6000, seed=1))
+def test_every_phrase_of_a_group_is_as_likely_as_any_other() -> None:
+    swapped = Swapped(ONE, [0] * len(ONE))
+    answers = Counter(answer for *_, (answer,) in swapped.sample([7] * 6000))
+    names = Counter(story[0][0] for story, *_ in swapped.sample([7] * 6000, seed=1))
     assert len(answers) == 6
     assert len(names) == 4
     for counts in (answers, names):  # a binomial's six standard deviations
@@ -104,11 +109,11 @@ def test_every_phrase_of_a_class_is_as_likely_as_any_other() -> None:
 
 
 def test_the_bank_embeds_examples_as_the_encoder_does() -> None:
-    told = mixed()
-    plain, ours = told.encoder.encode(told.examples), told.exchange.encoded
+    swapped = mixed()
+    plain, ours = swapped.encoder.encode(swapped.examples), swapped.phrase_swap.encoded
     for name in ("lengths", "answers"):
         assert torch.equal(getattr(plain, name), getattr(ours, name))
-    rows = len(told.encoder.vocabulary) + told.encoder.sizes.memory_slots
+    rows = len(swapped.encoder.vocabulary) + swapped.encoder.sizes.memory_slots
     tables = torch.randn(1, rows, 20, dtype=torch.float64)
     tables[:, 0] = 0
     for name in ("slots", "question"):
@@ -117,17 +122,17 @@ def test_the_bank_embeds_examples_as_the_encoder_does() -> None:
 
 
 def test_the_same_generator_gives_the_same_draw() -> None:
-    told, rows = mixed(), list(range(900, 1000))
-    assert told.draw(rows, 3) == told.draw(rows, 3) != told.draw(rows, 4)
-    again = told.draw(rows[:50], 3)  # the first of more examples are not the first alone
+    swapped, rows = mixed(), list(range(900, 1000))
+    assert swapped.sample(rows, 3) == swapped.sample(rows, 3) != swapped.sample(rows, 4)
+    again = swapped.sample(rows[:50], 3)  # the first of more examples are not the first alone
     assert len(again) == 50
 
 
-def test_a_text_without_classes_is_told_as_it_is() -> None:
+def test_a_text_without_groups_stays_unchanged() -> None:
     examples = [*ONE[:10], *TWO[:10]]
-    told = TokenizedExample(examples, [0] * 10 + [1] * 10)
-    drawn = told.exchange.draw(np.arange(20), np.random.default_rng(0))
-    encoded = told.exchange.encoded
+    swapped = Swapped(examples, [0] * 10 + [1] * 10)
+    drawn = swapped.phrase_swap.sample(np.arange(20), np.random.default_rng(0))
+    encoded = swapped.phrase_swap.encoded
     for new, old in zip(drawn, (encoded.slots, encoded.question, encoded.answers), strict=True):
         assert torch.equal(new, old)
 
@@ -143,28 +148,25 @@ def test_an_answer_that_training_never_showed_is_not_made() -> None:
         story = (f"{name} took the {first}.", f"{name} took the {second}.", f"{other} left.")
         answer = f"{first},{second}" if {first, second} != {"bat", "kite"} else "kite,bat"
         examples.append(Example(story, f"What has {name}?", answer))
-    told = TokenizedExample(examples, [0] * 600)
-    assert {len(group) for group in Text(examples).classes} >= {3}
-    unknown = told.exchange._answer_ids == NO_ANSWER
-    drawn = told.exchange.draw(np.arange(600), np.random.default_rng(0))
+    swapped = Swapped(examples, [0] * 600)
+    assert {len(group) for group in phrase_text(examples).groups} >= {3}
+    unknown = swapped.phrase_swap._answer_ids == NO_ANSWER
+    drawn = swapped.phrase_swap.sample(np.arange(600), np.random.default_rng(0))
     assert (drawn[2] != NO_ANSWER).all()
-    assert (told.exchange.encoded.answers != NO_ANSWER).all()
+    assert (swapped.phrase_swap.encoded.answers != NO_ANSWER).all()
     assert unknown.sum() <= 2
 
 
-def test_too_many_variants_leave_the_largest_class_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_variants_drop_the_largest_group(monkeypatch: pytest.MonkeyPatch) -> None:
     few = ONE[:200]
     sentences = len({s.lower() for e in few for s in (*e.story, e.question)})
-    added = len(TokenizedExample(few, [0] * len(few)).exchange._variants.sentences) - 1 - sentences
+    added = len(Swapped(few, [0] * len(few)).phrase_swap._variants.sentences) - 1 - sentences
     assert added > 0
-    monkeypatch.setattr(sampling, "_MOST_ADDED", added)
-    whole = Text(few).classes
-    monkeypatch.setattr(sampling, "_MOST_ADDED", added - 1)
-    assert len(Text(few).classes) < len(whole)
-    assert max(whole, key=len) not in Text(few).classes
-    assert (
-        len(TokenizedExample(few, [0] * len(few)).exchange._variants.sentences)
-        < 1 + sentences + added
-    )
-    monkeypatch.setattr(sampling, "_MOST_ADDED", -1)
-    assert Text(few).classes == []
+    monkeypatch.setattr(sampling, "_MAX_ADDED", added)
+    whole = phrase_text(few).groups
+    monkeypatch.setattr(sampling, "_MAX_ADDED", added - 1)
+    assert len(phrase_text(few).groups) < len(whole)
+    assert max(whole, key=len) not in phrase_text(few).groups
+    assert len(Swapped(few, [0] * len(few)).phrase_swap._variants.sentences) < 1 + sentences + added
+    monkeypatch.setattr(sampling, "_MAX_ADDED", -1)
+    assert phrase_text(few).groups == []

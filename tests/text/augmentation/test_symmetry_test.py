@@ -1,4 +1,4 @@
-"""Interchangeable phrases: found where exchanging them changes nothing, and only there."""
+"""The symmetry test finds exchangeable phrases, and only those."""
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -8,16 +8,21 @@ import pytest
 
 from memhop.data import generate, to_examples
 from memhop.example import Example
-from memhop.text.augmentation.sampling import Text
-from memhop.text.augmentation.symmetry_test import interchangeable
+from memhop.text.augmentation.sampling import PhraseText
+from memhop.text.augmentation.symmetry_test import exchangeable_phrases
+from memhop.text.reading import SplitSentences
 
 NAMES = ("ann", "ben", "cleo", "dan")
 ROOMS = ("attic", "cellar", "kitchen", "porch")
 Random = np.random.Generator
 
 
-def classes(examples: Sequence[Example]) -> list[set[str]]:
-    return [{" ".join(phrase) for phrase in group} for group in Text(examples).classes]
+def groups(examples: Sequence[Example]) -> list[set[str]]:
+    return [{" ".join(phrase) for phrase in group} for group in phrase_text(examples).groups]
+
+
+def phrase_text(examples: Sequence[Example]) -> PhraseText:
+    return PhraseText(examples, SplitSentences())
 
 
 def one_of(random: Random, words: Sequence[str]) -> str:
@@ -70,7 +75,7 @@ def going(random: Random) -> Example:
 def test_names_places_and_verbs_of_a_story_are_found() -> None:
     examples = list(to_examples(generate(1, questions=900, seed=4)))
     told = {word for e in examples for s in e.story for word in s.lower().rstrip(".").split()}
-    found = classes(examples)
+    found = groups(examples)
     people = next(group for group in found if "mary" in group)
     places = next(group for group in found if "kitchen" in group)
     assert {e.answer for e in examples} == places
@@ -81,7 +86,7 @@ def test_names_places_and_verbs_of_a_story_are_found() -> None:
 
 @pytest.mark.parametrize("seed", range(10))
 def test_names_and_rooms_are_found_and_wants_are_not(seed: int) -> None:
-    found = classes(texts(wanting, seed=seed))
+    found = groups(texts(wanting, seed=seed))
     assert set(NAMES) in found
     assert not any({"hungry", "tired", "bored", "cold"} & group for group in found)
     assert not any(set(ROOMS) & group for group in found)  # hungry goes to the kitchen
@@ -89,40 +94,40 @@ def test_names_and_rooms_are_found_and_wants_are_not(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_words_that_can_only_be_exchanged_together_are_not_exchanged(seed: int) -> None:
-    found = classes(texts(fearing, 900, seed))
+    found = groups(texts(fearing, 900, seed))
     assert set(NAMES[:2]) in found
     assert not any({"wolf", "wolves", "mice", "cats"} & group for group in found)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_directions_that_the_answer_spells_are_not_exchanged(seed: int) -> None:
-    found = classes(texts(going, 900, seed))
+    found = groups(texts(going, 900, seed))
     assert set(ROOMS) in found
     assert len(found) == 1
 
 
-def test_words_of_the_answer_alone_are_in_no_class() -> None:
+def test_words_of_the_answer_alone_are_in_no_group() -> None:
     def told(random: Random) -> Example:
         said, asked = one_of(random, NAMES), one_of(random, NAMES)
         story = (f"{said} went out.", "it rained.")
         return Example(story, f"Did {asked} go?", "yes" if said == asked else "no")
 
-    assert classes(texts(told)) == [set(NAMES)]
+    assert groups(texts(told)) == [set(NAMES)]
 
 
 def test_few_stories_say_nothing_however_many_questions_they_have() -> None:
     """Of 25 stories no z is large, so all that is said would pass for one class."""
     few = to_examples(generate(2, questions=125, seed=2))
-    assert classes(list(few)) == []
+    assert groups(list(few)) == []
 
 
 def test_few_examples_say_nothing() -> None:
-    assert interchangeable([]) == []
-    assert classes(texts(wanting, 19)) == []
-    assert classes(texts(wanting, 600)) != []
+    assert exchangeable_phrases([]) == []
+    assert groups(texts(wanting, 19)) == []
+    assert groups(texts(wanting, 600)) != []
 
 
-def test_classes_stand_in_the_order_of_the_text_whatever_the_words_are_called() -> None:
+def test_groups_are_in_the_order_of_the_text_whatever_the_words() -> None:
     examples = texts(wanting)
     renamed = [
         Example(
@@ -134,9 +139,9 @@ def test_classes_stand_in_the_order_of_the_text_whatever_the_words_are_called() 
     ]
     found = [
         tuple(("ann",) if phrase == ("zoe",) else phrase for phrase in group)
-        for group in Text(renamed).classes
+        for group in phrase_text(renamed).groups
     ]
-    assert found == Text(examples).classes
+    assert found == phrase_text(examples).groups
     told = [word for e in examples for s in e.story for word in s.lower().rstrip(".").split()]
     for group in found:
         first = [told.index(" ".join(phrase)) for phrase in group]

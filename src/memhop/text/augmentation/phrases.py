@@ -1,66 +1,63 @@
-"""Words that always stand together, found in the text itself.
-
-``pink rectangle`` and ``to the left of`` are each one thing to exchange with another, and which
-words belong together is plain from where else they stand: nowhere.
-"""
+"""Split sentences into phrases: words that only occur together, such as ``to the left of``."""
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable
-
-from memhop.tokenizer import split_words
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 Phrase = tuple[str, ...]
 PhraseSequence = tuple[Phrase, ...]  # a sentence in phrases
 
 
 def split_phrases(
-    sentences: Iterable[str], apart: Collection[str]
-) -> dict[str, tuple[Phrase, ...]]:
-    """Split sentences into phrases.
+    sentences: Mapping[str, Sequence[str]], separate: Collection[str]
+) -> dict[str, PhraseSequence]:
+    """Return the phrases of each sentence.
 
-    Two neighbours a and b are one phrase where nothing but b ever follows a, or nothing but a
-    ever precedes b. The most frequent such pair is joined, everywhere, and so on until there is
-    none: so a phrase is the same in every sentence.
+    Two neighbours a and b form one phrase if only b follows a, or only a precedes b, in all
+    sentences. The most frequent such pair is joined in all sentences, and so on until there is
+    none, so that a phrase is the same everywhere.
 
     Args:
-        sentences: all of a text; a repeated one counts once.
-        apart: words that stay phrases of their own, such as answers.
+        sentences: the distinct sentences of a text, with their words.
+        separate: words that stay phrases of their own, such as answers.
 
-    >>> text = ["The red cube is here", "The red ball is here", "A ball is here"]
-    >>> [" ".join(phrase) for phrase in split_phrases(text, apart=["cube"])[text[0]]]
-    ['the red', 'cube', 'is here']
+    >>> text = {s: s.split() for s in ("the red cube is", "the red ball is", "a ball is")}
+    >>> [" ".join(phrase) for phrase in split_phrases(text, separate=["cube"])["the red cube is"]]
+    ['the red', 'cube', 'is']
     """
-    split: dict[str, list[Phrase]] = {s: [(word,) for word in split_words(s)] for s in sentences}
-    alone: frozenset[Phrase] = frozenset((word,) for word in apart)
-    while pair := _most_frequent_pair(split.values(), alone):
-        for phrases in split.values():
-            _join(phrases, pair)
-    return {sentence: tuple(phrases) for sentence, phrases in split.items()}
+    phrases: dict[str, list[Phrase]]
+    phrases = {sentence: [(word,) for word in words] for sentence, words in sentences.items()}
+    fixed: frozenset[Phrase] = frozenset((word,) for word in separate)
+    while pair := _most_frequent_pair(phrases.values(), fixed):
+        for each in phrases.values():
+            _join(each, pair)
+    return {sentence: tuple(each) for sentence, each in phrases.items()}
 
 
 def _most_frequent_pair(
-    sentences: Iterable[list[Phrase]], alone: frozenset[Phrase]
+    sentences: Iterable[list[Phrase]], fixed: frozenset[Phrase]
 ) -> tuple[Phrase, Phrase] | None:
-    """The neighbours to join next; of equally frequent ones the first in the text."""
+    """Return the neighbours to join next; of equally frequent ones the first in the text."""
     pairs: Counter[tuple[Phrase, Phrase]] = Counter()
-    for phrases in sentences:  # () stands before the first and behind the last
+    for phrases in sentences:  # () marks both ends of a sentence
         pairs.update(zip([(), *phrases], [*phrases, ()], strict=True))
-    follow: defaultdict[Phrase, int] = defaultdict(int)
-    precede: defaultdict[Phrase, int] = defaultdict(int)
+    num_after: defaultdict[Phrase, int] = defaultdict(int)
+    num_before: defaultdict[Phrase, int] = defaultdict(int)
     for before, after in pairs:
-        follow[before] += 1
-        precede[after] += 1
+        num_after[before] += 1
+        num_before[after] += 1
     joinable = [
         pair
         for pair in pairs
-        if all(pair) and alone.isdisjoint(pair) and (follow[pair[0]] == 1 or precede[pair[1]] == 1)
+        if all(pair)
+        and fixed.isdisjoint(pair)
+        and (num_after[pair[0]] == 1 or num_before[pair[1]] == 1)
     ]
     return max(joinable, key=pairs.__getitem__, default=None)
 
 
 def _join(phrases: list[Phrase], pair: tuple[Phrase, Phrase]) -> None:
-    place = 0
-    while place < len(phrases) - 1:
-        if (phrases[place], phrases[place + 1]) == pair:
-            phrases[place : place + 2] = [pair[0] + pair[1]]
-        place += 1
+    index = 0
+    while index < len(phrases) - 1:
+        if (phrases[index], phrases[index + 1]) == pair:
+            phrases[index : index + 2] = [pair[0] + pair[1]]
+        index += 1

@@ -1,18 +1,19 @@
-"""Which phrases of a text may stand for each other: found by counting, told nothing of its sense.
+"""Find exchangeable phrases by a statistical symmetry test on the training text.
 
-Two phrases are interchangeable where a text in which each stands for the other is as likely as
-the text itself: ``kitchen`` and ``garden`` where both are only places, and not ``hungry`` and
-``tired`` where the one leads to the kitchen and the other to the bedroom.
+Two phrases are exchangeable if swapping them everywhere gives a text that is as likely as the text
+itself: ``kitchen`` and ``garden`` if both are only places, but not ``hungry`` and ``tired`` if one
+leads to the kitchen and the other to the bedroom.
 
-What an example shows is a set of features (a phrase in the question, two phrases in this order
-in a statement, ...). For features f, g, h and the exchange s of two phrases,
+An example shows a set of features (a phrase in the question, two phrases in this order in a
+statement, ...). For features f, g, h and the swap s of two phrases,
 
     D_i = (examples of story i with f, g and h) - (those with s f, s g and s h)
     z = sum_i D_i / sqrt(sum_i D_i^2)
 
-is about normal, of variance 1, where the two are interchangeable: the questions of one story
-hang together, stories do not. Looked at are single features, pairs of which one is about the two
-phrases, and, of what is asked or stands beside it, an answer, and the two phrases, all three.
+is about normal with variance 1 if the phrases are exchangeable. The sum is over stories, as the
+questions of one story depend on each other. Tested are single features; pairs of which one has one
+of the two phrases; and triples of an answer, a phrase of the question or of a statement that shares
+one with it, and any feature.
 """
 
 from collections import Counter, defaultdict
@@ -25,55 +26,55 @@ from numpy.typing import NDArray
 from memhop.example import story_numbers
 from memhop.text.augmentation.phrases import Phrase, PhraseSequence
 
-TokenizedExample = tuple[
-    tuple[PhraseSequence, ...], PhraseSequence, PhraseSequence
-]  # statements, question, parts of the answer
+# statements, question, parts of the answer
+TokenizedExample = tuple[tuple[PhraseSequence, ...], PhraseSequence, PhraseSequence]
 Part = Phrase | int
-Feature = tuple[str, *tuple[Part, ...]]  # its kind, and what it is about
-Class = tuple[Phrase, ...]
+Feature = tuple[str, *tuple[Part, ...]]  # a kind, and its phrases or positions
+PhraseGroup = tuple[Phrase, ...]
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
 
-MOST_EXAMPLES = 1000  # that are counted
-_LARGEST_Z = 4.6  # of some ten thousand counts about two patterns of a pair that may be exchanged
-_FEWEST = 20  # examples with a feature, or with its counterpart: of fewer no z is that large
-_RARE = 3  # examples of a counterpart that may be taken for none
-_ENOUGH = 30  # stories with a phrase that much is known of: z is at most the root of their number
+MAX_EXAMPLES = 1000  # further examples are not counted
+_MAX_Z = 4.6  # of about ten thousand tests of an exchangeable pair
+_MIN_EXAMPLES = 20  # with a feature or its counterpart; z cannot reach the limit with fewer
+_RARE = 3  # examples; a rarer counterpart counts as none
+_MIN_STORIES = 30  # with a phrase, to test it: z is at most the root of their number
 
 
-def interchangeable(examples: Sequence[TokenizedExample]) -> list[Class]:
-    """The classes of phrases that may stand for each other, each of two or more.
+def exchangeable_phrases(examples: Sequence[TokenizedExample]) -> list[PhraseGroup]:
+    """Return disjoint groups of two or more exchangeable phrases that occur in statements.
+
+    The result depends on the order of the text, never on the letters of a word.
 
     Args:
-        examples: statements, question and parts of the answer, all in phrases, in the order of
-            the text. The first ``MOST_EXAMPLES`` count.
+        examples: statements, question and parts of the answer in phrases, in the order of the
+            text. The first ``MAX_EXAMPLES`` are used.
 
     Returns:
-        Classes without a phrase in common, of phrases that stand in statements; in the order in
-        which they appear there, as is all here that has an order: words are only symbols.
+        Groups, and phrases in each, in order of their first statement.
     """
-    counts = _Counts(examples[:MOST_EXAMPLES])
-    agreeing = []
+    counts = _FeatureCounts(examples[:MAX_EXAMPLES])
+    passed = []
     for pair in combinations(counts.phrases, 2):
-        if (z := counts.largest_z(pair)) <= _LARGEST_Z:
-            agreeing.append((z, pair))
-    return _classes(agreeing, counts.phrases)
+        if (z := counts.max_z(pair)) <= _MAX_Z:
+            passed.append((z, pair))
+    return _groups(passed, counts.phrases)
 
 
-def _classes(
-    agreeing: list[tuple[float, tuple[Phrase, Phrase]]], phrases: list[Phrase]
-) -> list[Class]:
-    """Join the pairs that agree best first, and only classes of which every pair agrees."""
-    allowed = {frozenset(pair) for _, pair in agreeing}
+def _groups(
+    passed: list[tuple[float, tuple[Phrase, Phrase]]], phrases: list[Phrase]
+) -> list[PhraseGroup]:
+    """Join the pairs by rising z, where every pair of the joined group has passed."""
+    allowed = {frozenset(pair) for _, pair in passed}
     members: dict[Phrase, list[Phrase]] = {}
-    for _, pair in sorted(agreeing, key=lambda one: one[0]):
+    for _, pair in sorted(passed, key=lambda one: one[0]):
         first, second = (members.setdefault(phrase, [phrase]) for phrase in pair)
         if first is not second and all(frozenset((a, b)) in allowed for a in first for b in second):
             first += second
             members |= dict.fromkeys(second, first)
-    groups = {id(group): sorted(group, key=phrases.index) for group in members.values()}
-    found = [tuple(group) for group in groups.values() if len(group) > 1]
-    return sorted(found, key=lambda group: phrases.index(group[0]))
+    distinct = {id(group): sorted(group, key=phrases.index) for group in members.values()}
+    groups = [tuple(group) for group in distinct.values() if len(group) > 1]
+    return sorted(groups, key=lambda group: phrases.index(group[0]))
 
 
 def _features(example: TokenizedExample) -> Iterator[Feature]:
@@ -81,7 +82,7 @@ def _features(example: TokenizedExample) -> Iterator[Feature]:
     yield from (("question", phrase) for phrase in question)
     yield from (("answer", part) for part in answer)
     if len(answer) > 1:
-        yield from (("answer", part, place) for place, part in enumerate(answer))
+        yield from (("answer", part, index) for index, part in enumerate(answer))
     common = _asked_about(statements, question)
     for statement in statements:
         yield from (("story", phrase) for phrase in statement)
@@ -90,94 +91,98 @@ def _features(example: TokenizedExample) -> Iterator[Feature]:
             yield from (("answering", phrase) for phrase in statement)
         if not common.isdisjoint(statement):
             yield from (("asked", phrase) for phrase in statement)
-            places = [question.index(p) if p in common else p for p in statement]
-            for first, second in combinations(places, 2):
+            parts = [question.index(p) if p in common else p for p in statement]
+            for first, second in combinations(parts, 2):
                 if isinstance(first, int) != isinstance(second, int):
                     yield ("role", first, second)
-    for place, asked in enumerate(question):
+    for index, asked in enumerate(question):
         if holding := [statement for statement in statements if asked in statement]:
-            yield from (("first", place, phrase) for phrase in holding[0])
-            yield from (("last", place, phrase) for phrase in holding[-1])
+            yield from (("first", index, phrase) for phrase in holding[0])
+            yield from (("last", index, phrase) for phrase in holding[-1])
 
 
 def _asked_about(statements: tuple[PhraseSequence, ...], question: PhraseSequence) -> set[Phrase]:
-    """The phrases of a question that pick statements out: in fewer than half, or in the fewest."""
+    """Return the phrases of a question that select statements: those in fewer than half of the
+    statements, or in the fewest.
+    """
     holding = Counter(phrase for statement in statements for phrase in set(statement))
-    found = {phrase: holding[phrase] for phrase in question if holding[phrase]}
-    fewest = min(found.values(), default=0)
-    return {p for p, count in found.items() if count == fewest or 2 * count < len(statements)}
+    shared = {phrase: holding[phrase] for phrase in question if holding[phrase]}
+    fewest = min(shared.values(), default=0)
+    return {p for p, count in shared.items() if count == fewest or 2 * count < len(statements)}
 
 
-class _Counts:
-    """Which example shows which feature."""
+class _FeatureCounts:
+    """The features that each example shows, and the z of pairs of phrases."""
 
     def __init__(self, examples: Sequence[TokenizedExample]) -> None:
         shown = [dict.fromkeys(_features(example)) for example in examples]
-        often = Counter(feature for features in shown for feature in features)
-        self.features = [feature for feature, count in often.items() if count >= _RARE]
+        frequency = Counter(feature for features in shown for feature in features)
+        self.features = [feature for feature, count in frequency.items() if count >= _RARE]
         self.index = {feature: column for column, feature in enumerate(self.features)}
         self.shown = np.zeros((len(examples), len(self.features) + 1), dtype=np.float32)
         for row, features in enumerate(shown):
             self.shown[row, [self.index[f] for f in features if f in self.index]] = 1
-        self.beside = list(product(self._columns("answer"), self._columns("question", "asked")))
-        self.story = np.array(story_numbers(told for told, *_ in examples))
+        self.given_pairs = list(
+            product(self._columns("answer"), self._columns("question", "asked"))
+        )
+        self.story = np.array(story_numbers(statements for statements, *_ in examples))
         stories: defaultdict[Phrase, set[int]] = defaultdict(set)
         for number, (statements, *_) in zip(self.story.tolist(), examples, strict=True):
             for phrase in (phrase for statement in statements for phrase in statement):
                 stories[phrase].add(number)
-        self.phrases = [phrase for phrase, told in stories.items() if len(told) >= _ENOUGH]
+        self.phrases = [p for p, numbers in stories.items() if len(numbers) >= _MIN_STORIES]
 
     def _columns(self, *kinds: str) -> list[int]:
         return [column for column, f in enumerate(self.features) if f[0] in kinds]
 
-    def _exchanged(self, pair: tuple[Phrase, Phrase]) -> Integers:
-        """The column of each feature with the pair exchanged; the last, of zeros, where none."""
+    def _swapped(self, pair: tuple[Phrase, Phrase]) -> Integers:
+        """Return the column of each feature after the swap; the last column, of zeros, for none."""
         other: dict[Part, Part] = {pair[0]: pair[1], pair[1]: pair[0]}
         moved = np.arange(len(self.features) + 1)
         for column, (kind, *parts) in enumerate(self.features):
             if not other.keys().isdisjoint(parts):
-                exchanged: Feature = (kind, *(other.get(part, part) for part in parts))
-                moved[column] = self.index.get(exchanged, len(self.features))
+                swapped: Feature = (kind, *(other.get(part, part) for part in parts))
+                moved[column] = self.index.get(swapped, len(self.features))
         return moved
 
-    def largest_z(self, pair: tuple[Phrase, Phrase]) -> float:
-        """The largest |z| of all counts; of none further once one is above the limit."""
+    def max_z(self, pair: tuple[Phrase, Phrase]) -> float:
+        """Return the largest |z| of all tests, or the first one above the limit."""
         largest = 0.0
         for z in self._every_z(pair):
             largest = max(largest, z)
-            if largest > _LARGEST_Z:
+            if largest > _MAX_Z:
                 break
         return largest
 
     def _every_z(self, pair: tuple[Phrase, Phrase]) -> Iterator[float]:
-        moved = self._exchanged(pair)
-        about = np.flatnonzero(moved != np.arange(len(moved)))
-        yield self._z_beside(None, moved, about)
-        for column in about.tolist():
+        moved = self._swapped(pair)
+        with_pair = np.flatnonzero(moved != np.arange(len(moved)))
+        yield self._z_given(None, moved, with_pair)
+        for column in with_pair.tolist():
             if self.features[column][0] != "order":
-                yield self._z_beside([column], moved)
-        for beside in self.beside:
-            stay = (moved[list(beside)] == beside).all()
-            yield self._z_beside(list(beside), moved, about if stay else slice(None))
+                yield self._z_given([column], moved)
+        for given in self.given_pairs:
+            is_fixed = (moved[list(given)] == given).all()
+            yield self._z_given(list(given), moved, with_pair if is_fixed else slice(None))
 
-    def _z_beside(
+    def _z_given(
         self, given: list[int] | None, moved: Integers, columns: Integers | slice = slice(None)
     ) -> float:
-        """The largest |z| of features in some columns, each together with those given."""
+        """Return the largest |z| of features in some columns, each together with those given."""
         rows: Integers | slice = slice(None)
         before, after = self.shown, self.shown
         if given is not None:
             with_given: Floats = self.shown[:, given].min(axis=1)
             with_moved: Floats = self.shown[:, moved[given]].min(axis=1)
             rows = np.flatnonzero(with_given + with_moved)
-            if len(rows) < _FEWEST:
+            if len(rows) < _MIN_EXAMPLES:
                 return 0.0
             before = self.shown[rows] * with_given[rows, None]
             after = self.shown[rows] * with_moved[rows, None]
         return self._z(before[:, columns] - after[:, moved[columns]], rows)
 
     def _z(self, differences: Floats, rows: Integers | slice) -> float:
-        """The largest |z| of some columns of differences, of the examples in ``rows``."""
+        """Return the largest |z| of columns of differences of the examples in ``rows``."""
         starts = np.flatnonzero(np.diff(self.story[rows], prepend=-1))
         by_story = np.add.reduceat(differences, starts, axis=0)
         total, size = np.abs(by_story.sum(axis=0)), np.sqrt((by_story * by_story).sum(axis=0))

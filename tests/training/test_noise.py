@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from memhop.text.noise import draw_ages, with_empty_memories, with_time_noise
+from memhop.training.sampler import sample_ages, with_empty_slots, with_time_noise
 
 
 def drawn(lengths: list[int], share: float, seed: int = 0) -> tuple[NDArray[Any], NDArray[Any]]:
     random = np.random.default_rng(seed)
-    return draw_ages(np.array(lengths, dtype=np.int64), max(lengths, default=0), share, random)
+    return sample_ages(np.array(lengths, dtype=np.int64), max(lengths, default=0), share, random)
 
 
 def test_every_choice_of_ages_is_equally_likely() -> None:
@@ -85,7 +85,7 @@ def test_empty_memories_stand_at_the_ages_left_free(
         [[100 * row + n + 1 if n < length else 0 for n in range(ages.shape[1])]
          for row, length in enumerate(lengths)]
     ).view(len(lengths), ages.shape[1]).long()  # fmt: skip
-    noisy, age, used = with_empty_memories(slots, ages, reach, most)
+    noisy, age, used = with_empty_slots(slots, ages, reach, most)
     assert noisy.shape == age.shape == (len(lengths), most)
     for row, length in enumerate(lengths):
         wide = int(used[row])
@@ -102,7 +102,7 @@ def test_no_sentence_draws_nothing(lengths: list[int]) -> None:
     ages, reach = drawn(lengths, 0.5)
     assert ages.shape == (len(lengths), 0)
     slots = torch.zeros(len(lengths), 0).long()
-    noisy, age, used = with_empty_memories(slots, ages, reach, 4)
+    noisy, age, used = with_empty_slots(slots, ages, reach, 4)
     assert not noisy.any()
     assert not age.any()
     assert not used.any()
