@@ -227,7 +227,7 @@ def test_sizes_of_another_kind(saved: Path, field: str) -> None:
     content = json.loads((saved / "vocabulary.json").read_text())
     for value in ODD:
         forge(saved, "vocabulary.json", json.dumps({**content, field: value}).encode())
-        refused(saved, f"{field} must be a whole number")
+        refused(saved, f"{field}: expected an integer")
 
 
 @pytest.mark.parametrize(
