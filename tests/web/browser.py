@@ -1,4 +1,4 @@
-"""A real browser on the page: Chromium, driven without a window."""
+"""Drive the page in headless Chromium."""
 
 import shutil
 from collections.abc import Iterator
@@ -14,37 +14,37 @@ PHONE = {"width": 390, "height": 844}
 
 
 def chromium() -> str | None:
-    """The path of a Chromium of this system."""
+    """Return the path of an installed Chromium, or None."""
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 
 @contextmanager
-def browsing(path: str) -> Iterator[Browser]:
+def launched_browser(path: str) -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        # a container has no user namespaces for the sandbox; only our own page is visited
+        # containers have no user namespaces for the sandbox; the browser opens only our page
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield browser
         browser.close()
 
 
 class Visit:
-    """One tab with the page in it; what the page asked for and complained of is noted."""
+    """A tab with the page; it records the requests and errors of the page."""
 
     def __init__(self, browser: Browser, address: str, **options: Any) -> None:
         context = browser.new_context(**({"viewport": DESKTOP} | options))
         context.set_default_timeout(20_000)
         self.address = address
-        self.asked: list[str] = []
-        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        self.errors: list[str] = []
         self.page: Page = context.new_page()
-        self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.on("console", lambda said: self._complain(said.type, said.text))
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("dialog", lambda dialog: self.complaints.append(dialog.message))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.on("console", lambda message: self._add_error(message.type, message.text))
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("dialog", lambda dialog: self.errors.append(dialog.message))
 
-    def _complain(self, kind: str, text: str) -> None:
+    def _add_error(self, kind: str, text: str) -> None:
         if kind in ("error", "warning"):
-            self.complaints.append(text)
+            self.errors.append(text)
 
     def open(self, fragment: str = "") -> "Visit":
         """Open the page and wait until it is ready."""
@@ -52,9 +52,9 @@ class Visit:
         self.page.wait_for_selector("body[data-ready]")
         return self
 
-    def tell(self, *sentences: str, question: str) -> None:
-        """Put in a story and a question, and wait for the answer."""
-        # a browser itself takes long to paste a thousand lines: the page is told of the result
+    def enter(self, *sentences: str, question: str) -> None:
+        """Set story and question, and wait for the answer."""
+        # a browser pastes a thousand lines slowly: set the value and send the event
         for field, text in (("#story", "\n".join(sentences)), ("#question", question)):
             self.page.eval_on_selector(
                 field,
@@ -62,16 +62,16 @@ class Visit:
                 "field.dispatchEvent(new Event('input', { bubbles: true })); }",
                 text,
             )
-        self.settle()
+        self.wait_for_answer()
 
-    def settle(self) -> None:
-        """Wait for the answer to what now stands on the page."""
+    def wait_for_answer(self) -> None:
+        """Wait for the answer to the current text."""
         self.page.wait_for_selector("body[data-state=answered]")
 
     def paste(self, field: str, text: str) -> None:
-        """Put a text in at the cursor, as Ctrl-V does."""
+        """Insert a text at the caret, as Ctrl-V does."""
         self.page.focus(field)
-        taken = self.page.evaluate(
+        is_default = self.page.evaluate(
             """([field, text]) => {
                 const data = new DataTransfer();
                 data.setData('text', text);
@@ -81,22 +81,22 @@ class Visit:
             }""",
             [field, text],
         )
-        if taken:  # the page left it to the browser
+        if is_default:  # the page did not handle the event
             self.page.keyboard.insert_text(text)
-        self.settle()
+        self.wait_for_answer()
 
     def answer(self) -> str:
         return self.page.inner_text("#answer .best")
 
     def read_lines(self) -> list[int]:
-        """The lines that some hop read most."""
+        """Return the lines that a hop read most."""
         rows = self.page.query_selector_all("#lines .row")
         return [i + 1 for i, row in enumerate(rows) if "read" in (row.get_attribute("class") or "")]
 
-    def is_clean(self) -> None:
-        """Nothing was loaded from elsewhere, and the page had no complaint."""
-        assert self.complaints == []
-        assert {urlsplit(url).netloc for url in self.asked} == {urlsplit(self.address).netloc}
+    def check_clean(self) -> None:
+        """Check that the page loaded only from its server and had no errors."""
+        assert self.errors == []
+        assert {urlsplit(url).netloc for url in self.requests} == {urlsplit(self.address).netloc}
 
     def close(self) -> None:
         self.page.context.close()

@@ -1,4 +1,4 @@
-"""A model, the real server around it, and a client of few lines."""
+"""A small model, a server for it, and an HTTP client."""
 
 import http.client
 import json
@@ -20,7 +20,7 @@ from memhop.web.models import Served
 
 
 class Reply(NamedTuple):
-    """What the server said."""
+    """A response of the server."""
 
     status: int
     headers: dict[str, str]
@@ -30,8 +30,8 @@ class Reply(NamedTuple):
     def value(self) -> Any:
         return json.loads(self.body)
 
-    def refused(self, status: int) -> str:
-        """The one sentence of a refusal."""
+    def error(self, status: int) -> str:
+        """Return the one-sentence detail of an error response."""
         assert self.status == status, self
         assert set(self.value) == {"detail"}
         sentence: str = self.value["detail"]
@@ -40,7 +40,7 @@ class Reply(NamedTuple):
 
 
 class Client(NamedTuple):
-    """Asks one server."""
+    """Sends requests to a server."""
 
     port: int
 
@@ -73,7 +73,7 @@ def running(
     hosts: frozenset[str] = frozenset(),
     port: int = 0,
 ) -> Iterator[Client]:
-    """The server in a thread of this process, on a port that was free."""
+    """Run the server in a thread, on a free port."""
     app = make_app(models, limits, hosts)
     config = uvicorn.Config(
         app, port=port, log_level="critical", access_log=False, timeout_graceful_shutdown=1
@@ -93,7 +93,7 @@ def running(
 
 @pytest.fixture(scope="session")
 def model() -> MemN2N:
-    """A model that has learned task 1: where somebody is."""
+    """Return a model trained on task 1."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     stories = memhop.generate(1, questions=600, seed=1, statements=(2, 10))
@@ -106,12 +106,12 @@ def model() -> MemN2N:
 
 @pytest.fixture(scope="session")
 def served(model: MemN2N) -> dict[str, Served]:
-    """That model, and one that has learned nothing, with other words."""
+    """Return that model, and an untrained one with another vocabulary."""
     words = memhop.Vocabulary.from_texts(["Tom sold the zebra", "who has it"])
-    untaught = MemN2N(words, memhop.Recipe(num_hops=2), model.sizes)
+    untrained = MemN2N(words, memhop.Recipe(num_hops=2), model.sizes)
     return {
         "walks": Served("walks", model, 1.5),
-        "own/qa1": Served("own/qa1", untaught, None),
+        "own/qa1": Served("own/qa1", untrained, None),
     }
 
 
@@ -126,14 +126,14 @@ Start = Callable[[Limits], Client]
 
 @pytest.fixture
 def start(served: dict[str, Served]) -> Iterator[Start]:
-    """Start a server with other bounds."""
-    begun = []
+    """Return a function that starts a server with other limits."""
+    started = []
 
     def start(limits: Limits) -> Client:
         context = running(served, limits)
-        begun.append(context)
+        started.append(context)
         return context.__enter__()
 
     yield start
-    for context in begun:
+    for context in started:
         context.__exit__(None, None, None)

@@ -1,4 +1,4 @@
-"""Takes the pictures of the page that the docs show.
+"""Take the screenshots of the page for the docs.
 
 python -m tests.web.pictures runs/demo docs
 """
@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.serve import SERVE, running
 
-from .browser import DESKTOP, PHONE, Visit, browsing, chromium
+from .browser import DESKTOP, PHONE, Visit, chromium, launched_browser
 
 STORY = ("Mary took the milk.", "John went to the office.", "Mary went to the garden.",
          "Sandra got the apple there.", "A zebra moved to the hallway.")  # fmt: skip
@@ -24,13 +24,13 @@ PICTURES: dict[str, dict[str, Any]] = {
 def take(run: str, folder: Path) -> None:
     path = chromium()
     if path is None:
-        sys.exit("no Chromium here")
-    with running((*SERVE, run)) as (port, _), browsing(path) as browser:
+        sys.exit("no Chromium found")
+    with running((*SERVE, run)) as (port, _), launched_browser(path) as browser:
         for name, options in PICTURES.items():
             visit = Visit(browser, f"http://127.0.0.1:{port}/", **options).open()
-            visit.tell(*STORY, question=QUESTION)
+            visit.enter(*STORY, question=QUESTION)
             visit.page.screenshot(path=folder / name)
-            visit.is_clean()
+            visit.check_clean()
             print(folder / name)
 
 

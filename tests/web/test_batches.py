@@ -1,4 +1,4 @@
-"""What comes together is answered together; what waits too long, or is too much, is refused."""
+"""Concurrent questions are answered in batches; timeouts and overload raise."""
 
 import asyncio
 import json
@@ -10,16 +10,16 @@ import pytest
 
 from memhop.text.answer import Answer
 from memhop.text.model import MemN2N
-from memhop.web.batches import Asked, Batches, Overload
+from memhop.web.batches import Batches, Overload, StoryQuestion
 from memhop.web.limits import Limits
 from memhop.web.models import Served
 
-ONE: Asked = (["Mary went to the garden."], "Where is Mary?")
-OTHER: Asked = (["Mary went to the kitchen."], "Where is Mary?")
+ONE: StoryQuestion = (["Mary went to the garden."], "Where is Mary?")
+OTHER: StoryQuestion = (["Mary went to the kitchen."], "Where is Mary?")
 
 
 class Watched:
-    """A model that waits at a gate, and notes how many questions each batch had."""
+    """A model that waits for an event, and records the size of each batch."""
 
     def __init__(self, model: MemN2N) -> None:
         self.model = model
@@ -28,7 +28,7 @@ class Watched:
         self.sizes: list[int] = []
         self.broken = False
 
-    def answers(self, asked: Sequence[Asked]) -> list[Answer]:
+    def answers(self, asked: Sequence[StoryQuestion]) -> list[Answer]:
         self.sizes.append(len(asked))
         assert self.gate.wait(30)
         if self.broken:
@@ -55,16 +55,16 @@ async def until(condition: Callable[[], Any]) -> None:
         await asyncio.sleep(0.001)
 
 
-def ask(batches: Batches, model: Watched, *asked: Asked) -> "asyncio.Task[list[str]]":
+def ask(batches: Batches, model: Watched, *asked: StoryQuestion) -> "asyncio.Task[list[str]]":
     return asyncio.create_task(answered(batches, model, *asked))
 
 
-async def answered(batches: Batches, model: Watched, *asked: Asked) -> list[str]:
-    found = await batches.answer(model.served, list(asked))
-    return [json.loads(one)["answer"] for one in found]
+async def answered(batches: Batches, model: Watched, *asked: StoryQuestion) -> list[str]:
+    answers = await batches.answer(model.served, list(asked))
+    return [json.loads(one)["answer"] for one in answers]
 
 
-def test_what_comes_during_a_batch_makes_up_the_next(model: MemN2N) -> None:
+def test_questions_that_arrive_during_a_batch_are_the_next_batch(model: MemN2N) -> None:
     watched = Watched(model)
 
     async def scene(batches: Batches) -> None:
@@ -84,7 +84,7 @@ def test_what_comes_during_a_batch_makes_up_the_next(model: MemN2N) -> None:
     assert watched.sizes == [1, 4]
 
 
-def test_a_batch_is_bounded_and_no_request_is_divided(model: MemN2N) -> None:
+def test_a_batch_is_limited_and_no_request_is_split(model: MemN2N) -> None:
     watched = Watched(model)
 
     async def scene(batches: Batches) -> None:
@@ -97,7 +97,7 @@ def test_a_batch_is_bounded_and_no_request_is_divided(model: MemN2N) -> None:
     assert watched.sizes == [3, 2, 5]
 
 
-def test_models_are_asked_in_turn_and_none_waits_forever(model: MemN2N) -> None:
+def test_every_model_gets_its_batches(model: MemN2N) -> None:
     first, second = Watched(model), Watched(model)
     first.gate.set()
     second.gate.set()
@@ -110,7 +110,7 @@ def test_models_are_asked_in_turn_and_none_waits_forever(model: MemN2N) -> None:
     assert (first.sizes, second.sizes) == ([2], [2])
 
 
-def test_too_much_is_refused_at_once(model: MemN2N) -> None:
+def test_too_many_questions_raise_at_once(model: MemN2N) -> None:
     watched = Watched(model)
 
     async def scene(batches: Batches) -> None:
@@ -127,7 +127,7 @@ def test_too_much_is_refused_at_once(model: MemN2N) -> None:
     run(Limits(waiting_questions=2), scene)
 
 
-def test_what_waits_too_long_is_refused_and_not_asked(model: MemN2N) -> None:
+def test_a_question_that_waits_too_long_is_not_answered(model: MemN2N) -> None:
     watched = Watched(model)
 
     async def scene(batches: Batches) -> None:
@@ -144,7 +144,7 @@ def test_what_waits_too_long_is_refused_and_not_asked(model: MemN2N) -> None:
     assert watched.sizes == [1, 1]
 
 
-def test_what_was_given_up_makes_room_for_others(model: MemN2N) -> None:
+def test_timed_out_questions_do_not_count(model: MemN2N) -> None:
     watched = Watched(model)
 
     async def scene(batches: Batches) -> None:
@@ -162,7 +162,7 @@ def test_what_was_given_up_makes_room_for_others(model: MemN2N) -> None:
     run(Limits(seconds=1.5, waiting_questions=2), scene)
 
 
-def test_the_end_does_not_wait_for_a_batch(model: MemN2N) -> None:
+def test_shutdown_does_not_wait_for_a_batch(model: MemN2N) -> None:
     watched = Watched(model)
 
     async def scene(batches: Batches) -> None:
@@ -171,13 +171,13 @@ def test_the_end_does_not_wait_for_a_batch(model: MemN2N) -> None:
         job.cancel()
 
     try:
-        run(Limits(), scene)  # the gate is closed: waiting for the batch would never end
+        run(Limits(), scene)  # the event is not set: waiting for the batch would never end
         assert not watched.gate.is_set()
     finally:
         watched.gate.set()
 
 
-def test_an_error_of_the_model_reaches_who_asked_and_no_one_else(model: MemN2N) -> None:
+def test_an_error_of_the_model_is_raised_only_for_its_batch(model: MemN2N) -> None:
     watched = Watched(model)
     watched.gate.set()
     watched.broken = True

@@ -1,4 +1,4 @@
-"""The service against its own description: thousands of requests that a person would not send."""
+"""The HTTP API against its OpenAPI schema, with random requests (schemathesis)."""
 
 import os
 import subprocess
@@ -9,13 +9,13 @@ import pytest
 
 from .conftest import Client
 
-SEEDS = int(os.environ.get("MEMHOP_FUZZ_SEEDS", "1"))  # each makes some two hundred cases
+SEEDS = int(os.environ.get("MEMHOP_FUZZ_SEEDS", "1"))  # each is some two hundred cases
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(1, SEEDS + 1))
-def test_the_service_keeps_to_its_description(client: Client, tmp_path: Path, seed: int) -> None:
-    """No 5xx, every reply as described, what is valid is taken, what is not is refused."""
+def test_the_api_conforms_to_its_schema(client: Client, tmp_path: Path, seed: int) -> None:
+    """No 5xx; responses conform to the schema; valid requests succeed, invalid ones fail."""
     run = subprocess.run(
         [
             str(Path(sys.executable).with_name("schemathesis")),

@@ -1,4 +1,4 @@
-"""Which models a server offers, and what it says of them."""
+"""The models of a server, loaded from runs."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import memhop
 from memhop.text.model import MemN2N
 from memhop.web.models import load
 
-LESSONS = {
+EXAMPLES = {
     task: list(memhop.to_examples(memhop.generate(task, questions=40, seed=task)))
     for task in (1, 2)
 }
@@ -17,20 +17,22 @@ TINY = memhop.Recipe(epochs=2, linear_start_epochs=0, memory_dim=4)
 
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a run of two tasks."""
+    """Return a folder with a run of two tasks."""
     monkeypatch.chdir(tmp_path)
-    for task, lessons in LESSONS.items():
-        memhop.train(lessons[:30], lessons[30:], recipe=TINY, restarts=2, run=f"runs/babi/qa{task}")
+    for task, examples in EXAMPLES.items():
+        memhop.train(
+            examples[:30], examples[30:], recipe=TINY, restarts=2, run=f"runs/babi/qa{task}"
+        )
     return tmp_path / "runs"
 
 
-def test_models_of_a_run_have_its_name_and_their_own(runs: Path) -> None:
-    found = load(["babi"])
-    assert list(found) == ["babi/qa1", "babi/qa2"]
-    for name, served in found.items():
-        lessons = LESSONS[int(name[-1])]
+def test_models_have_the_name_of_their_run_and_task(runs: Path) -> None:
+    models = load(["babi"])
+    assert list(models) == ["babi/qa1", "babi/qa2"]
+    for name, served in models.items():
+        examples = EXAMPLES[int(name[-1])]
         assert served.name == name
-        assert served.test_error == memhop.evaluate(served.model, lessons[30:]).error
+        assert served.test_error == memhop.evaluate(served.model, examples[30:]).error
     assert list(load(["runs/babi/qa2"])) == ["qa2"]
     assert list(load(["babi", "runs/babi"])) == ["babi/qa1", "babi/qa2"]  # one run, named twice
     assert list(load([None])) == ["babi/qa1", "babi/qa2"]
@@ -45,12 +47,12 @@ def test_a_model_that_was_only_saved_has_no_test_error(runs: Path, model: MemN2N
     assert served["saved"].model.answer(*asked).answer == model.answer(*asked).answer
 
 
-def test_two_models_of_one_name_are_refused(runs: Path, model: MemN2N) -> None:
+def test_two_models_with_one_name_raise(runs: Path, model: MemN2N) -> None:
     model.save(runs / "qa1")
     with pytest.raises(memhop.MemhopError, match="another model is called qa1: rename one"):
         load(["runs/qa1", "runs/babi/qa1"])
 
 
-def test_a_run_that_is_not_there_is_named(runs: Path) -> None:
+def test_a_missing_run_raises(runs: Path) -> None:
     with pytest.raises(memhop.MemhopError, match="no run 'demo'; under runs/: babi"):
         load(["babi", "demo"])

@@ -1,4 +1,4 @@
-"""The text of the page becomes sentences and a question, by the rules of the model."""
+"""The text of the page is split into sentences and questions as a model does."""
 
 from typing import Any
 
@@ -27,10 +27,10 @@ def sentences(read: Reading) -> list[str]:
     ["Mary went. John left.", "Mary went!  He left", "Mary  went .\n\nJohn left?! Mary left.",
      "Mary paid 3.50. John left...", "...", " ", "Mary\u2028John", "A\x0bb. C", ". . Mary left."],
 )  # fmt: skip
-def test_sentences_are_those_that_a_model_splits(text: str) -> None:
+def test_sentences_are_split_as_by_the_tokenizer(text: str) -> None:
     found = reading(text)
-    told = [one for one in split_sentences(text) if not is_question(one)]
-    assert [split_words(one) for one in sentences(found)] == [split_words(one) for one in told]
+    expected = [one for one in split_sentences(text) if not is_question(one)]
+    assert [split_words(one) for one in sentences(found)] == [split_words(one) for one in expected]
     after = found.rewritten.lines if found.rewritten else text.split("\n")
     again = reading("\n".join(after))
     assert again.rewritten is None
@@ -58,7 +58,7 @@ def test_a_babi_story_loses_its_numbers_and_answers(text: str) -> None:
     assert "".join(found.question) == "Who left?"
 
 
-def test_of_several_stories_the_first_one_is_taken() -> None:
+def test_the_first_of_several_stories_is_used() -> None:
     found = reading(BABI + "1 John left.\n2 Where is John?\tgarden\t1\n1 He left.")
     assert found.rewritten is not None
     assert found.rewritten.stories == 3
@@ -80,24 +80,24 @@ def test_of_several_stories_the_first_one_is_taken() -> None:
         ("1", {}, ["1"]),
     ],
 )
-def test_only_a_number_of_a_line_is_dropped(
+def test_only_numbers_of_babi_lines_are_removed(
     story: str, more: dict[str, Any], expected: list[str]
 ) -> None:
     assert sentences(reading(story, **more)) == expected
 
 
-def test_a_number_that_the_model_knows_as_a_word_stays_where_it_stands_alone() -> None:
+def test_a_single_number_that_the_model_knows_as_a_word_stays() -> None:
     numbers = Vocabulary.from_texts(["1 dog left"])
     assert sentences(read_page(Page(story="1 dog left."), numbers)) == ["1 dog left."]
     two = Page(story="1 dog left.\n2 dog left.")
     assert sentences(read_page(two, numbers)) == ["dog left.", "dog left."]
 
 
-def test_a_question_in_the_story_is_asked_once_nobody_writes_in_its_line() -> None:
+def test_a_question_in_the_story_is_moved_when_the_caret_leaves_its_line() -> None:
     story = "Mary went.\nWhere is Mary?"
     written = reading(story, "Who left?", caret_line=1)
     assert written.rewritten is None
-    assert sentences(written) == ["Mary went."]  # and no statement meanwhile
+    assert sentences(written) == ["Mary went."]  # it is no statement either
     found = reading(story, "Who left?")
     assert found.rewritten is not None
     assert found.rewritten.lines == ["Mary went."]
@@ -134,7 +134,7 @@ def test_unknown_words_are_pieces_of_their_line(line: str) -> None:
                    for piece in pieces[::2])  # fmt: skip
 
 
-def test_what_a_model_knows_of_it_is_said() -> None:
+def test_known_and_unknown_words_are_reported() -> None:
     assert reading("Mary went.", "Zoo?").knows_question is False
     assert reading("Zoo.", "Where?").knows_story is False
     both = reading("Mary left the zoo.", "Where is zebra?")
@@ -143,7 +143,7 @@ def test_what_a_model_knows_of_it_is_said() -> None:
     assert reading("Mary went.", " ?! ").asks is False
 
 
-def test_the_service_reads_with_the_words_of_the_model(client: Client) -> None:
+def test_the_api_reads_with_the_vocabulary_of_the_model(client: Client) -> None:
     body = b'{"story": "1 Tom left.\\n2 Mary left.", "model": "own/qa1"}'
     found = client.call("POST", "/api/read", body, **{"Content-Type": "application/json"}).value
     assert found["unknown_words"] == ["left", "mary"]

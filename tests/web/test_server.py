@@ -1,4 +1,4 @@
-"""The program as one starts it: a process of its own, stopped, killed and started again."""
+"""``memhop serve`` as a process: stopped, killed and started again."""
 
 import json
 import os
@@ -22,7 +22,7 @@ ASKED = {"story": ["Mary went to the garden."], "question": "Where is Mary?"}
 
 
 class Process:
-    """``memhop serve`` in a process; its lines up to the address have been read."""
+    """A process of ``memhop serve``, after it has printed its address."""
 
     def __init__(self, *arguments: str) -> None:
         self.process = subprocess.Popen(
@@ -41,7 +41,7 @@ class Process:
                 return
 
     def ends(self, with_signal: signal.Signals | None = None) -> tuple[int, str]:
-        """Exit status and standard error."""
+        """Return exit status and standard error."""
         if with_signal:
             self.process.send_signal(with_signal)
         _, errors = self.process.communicate(timeout=60)
@@ -64,19 +64,19 @@ def run(tmp_path: Path, model: MemN2N) -> str:
     return str(tmp_path / "walks")
 
 
-def test_it_says_where_it_is_answers_and_ends_at_ctrl_c(run: str) -> None:
+def test_it_prints_its_address_answers_and_ends_at_ctrl_c(run: str) -> None:
     with started(run, "--port", "0") as process:
         assert process.lines[0] == "walks"
-        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/  \(Ctrl-C ends\)", process.lines[1])
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/  \(stop with Ctrl-C\)", process.lines[1])
         assert process.client.ask(ASKED).value["answer"] == "garden"
         refused = process.client.get("/healthz", Host="elsewhere.example")
-        assert refused.refused(400) == "this server goes by another name"
+        assert refused.error(400) == "Host header not allowed"
         assert process.client.get("/healthz", Host="localhost:1234").status == 200
         assert process.ends(signal.SIGINT) == (130, "memhop: stopped\n")
 
 
 @pytest.mark.slow
-def test_killed_in_the_middle_of_a_request_it_starts_again_at_the_same_port(run: str) -> None:
+def test_after_a_kill_during_a_request_it_restarts_on_the_same_port(run: str) -> None:
     with started(run, "--port", "0") as process:
         port = process.client.port
         body = json.dumps([ASKED] * 256).encode()
@@ -101,5 +101,5 @@ def raise_if_closed(connection: socket.socket) -> None:
     [("127.0.0.1", True), ("127.1.2.3", True), ("::1", True), ("localhost", True),
      ("0.0.0.0", False), ("::", False), ("192.0.2.1", False), ("example.org", False)],
 )  # fmt: skip
-def test_what_only_this_machine_reaches(host: str, loopback: bool) -> None:
+def test_is_loopback(host: str, loopback: bool) -> None:
     assert is_loopback(host) is loopback

@@ -1,7 +1,7 @@
-"""The page and the service behind it; needs ``memhop[serve]``.
+"""The web page and its HTTP API; needs ``memhop[serve]``.
 
-``limits`` are the bounds of one server, ``models`` the models it serves, ``examples`` fresh
-stories for them, ``batches`` answers requests that come together at once, ``guard`` holds every
-request to the bounds, ``schemas`` is what goes in and out, ``reading`` splits what is typed
-on the page, ``api`` the addresses, ``server`` runs it, and ``page`` is what a browser gets.
+`limits` has the limits of a server, `models` the models it serves, `examples` generates stories for
+them, `batches` answers concurrent requests in batches, `guard` enforces the limits, `schemas` has
+the requests and responses, `reading` splits the text of the page, `api` has the routes, `server`
+runs it, and `page` has the files for the browser.
 """

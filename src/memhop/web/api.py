@@ -1,4 +1,4 @@
-"""The addresses of the service."""
+"""The routes of the HTTP API."""
 
 import asyncio
 import re
@@ -17,19 +17,18 @@ from pydantic import Discriminator, Tag
 import memhop
 from memhop.data import TASK_NAMES
 from memhop.example import Example
-from memhop.web.batches import Asked as Question
-from memhop.web.batches import Batches, Overload
-from memhop.web.examples import KnownTask, fresh_example, known_tasks, spelled_answer
+from memhop.web.batches import Batches, Overload, StoryQuestion
+from memhop.web.examples import KnownTask, answer_spelling, known_tasks, new_example
 from memhop.web.guard import Guard
 from memhop.web.limits import WORDS, Limits
 from memhop.web.models import Served
 from memhop.web.reading import read_page
 from memhop.web.schemas import (
-    Answered,
-    Asked,
-    Fresh,
+    AnswerResponse,
+    AnswerRequest,
+    ExampleResponse,
     Health,
-    Many,
+    AnswerRequests,
     Model,
     Page,
     Problem,
@@ -39,25 +38,25 @@ from memhop.web.schemas import (
 )
 
 _PAGE = Path(__file__).parent / "page"
-_REFUSALS: dict[int | str, dict[str, Any]] = {
+_ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": meaning}
     for status, meaning in (
-        (400, "No JSON that could be read."),
+        (400, "The body is no valid JSON."),
         (404, "No such model or task."),
-        (408, "Sent too slowly."),
-        (413, "Too large."),
-        (415, "Not sent as JSON."),
-        (422, "Not as needed; the sentence says what is."),
-        (429, "Too much at once: try again."),
+        (408, "The request was sent too slowly."),
+        (413, "The request is too large."),
+        (415, "The content type is not JSON."),
+        (422, "The request is invalid; the detail says what was expected."),
+        (429, "Too many requests: try again."),
     )
 }
 OneOrMany = Annotated[
-    Annotated[Asked, Tag("one")] | Annotated[Many, Tag("many")],
+    Annotated[AnswerRequest, Tag("one")] | Annotated[AnswerRequests, Tag("many")],
     Discriminator(lambda body: "many" if isinstance(body, list) else "one"),
 ]
 _TAGS = ("one", "many")
 Number = Annotated[int, Query(ge=1, le=max(TASK_NAMES), description="The number of a task.")]
-ModelName = Annotated[str | None, Query(description="The name of a model; the first without.")]
+ModelName = Annotated[str | None, Query(description="The name of a model; default: the first.")]
 
 
 def make_app(
@@ -65,12 +64,12 @@ def make_app(
     limits: Limits | None = None,
     hosts: frozenset[str] = frozenset(),
 ) -> FastAPI:
-    """The service and its page, for the models given.
+    """Return the HTTP API and its page.
 
     Args:
-        models: by name; the first one is asked where a request names none.
-        limits: the bounds; those of `Limits` without.
-        hosts: the names that requests may call this server; any where there are none.
+        models: by name; the first one is the default.
+        limits: the limits of the server; default: `Limits()`.
+        hosts: the allowed Host headers; empty for any.
     """
     limits = limits or Limits()
     app = FastAPIOffline(
@@ -80,14 +79,14 @@ def make_app(
         redoc_url=None,
         favicon_url="/page/icon.svg",
         lifespan=_lifespan,
-        responses=_REFUSALS,
+        responses=_ERRORS,
     )
     app.state.batches = Batches(limits)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(Overload, _overloaded)
     app.add_middleware(Guard, limits=limits, hosts=hosts)
-    _add_answers(app, models)
-    _add_models(app, models)
+    _add_answer_routes(app, models)
+    _add_model_routes(app, models)
     app.mount("/page", StaticFiles(directory=_PAGE), name="page")
 
     @app.get("/", include_in_schema=False)
@@ -106,59 +105,59 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _add_answers(app: FastAPI, models: Mapping[str, Served]) -> None:
+def _add_answer_routes(app: FastAPI, models: Mapping[str, Served]) -> None:
     batches: Batches = app.state.batches
 
     @app.post(
         "/api/answer",
         summary="Answer one question, or many",
-        response_model=Answered | list[Answered],
+        response_model=AnswerResponse | list[AnswerResponse],
     )
     async def answer(asked: OneOrMany) -> Response:
         many = asked if isinstance(asked, list) else [asked]
-        served = [_named(models, one.model) for one in many]
-        answered = await _answered(batches, served, [(one.story, one.question) for one in many])
-        content = b"[" + b",".join(answered) + b"]" if isinstance(asked, list) else answered[0]
+        served = [_find_model(models, one.model) for one in many]
+        answers = await _answers(batches, served, [(one.story, one.question) for one in many])
+        content = b"[" + b",".join(answers) + b"]" if isinstance(asked, list) else answers[0]
         return Response(content, media_type="application/json")
 
     @app.post("/api/read", summary="How a model reads a story and a question")
     def read(page: Page) -> Reading:
-        return read_page(page, _named(models, page.model).model.vocabulary)
+        return read_page(page, _find_model(models, page.model).model.vocabulary)
 
 
-async def _answered(
-    batches: Batches, models: Sequence[Served], questions: Sequence[Question]
+async def _answers(
+    batches: Batches, models: Sequence[Served], questions: Sequence[StoryQuestion]
 ) -> list[bytes]:
-    """The answers in the order of the questions, each by its own model."""
+    """Return the answers in the order of the questions, each by its own model."""
     places: dict[Served, list[int]] = {}
     for place, served in enumerate(models):
         places.setdefault(served, []).append(place)
     answers = await asyncio.gather(
         *(batches.answer(one, [questions[place] for place in own]) for one, own in places.items())
     )
-    found = {
+    by_place = {
         place: answer
         for own, several in zip(places.values(), answers, strict=True)
         for place, answer in zip(own, several, strict=True)
     }
-    return [found[place] for place in range(len(models))]
+    return [by_place[place] for place in range(len(models))]
 
 
-def _add_models(app: FastAPI, models: Mapping[str, Served]) -> None:
+def _add_model_routes(app: FastAPI, models: Mapping[str, Served]) -> None:
     known: dict[str, list[KnownTask]] = {}
-    measuring = {name: asyncio.Lock() for name in models}  # once, however many ask for it
+    locks = {name: asyncio.Lock() for name in models}  # concurrent requests measure a model once
 
     async def tasks_of(served: Served) -> list[KnownTask]:
         if served.name not in known:
-            async with measuring[served.name]:
+            async with locks[served.name]:
                 if served.name not in known:
                     known[served.name] = await asyncio.to_thread(known_tasks, served.model)
         return known[served.name]
 
-    # the page asks for it first, and what is compiled at first use is compiled by then
-    app.state.warm_up = lambda: tasks_of(_named(models, None))
+    # the page requests the tasks first; this also compiles the kernels
+    app.state.warm_up = lambda: tasks_of(_find_model(models, None))
 
-    @app.get("/api/models", summary="The models to choose from")
+    @app.get("/api/models", summary="The models of this server")
     async def list_models() -> list[Model]:
         return [
             Model(
@@ -173,64 +172,60 @@ def _add_models(app: FastAPI, models: Mapping[str, Served]) -> None:
 
     @app.get("/api/tasks", summary="The tasks that a model knows")
     async def list_tasks(model: ModelName = None) -> list[Task]:
-        return [Task(**one._asdict()) for one in await tasks_of(_named(models, model))]
+        return [Task(**one._asdict()) for one in await tasks_of(_find_model(models, model))]
 
-    @app.get("/api/example", summary="A fresh example of a task that a model knows")
-    async def example(task: Number, model: ModelName = None) -> Fresh:
-        served = _named(models, model)
+    @app.get("/api/example", summary="A new example of a task that a model knows")
+    async def example(task: Number, model: ModelName = None) -> ExampleResponse:
+        served = _find_model(models, model)
         numbers = [one.task for one in await tasks_of(served)]
         if task not in numbers:
-            knows = ", ".join(map(str, numbers)) or "none"
-            raise HTTPException(404, f"{served.name} knows no task {task}; it knows {knows}")
-        made = await asyncio.to_thread(fresh_example, task, served.model)
-        return _shown(made)
+            expected = ", ".join(map(str, numbers)) or "none"
+            raise HTTPException(404, f"{served.name} knows no task {task}; it knows {expected}")
+        return _example_response(await asyncio.to_thread(new_example, task, served.model))
 
     @app.get("/api/stories", summary="Up to three stories from the training of a model")
-    async def stories(model: ModelName = None) -> list[Fresh]:
-        stored = _named(models, model).model
+    async def stories(model: ModelName = None) -> list[ExampleResponse]:
+        stored = _find_model(models, model).model
         return [
-            _shown(one._replace(answer=spelled_answer(one.answer, stored)))
+            _example_response(one._replace(answer=answer_spelling(one.answer, stored)))
             for one in stored.examples
         ]
 
     @app.get("/api/words", summary="The words that a model knows")
     async def words(model: ModelName = None) -> Words:
-        known = _named(models, model).model.vocabulary
-        shown = sorted(known)[:WORDS]
-        return Words(words=[known.spellings.get(word, word) for word in shown], total=len([*known]))
+        known = _find_model(models, model).model.vocabulary
+        first = sorted(known)[:WORDS]
+        return Words(words=[known.spellings.get(word, word) for word in first], total=len([*known]))
 
-    @app.get("/healthz", summary="Whether the server answers")
+    @app.get("/healthz", summary="Whether the server is running")
     async def health() -> Health:
         return Health(status="ok", version=memhop.__version__)
 
 
-def _shown(example: Example) -> Fresh:
-    return Fresh(
-        story=list(example.story),
-        question=example.question,
-        answer=example.answer,
-    )
+def _example_response(example: Example) -> ExampleResponse:
+    return ExampleResponse(story=list(example.story), question=example.question, answer=example.answer)
 
 
-def _named(models: Mapping[str, Served], name: str | None) -> Served:
+def _find_model(models: Mapping[str, Served], name: str | None) -> Served:
     if name is None:
         return next(iter(models.values()))
     if name not in models:
-        raise HTTPException(404, f"no model {name!r:.60}; there are {', '.join(models)}")
+        raise HTTPException(404, f"no model {name!r:.60}; expected one of {', '.join(models)}")
     return models[name]
 
 
 async def _invalid_request(request: Request, error: Exception) -> JSONResponse:
-    """Return the first error of a request in one sentence, without the text that was sent."""
+    """Return the first error of a request in one sentence, without the text of the request."""
     assert isinstance(error, RequestValidationError)
     if request.method == "POST" and not _is_json(kind := request.headers.get("content-type", "")):
-        came = f"{kind!r:.60}" if kind else "none"
-        needed = "expected the header Content-Type: application/json"
-        return JSONResponse({"detail": f"{needed}, got {came}"}, 415)
+        got = f"{kind!r:.60}" if kind else "none"
+        expected = "the header Content-Type: application/json"
+        return JSONResponse({"detail": f"expected {expected}, got {got}"}, 415)
     first = error.errors()[0]
     where = ".".join(_step(step) for step in first["loc"] if step not in _TAGS)
-    needed = "needs a word" if first["type"] == "string_pattern_mismatch" else first["msg"]
-    return JSONResponse({"detail": f"{where}: {needed}"}, 422)
+    has_no_word = first["type"] == "string_pattern_mismatch"
+    message = "expected at least one word" if has_no_word else first["msg"]
+    return JSONResponse({"detail": f"{where}: {message}"}, 422)
 
 
 def _is_json(content_type: str) -> bool:
@@ -239,10 +234,10 @@ def _is_json(content_type: str) -> bool:
 
 
 def _step(step: int | str) -> str:
-    """Return a part of the place of an error; a name from the request is quoted and cut."""
+    """Return a part of the location of an error; quote and truncate a name of the request."""
     text = str(step)
-    plain = text.isdecimal() or (text.isidentifier() and len(text) <= 40)
-    return text if plain else f"{text!r:.40}"
+    is_safe = text.isdecimal() or (text.isidentifier() and len(text) <= 40)
+    return text if is_safe else f"{text!r:.40}"
 
 
 async def _overloaded(request: Request, error: Exception) -> JSONResponse:

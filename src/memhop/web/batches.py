@@ -1,4 +1,4 @@
-"""Requests that come together are answered in one batch, by one thread."""
+"""Answer concurrent requests in batches, in one thread."""
 
 import asyncio
 from collections import deque
@@ -9,45 +9,45 @@ from typing import NamedTuple
 
 from memhop.web.limits import Limits
 from memhop.web.models import Served
-from memhop.web.schemas import Answered
+from memhop.web.schemas import AnswerResponse
 
-Asked = tuple[Sequence[str], str]  # a story and a question
+StoryQuestion = tuple[Sequence[str], str]  # a story and a question
 
 
 class Overload(Exception):
-    """More is waiting than can be answered in time."""
+    """Too many questions are waiting."""
 
 
 class _Job(NamedTuple):
     served: Served
-    asked: list[Asked]
+    questions: list[StoryQuestion]
     answers: asyncio.Future[list[bytes]]
 
 
 class Batches:
-    """Takes jobs from an event loop, answers all that wait for one model at once.
+    """Takes jobs from an event loop, and answers all waiting jobs for one model in a batch.
 
-    While a batch is at work the next one gathers: the more requests, the larger the batches.
+    The next batch collects while one is computed: the more requests, the larger the batches.
     """
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._waiting: deque[_Job] = deque()
-        self._come = asyncio.Event()
+        self._has_jobs = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="memhop-batches")
 
-    async def answer(self, served: Served, asked: list[Asked]) -> list[bytes]:
-        """The answers of one model to some questions, each an `Answered` in JSON.
+    async def answer(self, served: Served, questions: list[StoryQuestion]) -> list[bytes]:
+        """Return the answers of a model to some questions, each an `AnswerResponse` in JSON.
 
         Raises:
-            Overload: too many questions wait already, or these waited too long.
+            Overload: too many questions are waiting, or these waited too long.
         """
-        waiting = sum(len(job.asked) for job in self._waiting if not job.answers.done())
-        if waiting + len(asked) > self._limits.waiting_questions:
+        num_waiting = sum(len(job.questions) for job in self._waiting if not job.answers.done())
+        if num_waiting + len(questions) > self._limits.waiting_questions:
             raise Overload
-        job = _Job(served, asked, asyncio.get_running_loop().create_future())
+        job = _Job(served, questions, asyncio.get_running_loop().create_future())
         self._waiting.append(job)
-        self._come.set()
+        self._has_jobs.set()
         try:
             return await asyncio.wait_for(job.answers, self._limits.seconds)
         except TimeoutError:
@@ -58,49 +58,49 @@ class Batches:
         loop = asyncio.get_running_loop()
         try:
             while True:
-                await self._come.wait()
-                self._come.clear()
-                while jobs := self._next():
+                await self._has_jobs.wait()
+                self._has_jobs.clear()
+                while jobs := self._next_batch():
                     work = loop.run_in_executor(self._thread, _answer, jobs)
                     try:
                         answers = await work
-                    except Exception as error:  # told to those who asked; the next ones go on
+                    except Exception as error:  # only for these jobs; the next ones continue
                         _fail(jobs, error)
                     else:
                         _deliver(jobs, answers)
         finally:
             self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _next(self) -> list[_Job]:
-        """The jobs that waited longest and are for one model, as many as a batch takes."""
+    def _next_batch(self) -> list[_Job]:
+        """Remove and return the oldest jobs for one model, as many as fit into a batch."""
         jobs: list[_Job] = []
         others: list[_Job] = []
-        room = self._limits.batch
-        while self._waiting and room > 0:
+        num_left = self._limits.batch
+        while self._waiting and num_left > 0:
             job = self._waiting.popleft()
-            if job.answers.done():  # nobody waits any more
+            if job.answers.done():  # timed out
                 continue
-            if jobs and (job.served is not jobs[0].served or len(job.asked) > room):
+            if jobs and (job.served is not jobs[0].served or len(job.questions) > num_left):
                 others.append(job)
                 continue
             jobs.append(job)
-            room -= len(job.asked)
+            num_left -= len(job.questions)
         self._waiting.extendleft(reversed(others))
         return jobs
 
 
 def _answer(jobs: list[_Job]) -> list[bytes]:
-    """JSON and all, as it is done in a thread of its own: the event loop stays free for others."""
+    """Return the answers as JSON; encoding here keeps the event loop free."""
     served = jobs[0].served
-    answers = served.model.answers([one for job in jobs for one in job.asked])
-    return [Answered.of(served.name, one).model_dump_json().encode() for one in answers]
+    answers = served.model.answers([one for job in jobs for one in job.questions])
+    return [AnswerResponse.of(served.name, one).model_dump_json().encode() for one in answers]
 
 
 def _deliver(jobs: list[_Job], answers: list[bytes]) -> None:
     each = iter(answers)
     for job in jobs:
-        own = [next(each) for _ in job.asked]
-        with suppress(asyncio.InvalidStateError):  # it has waited too long meanwhile
+        own = [next(each) for _ in job.questions]
+        with suppress(asyncio.InvalidStateError):  # timed out meanwhile
             job.answers.set_result(own)
 
 

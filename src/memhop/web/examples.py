@@ -1,4 +1,4 @@
-"""Which tasks a model knows, and fresh examples of them."""
+"""The tasks that a model knows, and new examples of them."""
 
 import secrets
 from typing import NamedTuple
@@ -10,12 +10,12 @@ from memhop.text.vocabulary import Vocabulary
 from memhop.tokenizer import answer_word, split_words
 from memhop.training.evaluation import evaluate, majority_error
 
-_ASKED = 100  # of each task, to know how good the model is at it
-_LONGEST = 10  # statements: an example is there to be read
+_NUM_QUESTIONS = 100  # of each task, to measure the error of a model
+_MAX_STATEMENTS = 10  # so that a person can read an example
 
 
 class KnownTask(NamedTuple):
-    """A task that a model knows, and percent wrong of 100 fresh questions."""
+    """A task that a model knows, and its error in percent on 100 new questions."""
 
     task: int
     title: str
@@ -23,14 +23,14 @@ class KnownTask(NamedTuple):
 
 
 def known_tasks(model: MemN2N) -> list[KnownTask]:
-    """The tasks that a model was evidently trained for, whoever trained it.
+    """Return the tasks that a model knows, whatever it was trained on.
 
-    A model knows a task when it knows every word of it and makes at most half the errors of
+    A model knows a task if it knows every word of it, and its error is at most half the error of
     always giving the most frequent answer.
     """
     known = []
     for task, name in sorted(TASK_NAMES.items()):
-        examples = _fresh(task, model, _ASKED, seed=0)
+        examples = _examples(task, model, _NUM_QUESTIONS, seed=0)
         if all(_is_readable(example, model.vocabulary) for example in examples):
             error = evaluate(model, examples).error
             if error <= majority_error(examples) / 2:
@@ -38,20 +38,20 @@ def known_tasks(model: MemN2N) -> list[KnownTask]:
     return known
 
 
-def fresh_example(task: int, model: MemN2N) -> Example:
-    """A new example of a task that the model can hold in its memory."""
-    example = _fresh(task, model, 1, seed=secrets.randbits(32))[0]
-    return example._replace(answer=spelled_answer(example.answer, model))
+def new_example(task: int, model: MemN2N) -> Example:
+    """Return a random example of a task that fits into the memory of the model."""
+    example = _examples(task, model, 1, seed=secrets.randbits(32))[0]
+    return example._replace(answer=answer_spelling(example.answer, model))
 
 
-def spelled_answer(answer: str, model: MemN2N) -> str:
+def answer_spelling(answer: str, model: MemN2N) -> str:
     """Return an answer of a data set in the spelling of the model."""
     word = answer_word(answer)
     return model.vocabulary.spellings.get(word, word)
 
 
-def _fresh(task: int, model: MemN2N, questions: int, seed: int) -> list[Example]:
-    longest = max(3, min(_LONGEST, model.sizes.memory_slots))
+def _examples(task: int, model: MemN2N, questions: int, seed: int) -> list[Example]:
+    longest = max(3, min(_MAX_STATEMENTS, model.sizes.memory_slots))
     stories = generate(task, questions=questions, seed=seed, statements=(2, longest))
     return list(to_examples(stories))
 

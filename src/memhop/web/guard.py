@@ -1,6 +1,6 @@
-"""Holds every request to the bounds before anything else sees it, and says how to treat the reply.
+"""ASGI middleware: enforce the limits of a request and set the security headers of the response.
 
-Plain ASGI: the body is read here, whole, within its bounds of size and time, and handed on.
+It reads the whole body, within the limits of size and time, before it calls the application.
 """
 
 import asyncio
@@ -11,102 +11,102 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from memhop.web.limits import Limits
 
-# the page uses files of this server alone; nothing that a text says can become a script
+# the page uses only files of this server, and no text can become a script
 _OWN_FILES = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _OPENAPI_PAGE = _OWN_FILES.replace("-src 'self';", "-src 'self' 'unsafe-inline';", 2)
-_DROPPED = 16  # times what is taken, at most
+_MAX_DISCARDED = 16  # times the allowed size of a body
 
 
 class Guard:
-    """Refuses what is past the bounds with a 4xx and a sentence; sets headers of safety."""
+    """Answers a request beyond the limits with a 4xx status; sets security headers."""
 
     def __init__(self, app: ASGIApp, limits: Limits, hosts: frozenset[str] = frozenset()) -> None:
-        """``hosts`` are the names that requests may call this server; any where there are none."""
+        """``hosts`` are the allowed Host headers; empty for any."""
         self._app = app
         self._limits = limits
         self._hosts = hosts
-        self._requests = 0
+        self._num_requests = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
+        """Handle one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         reply = _Reply(send, scope["path"])
         if self._hosts and _host(scope) not in self._hosts:
-            await reply.refuse(400, "this server goes by another name")
+            await reply.reject(400, "Host header not allowed")
             return
-        if self._requests >= self._limits.requests:
-            await reply.refuse(429, f"{self._limits.requests} requests are at work: try again")
+        if self._num_requests >= self._limits.requests:
+            await reply.reject(429, f"{self._limits.requests} requests are running: try again")
             return
-        self._requests += 1
+        self._num_requests += 1
         try:
             body = await self._body(scope, receive, reply)
             if body is not None:
-                await self._app(scope, _once(body, receive), reply)
+                await self._app(scope, _replay(body, receive), reply)
         except asyncio.CancelledError:  # the server stops
-            if not reply.begun:
-                await reply.refuse(429, "the server is stopping")
+            if not reply.has_started:
+                await reply.reject(429, "the server is stopping")
         finally:
-            self._requests -= 1
+            self._num_requests -= 1
 
     async def _body(self, scope: Scope, receive: Receive, reply: "_Reply") -> bytes | None:
-        """The body; None where the request was refused or its client has gone."""
-        most = self._limits.body_bytes
+        """Return the body; None if the request was rejected or the client disconnected."""
+        max_bytes = self._limits.body_bytes
         length = Headers(scope=scope).get("content-length", "")
         size = int(length) if length.isdecimal() and len(length) < 20 else 0
-        body, read, more = bytearray(), 0, True
-        has = f"{size:,}" if size else "more"  # in chunks, it does not say how much
-        status, sentence = 413, f"a request needs at most {most:,} bytes, this has {has}"
+        body, num_read, has_more = bytearray(), 0, True
+        got = f"{size:,}" if size else "more"  # a chunked request does not state its size
+        status, sentence = 413, f"expected at most {max_bytes:,} bytes, got {got}"
         try:
             async with asyncio.timeout(self._limits.seconds):
-                # one that is too large is read and dropped: clients look at the reply only then
-                while more and max(size, read) <= _DROPPED * most:
+                # read and discard a body that is too large: most clients read no reply before
+                while has_more and max(size, num_read) <= _MAX_DISCARDED * max_bytes:
                     message = await receive()
                     if message["type"] == "http.disconnect":
                         return None
-                    piece = message.get("body", b"")
-                    read += len(piece)
-                    if read <= most:
-                        body += piece
-                    more = message.get("more_body", False)
+                    chunk = message.get("body", b"")
+                    num_read += len(chunk)
+                    if num_read <= max_bytes:
+                        body += chunk
+                    has_more = message.get("more_body", False)
         except TimeoutError:
-            if size <= most:
+            if size <= max_bytes:
                 status = 408
-                sentence = f"a request needs to be sent within {self._limits.seconds:g} seconds"
+                sentence = f"expected a request within {self._limits.seconds:g} seconds"
         else:
-            if max(size, read) <= most:
+            if max(size, num_read) <= max_bytes:
                 return bytes(body)
-        await reply.refuse(status, sentence)
+        await reply.reject(status, sentence)
         return None
 
 
 class _Reply:
-    """What is sent back, with the headers of safety."""
+    """Sends a response with security headers."""
 
     def __init__(self, send: Send, path: str) -> None:
         self._send = send
         self._path = path
-        self.begun = False
+        self.has_started = False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.begun = True
+            self.has_started = True
             headers = MutableHeaders(scope=message)
             policy = _OPENAPI_PAGE if self._path.startswith("/docs") else _OWN_FILES
             headers["content-security-policy"] = policy
             headers["x-content-type-options"] = "nosniff"
             headers["referrer-policy"] = "no-referrer"
-            # a browser asks again whether a file has changed; answers are never kept
+            # browsers revalidate files, and cache no answers
             headers["cache-control"] = "no-store" if self._path.startswith("/api") else "no-cache"
             if message["status"] == 429:
                 headers["retry-after"] = "1"
         await self._send(message)
 
-    async def refuse(self, status: int, sentence: str) -> None:
+    async def reject(self, status: int, sentence: str) -> None:
         content = json.dumps({"detail": sentence}).encode()
         headers = [(b"content-type", b"application/json"), (b"connection", b"close"),
                    (b"content-length", str(len(content)).encode())]  # fmt: skip
@@ -115,13 +115,13 @@ class _Reply:
 
 
 def _host(scope: Scope) -> str:
-    """The name in a Host header, without the port."""
+    """Return the Host header without the port."""
     host = Headers(scope=scope).get("host", "").lower()
     return host if host.endswith("]") else host.rpartition(":")[0] or host
 
 
-def _once(body: bytes, receive: Receive) -> Receive:
-    """Hands on a body that was read already; after it, what the client still does."""
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """Return a function that receives a body that was already read, then further messages."""
     left = [body]
 
     async def receive_again() -> Message:

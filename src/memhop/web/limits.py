@@ -1,7 +1,6 @@
-"""The bounds of one server: past them a request gets a 4xx and a sentence that says why.
+"""The limits of a server: a request beyond them gets a 4xx status and a sentence.
 
-Those of the text are part of the description of the service (`schemas`); `Limits` are those of
-the traffic.
+The limits of texts are part of the schemas; `Limits` are those of the traffic.
 """
 
 from dataclasses import dataclass
@@ -10,19 +9,19 @@ QUESTIONS = 256  # in one request
 SENTENCES = 1000  # in one story
 ALL_SENTENCES = 20_000  # in all stories of one request
 CHARACTERS = 1000  # in one sentence, or in the question
-WORDS = 2000  # of a vocabulary, to be shown
+WORDS = 2000  # of a vocabulary, in /api/words
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds of the traffic.
+    """The limits of the traffic.
 
     Attributes:
-        body_bytes: of one request (else 413).
-        seconds: to send a request (else 408), and to wait for its answer (else 429).
-        requests: of all clients, at work or waiting; one more gets 429.
-        waiting_questions: of all clients; more get 429.
-        batch: questions that the model is asked together.
+        body_bytes: size of a request (otherwise 413).
+        seconds: time to send a request (otherwise 408), and to wait for its answer (429).
+        requests: concurrent requests of all clients (otherwise 429).
+        waiting_questions: of all clients (otherwise 429).
+        batch: number of questions in a batch.
     """
 
     body_bytes: int = 2**20

@@ -1,4 +1,4 @@
-"""The models that a server offers, from the runs it was given."""
+"""Load the models of a server from runs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,12 +11,12 @@ from memhop.training.run import load_with_score
 
 
 class Served(NamedTuple):
-    """A model and what is known of it.
+    """A model of a server.
 
     Attributes:
-        name: of its run, as ``demo`` or ``babi/qa1``.
+        name: the name of its run, such as ``demo`` or ``babi/qa1``.
         model: the model.
-        test_error: percent wrong of the test questions of its training; None without such.
+        test_error: error in percent on the test questions of its training; None if not measured.
     """
 
     name: str
@@ -25,18 +25,18 @@ class Served(NamedTuple):
 
 
 def load(runs: Sequence[str | Path | None]) -> dict[str, Served]:
-    """All models of the runs, by name; None stands for the newest finished run.
+    """Return all models of the runs by name; None is the newest finished run.
 
     Raises:
-        MemhopError: no such run, files not as they were written, or two models of one name.
+        MemhopError: a run does not exist, a file is corrupt, or two models have one name.
     """
-    found: dict[str, Served] = {}
+    models: dict[str, Served] = {}
     for run in dict.fromkeys(find_run(run).resolve() for run in runs):
         for trained in trained_in(run):
             parts = run.name, *trained.relative_to(run).parts
             name = "/".join(parts)
-            if name in found:
+            if name in models:
                 raise MemhopError(f"{trained}: another model is called {name}: rename one")
             model, score = load_with_score(trained)
-            found[name] = Served(name, model, score.test_error if score else None)
-    return found
+            models[name] = Served(name, model, score.test_error if score else None)
+    return models

@@ -1,8 +1,8 @@
-"""How a model reads the text of the two fields of the page.
+"""Split the text of the two fields of the page as a model reads it.
 
-The page holds one sentence a line. What was typed or pasted otherwise is rewritten here, by the
-rules of `memhop.tokenizer`, so that the page needs no rules of its own: several sentences on a
-line, lines of a bAbI file (``2 Where is Mary?<TAB>garden<TAB>1``), questions among the story.
+The page has one sentence per line. This module rewrites other text by the rules of
+`memhop.tokenizer`, so that the page needs no rules of its own: several sentences on a line, lines
+of a bAbI file (``2 Where is Mary?<TAB>garden<TAB>1``), questions in the story.
 """
 
 import re
@@ -17,7 +17,7 @@ from memhop.web.schemas import FoundQuestion, Page, Reading, ReadLine, Rewritten
 
 
 class _Line(NamedTuple):
-    """A line of a text without what a bAbI file adds; ``number`` is 0 where it has none."""
+    """A line of a text without its bAbI number (0 if it has none) and answer."""
 
     text: str
     number: int = 0
@@ -26,7 +26,7 @@ class _Line(NamedTuple):
 
 
 def read_page(page: Page, vocabulary: Vocabulary) -> Reading:
-    """Return what a model with this vocabulary reads, and the fields, rewritten for it."""
+    """Return how a model with this vocabulary reads the fields, and the rewritten fields."""
     rewritten = None if page.keep_lines else _rewritten(page, vocabulary)
     lines, question = page.story.split("\n"), page.question
     if rewritten:
@@ -36,44 +36,44 @@ def read_page(page: Page, vocabulary: Vocabulary) -> Reading:
     read = []
     for line in lines:
         sentence = line if page.keep_lines else " ".join(split_sentences(line))
-        asks = not page.keep_lines and is_question(sentence)  # only where somebody writes it
+        asks = not page.keep_lines and is_question(sentence)  # only on the line of the caret
         words = [] if asks else split_words(sentence)
         missing = {word: None for word in words if word not in vocabulary}
         known.update(word for word in words if word not in missing)
         unknown |= missing
         read.append(ReadLine(sentence=sentence if words else None, words=_marked(line, missing)))
-    asked = split_words(question)
-    missing = {word: None for word in asked if word not in vocabulary}
+    question_words = split_words(question)
+    missing = {word: None for word in question_words if word not in vocabulary}
     return Reading(
         lines=read,
         question=_marked(question, missing),
-        asks=bool(asked),
+        asks=bool(question_words),
         unknown_words=[*(unknown | missing)],
         knows_story=bool(known),
-        knows_question=len(missing) < len(set(asked)),
+        knows_question=len(missing) < len(set(question_words)),
         rewritten=rewritten,
     )
 
 
 def _rewritten(page: Page, vocabulary: Vocabulary) -> Rewritten | None:
-    """Return the story as one sentence a line, without its questions; None if nothing changes."""
+    """Return the story with one sentence per line and no questions; None if nothing changes."""
     raw = page.story.split("\n")
     lines = list(_without_numbers(raw, page.last_number, vocabulary))
-    (begin, end), *others = _stories(lines)
+    (start, end), *others = _stories(lines)
     texts: list[str] = []
     questions: list[FoundQuestion] = []
-    for number in range(begin, end):
+    for number in range(start, end):
         for part in _sentences(lines[number], has_caret=number == page.caret_line):
             if part.is_question:
-                questions.append(_found(part, len(texts)))
+                questions.append(_question(part, len(texts)))
             else:
                 texts.append(part.text)
     (own,) = _without_numbers([page.question], page.last_number or None, vocabulary)
     if own.text != page.question and not questions:
-        questions = [_found(own, len(texts))]
+        questions = [_question(own, len(texts))]
     if texts == raw and not questions:
         return None
-    last = max((line.number for line in lines[begin:end]), default=0)
+    last = max((line.number for line in lines[start:end]), default=0)
     return Rewritten(
         lines=texts,
         questions=questions,
@@ -83,26 +83,26 @@ def _rewritten(page: Page, vocabulary: Vocabulary) -> Rewritten | None:
 
 
 def _stories(lines: Sequence[_Line]) -> list[tuple[int, int]]:
-    """Return where the stories of a text begin and end: the number 1 begins one."""
+    """Return the start and end of each story of a text: the number 1 starts one."""
     numbered = [place for place, line in enumerate(lines) if line.number]
-    begins = [place for place in numbered[1:] if lines[place].number == 1]
-    return list(pairwise([0, *begins, len(lines)]))
+    starts = [place for place in numbered[1:] if lines[place].number == 1]
+    return list(pairwise([0, *starts, len(lines)]))
 
 
-def _found(asked: _Line, lines: int) -> FoundQuestion:
-    answer = None if asked.answer is None else answer_word(asked.answer)
-    return FoundQuestion(question=asked.text, answer=answer, lines=lines)
+def _question(line: _Line, lines: int) -> FoundQuestion:
+    answer = None if line.answer is None else answer_word(line.answer)
+    return FoundQuestion(question=line.text, answer=answer, lines=lines)
 
 
 def _without_numbers(
     raw: Sequence[str], last: int | None, vocabulary: Vocabulary
 ) -> Iterator[_Line]:
-    """Split off the numbers and answers of bAbI lines; other lines stay as they are.
+    """Remove the numbers and answers of bAbI lines; other lines do not change.
 
-    A number at the beginning of a line is that of a bAbI file if the line holds an answer behind
-    a tab, or if a neighbour holds the number before or after it, or if it follows the last number
-    that was dropped (``last``, 0 for none yet, None for no such rule) and the model does not know
-    it as a word. Behind such lines a 1 begins the next story.
+    A line is from a bAbI file if it starts with a number and has a tab; or if the number of a
+    neighbouring line comes before or after it; or if it follows the last removed number (``last``,
+    0 for none yet, None to skip this rule) and the model does not know it as a word. After such
+    lines, a 1 starts the next story.
     """
     matches = [NUMBERED_LINE.match(line) for line in raw]
     numbers = [int(match[1]) if match else 0 for match in matches]
@@ -126,17 +126,14 @@ def _without_numbers(
 
 def _fields(text: str, number: int) -> _Line:
     """Return the question and answer of a bAbI line, or its statement."""
-    asked = QUESTION_LINE.fullmatch(text)
-    if asked and ("\t" in text or asked[2]):
-        return _Line(asked[1], number, asked[2] or None, True)
+    match = QUESTION_LINE.fullmatch(text)
+    if match and ("\t" in text or match[2]):
+        return _Line(match[1], number, match[2] or None, True)
     return _Line(text, number)
 
 
 def _sentences(line: _Line, has_caret: bool) -> Iterator[_Line]:
-    """Return the sentences of a line as lines of their own.
-
-    The last one of the line that somebody writes in stays, even if it is a question.
-    """
+    """Yield the sentences of a line; the last one on the line of the caret is no question yet."""
     if line.is_question:
         yield line
         return
@@ -145,13 +142,13 @@ def _sentences(line: _Line, has_caret: bool) -> Iterator[_Line]:
         yield line
         return
     for index, piece in enumerate(pieces):
-        is_written = has_caret and index == len(pieces) - 1
-        blanks = line.text[len(line.text.rstrip()) :] if is_written else ""  # a word will follow
-        yield _Line(piece + blanks, is_question=is_question(piece) and not is_written)
+        is_unfinished = has_caret and index == len(pieces) - 1
+        blanks = line.text[len(line.text.rstrip()) :] if is_unfinished else ""  # before a word
+        yield _Line(piece + blanks, is_question=is_question(piece) and not is_unfinished)
 
 
 def _marked(line: str, unknown: dict[str, None]) -> list[str]:
-    """Return the pieces of a line, in turn of words that are read and of words that are not.
+    """Return the pieces of a line, alternately of known and of unknown words.
 
     >>> _marked("A zebra, a gnu slept.", {"zebra,": None, "gnu": None})
     ['A ', 'zebra,', ' a ', 'gnu', ' slept.']

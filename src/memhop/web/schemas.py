@@ -1,4 +1,4 @@
-"""What goes in and out of the service, as OpenAPI describes it."""
+"""The requests and responses of the HTTP API."""
 
 from typing import Annotated
 
@@ -37,43 +37,42 @@ _Story = Annotated[
     BeforeValidator(_split),
     WithJsonSchema({"anyOf": [_List, {"type": "string"}]}),
 ]
-_WORD = word_pattern()
+_Question = Annotated[
+    str,
+    Field(
+        max_length=CHARACTERS,
+        pattern=word_pattern(),
+        description="A question with at least one word.",
+    ),
+]
+_ModelName = Annotated[str | None, Field(description="The name of a model; default: the first.")]
 
 
-class Asked(BaseModel):
+def _request(**example: object) -> ConfigDict:
+    return ConfigDict(extra="forbid", json_schema_extra={"example": {**example}})  # type: ignore[dict-item]
+
+
+class AnswerRequest(BaseModel):
     """A story and a question about it."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "example": {
-                "story": ["Mary took the milk.", "Mary went to the garden."],
-                "question": "Where is the milk?",
-            }
-        },
+    model_config = _request(
+        story=["Mary took the milk.", "Mary went to the garden."], question="Where is the milk?"
     )
 
     story: _Story
-    question: Annotated[
-        str,
-        Field(
-            max_length=CHARACTERS, pattern=_WORD, description="A question with at least one word."
-        ),
-    ]
-    model: Annotated[
-        str | None, Field(description="The name of a model; the first one without.")
-    ] = None
+    question: _Question
+    model: _ModelName = None
 
 
-def _together(many: list[Asked]) -> list[Asked]:
+def _check_total(many: list[AnswerRequest]) -> list[AnswerRequest]:
     sentences = sum(len(one.story) for one in many)
     if sentences > ALL_SENTENCES:
-        needed = f"at most {ALL_SENTENCES:,} sentences in all stories"
-        raise PydanticCustomError("too_long", f"needs {needed}, has {sentences:,}")
+        expected = f"at most {ALL_SENTENCES:,} sentences in all stories"
+        raise PydanticCustomError("too_long", f"expected {expected}, got {sentences:,}")
     return many
 
 
-Many = Annotated[list[Asked], Field(max_length=QUESTIONS), AfterValidator(_together)]
+AnswerRequests = Annotated[list[AnswerRequest], Field(max_length=QUESTIONS), AfterValidator(_check_total)]
 
 
 class Ranked(BaseModel):
@@ -83,8 +82,8 @@ class Ranked(BaseModel):
     probability: float
 
 
-class Answered(BaseModel):
-    """What a model says, and what its hops read."""
+class AnswerResponse(BaseModel):
+    """The answer of a model, and what each hop read."""
 
     model: str
     question: str
@@ -97,15 +96,15 @@ class Answered(BaseModel):
         Field(description="[hops][sentences]: how much each hop read of each sentence."),
     ]
     unknown_words: Annotated[
-        list[str], Field(description="Words that training never showed, read as nothing.")
+        list[str], Field(description="Words that are not in the vocabulary; read as nothing.")
     ]
     truncated: Annotated[
-        int, Field(description="How many of the oldest sentences the memory could not hold.")
+        int, Field(description="Number of oldest sentences that do not fit into the memory.")
     ]
 
     @classmethod
-    def of(cls, model: str, answer: Answer) -> "Answered":
-        """The answer of a model, ready to be sent; six digits of attention say all there is."""
+    def of(cls, model: str, answer: Answer) -> "AnswerResponse":
+        """Return the response for an answer; attention has float32 precision, 6 digits."""
         return cls(
             model=model,
             question=answer.question,
@@ -120,7 +119,7 @@ class Answered(BaseModel):
 
 
 def _number(value: object) -> object:
-    """Refuse what pydantic would turn into a number: in JSON, true and "1" are none."""
+    """Reject JSON true and "1", which pydantic would convert to a number."""
     if isinstance(value, bool | str):
         raise PydanticCustomError("int_type", "Input should be a valid integer")
     return value
@@ -130,57 +129,47 @@ _Count = Annotated[int, Field(ge=0), BeforeValidator(_number)]
 
 
 class Page(BaseModel):
-    """The text of the two fields of the page, finished or not."""
+    """The text of the two fields of the page, complete or not."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "example": {
-                "story": "1 Mary took the milk.\n2 Mary went home.\n3 Where is Mary?\thome\t2",
-                "question": "",
-            }
-        },
+    model_config = _request(
+        story="1 Mary took the milk.\n2 Mary went home.\n3 Where is Mary?\thome\t2", question=""
     )
 
     story: Annotated[str, Field(max_length=SENTENCES * CHARACTERS)]
     question: Annotated[str, Field(max_length=SENTENCES * CHARACTERS)] = ""
-    model: Annotated[
-        str | None, Field(description="The name of a model; the first one without.")
-    ] = None
-    keep_lines: Annotated[
-        StrictBool, Field(description="Read each line as one sentence, whatever it holds.")
-    ] = False
+    model: _ModelName = None
+    keep_lines: Annotated[StrictBool, Field(description="Read each line as one sentence.")] = False
     caret_line: Annotated[
-        _Count | None, Field(description="The line, from 0 on, that is being written in.")
+        _Count | None, Field(description="The line of the caret, from 0; null if not in the story.")
     ] = None
     last_number: Annotated[
-        _Count, Field(description="The last line number of a bAbI file that was dropped.")
+        _Count, Field(description="The last removed line number of a bAbI file.")
     ] = 0
 
 
 class ReadLine(BaseModel):
     """One line of the story as the model reads it."""
 
-    sentence: Annotated[str | None, Field(description="To be sent to /api/answer, if any.")]
+    sentence: Annotated[str | None, Field(description="The sentence for /api/answer, if any.")]
     words: Annotated[
         list[str],
-        Field(description="The line in pieces: in turn text that is read, an unknown word."),
+        Field(description="The line in pieces, alternately of known and of unknown words."),
     ]
 
 
 class FoundQuestion(BaseModel):
-    """A question that stood in the story."""
+    """A question in the text of the story."""
 
     question: str
-    answer: Annotated[str | None, Field(description="The right one, from a bAbI file.")]
-    lines: Annotated[int, Field(description="How many lines of the story come before it.")]
+    answer: Annotated[str | None, Field(description="The right answer, from a bAbI file.")]
+    lines: Annotated[int, Field(description="Number of lines of the story before it.")]
 
 
 class Rewritten(BaseModel):
-    """The story with one sentence a line; the page puts it in place of what was written."""
+    """The story with one sentence per line, which replaces the text of the page."""
 
     lines: list[str]
-    questions: Annotated[list[FoundQuestion], Field(description="The last one is asked.")]
+    questions: Annotated[list[FoundQuestion], Field(description="The page asks the last one.")]
     stories: Annotated[int, Field(description="Stories in the text; the first one is in lines.")]
     last_number: int
 
@@ -190,12 +179,12 @@ class Reading(BaseModel):
 
     lines: list[ReadLine]
     question: Annotated[list[str], Field(description="In pieces, as the words of a line.")]
-    asks: Annotated[bool, Field(description="Whether the question holds a word.")]
+    asks: Annotated[bool, Field(description="Whether the question has a word.")]
     unknown_words: list[str]
     knows_story: Annotated[bool, Field(description="Whether it knows a word of the story.")]
     knows_question: Annotated[bool, Field(description="Whether it knows a word of the question.")]
     rewritten: Annotated[
-        Rewritten | None, Field(description="What the rest is about, if not what was sent.")
+        Rewritten | None, Field(description="The text of the other fields, if it was rewritten.")
     ]
 
 
@@ -207,14 +196,14 @@ class Words(BaseModel):
 
 
 class Model(BaseModel):
-    """A model to choose, and what is known of it."""
+    """A model of the server."""
 
     name: str
     test_error: Annotated[
-        float | None, Field(description="Percent wrong of the test questions of its training.")
+        float | None, Field(description="Error in percent on the test questions of its training.")
     ]
-    words: Annotated[int, Field(description="Words it knows.")]
-    memory_slots: Annotated[int, Field(description="Sentences it remembers, the last ones.")]
+    words: Annotated[int, Field(description="Number of words in its vocabulary.")]
+    memory_slots: Annotated[int, Field(description="Number of latest sentences in its memory.")]
     hops: int
 
 
@@ -223,11 +212,11 @@ class Task(BaseModel):
 
     task: int
     title: str
-    error: Annotated[float, Field(description="Percent wrong of 100 freshly generated questions.")]
+    error: Annotated[float, Field(description="Error in percent on 100 generated questions.")]
 
 
-class Fresh(BaseModel):
-    """A freshly generated story, a question, and the right answer."""
+class ExampleResponse(BaseModel):
+    """A story, a question, and the right answer."""
 
     story: list[str]
     question: str
@@ -235,13 +224,13 @@ class Fresh(BaseModel):
 
 
 class Health(BaseModel):
-    """The server answers."""
+    """The server is running."""
 
     status: str
     version: str
 
 
 class Problem(BaseModel):
-    """Why a request was refused, in one sentence."""
+    """Why a request was rejected, in one sentence."""
 
     detail: str

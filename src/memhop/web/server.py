@@ -1,4 +1,4 @@
-"""Runs the service."""
+"""Run the server."""
 
 import socket
 from collections.abc import Callable, Mapping
@@ -12,9 +12,9 @@ from memhop.web.api import make_app
 from memhop.web.limits import Limits
 from memhop.web.models import Served
 
-_BACKLOG = 2048  # connections that wait to be taken
-_EVERYWHERE = ("0.0.0.0", "::")
-_GOODBYE = 3  # seconds for requests that are at work when the server is stopped
+_BACKLOG = 2048  # connections waiting to be accepted
+_ALL_ADDRESSES = ("0.0.0.0", "::")
+_SHUTDOWN_SECONDS = 3  # for requests that are running when the server stops
 
 
 def serve(
@@ -25,25 +25,25 @@ def serve(
     limits: Limits | None = None,
     on_ready: Callable[[str], None] = lambda address: None,
 ) -> None:
-    """Serve until stopped; ``on_ready`` is told the address. Port 0 takes a free one.
+    """Serve until stopped; call ``on_ready`` with the address. Port 0 is any free port.
 
     Raises:
         MemhopError: the address cannot be bound.
     """
-    # another site's name may be made to point here (DNS rebinding): answer to our own alone
+    # against DNS rebinding: another site's name may point to this machine
     own = frozenset({"localhost", "127.0.0.1", "[::1]", host.lower()})
     app = make_app(models, limits, own if is_loopback(host) else frozenset())
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, timeout_graceful_shutdown=_GOODBYE
+        app, log_level="warning", access_log=False, timeout_graceful_shutdown=_SHUTDOWN_SECONDS
     )
-    name = "localhost" if host in _EVERYWHERE else f"[{host}]" if ":" in host else host
+    name = "localhost" if host in _ALL_ADDRESSES else f"[{host}]" if ":" in host else host
     with _bound(host, port) as bound:
         on_ready(f"http://{name}:{bound.getsockname()[1]}/")
         uvicorn.Server(config).run(sockets=[bound])
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a server bound to ``host``.
+    """Return whether only this machine can reach a server bound to ``host``.
 
     >>> is_loopback("localhost"), is_loopback("::1"), is_loopback("0.0.0.0")
     (True, True, False)

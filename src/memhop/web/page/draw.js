@@ -1,45 +1,45 @@
-// Drawing: rows with bars below the text, the answer, what each hop read, notes.
-// Every text is set as text, never as HTML.
+// Draw the bars of each line, the answer, what each hop read, and notes.
+// Every text is set as textContent, never as HTML.
 
 import { $, isWriting, question, selectLine, story } from "./fields.js";
 
-const FAINT = 0.005; // of a hop's attention: shown as 0.00, so not shown at all
-const MOST_LINES = 1000; // more the service does not take
-const LONG_LINE = 1000; // characters; in a longer line no words are underlined
+const FAINT = 0.005; // attention that would be shown as 0.00 is not shown
+const MAX_LINES = 1000; // the limit of the server
+const MAX_MARKED_LENGTH = 1000; // characters; words in longer lines are not underlined
 
 export const page = {
-  models: [], // as /api/models lists them
-  model: null, // the one that answers
-  reading: null, // sentences and unknown words of the text here, from /api/read
-  drawn: null, // the answer on the page, with `lines`, the text it is about, and `lineOf`, the line of each sentence
-  expected: null, // the right answer, where it is known
-  found: null, // a pasted text with several questions
-  remark: "", // what became of the text
-  missing: null, // the model that a link names, where it is not here
+  models: [], // from /api/models
+  model: null, // the selected one
+  reading: null, // sentences and unknown words of the text, from /api/read
+  drawn: null, // the answer on the page, with the `lines` of its story and `lineOf`, the line of each sentence
+  expected: null, // the right answer, if known
+  found: null, // the questions of a pasted text, if several
+  remark: "", // how the text was changed
+  missing: null, // the model of a link, if the server does not have it
 };
 
-export function made(tag, properties = {}, ...children) {
+export function createElement(tag, properties = {}, ...children) {
   const element = Object.assign(document.createElement(tag), properties);
   element.append(...children);
   return element;
 }
 
 function bar(share) {
-  const element = made("i");
+  const element = createElement("i");
   element.style.setProperty("--share", share);
   return element;
 }
 
-export const counted = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
+export const countedNoun = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
 
 export const percent = (share) => `${Math.round(100 * share)}%`;
 
 // --- the story -------------------------------------------------------------------------------
 
-// Rows below the text: the same words, those that the model does not know underlined.
-// `pieces` are in turn text and unknown words; without them words that were marked stay so.
+// Draw the words of a line behind the text area, with unknown words underlined. `pieces` are
+// alternately known and unknown text; without them, marked words stay marked.
 function drawWords(words, line, pieces) {
-  if (line.length > LONG_LINE) pieces = [line];
+  if (line.length > MAX_MARKED_LENGTH) pieces = [line];
   if (pieces?.join("") !== line) pieces = null;
   const key = line + "\n" + (pieces?.join("\n") ?? "");
   if (words.dataset.key === key) return;
@@ -47,24 +47,24 @@ function drawWords(words, line, pieces) {
   if (!pieces) {
     const marked = new Set([...words.querySelectorAll("mark")].map((mark) => mark.textContent));
     const parts = marked.size ? line.split(/(\s+)/) : [line];
-    words.replaceChildren(...parts.map((text) => (marked.has(text) ? made("mark", { textContent: text }) : text)));
+    words.replaceChildren(...parts.map((text) => (marked.has(text) ? createElement("mark", { textContent: text }) : text)));
     return;
   }
-  words.replaceChildren(...pieces.map((text, index) => (index % 2 ? made("mark", { textContent: text }) : text)));
+  words.replaceChildren(...pieces.map((text, index) => (index % 2 ? createElement("mark", { textContent: text }) : text)));
 }
 
 function rowsFor(lines) {
   const rows = $("lines");
   while (rows.children.length > lines.length) rows.lastChild.remove();
   while (rows.children.length < lines.length) {
-    const number = made("span", { textContent: rows.children.length + 1 });
-    rows.append(made("div", { className: "row" }, number, made("div", { className: "words" }), made("div", { className: "hops" })));
+    const number = createElement("span", { textContent: rows.children.length + 1 });
+    rows.append(createElement("div", { className: "row" }, number, createElement("div", { className: "words" }), createElement("div", { className: "hops" })));
   }
   return [...rows.children];
 }
 
-// The places in the story of the sentences that the answer is about, by line: what was not
-// touched since keeps its place, before and behind what was.
+// Map lines to the sentences of the answer. Unchanged lines before and after an edit keep their
+// sentences.
 function placesByLine(lines) {
   const { lines: before = [], lineOf = [] } = page.drawn ?? {};
   const least = Math.min(before.length, lines.length);
@@ -79,36 +79,36 @@ function placesByLine(lines) {
 
 export function drawStory() {
   const { drawn, reading } = page;
-  const lines = story.value.split("\n", MOST_LINES);
+  const lines = story.value.split("\n", MAX_LINES);
   const places = placesByLine(lines);
   const strongest = drawn?.attention.map((hop) => Math.max(...hop));
   rowsFor(lines).forEach((row, index) => {
     drawWords(row.children[1], lines[index], reading?.lines[index]?.words);
     const place = places.get(index);
     const shares = place === undefined ? [] : drawn.attention.map((hop) => hop[place]);
-    const tops = shares.map((share, hop) => share > FAINT && share === strongest[hop]);
-    const key = shares.join() + tops;
-    row.classList.toggle("read", tops.includes(true));
+    const isTop = shares.map((share, hop) => share > FAINT && share === strongest[hop]);
+    const key = shares.join() + isTop;
+    row.classList.toggle("read", isTop.includes(true));
     row.classList.toggle("truncated", place < truncated());
     if (row.dataset.shares === key) return;
     row.dataset.shares = key;
-    row.lastChild.replaceChildren(...shares.map((share, hop) => cell(share, tops[hop])));
+    row.lastChild.replaceChildren(...shares.map((share, hop) => cell(share, isTop[hop])));
   });
   let asked = $("asked").firstChild;
-  if (!asked) $("asked").append((asked = made("div", { className: "words" })));
+  if (!asked) $("asked").append((asked = createElement("div", { className: "words" })));
   drawWords(asked, question.value, reading?.question);
 }
 
 function cell(share, top) {
-  const element = made("span", { className: top ? "cell top" : "cell" });
-  if (share >= FAINT) element.append(bar(share), made("b", { textContent: share.toFixed(2) }));
+  const element = createElement("span", { className: top ? "cell top" : "cell" });
+  if (share >= FAINT) element.append(bar(share), createElement("b", { textContent: share.toFixed(2) }));
   return element;
 }
 
-// How many of the oldest sentences the memory could not hold.
+// The number of oldest sentences that do not fit into the memory.
 const truncated = () => page.drawn?.truncated ?? 0;
 
-// Bring what was read into view, but never while somebody writes in the story.
+// Scroll to the lines that were read, except while the user types in the story.
 function scrollToRead() {
   const frame = $("lines").closest(".scroll");
   const read = [...$("lines").querySelectorAll(".row.read")];
@@ -116,17 +116,17 @@ function scrollToRead() {
   const head = frame.querySelector(".head").offsetHeight;
   const lastHop = page.drawn.attention.at(-1);
   const last = $("lines").children[page.drawn.lineOf[lastHop.indexOf(Math.max(...lastHop))]] ?? read.at(-1);
-  const room = frame.clientHeight - head;
-  const fits = read.at(-1).offsetTop + read.at(-1).offsetHeight - read[0].offsetTop <= room;
+  const height = frame.clientHeight - head;
+  const fits = read.at(-1).offsetTop + read.at(-1).offsetHeight - read[0].offsetTop <= height;
   const [first, until] = fits ? [read[0], read.at(-1)] : [last, last];
   const middle = (first.offsetTop + until.offsetTop + until.offsetHeight) / 2;
-  const isSeen = (row) => row.offsetTop >= frame.scrollTop && row.offsetTop + row.offsetHeight <= frame.scrollTop + room;
-  if (!isSeen(first) || !isSeen(until)) frame.scrollTop = middle - room / 2;
+  const isVisible = (row) => row.offsetTop >= frame.scrollTop && row.offsetTop + row.offsetHeight <= frame.scrollTop + height;
+  if (!isVisible(first) || !isVisible(until)) frame.scrollTop = middle - height / 2;
 }
 
 // --- the answer ------------------------------------------------------------------------------
 
-// Draw an answer; null for none, and then `hint` says why.
+// Draw an answer; if null, draw `hint` instead.
 export function draw(answer, hint) {
   page.drawn = answer;
   markStale("");
@@ -140,70 +140,70 @@ export function draw(answer, hint) {
 function drawAnswer(hint) {
   const { drawn, expected } = page;
   const unknown = unknownWords();
-  const caution = unknown ? [made("p", { className: "caution", textContent: unknown })] : [];
+  const caution = unknown ? [createElement("p", { className: "caution", textContent: unknown })] : [];
   if (!drawn) {
-    $("answer").replaceChildren(...caution, made("p", { className: "faint", textContent: hint }));
+    $("answer").replaceChildren(...caution, createElement("p", { className: "faint", textContent: hint }));
     return;
   }
   const ranked = [drawn, ...drawn.runners_up].filter((one, rank) => !rank || one.probability >= FAINT);
   const shares = ranked.map((one, rank) =>
-    made("div", { className: rank ? "" : "first" },
-      made("dt", { textContent: one.answer }),
-      made("dd", {}, bar(one.probability)),
-      made("dd", { textContent: percent(one.probability) })));
+    createElement("div", { className: rank ? "" : "first" },
+      createElement("dt", { textContent: one.answer }),
+      createElement("dd", {}, bar(one.probability)),
+      createElement("dd", { textContent: percent(one.probability) })));
   const verdict = expected === null ? [] : [
-    plain(drawn.answer) === plain(expected)
-      ? made("p", { className: "right", textContent: "✓ right" })
-      : made("p", { className: "wrong", textContent: `✗ the right answer: ${expected}` }),
+    normalized(drawn.answer) === normalized(expected)
+      ? createElement("p", { className: "right", textContent: "✓ right" })
+      : createElement("p", { className: "wrong", textContent: `✗ the right answer: ${expected}` }),
   ];
   $("answer").replaceChildren(...caution,
-    made("p", { className: "best", textContent: drawn.answer }), ...verdict,
-    made("dl", { className: "shares" }, ...shares));
+    createElement("p", { className: "best", textContent: drawn.answer }), ...verdict,
+    createElement("dl", { className: "shares" }, ...shares));
 }
 
-const plain = (answer) => answer.toLowerCase().replace(/\s*,\s*/g, ",");
+const normalized = (answer) => answer.toLowerCase().replace(/\s*,\s*/g, ",");
 
 export function unknownWords() {
   const unknown = page.reading?.unknown_words ?? [];
   if (!unknown.length) return "";
   const shown = unknown.slice(0, 8).join(", ") + (unknown.length > 8 ? ` and ${unknown.length - 8} more` : "");
-  return `Never seen in training, so the model reads nothing in ${unknown.length > 1 ? "their" : "its"} place: ${shown}`;
+  return `Never seen in training, so the model ignores ${unknown.length > 1 ? "them" : "it"}: ${shown}`;
 }
 
-// Mark the answer on the page as that of an earlier text, for the reason given; "" unmarks it.
+// Mark the answer as outdated for a reason; "" removes the mark.
 export function markStale(reason) {
   const isStale = Boolean(reason && page.drawn);
   $("stale").hidden = !isStale;
   document.body.classList.toggle("stale", isStale);
   $("answer").setAttribute("aria-busy", Boolean(reason));
-  $("stale").textContent = isStale ? `${reason} This answers the text before your last change.` : "";
+  $("stale").textContent = isStale ? `${reason} This answer is for the text before your last change.` : "";
 }
 
 function drawReads() {
   $("reads-title").hidden = !page.drawn;
   $("reads").replaceChildren(...(page.drawn?.attention ?? []).map((hop, index) => {
     const share = Math.max(0, ...hop);
-    if (share < FAINT) return made("li", { className: "faint", textContent: `Hop ${index + 1} read no sentence.` });
+    if (share < FAINT) return createElement("li", { className: "faint", textContent: `Hop ${index + 1} read no sentence.` });
     const place = hop.indexOf(share), line = page.drawn.lineOf[place];
-    const said = made("small", { textContent: `Hop ${index + 1} · ${percent(share)} on line ${line + 1}` });
-    const button = made("button", { type: "button" }, said, page.drawn.lines[line]);
+    const label = createElement("small", { textContent: `Hop ${index + 1} · ${percent(share)} on line ${line + 1}` });
+    const button = createElement("button", { type: "button" }, label, page.drawn.lines[line]);
     button.addEventListener("click", () => {
       for (const [now, its] of placesByLine(story.value.split("\n"))) if (its === place) selectLine(now);
     });
-    return made("li", {}, button);
+    return createElement("li", {}, button);
   }));
 }
 
 function drawNotes() {
   const notes = [];
-  if (page.missing !== null) notes.push(`The link names the model ${page.missing}, which is not here: ${page.model.name} answers.`);
+  if (page.missing !== null) notes.push(`The server does not have the model ${page.missing} of the link: ${page.model.name} answers.`);
   if (page.remark) notes.push(page.remark);
   if (truncated()) {
     const oldest = truncated() === 1 ? "oldest one is" : `${truncated()} oldest sentences are`;
-    notes.push(`The memory holds ${counted(page.model.memory_slots, "sentence")}: the ${oldest} not read.`);
+    notes.push(`The memory holds ${countedNoun(page.model.memory_slots, "sentence")}: the ${oldest} not read.`);
   }
   const text = notes.join("\n");
-  if ($("notes").dataset.text === text) return; // nothing new to read aloud
+  if ($("notes").dataset.text === text) return; // avoid a repeated announcement by screen readers
   $("notes").dataset.text = text;
-  $("notes").replaceChildren(...notes.map((note) => made("li", { textContent: note })));
+  $("notes").replaceChildren(...notes.map((note) => createElement("li", { textContent: note })));
 }

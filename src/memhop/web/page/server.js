@@ -1,32 +1,32 @@
-// Requests to the server: one that is away or busy is asked again.
+// Requests to the server, repeated while it does not answer or is overloaded.
 
-const AGAIN = 1000; // milliseconds before a server that did not answer is asked again
-const PATIENCE = 20_000; // milliseconds for a reply
+const RETRY_DELAY = 1000; // milliseconds
+const TIMEOUT = 20_000; // milliseconds
 
 const pause = (milliseconds) => new Promise((resume) => setTimeout(resume, milliseconds));
 
-let away = false; // the last request got no reply
+let isOffline = false; // the last request got no response
 
-// Return the reply of the server; ask again while it is away or has too much to do, unless
-// `late()`. `say` shows what is wrong, "" for nothing. When the server is back, or refuses what
-// it offered before, the window gets the event "serverchange": its models may be others.
-export async function ofServer(path, { body, late = () => false, say = () => {} } = {}) {
-  const sent = body && { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) };
+// Return the JSON response of the server; repeat while it is offline or overloaded, unless
+// `isOutdated()`. `showProblem` shows an error, or "" for none. When the server is online again, or
+// rejects what it offered before, the window gets the event "serverchange": its models may differ.
+export async function fetchJson(path, { body, isOutdated = () => false, showProblem = () => {} } = {}) {
+  const options = body && { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) };
   for (let tries = 0; ; tries++) {
-    const reply = await fetch(path, { ...sent, signal: AbortSignal.timeout(PATIENCE) }).catch(() => null);
+    const reply = await fetch(path, { ...options, signal: AbortSignal.timeout(TIMEOUT) }).catch(() => null);
     const value = (await reply?.json().catch(() => null)) ?? {};
-    const changed = reply && (away || reply.status === 404);
-    away = !reply;
-    if (changed) window.dispatchEvent(new Event("serverchange"));
+    const hasChanged = reply && (isOffline || reply.status === 404);
+    isOffline = !reply;
+    if (hasChanged) window.dispatchEvent(new Event("serverchange"));
     if (reply?.ok) {
-      if (tries) say("");
+      if (tries) showProblem("");
       return value;
     }
     const problem = !reply ? "The server does not answer. Is it still running?"
       : value.detail ? `The server says: ${value.detail}.` : `The server failed (${reply.status}).`;
     if (reply && reply.status !== 429) throw new Error(problem);
-    say(problem);
-    await pause(AGAIN);
-    if (late()) throw new Error(problem);
+    showProblem(problem);
+    await pause(RETRY_DELAY);
+    if (isOutdated()) throw new Error(problem);
   }
 }
