@@ -1,4 +1,4 @@
-"""The picture as SVG: what it shows, that any label stays text, and that nothing leaks or loads."""
+"""The picture as SVG: its content, escaping, and that it is self-contained."""
 
 import re
 from itertools import pairwise
@@ -33,14 +33,14 @@ def number(element: Element, attribute: str) -> float:
 
 
 def row(element: Element) -> float:
-    """The middle of what is drawn, by which things of one row are found."""
+    """Return the vertical centre of an element; elements of one row have the same."""
     if element.tag == SVG + "path":
         return float(element.attrib["d"].split()[2]) + 4.5
     offset = -0.35 * 14 if element.tag == SVG + "text" else number(element, "height") / 2
     return number(element, "y") + offset
 
 
-def test_it_is_an_image_with_a_name_a_description_and_a_size() -> None:
+def test_it_has_a_title_a_description_and_a_size() -> None:
     root = drawn(picture(WEIGHTS, STORY), "Where is the milk?  garden (98%)")
     assert (root.tag, root.get("role")) == (f"{SVG}svg", "img")
     assert [one.tag for one in root][:2] == [f"{SVG}title", f"{SVG}desc"]
@@ -54,7 +54,7 @@ def test_it_is_an_image_with_a_name_a_description_and_a_size() -> None:
     assert drawn(picture(WEIGHTS, STORY))[0].text == "What each hop read"
 
 
-def test_a_line_a_slot_and_a_column_a_hop() -> None:
+def test_one_row_per_slot_and_one_column_per_hop() -> None:
     root = drawn(picture(WEIGHTS, STORY))
     assert texts(root, "label") == STORY
     assert texts(root, "number") == ["0.75", "·", "·", "0.10", "0.25", "0.90"]
@@ -66,7 +66,7 @@ def test_a_line_a_slot_and_a_column_a_hop() -> None:
 
 
 @pytest.mark.parametrize("scale", [1.0, -3.0, 1e-6])
-def test_bars_are_as_long_as_the_weights_are_large(scale: float) -> None:
+def test_bars_are_proportional_to_the_weights(scale: float) -> None:
     weights = np.random.default_rng(0).dirichlet(np.ones(7), size=3) * scale
     shown = picture(weights)
     root = drawn(shown)
@@ -78,7 +78,7 @@ def test_bars_are_as_long_as_the_weights_are_large(scale: float) -> None:
     assert fills == ({"#2f81d7"} if scale > 0 else {"#c97b1f"})
 
 
-def test_the_strongest_of_each_hop_is_pointed_at_and_bold() -> None:
+def test_the_strongest_slot_of_each_hop_has_a_pointer_and_is_bold() -> None:
     root = drawn(picture(WEIGHTS, STORY))
     labels = every(root, "text", "label")
     assert [row(one) for one in every(root, "path", "pointer")] == pytest.approx(
@@ -86,26 +86,26 @@ def test_the_strongest_of_each_hop_is_pointed_at_and_bold() -> None:
     )
     bold = [one.text for one in every(root, "text") if one.get("font-weight") and row(one) > 20]
     assert bold == [STORY[0], "0.75", STORY[2], "0.90"]
-    loud = [one for one in every(root, "rect", "bar") if not one.get("opacity")]
-    assert [row(bar) for bar in loud] == pytest.approx([row(labels[0]), row(labels[2])])
+    opaque = [one for one in every(root, "rect", "bar") if not one.get("opacity")]
+    assert [row(bar) for bar in opaque] == pytest.approx([row(labels[0]), row(labels[2])])
 
 
-def test_what_did_not_matter_is_dim() -> None:
+def test_small_weights_are_dim() -> None:
     labels = every(drawn(picture([[0.995, 0.002, 0.003], [0.98, 0.001, 0.019]])), "text", "label")
     assert [one.get("opacity") for one in labels] == [None, "0.6", None]
 
 
-def test_a_long_memory_says_what_it_left_out_and_stays_small() -> None:
+def test_a_long_memory_has_gaps_and_a_small_file() -> None:
     weights = np.full((3, 500), 1e-5)
     weights[:, [3, 100]] = 0.9, 0.09
     root = drawn(picture(weights, ["x" * 10_000] * 500))
-    said = [text for text in texts(root) if "more" in text]
-    assert said == [f"{count} more, none above 0.01" for count in (3, 96, 399)]
+    gaps = [text for text in texts(root) if "more" in text]
+    assert gaps == [f"{count} more, none above 0.01" for count in (3, 96, 399)]
     assert [text for text in texts(root) if text.isdigit()] == ["4", "101"]
     assert len(picture(weights, ["&" * 10_000] * 500).svg()) < 20_000
 
 
-def test_bars_and_numbers_on_another_scale_are_said() -> None:
+def test_another_scale_of_bars_and_numbers_is_described() -> None:
     root = drawn(picture([[0.005, -0.001]]))
     assert texts(root)[-2:] == ["full bar = 0.005", "numbers x 0.001"]
     assert "full bar = 0.005; numbers x 0.001" in (root[1].text or "")
@@ -118,11 +118,11 @@ def test_an_empty_memory_has_a_picture_too() -> None:
     assert (root[1].text or "").startswith("hop 1 read nothing; hop 2 read nothing; an empty")
 
 
-def test_a_tie_is_described_by_one_of_it() -> None:
-    assert picture([[0.25] * 4]).said() == ["hop 1 read most: [0] and 3 more (0.25)"]
+def test_a_tie_is_described_by_its_first_slot() -> None:
+    assert picture([[0.25] * 4]).describe() == ["hop 1 read most: [0] and 3 more (0.25)"]
 
 
-def test_many_hops_go_to_panels() -> None:
+def test_many_hops_are_split_into_panels() -> None:
     root = drawn(picture(np.full((20, 3), 1 / 3), STORY))
     heads = [text for text in texts(root) if text.startswith("hop")]
     assert heads == [f"hop {hop}" for hop in range(1, 21)]
@@ -135,7 +135,7 @@ def test_many_hops_go_to_panels() -> None:
     st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(1, 40), st.integers(20, 160),
     st.text(st.characters(), max_size=60),
 )  # fmt: skip
-def test_all_of_it_is_inside_and_nothing_stands_on_anything(
+def test_elements_are_inside_the_image_and_do_not_overlap(
     seed: int, hops: int, slots: int, width: int, text: str
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -156,7 +156,7 @@ def test_all_of_it_is_inside_and_nothing_stands_on_anything(
 @settings(max_examples=300)
 @given(st.lists(st.text(st.characters(), max_size=90), min_size=1, max_size=20), st.text())
 def test_any_label_and_title_makes_the_same_elements(labels: list[str], title: str) -> None:
-    """However hostile, a text is the text of an element: none is added, opened or closed."""
+    """No text can add, open or close an element."""
     weights = np.full((2, len(labels)), 1 / len(labels))
     root = drawn(picture(weights, labels), title)
     plain = drawn(picture(weights, ["a"] * len(labels)), title and "a")
@@ -175,25 +175,25 @@ def test_any_label_and_title_makes_the_same_elements(labels: list[str], title: s
         ("two  spaces", None),
     ],
 )
-def test_a_text_is_shown_never_obeyed(label: str, shown: str | None) -> None:
+def test_a_text_is_escaped(label: str, shown: str | None) -> None:
     root = drawn(picture([[1.0]], [label]), label)
     assert root[0].text == texts(root, "label")[0] == texts(root)[0] == (shown or label)
     assert (shown or label) in (root[1].text or "")
 
 
-def test_spaces_are_kept_where_there_are_several() -> None:
+def test_several_spaces_are_preserved() -> None:
     space = "{http://www.w3.org/XML/1998/namespace}space"
     labels = every(drawn(picture([[0.5], [0.5]], ["two  spaces"])), "text", "label")
     assert [one.get(space) for one in labels] == ["preserve"]
 
 
-def test_a_label_is_cut_by_the_columns_it_takes() -> None:
+def test_a_label_is_truncated_by_cells() -> None:
     labels = every(drawn(picture([[0.5, 0.5]], ["漢" * 40, "y" * 90], width=40)), "text", "label")
     assert [one.text for one in labels] == ["漢" * 11 + " …", "y" * 23 + "…"]
     assert [number(one, "textLength") for one in labels] == pytest.approx([24 * 8.4] * 2)
 
 
-def test_a_file_brings_its_colours_and_a_notebook_follows_its_page() -> None:
+def test_a_file_has_its_colours_and_a_notebook_uses_those_of_its_page() -> None:
     shown = picture(WEIGHTS, STORY)
     [style] = every(drawn(shown), "style")
     assert "prefers-color-scheme: dark" in (style.text or "")
@@ -205,7 +205,7 @@ def test_a_file_brings_its_colours_and_a_notebook_follows_its_page() -> None:
     assert fromstring(inline).get("fill") == "currentColor"
 
 
-def test_nothing_is_loaded_and_two_on_one_page_share_no_id() -> None:
+def test_it_loads_nothing_and_has_no_ids() -> None:
     for text in (picture(WEIGHTS, STORY).svg("a"), picture(WEIGHTS, STORY)._repr_html_()):
         assert text.count("http") == text.count('xmlns="http://www.w3.org/2000/svg"') == 1
         root = fromstring(text)

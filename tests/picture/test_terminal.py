@@ -1,4 +1,4 @@
-"""The terminal picture: what is drawn, how wide it gets, and that no text is obeyed."""
+"""The picture in a terminal: its content, its width, and escaping."""
 
 import io
 import re
@@ -52,7 +52,7 @@ def test_the_whole_picture_in_ascii() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
-def test_tensors_arrays_and_lists_give_one_picture(dtype: torch.dtype) -> None:
+def test_tensors_arrays_and_lists_give_the_same_picture(dtype: torch.dtype) -> None:
     weights = torch.tensor([[0.25, 0.75], [1.0, 0.0]], dtype=dtype, requires_grad=True)
     expected = str(picture([[0.25, 0.75], [1, 0]]))
     assert str(picture(weights)) == expected
@@ -63,7 +63,7 @@ def test_without_labels_a_slot_shows_its_index() -> None:
     assert [line[:3] for line in lines(picture([[0.5, 0.25, 0.25]]))[1:]] == ["[0]", "[1]", "[2]"]
 
 
-def test_each_hop_points_at_its_strongest_slot_and_at_all_of_a_tie() -> None:
+def test_each_hop_marks_its_strongest_slots() -> None:
     drawn = picture([[0.1, 0.6, 0.3], [0.4, 0.2, 0.4], [0.0, 0.0, 0.0]])
     assert drawn.strongest.tolist() == [
         [False, True, False],
@@ -73,7 +73,7 @@ def test_each_hop_points_at_its_strongest_slot_and_at_all_of_a_tie() -> None:
     assert [line.count("▸") for line in lines(drawn)] == [0, 1, 1, 1]
 
 
-def test_negative_weights_have_their_own_shade_and_size_decides() -> None:
+def test_negative_weights_have_another_shade_and_the_absolute_value_counts() -> None:
     _, first, second, third, legend = lines(picture([[2.0, -4.0, 0.0]]))
     assert "█████ " in first
     assert "▸▒▒▒▒▒▒▒▒▒▒ -4.00" in second
@@ -94,7 +94,7 @@ def test_negative_weights_have_their_own_shade_and_size_decides() -> None:
         (25_000.0, 25_000.0, 10_000.0, ["full bar = 2.5e+04", "numbers x 10000"]),
     ],
 )
-def test_the_scale_of_bars_and_numbers_is_said(
+def test_the_scale_of_bars_and_numbers_is_printed(
     peak: float, full: float, unit: float, legend: list[str]
 ) -> None:
     drawn = picture([[peak, 0.0]])
@@ -104,7 +104,7 @@ def test_the_scale_of_bars_and_numbers_is_said(
         assert "▸██████████" in lines(drawn)[1] or peak == 0.25
 
 
-def test_a_long_memory_shows_what_matters_and_says_what_it_left_out() -> None:
+def test_a_long_memory_shows_the_strongest_slots_and_gaps() -> None:
     weights = np.zeros((2, 200))
     weights[0, [3, 100]] = 0.9, 0.1
     weights[1, [102, 50]] = 0.9954, 0.0046
@@ -123,21 +123,21 @@ def test_a_long_memory_shows_what_matters_and_says_what_it_left_out() -> None:
 
 @settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.integers(1, 300), st.integers(1, 20))
-def test_what_is_folded_is_counted_bounded_and_never_the_strongest(
+def test_gaps_are_counted_bounded_and_never_the_strongest(
     seed: int, hops: int, slots: int, rows: int
 ) -> None:
     rng = np.random.default_rng(seed)
     weights = rng.dirichlet(np.full(slots, 0.1), size=hops) * rng.choice([-1, 1, 3, 0.01])
     drawn = picture(weights, rows=rows)
-    shown, covered = drawn.shown(), []
+    shown, covered = drawn.visible_slots(), []
     for entry in shown:
         covered += [entry] if isinstance(entry, int) else list(entry)
         if isinstance(entry, range):
-            said = re.match(r"([\d,]+) more, none above ([\d.]+)", drawn.folded(entry))
-            assert said
-            assert int(said[1].replace(",", "")) == len(entry) > 1
+            match = re.match(r"([\d,]+) more, none above ([\d.]+)", drawn.describe_gap(entry))
+            assert match
+            assert int(match[1].replace(",", "")) == len(entry) > 1
             largest = abs(weights[:, entry.start : entry.stop]).max() / drawn.unit
-            assert largest - 1e-7 <= float(said[2]) < largest + 0.011
+            assert largest - 1e-7 <= float(match[2]) < largest + 0.011
     assert covered == list(range(slots))
     assert {int(i) for i in abs(weights).argmax(axis=1)} <= {i for i in shown if type(i) is int}
     assert len(shown) <= max(rows, hops) * 3 + 2
@@ -165,7 +165,7 @@ def test_any_label_stays_on_its_line_within_the_width(
         assert cell_len(line) <= width
 
 
-def test_columns_stand_below_each_other_whatever_the_width_of_the_characters() -> None:
+def test_columns_are_aligned_for_characters_of_any_width() -> None:
     labels = [
         "漢字の長いラベルがここにあるので切る必要がある。とても長い",
         "e\u0301te\u0301",
@@ -190,7 +190,7 @@ def test_columns_stand_below_each_other_whatever_the_width_of_the_characters() -
         ("[bold red]x[/] [link=http://a]b[/link] :smile:", None),
     ],
 )
-def test_text_is_printed_never_obeyed(label: str, shown: str | None) -> None:
+def test_text_is_escaped(label: str, shown: str | None) -> None:
     shown = shown or label
     drawn = picture([[0.5], [0.5]], [label])
     assert shown in str(drawn)
@@ -211,7 +211,7 @@ def test_rich_shows_colour_in_a_terminal_and_plain_characters_when_piped() -> No
     assert re.sub(r"\x1b\[[\d;]*m", "", coloured.getvalue()) == file.getvalue()
 
 
-def test_rich_keeps_to_a_narrow_console_and_to_its_encoding() -> None:
+def test_rich_respects_the_width_and_encoding_of_the_console() -> None:
     file = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     screen = Console(file=file, width=40)
     screen.print(picture(WEIGHTS, STORY))
@@ -219,7 +219,7 @@ def test_rich_keeps_to_a_narrow_console_and_to_its_encoding() -> None:
     assert file.read() == picture(WEIGHTS, STORY, width=40).text(encoding="ascii") + "\n"
 
 
-def test_many_hops_go_to_panels_of_the_same_rows() -> None:
+def test_many_hops_are_split_into_panels_of_the_same_rows() -> None:
     text = str(picture(np.full((20, 3), 1 / 3), STORY))
     panels = [panel.splitlines() for panel in text.split("\n\n")]
     assert re.findall(r"hop (\d+)", text) == [str(i) for i in range(1, 21)]
@@ -231,29 +231,33 @@ def test_an_empty_memory_has_a_picture_too() -> None:
     assert str(picture(np.zeros((3, 0)), [])) == "an empty memory: nothing to read"
 
 
-def test_a_label_of_marks_without_width_does_not_make_a_line_endless() -> None:
+def test_a_label_of_combining_characters_is_truncated() -> None:
     assert max(map(len, lines(picture([[1.0]], ["\u0301" * 100_000])))) < 1000
 
 
 @pytest.mark.parametrize(
     ("weights", "options", "message"),
     [
-        ([0.5, 0.5], {}, "weights needs shape [hops, slots], at least 1 hop, got [2]"),
-        ([[[0.5]]], {}, "weights needs shape [hops, slots], at least 1 hop, got [1, 1, 1]"),
-        (np.zeros((0, 3)), {}, "weights needs shape [hops, slots], at least 1 hop, got [0, 3]"),
-        ([[0.5], [0.5, 0.5]], {}, "weights needs rows of one length, got several"),
-        ([["a"]], {}, "weights needs real numbers, got <U1"),
-        ([[1j]], {}, "weights needs real numbers, got complex128"),
-        (None, {}, "weights needs real numbers, got object"),
-        ([[1.0, float("nan")]], {}, "weights needs finite numbers, got nan at [0, 1]"),
-        ([[1.0], [float("-inf")]], {}, "weights needs finite numbers, got -inf at [1, 0]"),
-        ([[1.0]], {"labels": "a"}, "labels needs a list of 1 texts, got one string"),
-        ([[1.0]], {"labels": ["a", "b"]}, "labels needs 1 texts, one a slot, got 2"),
+        ([0.5, 0.5], {}, "weights: expected shape [hops, slots] with at least 1 hop, got [2]"),
+        ([[[0.5]]], {}, "weights: expected shape [hops, slots] with at least 1 hop, got [1, 1, 1]"),
+        (
+            np.zeros((0, 3)),
+            {},
+            "weights: expected shape [hops, slots] with at least 1 hop, got [0, 3]",
+        ),
+        ([[0.5], [0.5, 0.5]], {}, "weights: expected rows of one length, got several"),
+        ([["a"]], {}, "weights: expected real numbers, got <U1"),
+        ([[1j]], {}, "weights: expected real numbers, got complex128"),
+        (None, {}, "weights: expected real numbers, got object"),
+        ([[1.0, float("nan")]], {}, "weights: expected finite numbers, got nan at [0, 1]"),
+        ([[1.0], [float("-inf")]], {}, "weights: expected finite numbers, got -inf at [1, 0]"),
+        ([[1.0]], {"labels": "a"}, "labels: expected a list of 1 texts, got one string"),
+        ([[1.0]], {"labels": ["a", "b"]}, "labels: expected 1, one per slot, got 2"),
         ([[1.0]], {"width": 19}, "width of at least 20 and rows of at least 1, got width=19"),
         ([[1.0]], {"rows": 0}, "width of at least 20 and rows of at least 1, got width=80 and row"),
     ],
 )
-def test_wrong_input_is_an_error_of_one_line(
+def test_invalid_input_is_a_one_line_error(
     weights: Any, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=re.escape(message)) as caught:
@@ -261,8 +265,8 @@ def test_wrong_input_is_an_error_of_one_line(
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_importing_the_picture_loads_neither_torch_nor_rich() -> None:
-    # the package itself may bring torch; the picture alone must not ask for it
+def test_importing_memhop_picture_loads_neither_torch_nor_rich() -> None:
+    # the package may import torch, but memhop.picture alone must not
     code = (
         "import sys, types; package = types.ModuleType('memhop');"
         "package.__path__ = [sys.argv[1]]; sys.modules['memhop'] = package;"

@@ -1,4 +1,4 @@
-"""What each hop read of a memory, as a picture: for the terminal, for a page, for a notebook."""
+"""Draw the attention of each hop over the memory: for a terminal, a web page, a notebook."""
 
 import math
 import sys
@@ -17,29 +17,28 @@ if TYPE_CHECKING:
 
 __all__ = ["MIN_WIDTH", "Picture", "picture", "spelled_out"]
 
-_FAINT = 0.01  # of a full bar: what is less did not matter
+_FAINT = 0.01  # of a full bar; smaller weights are drawn dim or folded
 
 
 def picture(
     weights: Any, labels: Sequence[str] | None = None, *, width: int = 80, rows: int = 16
 ) -> "Picture":
-    """Show how much each hop read of each slot: one line a slot, one column a hop.
+    """Draw how much each hop reads each slot: one row per slot, one column per hop.
 
-    The strongest slot of each hop is pointed at, and its label stands out where there is
-    colour. Of a memory of more than ``rows`` slots the strongest are shown, and every gap says
-    how much it left out. Printed it is plain text; a rich console shows it in colour, a
-    notebook and ``.svg()`` draw it.
+    A pointer marks the strongest slot of each hop; with colours, its label is bold. If the memory
+    has more than ``rows`` slots, only the strongest are shown, and each gap says how many slots it
+    hides. ``print`` gives plain text, a rich console colours, a notebook and ``.svg()`` a drawing.
 
     Args:
         weights: ``[hops, slots]``: a tensor, an array or nested lists of finite numbers.
-            Negative ones (a memory read without softmax) are drawn in another shade.
-        labels: one text a slot. It is printed, never obeyed: control characters and escape
-            codes are spelled out, markup stays as it is. Without, a slot shows its ``[index]``.
-        width: the most columns that a line may take, at least 20; in an SVG 8.4 pixels each.
-        rows: how many slots a long memory shows, at least 1.
+            Negative weights (attention without softmax) have another shade.
+        labels: one text per slot; control characters and escape codes are escaped, markup is
+            printed literally. Default: ``[index]``.
+        width: the maximum number of columns of a line, at least 20; 8.4 pixels each in an SVG.
+        rows: the maximum number of slots of a long memory, at least 1.
 
     Raises:
-        ValueError: one line with what was needed and what came.
+        ValueError: an argument is invalid; the message is one line.
 
     >>> print(picture([[0.1, 0.9], [0.75, 0.25]], ["Mary took the ball.", "Mary went home."]))
                             hop 1            hop 2
@@ -49,48 +48,45 @@ def picture(
     values = _checked(weights)
     slots = values.shape[1]
     if isinstance(labels, str):
-        raise ValueError(f"picture: labels needs a list of {slots} texts, got one string")
+        raise ValueError(f"picture: labels: expected a list of {slots} texts, got one string")
     if labels is not None and len(labels) != slots:
-        raise ValueError(f"picture: labels needs {slots} texts, one a slot, got {len(labels)}")
+        raise ValueError(f"picture: labels: expected {slots}, one per slot, got {len(labels)}")
     if width < MIN_WIDTH or rows < 1:
-        least = f"width of at least {MIN_WIDTH} and rows of at least 1"
-        raise ValueError(f"picture: needs a {least}, got width={width} and rows={rows}")
+        expected = f"width of at least {MIN_WIDTH} and rows of at least 1"
+        raise ValueError(f"picture: expected {expected}, got width={width} and rows={rows}")
     return Picture(values, labels, width, rows)
 
 
 def _checked(weights: Any) -> NDArray[np.float64]:
-    """The weights as float64 [hops, slots]; a tensor is known by its methods: no torch here."""
+    """Return the weights as float64 [hops, slots], without importing torch for tensors."""
     if hasattr(weights, "detach"):
         weights = weights.detach().cpu().double().numpy()
     try:
         values = np.asarray(weights)
     except ValueError:
-        raise ValueError("picture: weights needs rows of one length, got several") from None
+        raise ValueError("picture: weights: expected rows of one length, got several") from None
     if values.dtype.kind not in "fiub":
-        raise ValueError(f"picture: weights needs real numbers, got {values.dtype}")
+        raise ValueError(f"picture: weights: expected real numbers, got {values.dtype}")
     if values.ndim != 2 or not values.shape[0]:
-        raise ValueError(
-            f"picture: weights needs shape [hops, slots], at least 1 hop, got {list(values.shape)}"
-        )
+        expected = "shape [hops, slots] with at least 1 hop"
+        raise ValueError(f"picture: weights: expected {expected}, got {list(values.shape)}")
     if not np.isfinite(values).all():
         hop, slot = np.argwhere(~np.isfinite(values))[0]
-        raise ValueError(
-            f"picture: weights needs finite numbers, got {values[hop, slot]} at [{hop}, {slot}]"
-        )
+        got = f"{values[hop, slot]} at [{hop}, {slot}]"
+        raise ValueError(f"picture: weights: expected finite numbers, got {got}")
     return values.astype(np.float64)
 
 
 class Picture:
-    """What `picture` returns: ``str()`` is plain text, a rich console shows it in colour.
+    """The result of `picture`: ``str()`` is plain text, a rich console shows colours.
 
-    ``svg()`` is a file for a page; a notebook shows that by itself.
+    ``svg()`` returns an SVG file; a notebook displays it.
 
     Attributes:
         weights: float64 ``[hops, slots]``.
-        full: the weight that fills a bar: 1, or the largest one where that is over 1 or so
-            small that every bar would be a sliver.
-        unit: numbers are shown as multiples of this: 1 wherever two decimals do.
-        strongest: bool ``[hops, slots]``, the slot that each hop read most (all of a tie).
+        full: the weight of a full bar: 1, or the largest weight if that is over 1 or below 0.25.
+        unit: numbers are multiples of this: 1 if two decimals suffice.
+        strongest: bool ``[hops, slots]``, the strongest slot of each hop (all if equal).
     """
 
     def __init__(
@@ -102,16 +98,16 @@ class Picture:
         self.rows = rows
         size = np.abs(weights)
         peak = float(size.max(initial=0.0))
-        # a softmax in half precision may sum to a little over 1; all zeros is a picture too
+        # a softmax in half precision may exceed 1 slightly; the peak may be 0
         self.full = 1.0 if 0.25 <= peak <= 1.005 or not peak else peak
         self.unit = 1.0 if 0.1 <= peak < 1000 or not peak else 10.0 ** math.floor(math.log10(peak))
         self.strongest = (size == size.max(axis=1, keepdims=True, initial=0.0)) & (size > 0)
         self._size = size.max(axis=0)
 
-    def shown(self) -> list[int | range]:
-        """What the lines stand for, in order: a slot, or a range of slots folded away.
+    def visible_slots(self) -> list[int | range]:
+        """Return the slot of each row, or a range of slots for a gap.
 
-        >>> picture([[0.0] * 50 + [0.9, 0.1] + [0.0] * 50]).shown()
+        >>> picture([[0.0] * 50 + [0.9, 0.1] + [0.0] * 50]).visible_slots()
         [range(0, 50), 50, 51, range(52, 102)]
         """
         slots = self._size.size
@@ -123,40 +119,40 @@ class Picture:
         lines: list[int | range] = []
         for before, slot in zip([-1, *kept], [*kept, slots], strict=True):
             gap = range(before + 1, slot)
-            # a lone slot takes no more room than the line that would stand for it
+            # a gap of one slot is not shorter than the slot itself
             lines += gap if len(gap) < 2 else [gap]
             lines += [slot] if slot < slots else []
         return lines
 
-    def number(self, weight: float) -> str:
-        """A weight as the picture writes it: two decimals, in multiples of ``unit``.
+    def format_weight(self, weight: float) -> str:
+        """Return a weight with two decimals, in multiples of ``unit``.
 
-        >>> picture([[0.5, 0.125]]).number(0.125), picture([[0.0005]]).number(0.0005)
+        >>> picture([[0.5, 0.125]]).format_weight(0.125), picture([[0.0005]]).format_weight(0.0005)
         ('0.12', '5.00')
         """
         return f"{weight / self.unit:.2f}"
 
-    def folded(self, gap: range) -> str:
-        """What the line of a gap says: how many slots, and a bound that holds for all of them.
+    def describe_gap(self, gap: range) -> str:
+        """Return the text of a gap: the number of slots, and an upper bound of their weights.
 
-        >>> picture([[0.0] * 50 + [0.9, 0.1]]).folded(range(50))
+        >>> picture([[0.0] * 50 + [0.9, 0.1]]).describe_gap(range(50))
         '50 more, none above 0.00'
         """
         largest = float(self._size[gap.start : gap.stop].max()) / self.unit
         bound = math.ceil(round(largest * 100, 6)) / 100
-        either_way = " in size" if (self.weights < 0).any() else ""
-        return f"{len(gap):,} more, none above {bound:.2f}{either_way}"
+        absolute = " in size" if (self.weights < 0).any() else ""
+        return f"{len(gap):,} more, none above {bound:.2f}{absolute}"
 
     def label(self, slot: int) -> str:
-        """The text of a slot, as it was given; without labels its ``[index]``."""
+        """Return the label of a slot; default: its ``[index]``."""
         return f"[{slot}]" if self.labels is None else str(self.labels[slot])
 
-    def faint(self, hop: int, slot: int) -> bool:
-        """Whether so little was read of the slot that it did not matter."""
+    def is_faint(self, hop: int, slot: int) -> bool:
+        """Return whether a weight is so small that it is drawn dim."""
         return bool(abs(self.weights[hop, slot]) < _FAINT * self.full)
 
     def legend(self) -> list[str]:
-        """What stands below the slots, for bars and numbers to be read right; mostly nothing.
+        """Return the lines below the slots that explain the scale; usually none.
 
         >>> picture([[7.5, 2.5]]).legend(), picture([[0.75, 0.25]]).legend()
         (['full bar = 7.5'], [])
@@ -165,10 +161,10 @@ class Picture:
         lines += [f"full bar = {self.full:.3g}"] if self.full != 1 else []
         return lines + ([f"numbers x {self.unit:g}"] if self.unit != 1 else [])
 
-    def said(self) -> list[str]:
-        """What each hop read most, in words.
+    def describe(self) -> list[str]:
+        """Return the strongest slot of each hop as text.
 
-        >>> picture([[0.1, 0.9], [0, 0]], ["John slept.", "Mary left."]).said()
+        >>> picture([[0.1, 0.9], [0, 0]], ["John slept.", "Mary left."]).describe()
         ['hop 1 read most: Mary left. (0.90)', 'hop 2 read nothing']
         """
         lines = []
@@ -179,14 +175,14 @@ class Picture:
                 continue
             label = shortened(self.label(slots[0]), self.width, "…")
             more = f" and {len(slots) - 1:,} more" if slots[1:] else ""
-            number = self.number(self.weights[hop, slots[0]])
+            number = self.format_weight(self.weights[hop, slots[0]])
             lines.append(f"hop {hop + 1} read most: {label}{more} ({number})")
         return lines
 
     def text(self, width: int | None = None, encoding: str = "utf-8") -> str:
-        """The picture in plain characters, only such as ``encoding`` holds.
+        """Return the picture as plain text with characters of ``encoding``.
 
-        Below 20 columns it is drawn at 20.
+        The minimum width is 20 columns.
 
         >>> print(picture([[0.25, 0.75]], ["John slept.", "Ärger!"]).text(encoding="ascii"))
                         hop 1
@@ -197,10 +193,10 @@ class Picture:
         return "\n".join("".join(piece for piece, _ in line).rstrip() for line in lines)
 
     def svg(self, title: str = "") -> str:
-        """The picture as an SVG file, with nothing in it to load: for light pages and dark ones.
+        """Return the picture as a self-contained SVG file, for light and dark pages.
 
         Args:
-            title: a line to stand above it, such as the question and its answer.
+            title: a line above the picture, such as the question and its answer.
 
         >>> drawn = picture([[0.1, 0.9]], ["John slept.", "Mary left."]).svg("Who left?  Mary")
         >>> drawn[:4], "Who left?  Mary" in drawn, drawn.count('<rect class="bar"')
@@ -209,8 +205,8 @@ class Picture:
         return draw(self, title)
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: the SVG in the colour of the text around it."""
-        return draw(self, own_colours=False)
+        """Return the SVG in the text colour of the notebook."""
+        return draw(self, with_style=False)
 
     def __str__(self) -> str:
         return self.text(encoding=getattr(sys.stdout, "encoding", None) or "utf-8")

@@ -1,10 +1,10 @@
-"""The texts of a picture: shown, never obeyed, and as many cells wide as they are shown."""
+"""The texts of a picture: escape control characters, measure and truncate by terminal cells."""
 
 import unicodedata
 
 
 def spelled_out(text: str) -> str:
-    r"""Every character that would act instead of show, as Python spells it.
+    r"""Return a text with its control characters escaped as in Python.
 
     >>> spelled_out("red\x1b[31m\n")
     'red\\x1b[31m\\n'
@@ -21,9 +21,9 @@ def _visible(character: str) -> str:
 
 
 def bounded(text: str, width: int, cut: str) -> str:
-    """The text spelled out, and no longer than ``width`` cells can need.
+    """Return an escaped text of at most 4 characters per cell.
 
-    Marks that take no cell must not make a line endless.
+    This limits lines of combining characters, which take no cell.
 
     >>> bounded("na" * 1000, 2, "...")
     'nananana...'
@@ -33,14 +33,14 @@ def bounded(text: str, width: int, cut: str) -> str:
 
 
 def cells(text: str) -> int:
-    """How many columns a terminal gives the text: two for a wide character, none for a mark."""
+    """Return the width in terminal cells: 2 for a wide character, 0 for a combining one."""
     from rich.cells import cell_len
 
     return cell_len(text)
 
 
 def clipped(text: str, width: int, cut: str) -> str:
-    """The text in exactly ``width`` cells: filled up with spaces, or cut and marked as cut.
+    """Return a text of exactly ``width`` cells: padded, or truncated with ``cut`` at the end.
 
     >>> clipped("garden", 4, "…"), clipped("garden", 8, "…")
     ('gar…', 'garden  ')
@@ -54,7 +54,7 @@ def clipped(text: str, width: int, cut: str) -> str:
 
 
 def shortened(text: str, width: int, cut: str) -> str:
-    """The text spelled out, in at most ``width`` cells.
+    """Return an escaped text of at most ``width`` cells.
 
     >>> shortened("garden", 4, "…"), shortened("garden", 8, "…")
     ('gar…', 'garden')

@@ -1,9 +1,8 @@
-"""A picture as SVG: one drawing for a file and for a notebook, with nothing in it to load.
+"""Draw a picture as self-contained SVG, for a file and for a notebook.
 
-It stands on the cells of the terminal picture. Its colours are the colour of the text around it
-and two that are seen on white and on black, so a notebook needs no style at all; a file brings
-the colour of its text, one for light pages and one for dark. There are no ids: two pictures on
-one page have nothing to confuse.
+It uses the cells of the terminal layout. Its colours are the text colour of the page and two that
+are visible on white and on black, so a notebook needs no style; a file has text colours for light
+and dark pages. There are no ids, so that two pictures on one page do not conflict.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,7 +15,7 @@ from memhop.picture.layout import Layout
 if TYPE_CHECKING:
     from memhop.picture import Picture
 
-_Look = Mapping[str, str | float]  # attributes of an element
+_Attributes = Mapping[str, str | float]
 
 _FONT = 14
 _CELL = 0.6 * _FONT  # as wide as a character of a monospace font
@@ -32,38 +31,38 @@ _COLOURS = (
     ".memhop-picture { color: #1f2328 } "
     "@media (prefers-color-scheme: dark) { .memhop-picture { color: #e6edf3 } }"
 )
-_PLAIN: _Look = {}
-_BOLD: _Look = {"font-weight": "bold"}
-_QUIET: _Look = {"opacity": 0.6}
-_TRACK: _Look = {"class": "track", "opacity": 0.09}
-_TO_THE_LEFT: _Look = {"text-anchor": "end"}
+_PLAIN: _Attributes = {}
+_BOLD: _Attributes = {"font-weight": "bold"}
+_DIM: _Attributes = {"opacity": 0.6}
+_TRACK: _Attributes = {"class": "track", "opacity": 0.09}
+_RIGHT_ALIGNED: _Attributes = {"text-anchor": "end"}
 
 
-def draw(picture: "Picture", title: str = "", *, own_colours: bool = True) -> str:
-    """The picture as one ``<svg>`` element; without ``own_colours`` in those of the page."""
-    return _Svg(picture, title).whole(own_colours)
+def draw(picture: "Picture", title: str = "", *, with_style: bool = True) -> str:
+    """Return the picture as an ``<svg>`` element, ``with_style`` or in the colours of the page."""
+    return _Svg(picture, title).element(with_style)
 
 
 class _Svg:
-    """One drawing: rows from the top down, each placed by the cells of the layout."""
+    """A drawing: rows from top to bottom, in the columns of the layout."""
 
     def __init__(self, picture: "Picture", title: str) -> None:
         self.picture = picture
         self.title = title
         self.layout = Layout(picture, picture.width, self._bounded)
-        self.cell = self.layout.bar + self.layout.number + 4  # of a hop: airier by one
+        self.cell = self.layout.bar + self.layout.number + 4  # of a hop
         self.start = self.layout.margin + self.layout.label
         self.columns = self.start + self.layout.panel * self.cell - 1 if self.layout.lines else 0
-        self.top = float(_EDGE)  # where the next row begins
+        self.top = float(_EDGE)  # of the next row
 
     def _bounded(self, text: str) -> str:
         return bounded(text, self.picture.width, "…")
 
-    def whole(self, own_colours: bool) -> str:
-        """The element with all that is in it."""
-        body = list(self._body())  # first: it finds out how high and how wide the whole is
+    def element(self, with_style: bool) -> str:
+        """Return the whole element."""
+        body = list(self._body())  # first, because it sets the height and the width
         width, height = _px(self.columns * _CELL + 2 * _EDGE), _px(self.top + _EDGE)
-        outer: _Look = {
+        outer: _Attributes = {
             "xmlns": "http://www.w3.org/2000/svg",
             "class": "memhop-picture",
             "role": "img",
@@ -75,11 +74,11 @@ class _Svg:
             "font-family": _FAMILY,
             "font-size": _FONT,
         }
-        said = "; ".join([*self.picture.said(), *self.picture.legend()])
+        description = "; ".join([*self.picture.describe(), *self.picture.legend()])
         title = _element("title", {}, self._bounded(self.title or "What each hop read"))
-        style = [_element("style", {}, _COLOURS)] if own_colours else []
-        lines = [f"<{_tag('svg', outer)}>", title, _element("desc", {}, said), *style, *body]
-        return "\n".join([*lines, "</svg>"])
+        style = [_element("style", {}, _COLOURS)] if with_style else []
+        head = [f"<{_tag('svg', outer)}>", title, _element("desc", {}, description)]
+        return "\n".join([*head, *style, *body, "</svg>"])
 
     def _body(self) -> Iterator[str]:
         if self.title:
@@ -92,72 +91,77 @@ class _Svg:
                 yield from self._slot(entry, hops) if isinstance(entry, int) else self._gap(entry)
                 self.top += _ROW
         for line in self.picture.legend():
-            yield self._text(0, line, _QUIET)
+            yield self._text(0, line, _DIM)
             self.top += _ROW
 
     def _header(self, hops: range) -> Iterator[str]:
         for place, hop in enumerate(hops):
             left = self.start + place * self.cell + 2
-            yield self._text(left, self.layout.name(hop), {**_BOLD, **_QUIET})
+            yield self._text(left, self.layout.name(hop), {**_BOLD, **_DIM})
         self.top += _ROW
 
     def _slot(self, slot: int, hops: range) -> Iterator[str]:
         strongest = self.picture.strongest[hops.start : hops.stop, slot].any()
-        faint = all(self.picture.faint(hop, slot) for hop in hops)
+        faint = all(self.picture.is_faint(hop, slot) for hop in hops)
         if self.layout.margin:
-            yield self._text(self.layout.margin - 2, str(slot + 1), {**_QUIET, **_TO_THE_LEFT})
+            yield self._text(self.layout.margin - 2, str(slot + 1), {**_DIM, **_RIGHT_ALIGNED})
         label = shortened(self.layout.labels[slot], self.layout.label, "…")
-        look = _BOLD if strongest else _QUIET if faint else _PLAIN
-        yield self._text(self.layout.margin, label, {"class": "label", **look})
+        style = _BOLD if strongest else _DIM if faint else _PLAIN
+        yield self._text(self.layout.margin, label, {"class": "label", **style})
         for place, hop in enumerate(hops):
             left = self.start + place * self.cell + 2
             yield from self._bar(hop, slot, left)
             yield self._number(hop, slot, left + self.layout.bar + 1 + self.layout.number)
 
     def _bar(self, hop: int, slot: int, left: int) -> Iterator[str]:
-        """The bar on the track that it would fill, with the pointer in the column before it."""
+        """Draw a bar on its track, with the pointer in the column before it."""
         weight, strongest = self.picture.weights[hop, slot], self.picture.strongest[hop, slot]
-        look: _Look = {"fill": _POSITIVE if weight > 0 else _NEGATIVE}
+        style: _Attributes = {"fill": _POSITIVE if weight > 0 else _NEGATIVE}
         middle, full = self.top + _ROW / 2, self.layout.bar * _CELL
         if strongest:
             corner = f"M {_px(_x(left) - 8)} {_px(middle - 4.5)} l 6 4.5 l -6 4.5 z"
-            yield _element("path", {"class": "pointer", "d": corner, **look})
-        box: _Look = {"x": _px(_x(left)), "y": _px(middle - _BAR / 2), "height": _BAR, "rx": 2}
+            yield _element("path", {"class": "pointer", "d": corner, **style})
+        box: _Attributes = {
+            "x": _px(_x(left)),
+            "y": _px(middle - _BAR / 2),
+            "height": _BAR,
+            "rx": 2,
+        }
         yield _element("rect", {**_TRACK, "width": _px(full), **box})
         width = _px(full * min(1.0, abs(weight / self.picture.full)))
         if width != "0":
-            look = {**look, **(_PLAIN if strongest else _QUIET)}
-            yield _element("rect", {"class": "bar", "width": width, **box, **look})
+            style = {**style, **(_PLAIN if strongest else _DIM)}
+            yield _element("rect", {"class": "bar", "width": width, **box, **style})
 
     def _number(self, hop: int, slot: int, right: int) -> str:
-        number = self.picture.number(self.picture.weights[hop, slot])
-        look = _BOLD if self.picture.strongest[hop, slot] else _QUIET
+        number = self.picture.format_weight(self.picture.weights[hop, slot])
+        style = _BOLD if self.picture.strongest[hop, slot] else _DIM
         shown = number if float(number) else "·"
-        return self._text(right, shown, {"class": "number", **look, **_TO_THE_LEFT})
+        return self._text(right, shown, {"class": "number", **style, **_RIGHT_ALIGNED})
 
     def _gap(self, gap: range) -> Iterator[str]:
         right = max(1, self.layout.margin - 2)
-        yield self._text(right, "⋮", {**_QUIET, **_TO_THE_LEFT})
-        yield self._text(right + 2, self.picture.folded(gap), _QUIET)
+        yield self._text(right, "⋮", {**_DIM, **_RIGHT_ALIGNED})
+        yield self._text(right + 2, self.picture.describe_gap(gap), _DIM)
 
-    def _text(self, column: int, text: str, look: _Look) -> str:
-        """A text in the next row, from a column on or, to the left, up to it.
+    def _text(self, column: int, text: str, style: _Attributes) -> str:
+        """Draw a text in the next row that starts (or, right-aligned, ends) at a column.
 
-        Its length is given, so that it keeps to its columns in whatever font there is.
+        Its length is fixed, so that it fits its columns in any font.
         """
         text = shortened(text, self.picture.width, "…")
         length = cells(text)
-        if "text-anchor" not in look:
+        if "text-anchor" not in style:
             self.columns = max(self.columns, column + length)
         place: dict[str, str | float] = {
             "x": _px(_x(column)),
             "y": _px(self.top + _ROW / 2 + 0.35 * _FONT),
         }
-        if length:  # marks alone have no width to keep
+        if length:  # combining characters alone have no width
             place |= {"textLength": _px(length * _CELL), "lengthAdjust": "spacingAndGlyphs"}
         if "  " in f" {text} ":
             place["xml:space"] = "preserve"
-        return _element("text", {**place, **look}, text)
+        return _element("text", {**place, **style}, text)
 
 
 def _x(column: int) -> float:
@@ -168,11 +172,11 @@ def _px(length: float) -> str:
     return f"{length:.2f}".rstrip("0").rstrip(".")
 
 
-def _element(name: str, attributes: _Look, text: str = "") -> str:
+def _element(name: str, attributes: _Attributes, text: str = "") -> str:
     tag = _tag(name, attributes)
     return f"<{tag}>{escape(text)}</{name}>" if text else f"<{tag}/>"
 
 
-def _tag(name: str, attributes: _Look) -> str:
-    given = (f'{key}="{escape(str(value))}"' for key, value in attributes.items())
-    return " ".join([name, *given])
+def _tag(name: str, attributes: _Attributes) -> str:
+    pairs = (f'{key}="{escape(str(value))}"' for key, value in attributes.items())
+    return " ".join([name, *pairs])

@@ -1,4 +1,4 @@
-"""A picture in the characters of a terminal."""
+"""Draw a picture in the characters of a terminal."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
@@ -9,18 +9,18 @@ from memhop.picture.layout import Layout
 if TYPE_CHECKING:
     from memhop.picture import Picture
 
-Line = list[tuple[str, str]]  # the pieces of one line: characters, and their rich style
+Line = list[tuple[str, str]]  # the segments of a line: text and rich style
 
 MIN_WIDTH = 20
 
 
 class _Glyphs(NamedTuple):
-    """What a picture is drawn with; bars step through theirs, from empty to a full cell."""
+    """The characters of a picture; those of bars go from an empty to a full cell."""
 
     bar: str
     negative: str
     pointer: str
-    nothing: str  # in place of a number that would read 0.00
+    nothing: str  # instead of 0.00
     cut: str
     fold: str
 
@@ -30,13 +30,13 @@ _ASCII = _Glyphs(" .:#", " -", ">", "0", "...", ":")
 
 
 class Terminal:
-    """One drawing of a picture: so many columns, in the characters of one encoding."""
+    """A picture drawn with a number of columns and an encoding."""
 
     def __init__(self, picture: "Picture", width: int, encoding: str) -> None:
         self.picture = picture
         self.width = max(MIN_WIDTH, width)
         self.encoding = encoding
-        self.glyphs = _UNICODE if _holds(encoding, "".join(_UNICODE)) else _ASCII
+        self.glyphs = _UNICODE if _can_encode(encoding, "".join(_UNICODE)) else _ASCII
         self.layout = Layout(picture, self.width, self._safe)
 
     def _safe(self, text: str) -> str:
@@ -44,7 +44,7 @@ class Terminal:
         return text.encode(self.encoding, "replace").decode(self.encoding)
 
     def lines(self) -> Iterator[Line]:
-        """The picture line by line."""
+        """Yield the lines of the picture."""
         for hops in self.layout.panels():
             if hops.start:
                 yield []
@@ -60,7 +60,7 @@ class Terminal:
 
     def _row(self, slot: int, hops: range) -> Line:
         strongest = self.picture.strongest[hops.start : hops.stop, slot]
-        faint = all(self.picture.faint(hop, slot) for hop in hops)
+        faint = all(self.picture.is_faint(hop, slot) for hop in hops)
         style = "bold" if strongest.any() else "dim" if faint else ""
         margin, label = self.layout.margin, self.layout.labels[slot]
         index = f"{slot + 1:>{margin - 2}}  " if margin else ""
@@ -75,9 +75,11 @@ class Terminal:
             self.picture.strongest[hop, slot],
         )
         style = "red" if weight < 0 else "green"
-        style = f"bold {style}" if strongest else "dim" if self.picture.faint(hop, slot) else style
+        style = (
+            f"bold {style}" if strongest else "dim" if self.picture.is_faint(hop, slot) else style
+        )
         pointer = self.glyphs.pointer if strongest else " "
-        number = self.picture.number(weight)
+        number = self.picture.format_weight(weight)
         number = number if float(number) else self.glyphs.nothing
         bar = self._bar(weight / self.picture.full)
         return [(f" {pointer}{bar} {number:>{self.layout.number}}", style)]
@@ -90,10 +92,12 @@ class Terminal:
 
     def _gap(self, gap: range) -> Line:
         start = f"{self.glyphs.fold:>{max(1, self.layout.margin - 2)}}  "
-        return [(shortened(start + self.picture.folded(gap), self.width, self.glyphs.cut), "dim")]
+        return [
+            (shortened(start + self.picture.describe_gap(gap), self.width, self.glyphs.cut), "dim")
+        ]
 
 
-def _holds(encoding: str, text: str) -> bool:
+def _can_encode(encoding: str, text: str) -> bool:
     try:
         text.encode(encoding)
     except UnicodeEncodeError:
