@@ -13,8 +13,8 @@ from typer.exceptions import TyperException
 
 from benchmarks import tables
 from benchmarks.registry import find_benchmarks
-from memhop.cli.reproduce import To, say_sheet
-from memhop.cli.screen import say, say_progress
+from memhop.cli.reproduce import To, print_sheet
+from memhop.cli.screen import print_line, print_progress
 from memhop.errors import MemhopError
 from memhop.reproduce.record import Row, as_text, write_rows
 
@@ -47,11 +47,11 @@ def command_of(benchmark: ModuleType) -> Callable[..., None]:
             rows += new
             if hasattr(benchmark, "sort_key"):
                 rows.sort(key=benchmark.sort_key)
-            say_progress(", ".join(f"{key} {value}" for key, value in islice(new[-1].items(), 3)))
+            print_progress(", ".join(f"{key} {value}" for key, value in islice(new[-1].items(), 3)))
             if to is not None:
                 write_rows(to, rows)
         for sheet in benchmark.sheets(as_text(rows)):
-            say_sheet(sheet)
+            print_sheet(sheet)
 
     run.__doc__ = benchmark.measure.__doc__
     run.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
@@ -76,7 +76,7 @@ def fill_tables(
             raise MemhopError(f"{file}: {error.strerror}") from error
         except UnicodeDecodeError as error:
             raise MemhopError(f"{file}: expected UTF-8 text") from error
-        say(f"{file}: filled from {results}")
+        print_line(f"{file}: filled from {results}")
 
 
 @app.command("plots")
@@ -90,7 +90,7 @@ def draw_plots(
     except ModuleNotFoundError as error:
         raise MemhopError("plots need matplotlib: pip install 'memhop[plot]'") from error
     for path in drawn:
-        say(f"{path}: drawn from {results}")
+        print_line(f"{path}: drawn from {results}")
     if not drawn:
         raise MemhopError(f"{results}: no CSV file of a benchmark with a plot")
 

@@ -1,4 +1,4 @@
-"""The documents are executed: Python blocks run, shown output is compared, links resolve."""
+"""Execute the documents: run Python blocks, compare their output, resolve links."""
 
 import contextlib
 import doctest
@@ -29,7 +29,7 @@ HEADING = re.compile(r"^#+[ \t]+(.+?)[ \t]*$", re.MULTILINE)
 
 
 class Block(NamedTuple):
-    """A Python block: its code, the line of the document before it, and what it must print."""
+    """A Python block: its code, the line of the document before it, and its expected output."""
 
     code: str
     line: int
@@ -37,19 +37,19 @@ class Block(NamedTuple):
 
 
 def python_blocks(text: str) -> list[Block]:
-    """All ```python blocks; a ```text block after one and OUTPUT is what that one prints."""
+    """Return all ```python blocks; a ```text block after one and OUTPUT is its output."""
     blocks: list[Block] = []
-    end, outputs = 0, 0
-    for found in FENCED.finditer(text):
-        language, body = found[1], found[2]
-        marked = text[end : found.start()].strip() == OUTPUT
+    end, num_outputs = 0, 0
+    for match in FENCED.finditer(text):
+        language, body = match[1], match[2]
+        is_output = text[end : match.start()].strip() == OUTPUT
         if language == "python":
-            blocks.append(Block(body, text[: found.start(2)].count("\n"), None))
-        elif language == "text" and marked and blocks and blocks[-1].output is None:
+            blocks.append(Block(body, text[: match.start(2)].count("\n"), None))
+        elif language == "text" and is_output and blocks and blocks[-1].output is None:
             blocks[-1] = blocks[-1]._replace(output=body)
-            outputs += 1
-        end = found.end()
-    if outputs != text.count(OUTPUT):
+            num_outputs += 1
+        end = match.end()
+    if num_outputs != text.count(OUTPUT):
         raise ValueError(f"{OUTPUT} needs a python block before it and a text block after it")
     return blocks
 
@@ -62,13 +62,13 @@ def run_blocks(text: str, name: str) -> None:
         with contextlib.redirect_stdout(printed):
             exec(compile("\n" * block.line + block.code, name, "exec"), namespace)
         if block.output is not None:
-            shown = [line.rstrip() for line in block.output.rstrip().splitlines()]
+            expected = [line.rstrip() for line in block.output.rstrip().splitlines()]
             got = [line.rstrip() for line in printed.getvalue().rstrip().splitlines()]
-            assert got == shown, f"{name}:{block.line}: the block prints something else"
+            assert got == expected, f"{name}:{block.line}: the block prints something else"
 
 
 def anchors(text: str) -> set[str]:
-    """The names that headings get: lower case, spaces to hyphens, punctuation gone."""
+    """Return the anchors of the headings: lower case, hyphens for spaces, no punctuation."""
     headings = HEADING.findall(FENCED.sub("", text))
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -86,7 +86,7 @@ def broken_links(document: Path, root: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
-def test_python_blocks_run_and_print_what_is_shown(
+def test_python_blocks_run_and_print_their_output(
     document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -109,8 +109,8 @@ def test_examples_in_docstrings_run(
         if (error.name or "").startswith("memhop"):
             raise
         pytest.skip(f"needs the package {error.name}")
-    given = {"getfixture": request.getfixturevalue}  # as under pytest --doctest-modules
-    assert doctest.testmod(module, extraglobs=given).failed == 0
+    fixtures = {"getfixture": request.getfixturevalue}  # as under pytest --doctest-modules
+    assert doctest.testmod(module, extraglobs=fixtures).failed == 0
 
 
 SAMPLE = """\
@@ -168,7 +168,7 @@ def test_a_block_that_raises_fails_at_the_line_of_the_document() -> None:
         f"```python\nprint(2)\n```\n{OUTPUT}\nwords between\n```text\n2\n```\n",
     ],
 )
-def test_a_mark_for_output_without_its_blocks_is_an_error(text: str) -> None:
+def test_an_output_mark_without_its_blocks_raises(text: str) -> None:
     with pytest.raises(ValueError, match="needs a python block before it"):
         python_blocks(text)
 

@@ -1,4 +1,4 @@
-"""Count the work of Python code, where a time would depend on the machine and on its load."""
+"""Count the work of Python code, which unlike a time does not depend on the machine's load."""
 
 import sys
 from collections.abc import Callable
@@ -7,10 +7,10 @@ from typing import Any
 
 
 def instructions(call: Callable[[], object]) -> int:
-    """Return how many bytecode instructions a call executes.
+    """Return the number of bytecode instructions of a call.
 
-    The count is the same in every run of one version of Python. What an instruction does in C (a
-    sort, a regular expression, a tensor operation) counts as one.
+    The count is the same in every run of one version of Python. Work in C (a sort, a regular
+    expression, a tensor operation) counts as one instruction.
     """
     count = 0
 

@@ -25,7 +25,7 @@ from benchmarks.hop.speed import BARS
 from benchmarks.registry import NOT_MEASURED, DocumentTable, Plot, drawn_by
 from memhop.atomic_write import check_writable
 from memhop.cli.reproduce import Tiny
-from memhop.cli.screen import duration, say_progress, stderr
+from memhop.cli.screen import duration, print_progress, stderr
 from memhop.cli.settings import available_cores, check_threads
 from memhop.errors import MemhopError
 from memhop.kernels import warmup
@@ -104,7 +104,7 @@ def measure(
             if new.is_last:
                 if to is not None:
                     store(to, part, rows[part])
-                say_progress(f"{part}: {duration(seconds[part])}")
+                print_progress(f"{part}: {duration(seconds[part])}")
                 yield rows[part]
 
 
@@ -113,7 +113,7 @@ def _status_line() -> Iterator[Callable[[str], None]]:
     """Show the current measurement on standard error."""
     console = stderr()
     if not console.is_terminal:
-        yield say_progress
+        yield print_progress
         return
     with console.status("") as status:
         yield lambda text: status.update(Text(text))  # no markup: names contain brackets

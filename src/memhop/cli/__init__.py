@@ -12,7 +12,7 @@ from typer.exceptions import TyperException
 
 import memhop
 from memhop.cli import ask, demo, evaluate, generate, reproduce, serve, setup, train
-from memhop.cli.screen import Stopped, program, say_error
+from memhop.cli.screen import Stopped, print_error, program
 from memhop.errors import MemhopError
 
 _INTERRUPTED = 130  # the exit status of a program that Ctrl-C ends
@@ -71,18 +71,18 @@ def _status(arguments: list[str] | None) -> int:
             sys.stdout.flush()
         return status if isinstance(status, int) else 0
     except Stopped as stopped:
-        say_error(str(stopped))
+        print_error(str(stopped))
         return _INTERRUPTED
     except TyperException as error:
         return _usage_error(error)
     except MemhopError as error:
-        say_error(str(error))
+        print_error(str(error))
     except OSError as error:
         return _system_error(error)
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and "allocate" not in str(error):
             raise
-        say_error("not enough memory: use fewer --restarts, or a smaller setting")
+        print_error("not enough memory: use fewer --restarts, or a smaller setting")
     return 2
 
 
@@ -96,7 +96,7 @@ def _usage_error(error: TyperException) -> int:
     see = ""
     if context:
         see = f" (see {program()}{context.command_path.removeprefix('memhop')} --help)"
-    say_error(message.removesuffix(".") + see)
+    print_error(message.removesuffix(".") + see)
     return 2
 
 
@@ -106,5 +106,5 @@ def _system_error(error: OSError) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if error.errno == errno.EPIPE:  # such as | head
         return 1
-    say_error(": ".join(str(part) for part in (error.filename, error.strerror or error) if part))
+    print_error(": ".join(str(part) for part in (error.filename, error.strerror or error) if part))
     return 2

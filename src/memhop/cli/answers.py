@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.text import Text
 
-from memhop.cli.screen import say, say_progress, stdout
+from memhop.cli.screen import print_line, print_progress, stdout
 from memhop.picture import spelled_out
 from memhop.text.answer import Answer
 from memhop.tokenizer import answer_word, split_words
@@ -31,7 +31,7 @@ def title(answer: Answer) -> str:
     return f"{answer.question}  {reason}" if reason else answer.title()
 
 
-def say_answer(answer: Answer) -> None:
+def print_answer(answer: Answer) -> None:
     """Print a question, its answer and the sentences that each hop read."""
     line = Text(spelled_out(answer.question) + "  ", style="bold")
     if reason := no_answer(answer):
@@ -41,19 +41,19 @@ def say_answer(answer: Answer) -> None:
         line.append(spelled_out(f"  ({answer.shares()})"), style="dim")
     stdout().print(line, soft_wrap=True)
     if answer.unknown_words:
-        say(answer.never_seen(), "red")
+        print_line(answer.never_seen(), "red")
     if any(map(split_words, answer.sentences)):
         stdout().print(answer.picture())
 
 
-def say_truncated(truncated: Sequence[int]) -> None:
+def print_truncated(truncated: Sequence[int]) -> None:
     """Print one line on standard error if some stories do not fit into the memory.
 
     Args:
         truncated: `Answer.truncated` of each question.
     """
     if counts := [count for count in truncated if count]:
-        say_progress(
+        print_progress(
             f"the memory is full in {len(counts):,} of {len(truncated):,} questions: "
             f"up to {max(counts):,} of the oldest sentences are not read"
         )
@@ -64,10 +64,10 @@ def is_correct(answer: Answer, right: str) -> bool:
     return not no_answer(answer) and answer_word(answer.answer) == answer_word(right)
 
 
-def say_verdict(answer: Answer, right: str) -> None:
+def print_verdict(answer: Answer, right: str) -> None:
     """Print the right answer, and whether the model gave it."""
     verdict, style = ("correct", "dim") if is_correct(answer, right) else ("wrong", "red")
-    say(f"{verdict} (the right answer: {right})", style)
+    print_line(f"{verdict} (the right answer: {right})", style)
 
 
 def answer_json(answer: Answer, right: str | None = None) -> dict[str, Any]:

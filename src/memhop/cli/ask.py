@@ -12,13 +12,13 @@ from memhop.atomic_write import atomic_write
 from memhop.cli.answers import (
     answer_json,
     is_correct,
-    say_answer,
-    say_truncated,
-    say_verdict,
+    print_answer,
+    print_truncated,
+    print_verdict,
     title,
 )
 from memhop.cli.conversation import converse
-from memhop.cli.screen import say, say_json, say_progress
+from memhop.cli.screen import print_json, print_line, print_progress
 from memhop.cli.settings import Json, Run, Threads, load_model, use
 from memhop.data import to_examples
 from memhop.data.babi import parse_stories
@@ -83,31 +83,31 @@ def ask(
         return
     answers = _answers(model, questions, svg)
     if json:
-        say_json([answer_json(answer, right) for answer, right in answers])
+        print_json([answer_json(answer, right) for answer, right in answers])
     else:
-        _say_all(answers)
+        _print_all(answers)
 
 
-def _say_all(answers: Iterable[tuple[Answer, str | None]]) -> None:
+def _print_all(answers: Iterable[tuple[Answer, str | None]]) -> None:
     truncated: list[int] = []
     verdicts: list[bool] = []
     note = ""
     for answer, right in answers:
         if truncated:
-            say("")
-        say_answer(answer)
+            print_line("")
+        print_answer(answer)
         truncated.append(answer.truncated)
         note = answer.not_read()
         if right is not None:
-            say_verdict(answer, right)
+            print_verdict(answer, right)
             verdicts.append(is_correct(answer, right))
     if len(truncated) > 1:
-        say_truncated(truncated)
+        print_truncated(truncated)
     elif note:
-        say_progress(note)
+        print_progress(note)
     if len(verdicts) > 1:
-        say("")
-        say(f"{sum(verdicts):,} of {len(verdicts):,} answers are correct", "bold")
+        print_line("")
+        print_line(f"{sum(verdicts):,} of {len(verdicts):,} answers are correct", "bold")
 
 
 def _questions(

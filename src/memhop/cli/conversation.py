@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-from memhop.cli.answers import say_answer, say_verdict
-from memhop.cli.screen import say, say_progress
+from memhop.cli.answers import print_answer, print_verdict
+from memhop.cli.screen import print_line, print_progress
 from memhop.data.story import NUMBERED_LINE, QUESTION_LINE
 from memhop.text.answer import never_seen
 from memhop.text.model import MemN2N
@@ -46,7 +46,7 @@ class Conversation:
             return False
         if command == "help":
             for text in _HELP.splitlines():
-                say(text, style="dim")
+                print_line(text, style="dim")
         elif command == "undo":
             self._undo()
         elif command == "forget":
@@ -54,7 +54,7 @@ class Conversation:
         elif words:
             self._read(line)
         elif line.strip():
-            say("no word in this line; 'help' lists the commands", style="dim")
+            print_line("no word in this line; 'help' lists the commands", style="dim")
         return True
 
     def _read(self, line: str) -> None:
@@ -72,7 +72,7 @@ class Conversation:
                 self.story.append(sentence)
         if added := self.story[start:]:
             self._undo_stack.append(before)
-            self._say_added(added, self.story[unanswered:])
+            self._print_added(added, self.story[unanswered:])
 
     def _babi_line(self, line: str) -> tuple[int, str, str | None]:
         """Return number, text and right answer of a bAbI line; 0, the line and None for others.
@@ -96,41 +96,41 @@ class Conversation:
 
     def _answer(self, question: str, right: str | None) -> None:
         answer = self.model.answer(self.story, question)
-        say_answer(answer)
+        print_answer(answer)
         if answer.truncated:
-            say_progress(answer.not_read())
+            print_progress(answer.not_read())
         if right is not None:
-            say_verdict(answer, right)
-        say("")
+            print_verdict(answer, right)
+        print_line("")
 
-    def _say_added(self, added: list[str], unanswered: list[str]) -> None:
+    def _print_added(self, added: list[str], unanswered: list[str]) -> None:
         words = dict.fromkeys(word for sentence in unanswered for word in split_words(sentence))
         if unknown := [word for word in words if word not in self.model.vocabulary]:
-            say(never_seen(unknown), style="red")
+            print_line(never_seen(unknown), style="red")
         may_ask = any(split_words(sentence)[:1][0] in _QUESTION_WORDS for sentence in added)
         hint = "; a question ends in '?'" if may_ask else ""
-        say(f"the story has {self._length()}{hint}", style="dim")
+        print_line(f"the story has {self._length()}{hint}", style="dim")
 
     def _forget(self) -> None:
         if self.story:
             self._undo_stack.append(_State(self.story, self._line_number, is_forgotten=True))
             self.story = []
         self._line_number = 0
-        say("a new story", style="dim")
+        print_line("a new story", style="dim")
 
     def _undo(self) -> None:
         if not self._undo_stack:
-            say("nothing to undo", style="dim")
+            print_line("nothing to undo", style="dim")
             return
         before = self._undo_stack.pop()
         removed = self.story[len(before.story) :]
         self.story, self._line_number = before.story, before.line_number
         if before.is_forgotten:
-            say(f"the story is restored: it has {self._length()}", style="dim")
+            print_line(f"the story is restored: it has {self._length()}", style="dim")
             return
         for sentence in removed:
-            say(f"removed: {sentence}", style="dim")
-        say(f"the story has {self._length()}", style="dim")
+            print_line(f"removed: {sentence}", style="dim")
+        print_line(f"the story has {self._length()}", style="dim")
 
     def _length(self) -> str:
         number = len(self.story)
@@ -139,7 +139,7 @@ class Conversation:
 
 def converse(model: MemN2N) -> None:
     """Read lines until 'quit' or Ctrl-D."""
-    say(_INTRODUCTION, style="dim")
+    print_line(_INTRODUCTION, style="dim")
     conversation = Conversation(model)
     while True:
         try:

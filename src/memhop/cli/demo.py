@@ -5,8 +5,8 @@ from typing import Annotated
 import typer
 
 from memhop.atomic_write import check_writable
-from memhop.cli.answers import say_answer
-from memhop.cli.screen import Stopped, duration, percent, program, say, training_progress
+from memhop.cli.answers import print_answer
+from memhop.cli.screen import Stopped, duration, percent, print_line, program, training_progress
 from memhop.cli.settings import Threads, use
 from memhop.data import generate, to_examples
 from memhop.data.stories import TEST_SEED_OFFSET
@@ -38,29 +38,29 @@ def demo(
     """Generate stories, train on them, and answer new questions. Takes about half a minute."""
     use(threads)
     check_writable(RUNS / free_name("demo"))  # before half a minute of training
-    say("memhop demo: four people walk between six places, carrying things.", "bold")
+    print_line("memhop demo: four people walk between six places, carrying things.", "bold")
     examples = [example for task in QUESTIONS for example in stories(task, QUESTIONS[task], seed)]
-    say(f"Training data: {len(examples):,} questions, such as")
-    _say_story(examples[-1])
+    print_line(f"Training data: {len(examples):,} questions, such as")
+    _print_story(examples[-1])
     result = _trained(examples, seed)
-    say(f"Trained {_RESTARTS} models in {duration(result.seconds)} and kept the better one.")
-    say(f"Test on {_TEST_QUESTIONS:,} new questions of each kind:")
+    print_line(f"Trained {_RESTARTS} models in {duration(result.seconds)} and kept the better one.")
+    print_line(f"Test on {_TEST_QUESTIONS:,} new questions of each kind:")
     for task, kind in ((1, "one supporting fact, such as where Mary is"),
                        (2, "two supporting facts, such as where the milk is")):  # fmt: skip
         test = stories(task, _TEST_QUESTIONS, TEST_SEED_OFFSET + seed)
         error = evaluate(result.model, test).error
-        say(f"  {kind}: {percent(error)} wrong")
+        print_line(f"  {kind}: {percent(error)} wrong")
     for task in QUESTIONS:
-        say("")
-        _say_one(result.model, stories(task, 40, TEST_SEED_OFFSET + seed))
+        print_line("")
+        _print_one(result.model, stories(task, 40, TEST_SEED_OFFSET + seed))
     name = free_name("demo")
     result.model.save(RUNS / name)
-    say("")
-    say("Ask your own questions, in the browser (needs memhop[serve]) or here:")
-    say(f"  {program()} serve {name}", "bold")
-    say(f"  {program()} ask {name}", "bold")
+    print_line("")
+    print_line("Ask your own questions, in the browser (needs memhop[serve]) or here:")
+    print_line(f"  {program()} serve {name}", "bold")
+    print_line(f"  {program()} ask {name}", "bold")
     for part in (f"  {program()} ask {name} -q 'Where is the milk?' \\", f"    {_STORY}"):
-        say(part, "bold")
+        print_line(part, "bold")
 
 
 def _trained(examples: list[Example], seed: int) -> TrainingResult:
@@ -76,14 +76,14 @@ def stories(task: int, questions: int, seed: int) -> list[Example]:
     return list(to_examples(generate(task, questions=questions, seed=seed, statements=_STATEMENTS)))
 
 
-def _say_story(example: Example) -> None:
+def _print_story(example: Example) -> None:
     for sentence in example.story:
-        say(f"  {sentence}", "dim")
-    say(f"  {example.question} {example.answer}", "dim")
+        print_line(f"  {sentence}", "dim")
+    print_line(f"  {example.question} {example.answer}", "dim")
 
 
-def _say_one(model: MemN2N, examples: list[Example]) -> None:
+def _print_one(model: MemN2N, examples: list[Example]) -> None:
     """Ask the first question about a story of 6 to 8 sentences."""
     example = next((one for one in examples if 6 <= len(one.story) <= 8), examples[0])
-    say_answer(model.answer(example.story, example.question))
-    say(f"(the right answer: {example.answer})", "dim")
+    print_answer(model.answer(example.story, example.question))
+    print_line(f"(the right answer: {example.answer})", "dim")

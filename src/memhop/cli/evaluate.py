@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from memhop.cli.screen import percent, program, say, say_json, say_progress, say_table
+from memhop.cli.screen import percent, print_json, print_line, print_progress, print_table, program
 from memhop.cli.settings import (
     DataFolder,
     Json,
@@ -59,19 +59,19 @@ def evaluate(
     folder = find_run(run)
     results = dict(_on_file(folder, test) if test else _on_tasks(folder, data or Path(), task))
     if json:
-        say_json([_as_json(name, result) for name, result in results.items()])
+        print_json([_as_json(name, result) for name, result in results.items()])
         return
-    say_table(("task", "questions", "error", "majority", "failed", "fact read"), _rows(results))
+    print_table(("task", "questions", "error", "majority", "failed", "fact read"), _rows(results))
     for name, result in results.items():
         if never_seen := _never_seen(result):
-            say(f"{_short(name)}: never seen in training: {never_seen}")
+            print_line(f"{_short(name)}: never seen in training: {never_seen}")
         if count := result.truncated_stories:
             questions = f"{count:,} question{'' if count == 1 else 's'}"
-            say(f"{_short(name)}: memory full in {questions}: oldest sentences not read")
+            print_line(f"{_short(name)}: memory full in {questions}: oldest sentences not read")
     if len(results) > 1:
         mean = sum(result.error for result in results.values()) / len(results)
         failed = sum(result.failed for result in results.values())
-        say(f"mean error {percent(mean)}, {failed} of {len(results)} failed", "bold")
+        print_line(f"mean error {percent(mean)}, {failed} of {len(results)} failed", "bold")
 
 
 def _on_file(folder: Path, test: Path) -> list[tuple[str, Evaluation]]:
@@ -98,7 +98,7 @@ def _on_tasks(folder: Path, data: Path, task: str | None) -> list[tuple[str, Eva
         result = evaluate_model(model, read_babi(splits["test"]))
         results.append((str(number), result))
         if len(tasks) > 1:
-            say_progress(f"task {number}: error {percent(result.error)}")
+            print_progress(f"task {number}: error {percent(result.error)}")
     return results
 
 

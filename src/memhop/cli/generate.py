@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from memhop.cli.screen import program, say
+from memhop.cli.screen import print_line, program
 from memhop.cli.settings import complete_task
 from memhop.data import TASK_NAMES, generate_splits, write_babi
 from memhop.data import generate as generate_stories
@@ -74,7 +74,7 @@ def generate(
         return
     counts = dict(zip(("train", "valid", "test"), split or (questions, 0, questions), strict=True))
     _write(task, to, {name: count for name, count in counts.items() if count}, settings)
-    say(f"try: {program()} train --data {shlex.quote(str(to))} --task {task}", style="dim")
+    print_line(f"try: {program()} train --data {shlex.quote(str(to))} --task {task}", style="dim")
 
 
 def _used(task: int, **options: int | None) -> dict[str, int]:
@@ -103,4 +103,4 @@ def _write(task: int, to: Path, counts: dict[str, int], settings: dict[str, Any]
         raise MemhopError(f"{to}: cannot be created: {error.strerror}") from error
     for split, path in paths.items():
         write_babi(path, splits[split])
-        say(f"{path}: {counts[split]:,} questions")
+        print_line(f"{path}: {counts[split]:,} questions")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from memhop.cli.screen import percent, say, say_progress, say_table, training_progress
+from memhop.cli.screen import percent, print_line, print_progress, print_table, training_progress
 from memhop.cli.settings import DataFolder, Threads, available_cores, parse_tasks, use
 from memhop.errors import MemhopError
 from memhop.recipe import Recipe
@@ -64,10 +64,10 @@ def babi(
             )
         rows.append(row)
         low, high = percent(row["lowest_test_error"]), percent(row["highest_test_error"])
-        say_progress(f"task {task}: {percent(row['test_error'])}, all restarts {low} to {high}")
+        print_progress(f"task {task}: {percent(row['test_error'])}, all restarts {low} to {high}")
         if to is not None:
             write_rows(to, rows)
-    say_sheet(babi.sheet(rows))
+    print_sheet(babi.sheet(rows))
 
 
 @app.command("table3", help="Train Table 3, 10,000 questions a task; a stopped run resumes.")
@@ -101,36 +101,38 @@ def table(
     wanted = [1, 2] if data is None else parse_tasks(tasks)
     available = wanted if data is None else table1.available_tasks(data, wanted)
     for task in sorted(set(wanted) - set(available)):
-        say(f"task {task}: no files in {data}; left out on both sides")
+        print_line(f"task {task}: no files in {data}; left out on both sides")
     spec = table1.TableSpec(data, tuple(available), restarts, seed, large, tiny)
     table1.check_size(spec)
     rows = table1.rows_to_resume(to, spec, names)
     if to is None:
-        say("the rows are not stored, and a stopped run cannot resume: --to FILE stores them")
+        print_line(
+            "the rows are not stored, and a stopped run cannot resume: --to FILE stores them"
+        )
     left = table1.missing_units(spec, names, rows)
     for unit, new in table1.run(spec, left, jobs or available_cores()):
         rows = table1.merge_rows(rows, new)
         if to is not None:
             write_rows(to, rows)
         left.remove(unit)
-        say_progress(f"models left: {sum(one.restarts for one in left)}")
+        print_progress(f"models left: {sum(one.restarts for one in left)}")
         for line in table1_report.cells_done(rows, unit, spec, numbers):
-            say(line)
+            print_line(line)
     for column in table1_report.columns_of(rows, numbers):
         if column.name in names:
-            say(table1_report.summary_of(column))
+            print_line(table1_report.summary_of(column))
     for written in table1_report.write_report(to, rows, numbers) if to is not None else ():
-        say(f"{written}: written")
+        print_line(f"{written}: written")
 
 
-def say_sheet(sheet: "Sheet") -> None:
+def print_sheet(sheet: "Sheet") -> None:
     """Print a table of results with its title and note."""
     if sheet.title:
-        say(f"{sheet.title}:")
+        print_line(f"{sheet.title}:")
     if sheet.columns:
-        say_table(sheet.columns, sheet.lines)
+        print_table(sheet.columns, sheet.lines)
     for line in [*sheet.text.splitlines(), *textwrap.wrap(sheet.note, 80)]:
-        say(line)
+        print_line(line)
 
 
 def bench() -> None:

@@ -39,17 +39,17 @@ def stderr() -> Console:
     return Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
-def say(text: str, style: str = "") -> None:
+def print_line(text: str, style: str = "") -> None:
     """Print one line without wrapping: it may be a command to copy."""
     stdout().print(Text(spelled_out(text), style=style), soft_wrap=True)
 
 
-def say_error(text: str) -> None:
+def print_error(text: str) -> None:
     """Print an error, one line on standard error."""
     print(f"memhop: {spelled_out(' '.join(text.splitlines()))}", file=sys.stderr)
 
 
-def say_progress(text: str) -> None:
+def print_progress(text: str) -> None:
     """Print progress, one line on standard error."""
     print(spelled_out(text), file=sys.stderr)
 
@@ -64,19 +64,19 @@ def program() -> str:
     return "python -m memhop"
 
 
-def say_json(value: Any) -> None:
+def print_json(value: Any) -> None:
     """Print a value as JSON, in ASCII so that any locale can encode it."""
     print(json.dumps(value, indent=1))
 
 
-def say_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table without truncation; the first column is text, the others are numbers."""
     lines = [columns, *([spelled_out(cell) for cell in row] for row in rows)]
     widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
     for line, style in zip(lines, ["bold", *[""] * len(rows)], strict=True):
         spare = [width - cell_len(cell) for width, cell in zip(widths, line, strict=True)]
         numbers = (" " * left + cell for left, cell in zip(spare[1:], line[1:], strict=True))
-        say("  ".join([line[0] + " " * spare[0], *numbers]).rstrip(), style)
+        print_line("  ".join([line[0] + " " * spare[0], *numbers]).rstrip(), style)
 
 
 def percent(value: float | None) -> str:
@@ -110,7 +110,7 @@ def warnings_as_lines() -> Iterator[None]:
             line: str | None = None,
         ) -> None:
             if issubclass(category, MemhopWarning):
-                say_error(str(message))
+                print_error(str(message))
             else:
                 show(message, category, filename, lineno, file, line)
 
@@ -158,7 +158,7 @@ def _training_lines(name: str) -> Callable[[TrainingProgress], None]:
             start, last = time.perf_counter(), progress.epoch
             left = f"{duration(pace * (progress.epochs - progress.epoch))} left"
             done = f"epoch {progress.epoch}/{progress.epochs}"
-            say_progress(f"{name}: {done}, {_figures(progress)}, {left}")
+            print_progress(f"{name}: {done}, {_figures(progress)}, {left}")
 
     return show
 
@@ -198,7 +198,7 @@ def _download_lines() -> Callable[[int, int | None], None]:
         if step > last:
             last = step
             of = f" of {total / 1e6:.1f}" if total else ""
-            say_progress(f"download: {done / 1e6:.1f}{of} MB")
+            print_progress(f"download: {done / 1e6:.1f}{of} MB")
 
     return show
 
@@ -208,7 +208,7 @@ def warmup_progress() -> Iterator[Callable[[str, int, int], None]]:
     """Show on standard error which kernel is being compiled: a bar, or lines if piped."""
     console = stderr()
     if not console.is_terminal:
-        yield lambda name, number, total: say_progress(f"kernel {number + 1}/{total}: {name}")
+        yield lambda name, number, total: print_progress(f"kernel {number + 1}/{total}: {name}")
         return
     columns = (
         BarColumn(bar_width=20),

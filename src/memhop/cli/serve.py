@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from memhop.cli.screen import say, say_progress, warnings_as_lines
+from memhop.cli.screen import print_line, print_progress, warnings_as_lines
 from memhop.cli.settings import Threads, complete_run, use
 from memhop.errors import MemhopError
 
@@ -46,12 +46,12 @@ def serve(
     with warnings_as_lines():
         served = models.load(runs or [None])
     if not server.is_loopback(host):
-        say_progress(f"{host}: everyone who can reach this machine can ask, without a password")
+        print_progress(f"{host}: everyone who can reach this machine can ask, without a password")
 
     def ready(address: str) -> None:
         for one in served.values():
             error = "" if one.test_error is None else f": test error {one.test_error:.1f}%"
-            say(f"{one.name}{error}")
-        say(f"{address}  (stop with Ctrl-C)", "bold")
+            print_line(f"{one.name}{error}")
+        print_line(f"{address}  (stop with Ctrl-C)", "bold")
 
     server.serve(served, host=host, port=port, on_ready=ready)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from memhop.cli.screen import say_error, warnings_as_lines
+from memhop.cli.screen import print_error, warnings_as_lines
 from memhop.data import TASK_NAMES, find_tasks, read_babi
 from memhop.errors import MemhopError
 from memhop.example import Example
@@ -150,7 +150,7 @@ def load_model(run: Path) -> MemN2N:
         model = MemN2N.load(run)
     if stopped := stopped_after(run):
         epoch, epochs = stopped
-        say_error(f"{run}: stopped after epoch {epoch} of {epochs}; resume with --resume")
+        print_error(f"{run}: stopped after epoch {epoch} of {epochs}; resume with --resume")
     return model
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from memhop.cli.screen import download_progress, duration, program, say, warmup_progress
+from memhop.cli.screen import download_progress, duration, print_line, program, warmup_progress
 from memhop.data.download import DEFAULT_URL, download_babi
 from memhop.errors import DownloadError, MemhopError
 from memhop.kernels import folder_for_kernels
@@ -41,8 +41,8 @@ def babi(
             f"{error}; use another address with --url and --sha256, or generate stories of all 20 "
             f"tasks without a download: {program()} generate --task 1 --to DIR"
         ) from None
-    say(f"the tasks are in {folder}")
-    say(f"try: {program()} train --data {shlex.quote(str(folder))} --task 1", style="dim")
+    print_line(f"the tasks are in {folder}")
+    print_line(f"try: {program()} train --data {shlex.quote(str(folder))} --task 1", style="dim")
 
 
 @app.command()
@@ -56,4 +56,4 @@ def warmup() -> None:
     folder, start = folder_for_kernels(), time.perf_counter()
     with warmup_progress() as show:
         compile_kernels(show)
-    say(f"all kernels are in {folder} ({duration(time.perf_counter() - start)})")
+    print_line(f"all kernels are in {folder} ({duration(time.perf_counter() - start)})")

@@ -16,11 +16,11 @@ from memhop.cli.screen import (
     Stopped,
     duration,
     percent,
+    print_json,
+    print_line,
+    print_progress,
+    print_table,
     program,
-    say,
-    say_json,
-    say_progress,
-    say_table,
     training_progress,
     warnings_as_lines,
 )
@@ -116,13 +116,13 @@ def train(
     results = _results(folder, jobs, resume, json)
     tasks = _test_errors(*results[0]) if jobs[0].joint else None
     if json:
-        say_json([_result_json(job, result, tasks) for job, result in results])
+        print_json([_result_json(job, result, tasks) for job, result in results])
         return
     if tasks is not None:
-        say_table(("task", "test error"), [(n, percent(error)) for n, error in tasks.items()])
+        print_table(("task", "test error"), [(n, percent(error)) for n, error in tasks.items()])
     elif len(results) > 1:
-        _say_tasks(results)
-    _say_next(folder, jobs[0].sources[0])
+        _print_tasks(results)
+    _print_next(folder, jobs[0].sources[0])
 
 
 def _stored(folder: Path, context: typer.Context, device: str, threads: int) -> list[TrainingJob]:
@@ -171,13 +171,13 @@ def _results(
         try:
             for job in jobs:
                 if not _is_finished(job) and epochs != (epochs := _epochs(job.settings.recipe)):
-                    say_progress(epochs)
+                    print_progress(epochs)
                 if job.valid:
-                    say_progress(job.held_out)
+                    print_progress(job.held_out)
                 result = _train(job, resume)
                 results.append((job, result))
                 if not json:
-                    _say_result(job, result, alone=len(jobs) == 1)
+                    _print_result(job, result, alone=len(jobs) == 1)
         except KeyboardInterrupt:
             raise Stopped(f"stopped; resume with: {_command_to_resume(folder, json)}") from None
     return results
@@ -288,18 +288,20 @@ def _command_to_resume(folder: Path, json: bool) -> str:
     return f"{program()} {shlex.join(arguments)}"
 
 
-def _say_result(job: TrainingJob, result: TrainingResult, alone: bool) -> None:
+def _print_result(job: TrainingJob, result: TrainingResult, alone: bool) -> None:
     best = result.best
     text = f"{job.name}: "
     if best.test_error is not None:
         text += f"test error {percent(best.test_error)}, "
-    say(f"{text}training error {percent(best.train_error)}, {duration(result.seconds)}")
+    print_line(f"{text}training error {percent(best.train_error)}, {duration(result.seconds)}")
     for one in result.restarts:
         if one.diverged is not None:
-            say(f"restart {one.restart}: the loss became infinite in epoch {one.diverged}", "red")
+            print_line(
+                f"restart {one.restart}: the loss became infinite in epoch {one.diverged}", "red"
+            )
     if alone:
         columns = ("restart", "training error", "loss", "held out", "test", "")
-        say_table(columns, [_restart_row(one) for one in result.restarts])
+        print_table(columns, [_restart_row(one) for one in result.restarts])
 
 
 def _restart_row(one: Any) -> list[str]:
@@ -319,9 +321,9 @@ def _test_errors(job: TrainingJob, result: TrainingResult) -> dict[str, float | 
     }
 
 
-def _say_tasks(results: Sequence[tuple[TrainingJob, TrainingResult]]) -> None:
+def _print_tasks(results: Sequence[tuple[TrainingJob, TrainingResult]]) -> None:
     """Print a row for each task: the best restart, and the range of all."""
-    say_table(
+    print_table(
         ("", "training error", "test error", "lowest", "highest", "time"),
         [_task_row(job, result) for job, result in results],
     )
@@ -330,7 +332,9 @@ def _say_tasks(results: Sequence[tuple[TrainingJob, TrainingResult]]) -> None:
     if known:
         failed = sum(error > FAILED_ABOVE for error in known)
         mean = percent(sum(known) / len(known))
-        say(f"mean test error of {len(known)} tasks {mean}, {failed} failed (above 5%)", "bold")
+        print_line(
+            f"mean test error of {len(known)} tasks {mean}, {failed} failed (above 5%)", "bold"
+        )
 
 
 def _task_row(job: TrainingJob, result: TrainingResult) -> list[str]:
@@ -340,17 +344,17 @@ def _task_row(job: TrainingJob, result: TrainingResult) -> list[str]:
     return [job.name, *map(percent, errors), duration(result.seconds)]
 
 
-def _say_next(folder: Path, source: Source) -> None:
+def _print_next(folder: Path, source: Source) -> None:
     """Print the folder of the model and the next two commands."""
-    say(f"in {folder}; try:", style="dim")
+    print_line(f"in {folder}; try:", style="dim")
     first = trained_in(folder)[0]
     model = folder.name if first == folder else f"{folder.name}/{first.name}"
-    say(f"  {program()} ask {shlex.quote(model)}", style="dim")
+    print_line(f"  {program()} ask {shlex.quote(model)}", style="dim")
     data = ["--test", str(source.test)] if source.test else []
     if source.task is not None:
         data = ["--data", str(source.train.parent)]
     if data:
-        say(f"  {program()} {shlex.join(['eval', folder.name, *data])}", style="dim")
+        print_line(f"  {program()} {shlex.join(['eval', folder.name, *data])}", style="dim")
 
 
 def _result_json(

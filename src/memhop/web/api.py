@@ -24,11 +24,11 @@ from memhop.web.limits import WORDS, Limits
 from memhop.web.models import Served
 from memhop.web.reading import read_page
 from memhop.web.schemas import (
-    AnswerResponse,
     AnswerRequest,
+    AnswerRequests,
+    AnswerResponse,
     ExampleResponse,
     Health,
-    AnswerRequests,
     Model,
     Page,
     Problem,
@@ -203,7 +203,9 @@ def _add_model_routes(app: FastAPI, models: Mapping[str, Served]) -> None:
 
 
 def _example_response(example: Example) -> ExampleResponse:
-    return ExampleResponse(story=list(example.story), question=example.question, answer=example.answer)
+    return ExampleResponse(
+        story=list(example.story), question=example.question, answer=example.answer
+    )
 
 
 def _find_model(models: Mapping[str, Served], name: str | None) -> Served:

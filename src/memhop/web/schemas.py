@@ -72,7 +72,9 @@ def _check_total(many: list[AnswerRequest]) -> list[AnswerRequest]:
     return many
 
 
-AnswerRequests = Annotated[list[AnswerRequest], Field(max_length=QUESTIONS), AfterValidator(_check_total)]
+AnswerRequests = Annotated[
+    list[AnswerRequest], Field(max_length=QUESTIONS), AfterValidator(_check_total)
+]
 
 
 class Ranked(BaseModel):
