@@ -1,5 +1,6 @@
 """The paper's tables: their trainings, which do not depend on the processes, and their rows."""
 
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,19 @@ def measured(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name not in ("seconds", "date", "commit")}
 
 
+@pytest.fixture
+def _without_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train in this process: a new one takes seconds to start."""
+
+    def run(call: Callable[[Any], Any], work: Sequence[Any], jobs: int) -> Iterator[Any]:
+        return ((piece, call(piece)) for piece in [*work])
+
+    monkeypatch.setattr(table1, "run_in_processes", run)
+
+
 def slice_of_the_table() -> list[dict[str, Any]]:
     """Return the tiny table without the columns that depend on the machine."""
-    rows = [row for _, unit in table1.run(TINY, table1.units(TINY, COLUMNS), 2) for row in unit]
+    rows = [row for unit in table1.units(TINY, COLUMNS) for row in table1.rows_of(TINY, unit)]
     kept = [*NAMES, "train_error", "train_loss", "validation_error", "test_error"]
     return [{name: row[name] for name in kept} for row in sorted(rows, key=sort_key)]
 
@@ -101,11 +112,10 @@ def test_a_restart_is_the_same_in_any_unit() -> None:
 @pytest.mark.slow
 def test_rows_do_not_depend_on_the_number_of_processes() -> None:
     left = table1.units(TINY, ["pe-ls-rn", "joint-1-hop"])
-    one, two = (
-        [row for _, rows in table1.run(TINY, left, jobs) for row in rows] for jobs in (1, 2)
-    )
-    assert in_order(one) == in_order(two)
-    assert {row["threads"] for row in one} == {1}
+    here = [row for unit in left for row in table1.rows_of(TINY, unit)]
+    there = [row for _, rows in table1.run(TINY, left, 2) for row in rows]
+    assert in_order(here) == in_order(there)
+    assert {row["threads"] for row in there} == {1}
 
 
 def test_the_slice_has_the_stored_numbers() -> None:
@@ -231,7 +241,7 @@ def test_unknown_columns_and_folders_without_tasks_are_errors(tmp_path: Path) ->
         table1.available_tasks(tmp_path, [1, 2])
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("_without_processes")
 def test_the_command_resumes(tmp_path: Path) -> None:
     file = tmp_path / "table1.csv"
     command = [
@@ -299,6 +309,7 @@ def reproduce(table: str, folder: Path, *arguments: str) -> Any:
     return CliRunner().invoke(app, [*command, "--columns", "pe", *arguments])
 
 
+@pytest.mark.usefixtures("_without_processes")
 def test_missing_tasks_are_named_and_left_out(folder: Path, tmp_path: Path) -> None:
     file = tmp_path / "rows.csv"
     done = reproduce("table1", folder, "--seed", "7", "--to", str(file))
@@ -320,6 +331,7 @@ def test_table3_needs_the_files_of_10k(folder: Path) -> None:
     )
 
 
+@pytest.mark.usefixtures("_without_processes")
 def test_without_a_file_the_command_warns(folder: Path) -> None:
     assert "the rows are not stored" in reproduce("table1", folder).output
 
