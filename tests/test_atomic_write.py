@@ -34,7 +34,7 @@ def test_what_is_there_and_no_file_is_never_replaced(tmp_path: Path) -> None:
     link.symlink_to("/dev/null")
     for path in (tmp_path, link):
         with (
-            pytest.raises(MemhopError, match="is there already and is no file"),
+            pytest.raises(MemhopError, match="it exists and is not a file"),
             atomic_write(path),
         ):
             pass

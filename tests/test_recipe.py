@@ -43,7 +43,7 @@ def refused(name: str, value: Any) -> str:
     with pytest.raises(MemhopError) as caught:
         one(name, value)
     message = str(caught.value)
-    assert message.startswith(f"recipe setting {name} must be ")
+    assert message.startswith(f"recipe setting {name}: expected ")
     assert "\n" not in message
     assert len(message) < 250
     return message
@@ -131,7 +131,7 @@ def test_json_keeps_every_setting(changes: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("settings", [None, [], "paper", 3, [["epochs", 3]]])
 def test_a_recipe_is_a_json_object(settings: Any) -> None:
-    with pytest.raises(MemhopError, match="a recipe is a JSON object of settings, not"):
+    with pytest.raises(MemhopError, match="recipe: expected a JSON object of settings, got"):
         Recipe.from_json(settings)
 
 
@@ -152,7 +152,7 @@ def test_a_recipe_does_not_change() -> None:
 
 def test_heads_divide_the_width() -> None:
     assert Recipe(memory_dim=20, heads=5).heads == 5
-    with pytest.raises(MemhopError, match=r"heads must divide memory_dim 20, not 3"):
+    with pytest.raises(MemhopError, match=r"heads: expected a divisor of memory_dim 20, got 3"):
         Recipe(memory_dim=20, heads=3)
 
 

@@ -90,7 +90,9 @@ def test_what_is_not_found_says_what_there_is() -> None:
 
 def test_several_runs_ask_for_a_name() -> None:
     trained("all/qa2"), trained("all/qa1")
-    with pytest.raises(MemhopError, match=r"holds 2 runs \(qa1, qa2\): name one, as runs/all/qa1"):
+    with pytest.raises(
+        MemhopError, match=r"expected one run, got 2 \(qa1, qa2\): choose one, as runs/all/qa1"
+    ):
         runs.find_checkpoint("all")
 
 

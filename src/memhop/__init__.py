@@ -1,9 +1,9 @@
 """Multi-hop memory for PyTorch: End-to-End Memory Networks (arXiv 1503.08895).
 
-As layers: `MemoryNetwork`, `MultiHop`, `MemoryHop`, over memories in floating numbers or int8
-(`Quantized`), and the operations under `memhop.ops`.
-As a question answerer over stories: `MemN2N`, `read_babi`, `train`, `Recipe`, `evaluate`.
-On the command line: ``memhop --help``.
+Layers: `MemoryNetwork`, `MultiHop`, `MemoryHop`, over floating-point or int8 (`Quantized`)
+memories, and the operations in `memhop.ops`.
+A question answerer over stories: `MemN2N`, `read_babi`, `train`, `Recipe`, `evaluate`.
+A command-line program: ``memhop --help``.
 """
 
 __version__ = "0.1.0"

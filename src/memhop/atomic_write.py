@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Write files atomically."""
 
 import os
 import tempfile
@@ -13,19 +13,19 @@ from memhop.errors import MemhopError
 def check_writable(folder: Path) -> None:
     """Check that files can be created in ``folder``, or the folder itself if it does not exist.
 
-    Call it before long work whose result goes there. Nothing is left behind.
+    Call it before long work whose result is written there. It leaves no file.
 
     Raises:
-        MemhopError: a file has its name or that of a parent, or the system refuses to write.
+        MemhopError: a file has the name of the folder or of a parent, or writing is not permitted.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
     ...     check_writable(Path(folder, "new", "below"))
     """
     try:
-        place = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
-        # Opening a file asks the system itself: os.access misses quotas and network file systems.
-        with tempfile.TemporaryFile(dir=place):
+        parent = next(p for p in (folder, *folder.absolute().parents) if os.path.lexists(p))
+        # os.access ignores quotas and is wrong on network file systems.
+        with tempfile.TemporaryFile(dir=parent):
             pass
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
@@ -34,13 +34,12 @@ def check_writable(folder: Path) -> None:
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[TextIO]:
-    r"""A text file to write into, beside its place and put there in the end.
+    r"""Open a temporary text file that replaces ``path`` at the end of the block.
 
-    A file that was there is replaced, or, after an error, as it was; what is there and no file,
-    a folder or a device, is never replaced.
+    After an error the old file stays. Folders and devices are never replaced.
 
     Raises:
-        MemhopError: it cannot be written.
+        MemhopError: the file cannot be written.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -49,15 +48,15 @@ def atomic_write(path: Path) -> Iterator[TextIO]:
     ...     print(Path(folder, "a.txt").read_text(), end="")
     all of it
     """
-    beside = path.parent / f".{path.name}.{os.getpid()}.part"
+    temporary = path.parent / f".{path.name}.{os.getpid()}.part"
     try:
         if path.exists() and not path.is_file():
-            raise MemhopError(f"{path}: cannot be written: is there already and is no file")
-        with beside.open("w", encoding="utf-8", newline="\n") as file:
+            raise MemhopError(f"{path}: cannot be written: it exists and is not a file")
+        with temporary.open("w", encoding="utf-8", newline="\n") as file:
             yield file
-        beside.replace(path)
+        temporary.replace(path)
     except OSError as error:
         raise MemhopError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
-        with suppress(OSError):  # where the parent is a file there is nothing to remove
-            beside.unlink()
+        with suppress(OSError):  # fails if the parent is a file
+            temporary.unlink()

@@ -1,8 +1,8 @@
-"""A folder of files that is whole or not there, and is checked before it is believed.
+"""Checkpoints: folders of files that are written atomically and verified on reading.
 
-A checkpoint is a folder with ``checkpoint.json`` (the schema version, and the SHA-256 of every
-other file), tensors as safetensors and everything else as JSON or CSV. It is written beside
-its place and renamed there. Reading one runs no code: nothing is unpickled.
+A checkpoint has ``checkpoint.json`` (the schema version, and the SHA-256 of every other file),
+tensors as safetensors and everything else as JSON or CSV. It is written to a temporary folder,
+which is renamed. Reading one runs no code: nothing is unpickled.
 """
 
 import hashlib
@@ -27,135 +27,135 @@ from memhop.errors import MemhopError
 SCHEMA = 1
 _MANIFEST = "checkpoint.json"
 _FILE_NAME = re.compile(r"\w[\w.-]{0,99}", re.ASCII)
-_LARGEST_JSON = 64 * 2**20
+_MAX_JSON_BYTES = 64 * 2**20
 
 
 def write_checkpoint(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write ``files`` as the new folder ``folder``: all of it, or nothing.
+    """Write a checkpoint as a new folder, atomically.
 
     Raises:
-        MemhopError: the folder exists, or the disk refuses.
+        MemhopError: the folder exists, or cannot be written.
     """
     sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     manifest = to_json({"schema": SCHEMA, "files": sums})
-    beside = folder.parent / f".{folder.name}-{os.getpid()}"
+    temporary = folder.parent / f".{folder.name}-{os.getpid()}"
     try:
         if folder.exists():
-            raise MemhopError(f"{folder}: is there already; a checkpoint is never written over")
-        shutil.rmtree(beside, ignore_errors=True)  # of a killed process with the same number
-        beside.mkdir(parents=True)
+            raise MemhopError(f"{folder}: exists; a checkpoint is never overwritten")
+        shutil.rmtree(temporary, ignore_errors=True)  # of a killed process with the same number
+        temporary.mkdir(parents=True)
         for name, content in {**files, _MANIFEST: manifest}.items():
-            with (beside / name).open("wb") as file:
+            with (temporary / name).open("wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-        beside.rename(folder)
+        temporary.rename(folder)
         _sync_folder(folder.parent)  # before the checkpoint that this one replaces is removed
     except OSError as error:
         raise MemhopError(f"{folder}: cannot write the checkpoint: {error.strerror}") from error
     finally:
-        shutil.rmtree(beside, ignore_errors=True)  # gone already where it was renamed
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def read_checkpoint(folder: Path) -> dict[str, bytes]:
-    """The files of a checkpoint, each equal to what was written.
+    """Return the files of a checkpoint, verified by their checksums.
 
     Raises:
-        MemhopError: no checkpoint, of another schema, incomplete, or with a changed byte.
+        MemhopError: no checkpoint, another schema, or missing or corrupt files.
     """
-    manifest = from_json(_read(folder / _MANIFEST, _LARGEST_JSON), folder / _MANIFEST)
+    manifest = from_json(_read(folder / _MANIFEST, _MAX_JSON_BYTES), folder / _MANIFEST)
     check_schema(manifest, folder / _MANIFEST)
     sums = manifest.get("files")
     if not isinstance(sums, dict):
-        raise MemhopError(f"{folder / _MANIFEST}: needs the checksums of the files")
+        raise MemhopError(f"{folder / _MANIFEST}: expected the checksums of the files")
     files = {}
     for name, checksum in sums.items():
         if not _FILE_NAME.fullmatch(name):
-            raise MemhopError(f"{folder / _MANIFEST}: names a file elsewhere: {name!r:.60}")
+            raise MemhopError(f"{folder / _MANIFEST}: expected a file name, got {name!r:.60}")
         files[name] = _read(folder / name)
         if hashlib.sha256(files[name]).hexdigest() != checksum:
-            raise MemhopError(f"{folder / name}: changed since it was written (SHA-256 differs)")
+            raise MemhopError(f"{folder / name}: corrupt: its SHA-256 is not that of {_MANIFEST}")
     return files
 
 
 def check_schema(content: Mapping[str, Any], path: Path) -> None:
-    """Refuse a JSON object written by another version of the format."""
+    """Check that a JSON object has this version of the format."""
     schema = content.get("schema")
     if schema != SCHEMA or isinstance(schema, bool):
-        raise MemhopError(f"{path}: needs schema {SCHEMA}, got {schema!r:.60}")
+        raise MemhopError(f"{path}: expected schema {SCHEMA}, got {schema!r:.60}")
 
 
 def is_checkpoint(folder: Path) -> bool:
-    """Whether a folder says of itself that it is one."""
+    """Return whether a folder has the manifest of a checkpoint."""
     try:
         return (folder / _MANIFEST).is_file()
-    except OSError:  # a name too long to be one
+    except OSError:  # such as a name that is too long
         return False
 
 
 def part(files: Mapping[str, bytes], name: str, folder: Path) -> bytes:
-    """One file of a checkpoint that must be there."""
+    """Return a required file of a checkpoint."""
     if name not in files:
-        raise MemhopError(f"{folder}: needs {name}, has {', '.join(sorted(files)) or 'nothing'}")
+        raise MemhopError(f"{folder}: expected {name}, got {', '.join(sorted(files)) or 'no file'}")
     return files[name]
 
 
 def to_json(value: Any) -> bytes:
-    """JSON as it is stored: readable, and the same bytes for the same value."""
+    """Return a value as indented JSON, always the same bytes for the same value."""
     try:
         return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
-    except UnicodeEncodeError:  # half a surrogate pair, which UTF-8 cannot hold: escaped
+    except UnicodeEncodeError:  # UTF-8 has no lone surrogates: escape them
         return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
 
 
 def from_json(content: bytes, path: Path) -> dict[str, Any]:
-    """A JSON object from bytes that are not trusted; ``path`` is named in errors."""
+    """Return a JSON object from untrusted bytes; ``path`` is named in errors."""
 
     def refuse(constant: str) -> Any:
-        raise ValueError(f"{constant} is no JSON number")
+        raise ValueError(f"{constant} is not a JSON number")
 
     try:
         value = json.loads(content.decode("utf-8"), parse_constant=refuse)
     except (ValueError, RecursionError) as error:
         reason = str(error).splitlines()[0]
-        raise MemhopError(f"{path}: is not the JSON that was written: {reason:.120}") from error
+        raise MemhopError(f"{path}: corrupt JSON: {reason:.120}") from error
     if not isinstance(value, dict):
-        raise MemhopError(f"{path}: needs a JSON object, got {type(value).__name__}")
+        raise MemhopError(f"{path}: expected a JSON object, got {type(value).__name__}")
     return value
 
 
 def to_tensors(tensors: Mapping[str, Tensor]) -> bytes:
-    """Named tensors as safetensors bytes."""
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    return safetensors.torch.save(plain)
+    """Return named tensors as safetensors bytes."""
+    on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    return safetensors.torch.save(on_cpu)
 
 
 def from_tensors(
     content: bytes, expected: Mapping[str, torch.Size], path: Path
 ) -> dict[str, Tensor]:
-    """Float32 tensors of exactly these names and shapes, all finite, from untrusted bytes."""
+    """Return finite float32 tensors of these names and shapes from untrusted bytes."""
     try:
         tensors = safetensors.torch.load(content)
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError, RuntimeError,
             OverflowError, struct.error) as error:  # fmt: skip
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise MemhopError(f"{path}: is no whole safetensors file: {reason:.120}") from error
+        raise MemhopError(f"{path}: corrupt safetensors file: {reason:.120}") from error
     if tensors.keys() != expected.keys():
         odd = ", ".join(map(repr, sorted(tensors.keys() ^ expected.keys())))
-        raise MemhopError(f"{path}: tensors missing or not expected: {odd:.200}")
+        raise MemhopError(f"{path}: missing or unexpected tensors: {odd:.200}")
     for name, tensor in tensors.items():
         if tensor.shape != expected[name] or tensor.dtype != torch.float32:
             raise MemhopError(
-                f"{path}: {name} needs float32 {list(expected[name])}, "
+                f"{path}: corrupt: expected float32 {list(expected[name])} for {name!r}, "
                 f"got {str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
             )
         if not tensor.isfinite().all():
-            raise MemhopError(f"{path}: {name} holds a value that is not finite")
+            raise MemhopError(f"{path}: expected finite values for {name!r}, got others")
     return tensors
 
 
 def _sync_folder(folder: Path) -> None:
-    with suppress(OSError):  # not every system lets a folder be opened, or synced
+    with suppress(OSError):  # some systems cannot open or sync a folder
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -167,9 +167,9 @@ def _read(path: Path, most: int | None = None) -> bytes:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise MemhopError(f"{path}: is no file")
+            raise MemhopError(f"{path}: expected a file, got another kind")
         if most is not None and status.st_size > most:
-            raise MemhopError(f"{path}: needs at most {most:,} bytes, has {status.st_size:,}")
+            raise MemhopError(f"{path}: expected at most {most:,} bytes, got {status.st_size:,}")
         return path.read_bytes()
     except FileNotFoundError:
         raise MemhopError(f"{path}: no such file") from None

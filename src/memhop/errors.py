@@ -1,22 +1,22 @@
-"""The exception for what a user can mend: a file, a setting, a run."""
+"""Exceptions and warnings for mistakes that a user can correct: a file, a setting, a run."""
 
 
 class MemhopError(ValueError):
-    """A mistake in what memhop was given.
+    """A mistake in the input of memhop.
 
-    Its text is one line that names what came, what was needed and, for a file, where
-    (``file:line``). The command line prints that line and ends with status 2.
-    Layers and operations raise plain ``ValueError`` for wrong tensors.
+    The message is one line: what was expected, what came and, for a file, where (``file:line``).
+    The command line prints it and exits with status 2. Layers and operations raise ``ValueError``
+    for wrong tensors.
     """
 
 
 class DownloadError(MemhopError):
-    """An archive that could not be fetched whole: no connection, an error status, other bytes."""
+    """A failed download of an archive: no connection, an error status, a wrong checksum."""
 
 
 class DivergedError(MemhopError):
-    """A training of which no restart is left: the loss of each became infinite."""
+    """A training in which the loss of every restart became infinite."""
 
 
 class MemhopWarning(UserWarning):
-    """A likely mistake in what memhop was given, such as text without spaces; one line."""
+    """A likely mistake in the input of memhop, such as text without spaces; one line."""

@@ -1,19 +1,19 @@
-"""A story, a question and its answer: what data yields and the text model reads."""
+"""Example: a story, a question and its answer."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 
 class Example(NamedTuple):
-    """One question with the statements that stand before it in its story.
+    """A question with the statements before it in its story.
 
     Attributes:
-        story: the statements, oldest first, as they were written; or one text, which the text
-            model splits into its sentences. Statements without a word are not read.
-        question: the question, as it was written.
-        answer: the answer; several answers are one comma-separated list (``"apple,milk"``).
-        supporting_facts: positions in ``story`` (from 0) of the statements that prove the
-            answer; empty where the data names none.
+        story: the statements, oldest first; or one text, which the text model splits into
+            sentences. Statements without a word are dropped.
+        question: the question.
+        answer: the answer; several answers are a comma-separated list (``"apple,milk"``).
+        supporting_facts: positions in ``story``, from 0 on, of the statements that prove the
+            answer; empty if unknown.
     """
 
     story: Sequence[str]
@@ -23,7 +23,7 @@ class Example(NamedTuple):
 
 
 def story_numbers(stories: Iterable[Sequence[object]]) -> list[int]:
-    """The number of the story that the statements before each question belong to.
+    """Return the number of the story of each question, given the statements before it.
 
     >>> story_numbers([("a", "b"), ("a", "b", "c"), ("d",)])
     [0, 0, 1]

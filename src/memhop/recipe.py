@@ -1,4 +1,4 @@
-"""Every setting of a text model and its training, in one frozen value."""
+"""Recipe: the settings of a text model and its training."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -22,56 +22,55 @@ _MAY_BE_ZERO = (
     "clip_norm",
     "hop_units",
 )
-_LARGEST = {"num_hops": 100, "noise_share": 1, "validation_share": 1}
-_LARGEST_OTHERWISE = 1_000_000
+_MAX = {"num_hops": 100, "noise_share": 1, "validation_share": 1}
+_DEFAULT_MAX = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """The settings of `MemN2N` and of `train`: one dial for a researcher to turn.
+    """The settings of `MemN2N` and of `train`.
 
-    The defaults are those of the recipe ``paper`` (Sukhbaatar et al. 2015, section 4, in the
-    form of the authors' released code) but for ``mask_empty_slots``: what is no sentence takes
-    no attention here. `Recipe.paper` gives the authors' own.
+    The defaults are those of `Recipe.paper` (arXiv 1503.08895, section 4, as in the authors'
+    released code), except for ``mask_empty_slots``: by default empty slots get no attention.
 
     Attributes:
         memory_dim: width d of the embeddings (20 for one task, 50 for the 20 jointly).
-        num_hops: how often the memory is read.
+        num_hops: number of hops.
         tying: ``adjacent`` (A of a hop is C of the hop before, B = A_1, W^T = C_K) or
             ``layerwise`` (one A, one C, a matrix H on the query between hops, B and W free).
-        position: how words become a sentence. ``bag``: their sum. ``paper``: position encoding
-            with l_kj = (1 - j/J) - (k/d)(1 - 2j/J), J words in this sentence. ``code``: the
-            authors' w_kj = 1 + 4 (k - (d+1)/2)(j - (J+1)/2)/(dJ), J one more than the longest
-            sentence of training. The last reaches the paper's numbers, the paper's own does not.
+        position: position encoding, the weights of the words in a sentence. ``bag``: 1.
+            ``paper``: l_kj = (1 - j/J) - (k/d)(1 - 2j/J), with J words in the sentence. ``code``:
+            the authors' w_kj = 1 + 4 (k - (d+1)/2)(j - (J+1)/2)/(dJ), with J one more than the
+            longest training sentence. Only ``code`` reproduces the paper's results.
         temporal: add a learned vector for the age of a sentence (1 = the newest).
         relu: a ReLU on the query after each hop (Table 3, RN*).
-        heads: reads a hop, each of memory_dim / heads columns with attention of its own.
-        hop_units: units of a network after each hop, u <- u + V ReLU(W u + b); 0 for none.
-        memory_slots: at most so many of the last sentences are the memory.
-        mask_empty_slots: False lets empty slots take softmax mass exp(0), as the authors' code.
+        heads: number of attention heads, each of memory_dim / heads columns.
+        hop_units: units of an MLP after each hop, u <- u + V ReLU(W u + b); 0 for none.
+        memory_slots: the largest number of sentences in memory; of a longer story the last ones.
+        mask_empty_slots: False lets empty slots get attention exp(0), as in the authors' code.
         epochs: epochs with the softmax, after those of the linear start.
-        linear_start_epochs: epochs without the softmax of the memory, at the first rate.
-        optimizer: ``sgd``, plain, or ``adam``; on a loss summed over the batch.
+        linear_start_epochs: epochs without the softmax of the memory, at the first learning rate.
+        optimizer: ``sgd``, without momentum, or ``adam``; the loss is summed over the batch.
         learning_rate: of the first epoch.
-        schedule: ``halving``, or ``linear``: the rate falls to zero after three tenths.
-        halve_every: halve the rate at the start of every so many-th epoch (0: never).
-        batch_size: questions a step, drawn with replacement.
+        schedule: ``halving``, or ``linear``: constant for 30% of the epochs, then linearly to zero.
+        halve_every: halve the learning rate after so many epochs (0: never).
+        batch_size: questions of a step, sampled with replacement.
         clip_norm: bound on the spectral norm of each matrix's gradient (0: none).
         init_std: standard deviation of the initial weights.
-        noise: while training, ``time``: n sentences take n increasing ages drawn from 1..n+b,
-            b uniform in 0..ceil(noise_share n), as the authors' code does; ``empty``: the ages left
-            free become empty slots, as the paper says; ``none``.
-        noise_share: that share.
-        exchange: while training, tell every example anew with phrases exchanged that its text
-            lets stand for each other (`memhop.text.augmentation.symmetry_test`), answers too.
-        validation_share: share of the training questions held out and never trained on.
-        held_out: ``last`` in the order given (the authors, one task), ``random`` (the authors,
-            joint) or whole ``stories`` at random, of which no question is trained on.
-        keep: of several restarts the one with the lowest error in ``training`` (the paper) or
-            ``validation`` (in training where nothing is held out).
+        noise: of training. ``time``: n sentences get n increasing ages sampled from 1..n+b, b
+            uniform in 0..ceil(noise_share n), as in the authors' code; ``empty``: the free ages
+            become empty slots, as in the paper; ``none``.
+        noise_share: see ``noise``.
+        exchange: phrase-swap augmentation: training examples with exchangeable phrases permuted
+            (`memhop.text.augmentation.symmetry_test`), also in the answers.
+        validation_share: share of the training questions that is held out.
+        held_out: the ``last`` questions (the authors, one task), ``random`` ones (the authors,
+            joint) or random whole ``stories``.
+        keep: which restart is kept, that with the lowest error in ``training`` (the paper) or in
+            ``validation`` (in training if no question is held out).
 
     Raises:
-        MemhopError: a setting of another kind or out of range, named with what it may be.
+        MemhopError: a setting of another type or out of range.
 
     >>> Recipe(memory_dim=32).memory_dim
     32
@@ -110,17 +109,19 @@ class Recipe:
             _check(field.name, field.type, getattr(self, field.name))
         if self.memory_dim % self.heads:
             raise MemhopError(
-                f"recipe setting heads must divide memory_dim {self.memory_dim}, not {self.heads}"
+                f"recipe setting heads: expected a divisor of memory_dim {self.memory_dim}, "
+                f"got {self.heads}"
             )
 
     @classmethod
     def paper(cls, *, joint: bool = False, **changes: Any) -> Self:
-        """The recipe of the authors' released code: position encoding, linear start, time noise.
+        """Return the recipe of the authors' code: position encoding, linear start, time noise.
 
-        ``joint`` gives the settings for one model over many tasks: width 50, 60 epochs after 30
-        of linear start, the rate halved every 15, a random tenth held out. ``changes`` replace
-        single settings: ``Recipe.paper(linear_start_epochs=0, learning_rate=0.01)`` is the
-        paper's column PE without linear start when ``noise="none"`` is given too.
+        Args:
+            joint: whether one model learns many tasks: width 50, 60 epochs after 30 of linear
+                start, the learning rate halved every 15, a random tenth held out.
+            **changes: other settings. ``Recipe.paper(linear_start_epochs=0, learning_rate=0.01,
+                noise="none")`` is the paper's column PE without linear start.
         """
         settings: dict[str, Any] = {"mask_empty_slots": False}
         if joint:
@@ -130,11 +131,10 @@ class Recipe:
 
     @classmethod
     def best(cls, *, joint: bool = False, **changes: Any) -> Self:
-        """The recipe that answers best so far; still a memory network, not the paper's any more.
+        """Return the recipe with the lowest errors so far; arguments as in `Recipe.paper`.
 
-        Its stories are told anew with phrases exchanged, a hop has a network behind it and, for
-        many tasks jointly, four heads, and Adam takes the steps; see docs/log.md for what each
-        brings. ``joint`` and ``changes`` are those of `Recipe.paper`.
+        It adds phrase-swap augmentation, an MLP after each hop, Adam and, with ``joint``, four
+        heads to the paper's model; docs/log.md shows what each brings.
         """
         settings: dict[str, Any] = {
             "mask_empty_slots": False, "memory_dim": 64, "hop_units": 128,
@@ -147,14 +147,14 @@ class Recipe:
         return cls.from_json(settings | changes)
 
     def to_json(self) -> dict[str, Any]:
-        """The settings as a JSON object."""
+        """Return the settings as a JSON object."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, settings: Any) -> Self:
-        """A recipe from a JSON object; settings left out keep their defaults."""
+        """Return a recipe from a JSON object; missing settings have their defaults."""
         if not isinstance(settings, dict):
-            raise MemhopError(f"a recipe is a JSON object of settings, not {_named(settings)}")
+            raise MemhopError(f"recipe: expected a JSON object of settings, got {_shown(settings)}")
         known = [field.name for field in dataclasses.fields(cls)]
         for name in settings:
             if name not in known:
@@ -173,7 +173,7 @@ def _check(name: str, kind: Any, value: Any) -> None:
         wanted = _range_text(kind, name, low)
         good = _is_number(kind, value) and _in_range(name, low, value)
     if not good:
-        raise MemhopError(f"recipe setting {name} must be {wanted}, not {_named(value)}")
+        raise MemhopError(f"recipe setting {name}: expected {wanted}, got {_shown(value)}")
 
 
 def _is_number(kind: type, value: Any) -> bool:
@@ -183,18 +183,18 @@ def _is_number(kind: type, value: Any) -> bool:
 
 
 def _in_range(name: str, low: int | None, value: float) -> bool:
-    high = _LARGEST.get(name, _LARGEST_OTHERWISE)
+    high = _MAX.get(name, _DEFAULT_MAX)
     below = value < high if name == "validation_share" else value <= high
     return below and (value > 0 if low is None else value >= low)
 
 
 def _range_text(kind: type, name: str, low: int | None) -> str:
-    high = _LARGEST.get(name, _LARGEST_OTHERWISE)
+    high = _MAX.get(name, _DEFAULT_MAX)
     below = " (1 excluded)" if name == "validation_share" else ""
-    number = "a whole number" if kind is int else "a number"
+    number = "an integer" if kind is int else "a number"
     return f"{number} {'above 0' if low is None else f'from {low}'} up to {high}{below}"
 
 
-def _named(value: Any) -> str:
+def _shown(value: Any) -> str:
     text = " ".join(repr(value).split())
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,7 +1,7 @@
-"""Runs: folders under ``runs/``, each with the newest checkpoint of one training.
+"""Find runs: folders under ``runs/``, each with the newest checkpoint of a training.
 
-A run is ``runs/NAME/checkpoint-EPOCH``, or, of several tasks, ``runs/NAME/qa1/checkpoint-EPOCH``
-and so on.
+The checkpoint is ``runs/NAME/checkpoint-EPOCH``, or, for a training of several tasks,
+``runs/NAME/qa1/checkpoint-EPOCH`` and so on.
 """
 
 import re
@@ -16,20 +16,20 @@ _CHECKPOINT = re.compile(r"checkpoint-(\d{1,12})")
 
 
 def checkpoint_folder(run: Path, epoch: int) -> Path:
-    """Where the checkpoint after ``epoch`` epochs of a run stands."""
+    """Return the folder of the checkpoint after ``epoch`` epochs of a run."""
     return run / f"checkpoint-{epoch:06d}"
 
 
 def newest_checkpoint(run: Path) -> Path | None:
-    """The checkpoint of a run with the most epochs; the folder itself if it is a checkpoint."""
+    """Return the checkpoint of a run with the most epochs; the folder itself if it is one."""
     if is_checkpoint(run):
         return run
-    found = [folder for folder in _children(run) if _CHECKPOINT.fullmatch(folder.name)]
-    return max(found, key=_epoch, default=None)
+    checkpoints = [folder for folder in _children(run) if _CHECKPOINT.fullmatch(folder.name)]
+    return max(checkpoints, key=_epoch, default=None)
 
 
 def drop_older_checkpoints(run: Path) -> None:
-    """Remove all but the newest checkpoint, and what a killed run left half-written."""
+    """Remove all checkpoints but the newest, and temporary folders of killed processes."""
     newest = newest_checkpoint(run)
     for folder in _children(run):
         is_old = _CHECKPOINT.fullmatch(folder.name) and folder != newest
@@ -38,7 +38,7 @@ def drop_older_checkpoints(run: Path) -> None:
 
 
 def trained_in(folder: Path) -> list[Path]:
-    """The runs in a folder: itself, or those of its tasks in natural order."""
+    """Return the runs in a folder: itself, or those of its tasks in natural order."""
     if newest_checkpoint(folder):
         return [folder]
     return sorted(
@@ -49,7 +49,7 @@ def trained_in(folder: Path) -> list[Path]:
 
 
 def stopped_after(run: Path) -> tuple[int, int] | None:
-    """Epochs done, and asked for, by a training that has not come to its end; else None."""
+    """Return the finished and planned epochs of an unfinished training, otherwise None."""
     checkpoint = find_checkpoint(run)
     try:
         paths = [checkpoint / name for name in ("training.json", "recipe.json")]
@@ -58,16 +58,16 @@ def stopped_after(run: Path) -> tuple[int, int] | None:
         epochs = int(recipe["linear_start_epochs"]) + int(recipe["epochs"])
         return None if training["finished"] else (int(training["epoch"]), epochs)
     except (OSError, MemhopError, LookupError, TypeError, ValueError):
-        return None  # a model alone, or a broken file: of that the one who loads it tells
+        return None  # a saved model, or a corrupt file, which loading reports
 
 
 def find_run(name: str | Path | None = None) -> Path:
-    """The folder of a run from a path or a name under ``runs/``.
+    """Return the folder of a run, given by its path or its name under ``runs/``.
 
-    None is the newest, of those at their end if there are any.
+    None is the newest finished run, or, if none is finished, the newest.
 
     Raises:
-        MemhopError: nothing trained stands there, or the name stands for nothing.
+        MemhopError: no such run.
     """
     if name is None:
         trained = [run for run in _children(RUNS) if trained_in(run)]
@@ -78,7 +78,7 @@ def find_run(name: str | Path | None = None) -> Path:
         raise MemhopError("expected the name or path of a run, got an empty text")
     folders = [folder for folder in (Path(name), RUNS / name) if _is_folder(folder)]
     for folder in folders:
-        if trained_in(folder):  # a folder of data may have the name of a run
+        if trained_in(folder):  # a folder of data may have the same name
             return folder
     if folders:
         raise MemhopError(f"{folders[-1]}: no checkpoint in it: not a run, or stopped too early")
@@ -87,28 +87,34 @@ def find_run(name: str | Path | None = None) -> Path:
 
 
 def find_checkpoint(name: str | Path | None = None) -> Path:
-    """The newest checkpoint of the one run that a path or name stands for."""
+    """Return the newest checkpoint of a run, given as to `find_run`.
+
+    Raises:
+        MemhopError: no such run, or several.
+    """
     run = find_run(name)
     trained = trained_in(run)
     if len(trained) > 1:
         names = ", ".join(child.name for child in trained)
-        raise MemhopError(f"{run}: holds {len(trained)} runs ({names}): name one, as {trained[0]}")
+        raise MemhopError(
+            f"{run}: expected one run, got {len(trained)} ({names}): choose one, as {trained[0]}"
+        )
     checkpoint = newest_checkpoint(trained[0])
-    assert checkpoint is not None  # trained_in lists only runs that have one
+    assert checkpoint is not None  # every run of trained_in has one
     return checkpoint
 
 
 def holds_anything(folder: Path) -> bool:
-    """Whether a run stands in a folder, or anything else but empty folders."""
+    """Return whether a folder holds anything but empty folders."""
     if not _is_folder(folder):
         return folder.exists()
     return any(not path.is_dir() for path in folder.rglob("*"))
 
 
 def free_name(stem: str) -> str:
-    """A name that no folder under ``runs/`` has: the stem, or the stem and a number.
+    """Return an unused name under ``runs/``: the stem, or the stem and a number.
 
-    An empty folder counts too: a training that has just begun may be at work in it.
+    The name of an empty folder is in use: a training may just have created it.
     """
     name, number = stem, 1
     while (RUNS / name).exists():
@@ -129,8 +135,8 @@ def _is_folder(path: Path) -> bool:
 
 
 def _epoch(folder: Path) -> int:
-    found = _CHECKPOINT.fullmatch(folder.name)
-    return int(found[1]) if found else -1
+    match = _CHECKPOINT.fullmatch(folder.name)
+    return int(match[1]) if match else -1
 
 
 def _is_finished(run: Path) -> bool:

@@ -30,7 +30,7 @@ def test_arguments(memhop: Program, trained: str) -> None:
     output = memhop("ask", trained, "--story", STORY, "-q", "Where is Mary?", "-q", "And John?")
     lines = output.ok().out.splitlines()
     assert lines[0].startswith("Where is Mary?  ")
-    assert "never seen in training, read as nothing: and" in lines
+    assert "never seen in training, ignored: and" in lines
     assert [line[:3] for line in lines].count("2  ") == 2  # each answer shows both sentences
     assert memhop("ask", "--story", STORY, "-q", "Where is Mary?", "-q", "And John?") == output
 
@@ -229,7 +229,7 @@ def test_only_unknown_words_give_no_answer(memhop: Program, trained: str) -> Non
 def test_many_unknown_words_are_counted(memhop: Program, trained: str) -> None:
     words = " ".join(f"w{number}" for number in range(20))
     output = memhop("ask", trained, "--story", f"{words}.", "-q", "Where is Mary?")
-    assert "read as nothing: w0, w1, w2, w3, w4, w5, w6, w7 and 12 more\n" in output.out
+    assert "ignored: w0, w1, w2, w3, w4, w5, w6, w7 and 12 more\n" in output.out
 
 
 def test_a_pipe_without_a_question(
@@ -340,8 +340,8 @@ def test_a_picture_that_cannot_be_written(memhop: Program, trained: str) -> None
     Path("folder").mkdir()
     Path("file").touch()
     for place, reason in (
-        ("folder", "is there already and is no file"),
-        ("", "is there already and is no file"),
+        ("folder", "it exists and is not a file"),
+        ("", "it exists and is not a file"),
         ("none/a.svg", "No such file or directory"),
         ("file/a.svg", "Not a directory"),
     ):

@@ -56,14 +56,14 @@ def test_undo_restores_a_forgotten_story(talk: Talk) -> None:
 
 def test_unknown_words_are_reported_after_each_sentence(talk: Talk) -> None:
     output = talk("Mary Zorped home. John zorped twice.", "Mary went to the garden.", "undo.")
-    assert output[0].startswith("never seen in training, read as nothing: zorped, ")
+    assert output[0].startswith("never seen in training, ignored: zorped, ")
     assert output[0].count("zorped") == 1
     assert output[0].endswith("twice\nthe story has 2 sentences")
     assert output[1] == "the story has 3 sentences"
     assert output[2].startswith("removed: ")
     output = talk("John zorped. Where is John? Mary slupt. It gorped.")
     assert output[0].count("zorped") == 2  # with the answer, and in the story
-    assert output[0].splitlines()[-2].startswith("never seen in training, read as nothing: slupt, ")
+    assert output[0].splitlines()[-2].startswith("never seen in training, ignored: slupt, ")
 
 
 def test_a_command_with_a_question_mark_is_a_command(talk: Talk) -> None:

@@ -55,7 +55,7 @@ def test_one_model_per_task(memhop: Program, data: str) -> None:
 def test_a_folder_of_runs_is_not_a_run(memhop: Program, data: str, trained: str) -> None:
     memhop("train", "--data", data, "--joint", "--name", "two", *TINY).ok()
     error = memhop("eval", "runs", "--data", data).error()
-    assert error == "runs: holds 2 runs (one, two): name one, as runs/one"
+    assert error == "runs: expected one run, got 2 (one, two): choose one, as runs/one"
 
 
 def test_a_joint_model_is_loaded_and_reported_once(

@@ -23,14 +23,14 @@ def test_in_words() -> None:
     assert make().shares() == "98%; then kitchen 2%"
     assert make().never_seen() == ""
     assert make(unknown=10).never_seen() == (
-        "never seen in training, read as nothing: w0, w1, w2, w3, w4, w5, w6, w7 and 2 more"
+        "never seen in training, ignored: w0, w1, w2, w3, w4, w5, w6, w7 and 2 more"
     )
 
 
 def test_a_notebook_shows_all_of_it() -> None:
     page = make(unknown=1)._repr_html_()
     words = " ".join(text.strip() for text in fromstring(page).itertext())
-    for shown in ("Where is Mary?", "garden", "(98%; then kitchen 2%)", "read as nothing: w0"):
+    for shown in ("Where is Mary?", "garden", "(98%; then kitchen 2%)", "ignored: w0"):
         assert shown in words
     assert "Mary went to the garden." in words
     assert page.count("<svg") == 1

@@ -228,11 +228,11 @@ def test_a_word_has_a_spelling() -> None:
 @pytest.mark.parametrize(
     ("spellings", "message"),
     [
-        (["Mary"], "vocabulary: needs an object of spellings, got list"),
-        ({"mary": 3}, "vocabulary: needs strings as spellings, got int"),
-        ({"mary": "John"}, "vocabulary: 'John' is no spelling of 'mary'"),
-        ({"john": "John"}, "vocabulary: 'John' is no spelling of 'john'"),
-        ({"mary": "Mary\n"}, "vocabulary: 'Mary\\n' is no spelling of 'mary'"),
+        (["Mary"], "vocabulary: expected spellings as an object, got list"),
+        ({"mary": 3}, "vocabulary: expected spellings as strings, got int"),
+        ({"mary": "John"}, "vocabulary: expected a spelling of 'mary', got 'John'"),
+        ({"john": "John"}, "vocabulary: expected a spelling of 'john', got 'John'"),
+        ({"mary": "Mary\n"}, "vocabulary: expected a spelling of 'mary', got 'Mary\\n'"),
     ],
 )
 def test_spellings_of_other_words_are_refused(spellings: object, message: str) -> None:
@@ -249,18 +249,18 @@ def test_order_is_part_of_a_vocabulary() -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (None, "vocabulary: needs a list of words, got NoneType"),
-        ({"a": 2}, "vocabulary: needs a list of words, got dict"),
-        ("abc", "vocabulary: needs a list of words, got str"),
-        (["a", 3], "vocabulary: needs strings, got int"),
-        (["a", ["b"]], "vocabulary: needs strings, got list"),
-        (["a", ""], "vocabulary: needs lower-case words, single blanks, got ''"),
-        (["a  b"], "vocabulary: needs lower-case words, single blanks, got 'a  b'"),
-        (["a "], "vocabulary: needs lower-case words, single blanks, got 'a '"),
-        (["a\tb"], r"vocabulary: needs lower-case words, single blanks, got 'a\tb'"),
-        (["Mary"], "vocabulary: needs lower-case words, single blanks, got 'Mary'"),
-        (["\x1b[2J\n"], r"vocabulary: needs lower-case words, single blanks, got '\x1b[2J\n'"),
-        (["a", "b", "a"], "vocabulary: needs distinct words, got 1 repeated"),
+        (None, "vocabulary: expected a list of words, got NoneType"),
+        ({"a": 2}, "vocabulary: expected a list of words, got dict"),
+        ("abc", "vocabulary: expected a list of words, got str"),
+        (["a", 3], "vocabulary: expected strings, got int"),
+        (["a", ["b"]], "vocabulary: expected strings, got list"),
+        (["a", ""], "vocabulary: expected lower-case words, single blanks, got ''"),
+        (["a  b"], "vocabulary: expected lower-case words, single blanks, got 'a  b'"),
+        (["a "], "vocabulary: expected lower-case words, single blanks, got 'a '"),
+        (["a\tb"], r"vocabulary: expected lower-case words, single blanks, got 'a\tb'"),
+        (["Mary"], "vocabulary: expected lower-case words, single blanks, got 'Mary'"),
+        (["\x1b[2J\n"], r"vocabulary: expected lower-case words, single blanks, got '\x1b[2J\n'"),
+        (["a", "b", "a"], "vocabulary: expected distinct words, got 1 repeated"),
     ],
 )
 def test_json_that_is_no_vocabulary_is_an_error_of_one_line(data: object, message: str) -> None:
@@ -277,7 +277,7 @@ def test_a_long_wrong_word_is_cut_in_the_message() -> None:
 def test_too_many_words_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_WORDS", 3)
     assert len(Vocabulary(["a", "b", "c", "a"])) == 5
-    with pytest.raises(MemhopError, match="needs at most 3 words, got more"):
+    with pytest.raises(MemhopError, match="expected at most 3 words, got more"):
         Vocabulary.from_json(["a", "b", "c", "d"])
 
 

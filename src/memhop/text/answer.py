@@ -1,4 +1,4 @@
-"""What a model says to one question, and how that is told."""
+"""Answer: the result of a question, and its texts for terminals and notebooks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,27 +8,25 @@ from torch import Tensor
 
 from memhop.picture import Picture, picture, spelled_out
 
-_UNKNOWN_SHOWN = 8
+_MAX_SHOWN = 8
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model says to one question.
+    """A model's answer to one question.
 
     Attributes:
-        question: the question as it was asked.
-        answer: the most probable answer, as training spelled it most often: a word, several words,
-            or a list as ``apple,milk``.
-        probability: its share of the softmax over all rows of the answer table.
+        question: the question.
+        answer: the most probable answer, in its most frequent spelling: a word, several words, or a
+            list such as ``apple,milk``.
+        probability: of the answer, in the softmax over all rows of the answer table.
         runners_up: the next answers, each with its probability.
         sentences: the sentences of the story, in order.
-        attention: [hops, sentences] float32: how much each hop read of each sentence; 0 for one
-            without a word (blank, or punctuation alone), which takes no slot, and for one that is
-            older than the memory is long. A hop's sum is below 1 where the recipe lets empty slots
-            take attention (``paper`` does).
-        unknown_words: words of story and question that training never showed, read as nothing
-            in their place.
-        truncated: the number of sentences, the oldest ones, for which the memory had no slot.
+        attention: float32 [hops, sentences], the attention of each hop to each sentence; 0 for a
+            sentence without a word, which takes no slot, and for truncated sentences. The sum of a
+            hop is below 1 if the recipe lets empty slots get attention (``paper`` does).
+        unknown_words: words of story and question outside the vocabulary, which are ignored.
+        truncated: the number of oldest sentences that exceed the memory.
     """
 
     question: str
@@ -41,25 +39,25 @@ class Answer:
     truncated: int = 0
 
     def picture(self) -> Picture:
-        """The sentences that each hop read; print it."""
+        """Return the picture of the attention; print it, or show it in a notebook."""
         return picture(self.attention, self.sentences)
 
     def title(self) -> str:
-        """Question and answer in a line, as a picture of it is called."""
+        """Return question and answer in a line, the title of a picture."""
         return f"{self.question}  {self.answer} ({_percent(self.probability)})"
 
     def shares(self) -> str:
-        """How probable the answer is, and the next two where they are worth saying."""
+        """Return the probabilities of the answer and of the next two, unless these round to 0%."""
         shares = ((word, _percent(share)) for word, share in self.runners_up[:2])
         others = ", ".join(f"{word} {share}" for word, share in shares if share != "0%")
         return _percent(self.probability) + (f"; then {others}" if others else "")
 
     def never_seen(self) -> str:
-        """What has to be said of unknown words; nothing where there are none."""
+        """Return a line on the unknown words; empty if there are none."""
         return never_seen(self.unknown_words)
 
     def not_read(self) -> str:
-        """Return a line on the sentences that the memory could not hold; empty if it held all."""
+        """Return a line on the truncated sentences; empty if there are none."""
         if not self.truncated:
             return ""
         one = self.truncated == 1
@@ -67,7 +65,7 @@ class Answer:
         return f"the memory is full: the {oldest} not read"
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: all of it, in the colour of the text around it."""
+        """Return the answer and its picture as HTML, in the notebook's text colour."""
         question, answer, shares, *notes = (
             escape(spelled_out(text))
             for text in (self.question, self.answer, f"({self.shares()})", self.never_seen(),
@@ -79,13 +77,13 @@ class Answer:
 
 
 def never_seen(words: Sequence[str]) -> str:
-    """Return the line that names unknown words; an empty text for none."""
+    """Return a line that names unknown words; empty if there are none."""
     if not words:
         return ""
-    shown = ", ".join(words[:_UNKNOWN_SHOWN])
-    more = len(words) - _UNKNOWN_SHOWN
+    shown = ", ".join(words[:_MAX_SHOWN])
+    more = len(words) - _MAX_SHOWN
     shown += f" and {more:,} more" if more > 0 else ""
-    return f"never seen in training, read as nothing: {shown}"
+    return f"never seen in training, ignored: {shown}"
 
 
 def _percent(share: float) -> str:

@@ -1,4 +1,4 @@
-"""Up to three training stories that a model keeps, to show what its stories look like."""
+"""Store up to three training stories with a model, to show how its stories look."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -11,16 +11,15 @@ from memhop.example import Example
 
 EXAMPLES = "examples.json"
 MAX_EXAMPLES = 3
-_MAX_SENTENCES = 50  # of a stored story: it is there to be read
+_MAX_SENTENCES = 50  # of a stored story
 _MAX_CHARACTERS = 1000  # of a stored sentence, question or answer
-_READABLE = 12  # sentences: shorter stories are preferred
+_MAX_PREFERRED = 12  # at most, if there is such a story
 
 
 def choose_examples(texts: Sequence[Sequence[Example]]) -> tuple[Example, ...]:
-    """Return up to three short examples from different places of the training texts.
+    """Return up to three short examples from different parts of the training texts.
 
-    The choice depends on the texts alone. A text whose stories are all too long to read yields
-    no example.
+    The choice is deterministic. Texts with only long stories give no example.
 
     >>> story = Example(("Mary went home.",), "Where is Mary?", "home")
     >>> choose_examples([[story, story]])
@@ -32,7 +31,7 @@ supporting_facts=()),)
     chosen: dict[tuple[Any, ...], Example] = {}
     for begin, end in pairwise(cuts):
         fitting = [example for example in examples[begin:end] if _fits(example)]
-        readable = (example for example in fitting if 2 <= len(example.story) <= _READABLE)
+        readable = (example for example in fitting if 2 <= len(example.story) <= _MAX_PREFERRED)
         shortest = min(fitting, key=lambda example: len(example.story), default=None)
         if (example := next(readable, shortest)) is not None:
             chosen.setdefault(tuple(example)[:3], example._replace(supporting_facts=()))
@@ -40,7 +39,7 @@ supporting_facts=()),)
 
 
 def examples_to_files(examples: Sequence[Example]) -> dict[str, bytes]:
-    """Return the file of a checkpoint that holds the examples; no file for no example."""
+    """Return the checkpoint file of the examples; no file without examples."""
     if not examples:
         return {}
     stored = [
@@ -51,10 +50,10 @@ def examples_to_files(examples: Sequence[Example]) -> dict[str, bytes]:
 
 
 def examples_from_files(files: dict[str, bytes], folder: Path) -> tuple[Example, ...]:
-    """Return the examples of a checkpoint; none for a checkpoint without the file.
+    """Return the examples of a checkpoint; none if it has no such file.
 
     Raises:
-        MemhopError: another schema, or not what `examples_to_files` writes.
+        MemhopError: another schema, or corrupt examples.
     """
     if EXAMPLES not in files:
         return ()

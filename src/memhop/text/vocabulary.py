@@ -1,24 +1,23 @@
-"""Words and their numbers."""
+"""Vocabulary: the words of the training text and their ids."""
 
 from collections.abc import Iterable, Iterator, Mapping
 
 from memhop.errors import MemhopError
 from memhop.tokenizer import answer_word, fold_case, spelled_answer, split_words
 
-NIL = 0  # padding: the row of every table that is held at zero
-UNKNOWN = 1  # any word that training never showed
+NIL = 0  # padding
+UNKNOWN = 1  # any word outside the vocabulary
 MAX_WORDS = 1_000_000
 
-# A word is always lower-case, so no text, whatever it says, can spell one of these.
+# With a capital, so that no word can be one of these.
 _NAMES = ("(No word)", "(Unknown word)")
 
 
 class Vocabulary:
-    """The words of some texts, numbered from 2 in order of first appearance.
+    """Words with ids from 2 on, in order of first appearance; immutable.
 
-    Id 0 (``NIL``) is the padding word and id 1 (``UNKNOWN``) stands for every word not in here;
-    both count in ``len``, which is the number of rows an embedding table needs. A vocabulary
-    does not change once made.
+    Id 0 (``NIL``) is padding and id 1 (``UNKNOWN``) any other word; ``len`` counts both, and is the
+    number of rows of an embedding table.
 
     >>> vocabulary = Vocabulary.from_texts(["Mary took the ball.", "Where is Mary?"])
     >>> vocabulary.ids(["mary", "lost", "the", "ball"])
@@ -30,15 +29,15 @@ class Vocabulary:
     def __init__(
         self, words: Iterable[str] = (), spellings: Mapping[str, str] | None = None
     ) -> None:
-        """Number ``words`` as they come; a repeated one keeps its first number.
+        """Give ids to ``words`` in order; repeated words are skipped.
 
         Args:
-            words: lower-case words; an answer may be of several.
-            spellings: how to show words that have capitals, such as ``{"mary": "Mary"}``.
+            words: lower-case words; an answer may consist of several, separated by blanks.
+            spellings: how to show words with capitals, such as ``{"mary": "Mary"}``.
 
         Raises:
-            MemhopError: a word is empty, not lower-case or holds other white space than single
-                blanks, or there are more than ``MAX_WORDS``; or a spelling is not of its word.
+            MemhopError: a word that is empty, not lower-case or has white space other than single
+                blanks; more than ``MAX_WORDS`` words; or a spelling of another word.
         """
         self._ids: dict[str, int] = {}
         for word in words:
@@ -49,11 +48,13 @@ class Vocabulary:
         self.spellings = dict(spellings or {})
         for word, spelling in self.spellings.items():
             if word not in self._ids or not _is_spelling(spelling, word):
-                raise MemhopError(f"vocabulary: {spelling!r:.60} is no spelling of {word!r:.60}")
+                raise MemhopError(
+                    f"vocabulary: expected a spelling of {word!r:.60}, got {spelling!r:.60}"
+                )
 
     @classmethod
     def from_texts(cls, sentences: Iterable[str]) -> "Vocabulary":
-        """The words of all sentences, each sentence split by `split_words`.
+        """Return the vocabulary of sentences, which are split by `split_words`.
 
         >>> list(Vocabulary.from_texts(["John went home.", "John slept."]))
         ['john', 'went', 'home', 'slept']
@@ -61,7 +62,7 @@ class Vocabulary:
         return cls(word for sentence in sentences for word in split_words(sentence))
 
     def ids(self, words: Iterable[str]) -> list[int]:
-        """One id for each word, ``UNKNOWN`` where it is not in the vocabulary.
+        """Return the id of each word, ``UNKNOWN`` for a word outside the vocabulary.
 
         >>> Vocabulary(["ball"]).ids(split_words("The ball?"))
         [1, 2]
@@ -69,7 +70,7 @@ class Vocabulary:
         return [self._ids.get(word, UNKNOWN) for word in words]
 
     def unknown(self, words: Iterable[str]) -> tuple[str, ...]:
-        """The words that are not in the vocabulary, each once, in order.
+        """Return the words outside the vocabulary, each once, in order.
 
         >>> Vocabulary(["ball"]).unknown(["the", "ball", "the"])
         ('the',)
@@ -77,7 +78,7 @@ class Vocabulary:
         return tuple(word for word in dict.fromkeys(words) if word not in self._ids)
 
     def word(self, id: int) -> str:
-        """The word with this id; for 0 and 1 a description that no text can spell.
+        """Return the word with this id; for 0 and 1 a description.
 
         >>> Vocabulary(["ball"]).word(2)
         'ball'
@@ -87,7 +88,7 @@ class Vocabulary:
         return self._words[id]
 
     def spelling(self, id: int) -> str:
-        """The word with this id as training texts spell it; see `word`.
+        """Return the word with this id in the spelling of the training text; see `word`.
 
         >>> Vocabulary(["mary"], {"mary": "Mary"}).spelling(2)
         'Mary'
@@ -96,7 +97,7 @@ class Vocabulary:
         return self.spellings.get(word, word)
 
     def to_json(self) -> list[str]:
-        """The words from id 2 on, for a JSON file; `from_json` reads them back.
+        """Return the words from id 2 on, for a JSON file; `from_json` reads them.
 
         >>> Vocabulary(["mary", "ball"]).to_json()
         ['mary', 'ball']
@@ -105,38 +106,42 @@ class Vocabulary:
 
     @classmethod
     def from_json(cls, data: object, spellings: object = None) -> "Vocabulary":
-        """Rebuild what `to_json` gave, and `spellings`, from data that is not trusted.
+        """Return a vocabulary from the result of `to_json` and its spellings, both untrusted.
 
         Raises:
-            MemhopError: not a list of distinct lower-case words, more than ``MAX_WORDS`` of them,
-                or no spellings of these words.
+            MemhopError: not a list of distinct lower-case words, more than ``MAX_WORDS`` words, or
+                spellings of other words.
 
         >>> Vocabulary.from_json(["mary", "ball"]).ids(["ball"])
         [3]
         """
         if not isinstance(data, list):
-            raise MemhopError(f"vocabulary: needs a list of words, got {_kind(data)}")
+            raise MemhopError(f"vocabulary: expected a list of words, got {_kind(data)}")
         for word in data:
             if not isinstance(word, str):
-                raise MemhopError(f"vocabulary: needs strings, got {_kind(word)}")
+                raise MemhopError(f"vocabulary: expected strings, got {_kind(word)}")
         spellings = {} if spellings is None else spellings
         if not isinstance(spellings, dict):
-            raise MemhopError(f"vocabulary: needs an object of spellings, got {_kind(spellings)}")
+            raise MemhopError(
+                f"vocabulary: expected spellings as an object, got {_kind(spellings)}"
+            )
         for spelling in spellings.values():
             if not isinstance(spelling, str):
-                raise MemhopError(f"vocabulary: needs strings as spellings, got {_kind(spelling)}")
+                raise MemhopError(
+                    f"vocabulary: expected spellings as strings, got {_kind(spelling)}"
+                )
         vocabulary = cls(data, spellings)
         if len(vocabulary._ids) != len(data):
             repeats = len(data) - len(vocabulary._ids)
-            raise MemhopError(f"vocabulary: needs distinct words, got {repeats} repeated")
+            raise MemhopError(f"vocabulary: expected distinct words, got {repeats} repeated")
         return vocabulary
 
     def _check(self, word: str) -> None:
         if not word or " ".join(word.lower().split()) != word:
             shown = repr(word if len(word) <= 40 else f"{word[:40]}...")
-            raise MemhopError(f"vocabulary: needs lower-case words, single blanks, got {shown}")
+            raise MemhopError(f"vocabulary: expected lower-case words, single blanks, got {shown}")
         if len(self._ids) == MAX_WORDS:
-            raise MemhopError(f"vocabulary: needs at most {MAX_WORDS:,} words, got more")
+            raise MemhopError(f"vocabulary: expected at most {MAX_WORDS:,} words, got more")
 
     def __len__(self) -> int:
         return len(self._words)

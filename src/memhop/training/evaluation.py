@@ -1,4 +1,4 @@
-"""How often a model is wrong, and what its hops read."""
+"""Evaluate a model: error, attention to supporting facts, unknown words."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,26 +16,25 @@ from memhop.text.reading import SplitSentences, readable
 from memhop.tokenizer import answer_word
 
 FAILED_ABOVE = 5.0  # percent of wrong answers, above which the paper counts a task as failed
-# Slots at once, of each restart: few and large operations in bounded memory. It is the same for
-# any number of restarts, as a product of other sizes rounds otherwise.
+# Slots of a chunk, of each restart, to bound the memory. Independent of the number of restarts,
+# since matrix products of other sizes round differently.
 _CHUNK = 2**15
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A model's answers to some questions.
+    """The evaluation of a model on some questions.
 
     Attributes:
-        questions: how many were asked.
-        error: share of wrong answers, in percent.
-        support_read: share, in percent, of the questions with known supporting facts for which
-            the strongest sentence of some hop is one of these; None where no question has any.
-        majority_error: the error, in percent, of always giving the most frequent answer of these
-            questions: what a model that reads nothing can reach.
-        unknown_words: words of their stories and questions that training never showed.
-        unknown_answers: right answers that training never showed; the model cannot give them.
-        truncated_stories: questions whose story has more sentences than the memory holds; the
-            oldest ones are not read.
+        questions: number of questions.
+        error: percentage of wrong answers.
+        support_read: percentage of the questions with supporting facts for which a hop attends most
+            to one of these; None if no question has supporting facts.
+        majority_error: the error in percent of always giving the most frequent answer of these
+            questions, a baseline without memory.
+        unknown_words: words of their stories and questions outside the vocabulary.
+        unknown_answers: right answers outside the vocabulary; the model cannot give them.
+        truncated_stories: number of questions whose story exceeds the memory.
     """
 
     questions: int
@@ -48,15 +47,15 @@ class Evaluation:
 
     @property
     def failed(self) -> bool:
-        """More than 5% wrong: a failed task in the paper's count."""
+        """Whether more than 5% are wrong, a failed task in the paper's count."""
         return self.error > FAILED_ABOVE
 
 
 @torch.inference_mode()
 def score(model: MemN2N, encoded: Encoded) -> tuple[Tensor, Tensor]:
-    """Error in percent and mean loss, without noise, of each restart: two [R] of float64.
+    """Return error in percent and mean loss of each restart, without noise: float64 [R] each.
 
-    For a single model R = 1. An answer that training never showed is wrong and has no loss.
+    For a single model R = 1. An answer outside the vocabulary is wrong and has no loss.
     """
     restarts = model.restarts or 1
     wrong, loss = torch.zeros(restarts).double(), torch.zeros(restarts).double()
@@ -74,11 +73,11 @@ def score(model: MemN2N, encoded: Encoded) -> tuple[Tensor, Tensor]:
 
 @torch.inference_mode()
 def evaluate(model: MemN2N, examples: Sequence[Example]) -> Evaluation:
-    """Ask a single model every question and compare; see `Evaluation`.
+    """Evaluate a single model on examples; see `Evaluation`.
 
     Raises:
         ValueError: a model of several restarts.
-        MemhopError: an item is not an `Example` (`memhop.text.reading.readable`).
+        MemhopError: an item that is no `Example` (`memhop.text.reading.readable`).
     """
     if model.restarts is not None:
         raise ValueError(f"evaluate: expected one model, got {model.restarts}; pick() one")
@@ -119,9 +118,9 @@ def majority_error(examples: Sequence[Example]) -> float:
 
 
 def _strongest(attention: Tensor, lengths: Tensor) -> list[list[int]]:
-    """The sentence that each hop read most, for each question: [B, hops, N] -> B lists of hops.
+    """Return the sentence with most attention of each hop, given [B, hops, N], for B questions.
 
-    Slots from ``lengths`` [B] on hold no sentence, but may take attention (recipe ``paper``).
+    Slots from ``lengths`` [B] on are empty, but may have attention (recipe ``paper``).
     """
     if not attention.shape[-1]:
         return [[] for _ in range(attention.shape[0])]
@@ -131,7 +130,7 @@ def _strongest(attention: Tensor, lengths: Tensor) -> list[list[int]]:
 
 
 def _asked(model: MemN2N, encoded: Encoded) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Scores, attention and right answers, a chunk of questions at a time."""
+    """Yield scores, attention and right answers for chunks of questions."""
     axes = () if model.restarts is None else (model.restarts,)
     chunk = max(1, _CHUNK // max(1, encoded.slots.shape[-1]))
     for start in range(0, len(encoded.answers), chunk):

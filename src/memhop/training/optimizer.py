@@ -1,6 +1,6 @@
-"""How weights follow their gradients: plain optimizer, clipped, or Adam.
+"""SGD and Adam with gradient clipping by spectral norm, and the learning-rate schedules.
 
-Weights and gradients start with the axis of the restarts, which never mix.
+Weights and gradients have a leading axis of independent restarts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,15 +10,14 @@ from torch import Tensor
 
 from memhop.recipe import Recipe
 
-_FIRST, _SECOND = 0.9, 0.98  # what the moments of Adam keep of themselves in a step
-_EPSILON = 1e-8
+_BETA1, _BETA2, _EPSILON = 0.9, 0.98, 1e-8
 
 
 def learning_rate(recipe: Recipe, epoch: int) -> float:
-    """The rate of an epoch, from 0 on.
+    """Return the learning rate of an epoch, from 0 on.
 
-    ``halving``: constant in the linear start, then halved. ``linear``: constant for three tenths
-    of all epochs, then falling towards zero behind the last.
+    ``halving``: constant in the linear start, then halved every ``halve_every`` epochs. ``linear``:
+    constant for 30% of all epochs, then linearly to zero after the last.
 
     >>> [learning_rate(Recipe.paper(), epoch) for epoch in (0, 19, 20, 43, 44, 119)]
     [0.005, 0.005, 0.005, 0.005, 0.0025, 0.0003125]
@@ -37,10 +36,10 @@ def learning_rate(recipe: Recipe, epoch: int) -> float:
 
 @torch.no_grad()
 def clip_spectral_(gradient: Tensor, limit: float) -> None:
-    """Scale each matrix [..., rows, d] whose spectral norm is above ``limit`` down to it, in place.
+    """Scale matrices [..., rows, d] in place so that no spectral norm is above ``limit``.
 
-    Singular values cost most, so two bounds come first: the norm is at most the Frobenius norm
-    of G, and its square at most that of G^T G. Matrices that are not finite are left alone.
+    Two cheap bounds avoid most eigenvalues: the spectral norm is at most the Frobenius norm of G,
+    and its square at most that of G^T G. Matrices that are not finite stay unchanged.
     """
     matrices = gradient.view(-1, *gradient.shape[-2:])
     frobenius = torch.linalg.vector_norm(matrices, dim=(-2, -1))
@@ -48,7 +47,7 @@ def clip_spectral_(gradient: Tensor, limit: float) -> None:
     if not len(suspects):
         return
     large = matrices[suspects].double()
-    finite = large.isfinite().all(dim=-1).all(dim=-1)  # the norm in float32 may overflow before
+    finite = large.isfinite().all(dim=-1).all(dim=-1)  # their float32 norm may be infinite
     suspects, large = suspects[finite], large[finite]
     squared = large.mT @ large
     over = torch.linalg.vector_norm(squared, dim=(-2, -1)) > limit**2
@@ -57,13 +56,13 @@ def clip_spectral_(gradient: Tensor, limit: float) -> None:
 
 
 class Optimizer:
-    """The rule by which weights move, and what it remembers of earlier steps.
+    """SGD, or Adam (arXiv 1412.6980); gradients are clipped first.
 
-    ``sgd``: w <- w - rate g. ``adam`` (Kingma and Ba, arXiv 1412.6980), with m and v the means of
-    g and g^2 that forget: w <- w - rate m' / (sqrt(v') + 1e-8), ' for what corrects their start.
+    Unlike ``torch.optim.Adam`` it takes the square root after the bias correction, as the paper
+    does, which rounds differently.
 
     Attributes:
-        moments: the m and v of ``adam`` by name, to be kept with the weights; empty with ``sgd``.
+        moments: the moments of Adam by name, for checkpoints; empty for SGD.
     """
 
     def __init__(self, weights: Mapping[str, Tensor], recipe: Recipe) -> None:
@@ -80,15 +79,15 @@ class Optimizer:
 
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor], rate: float, number: int) -> None:
-        """Take step ``number``, from 1 on, down a loss; its gradients are clipped in place."""
+        """Take step ``number``, from 1 on; the gradients are clipped in place."""
         for (name, weight), gradient in zip(self._weights.items(), gradients, strict=True):
             if self._clip_norm:
                 clip_spectral_(gradient, self._clip_norm)
             if not self.moments:
                 weight.sub_(gradient, alpha=rate)
                 continue
-            first, second = (self.moments[f"adam.{one}.{name}"] for one in ("first", "second"))
-            first.lerp_(gradient, 1 - _FIRST)
-            second.mul_(_SECOND).addcmul_(gradient, gradient, value=1 - _SECOND)
-            scale = (second / (1 - _SECOND**number)).sqrt_().add_(_EPSILON)
-            weight.addcdiv_(first, scale, value=-rate / (1 - _FIRST**number))
+            first, second = (self.moments[f"adam.{m}.{name}"] for m in ("first", "second"))
+            first.lerp_(gradient, 1 - _BETA1)
+            second.mul_(_BETA2).addcmul_(gradient, gradient, value=1 - _BETA2)
+            scale = (second / (1 - _BETA2**number)).sqrt_().add_(_EPSILON)
+            weight.addcdiv_(first, scale, value=-rate / (1 - _BETA1**number))

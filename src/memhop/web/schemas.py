@@ -98,7 +98,7 @@ class AnswerResponse(BaseModel):
         Field(description="[hops][sentences]: how much each hop read of each sentence."),
     ]
     unknown_words: Annotated[
-        list[str], Field(description="Words that are not in the vocabulary; read as nothing.")
+        list[str], Field(description="Words that are not in the vocabulary; ignored.")
     ]
     truncated: Annotated[
         int, Field(description="Number of oldest sentences that do not fit into the memory.")
