@@ -48,7 +48,7 @@ def test_one_model_per_task(memhop: Program, data: str) -> None:
     assert [f"{one['error']:.1f}%" for one in only] == [rows[1][2]]
     assert "no model of task 3" in memhop("eval", "many", "--data", data, "--task=3").error()
     own = str(next(Path(data).glob("qa1_*_test.txt")))
-    assert "name one, as runs/many/qa1" in memhop("eval", "many", "--test", own).error()
+    assert "choose one, as runs/many/qa1" in memhop("eval", "many", "--test", own).error()
     assert memhop("eval", "many/qa1", "--test", own).ok().out.count("\n") == 2
 
 
