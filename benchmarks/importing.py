@@ -15,13 +15,12 @@ NAME = "import"
 
 def measure(tiny: Tiny = False) -> Iterator[list[dict[str, Any]]]:
     """Measure 'import memhop' beyond 'import torch'."""
-    rounds = 1 if tiny else 9
+    warm_up, rounds = (0, 1) if tiny else (1, 9)  # the first imports read from the disk
     seconds: dict[str, list[float]] = {"torch": [], "memhop": []}
-    for _ in range(rounds + 1):
+    for _ in range(warm_up + rounds):
         for module, times in seconds.items():
             times.append(fresh_import(module))
-    # the first of each reads from the disk
-    torch_alone, with_memhop = (statistics.median(times[1:]) for times in seconds.values())
+    torch_alone, with_memhop = (statistics.median(times[warm_up:]) for times in seconds.values())
     yield [{
         "rounds": rounds,
         "import_torch_seconds": round(torch_alone, 3),

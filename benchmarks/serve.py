@@ -63,7 +63,7 @@ def measure(
         _Load("the same, answered one by one", ("-c", _WITHOUT_BATCHES), clients, 1),
         _Load("64 questions a request", SERVE, 4, 64),
     )
-    torch_seconds = statistics.median(fresh_import("torch") for _ in range(3))
+    torch_seconds = statistics.median(fresh_import("torch") for _ in range(1 if tiny else 3))
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "model"
         untrained(Recipe.best(joint=True)).save(run)

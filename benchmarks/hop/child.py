@@ -7,7 +7,6 @@ The argument is a job in JSON. Prints JSON lines: {"begin": TEXT} before each me
 import gc
 import json
 import sys
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -19,17 +18,8 @@ from benchmarks.hop.speed import bars, bound, cuda, others, scaling_time, small
 from memhop.errors import MemhopError
 from memhop.reproduce.record import provenance
 
-MEASURES: dict[str, Callable[[Setting], Iterator[dict[str, Any]]]] = {
-    "bars": bars,
-    "bound": bound,
-    "small": small,
-    "others": others,
-    "memory": memory,
-    "choice": choice,
-    "scaling-time": scaling_time,
-    "scaling-memory": scaling_memory,
-    "cuda": cuda,
-}
+_MEASURES = (bars, bound, small, others, memory, choice, scaling_time, scaling_memory, cuda)
+MEASURES = {measure.__name__.replace("_", "-"): measure for measure in _MEASURES}
 
 
 def main(job: dict[str, Any]) -> None:

@@ -193,14 +193,8 @@ def cuda(rows: Rows) -> list[Sheet]:
 
 
 SHEETS: dict[str, Callable[[Rows], list[Sheet]]] = {
-    "bars": bars,
-    "bound": bound,
-    "small": small,
-    "others": others,
-    "memory": memory,
-    "choice": choice,
-    "scaling": scaling,
-    "cuda": cuda,
+    sheets.__name__: sheets
+    for sheets in (bars, bound, small, others, memory, choice, scaling, cuda)
 }
 
 
