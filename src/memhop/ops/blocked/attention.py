@@ -32,6 +32,7 @@ from memhop.ops.blocked.blocks import (
     blocks,
     chunks,
     dot_table,
+    embed_sums,
     evaluate,
     evaluate_scores,
     matmul_f64,
@@ -39,7 +40,6 @@ from memhop.ops.blocked.blocks import (
     must_zero,
     slice_rows,
     slots_of_blocks,
-    sum_table_rows,
 )
 from memhop.ops.cpu import huge_pages
 from memhop.ops.fused.problem import (
@@ -187,13 +187,8 @@ def scores_of(problem: Problem, trace: Trace, hop: int) -> AffineScore:
 def query_after(problem: Problem, trace: Trace, hop: int) -> Tensor:
     """Return q + o, or H q + o, with ReLU if the hop has it."""
     step, query = problem.steps[hop], trace.queries[:, hop]
-    c, bias, transform = (problem.weight(index) for index in (step.c, step.c_bias, step.transform))
-    out = matmul_f64(trace.read[:, hop], None if c is None else c.mT)
-    if bias is not None:
-        out = torch.addcmul(out, trace.weight_sum[:, hop, None], bias)
-    of_ages = sum_table_rows(trace.aged, hop, problem.weight(step.c_temporal))
-    if of_ages is not None:
-        out = out + of_ages
+    transform, sums = problem.weight(step.transform), (trace.read, trace.weight_sum, trace.aged)
+    out = embed_sums(problem, (step.c, step.c_bias, step.c_temporal), hop, sums)
     query = matmul_f64(query, None if transform is None else transform.mT) + out
     return query.relu_() if step.relu else query
 
@@ -293,13 +288,8 @@ def backpropagate(
 def grad_query_before(problem: Problem, gradients: Gradients, hop: int) -> Tensor:
     """dq = A du + sum_t grad_aged_t T_A(t) (+ sum_i d_i a) + g, or H^T g in place of g."""
     step = problem.steps[hop]
-    a, bias = problem.weight(step.a), problem.weight(step.a_bias)
-    grad_query = matmul_f64(gradients.grad_u[:, hop], None if a is None else a.mT)
-    if bias is not None:
-        grad_query = torch.addcmul(grad_query, gradients.grad_weight_sum[:, hop, None], bias)
-    of_ages = sum_table_rows(gradients.grad_aged, hop, problem.weight(step.a_temporal))
-    if of_ages is not None:
-        grad_query = grad_query + of_ages
+    sums = gradients.grad_u, gradients.grad_weight_sum, gradients.grad_aged
+    grad_query = embed_sums(problem, (step.a, step.a_bias, step.a_temporal), hop, sums)
     return grad_query + matmul_f64(gradients.grad_out[:, hop], problem.weight(step.transform))
 
 

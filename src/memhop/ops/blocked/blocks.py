@@ -293,9 +293,24 @@ def dot_table(vectors: Tensor, table: Tensor | None, num_ages: int) -> Tensor | 
     return torch.cat([dots, dots[:, -1:].expand(-1, num_ages - table.shape[0])], -1)
 
 
-def sum_table_rows(aged: Tensor | None, hop: int, table: Tensor | None) -> Tensor | None:
-    """Return sum_t aged_t T(t) in a hop, [B, D]; ages beyond a table take its last row."""
-    if aged is None or table is None:
-        return None
-    aged, last = aged[:, hop], table.shape[0] - 1
-    return matmul_f64(torch.cat([aged[:, :last], aged[:, last:].sum(-1, keepdim=True)], -1), table)
+def embed_sums(
+    problem: Problem,
+    table: tuple[int, int, int],
+    hop: int,
+    sums: tuple[Tensor, Tensor, Tensor | None],
+) -> Tensor:
+    """Return W r + weight_sum b + sum_t aged_t T(t), [B, D]; W None is the identity.
+
+    ``table`` are the indices of W, b and T; ages beyond T take its last row. ``sums`` are r,
+    weight_sum and aged of all hops.
+    """
+    weight, bias, temporal = map(problem.weight, table)
+    rows, weight_sum, aged = sums
+    out = matmul_f64(rows[:, hop], None if weight is None else weight.mT)
+    if bias is not None:
+        out = torch.addcmul(out, weight_sum[:, hop, None], bias)
+    if temporal is not None and aged is not None:
+        last = temporal.shape[0] - 1
+        older = aged[:, hop, last:].sum(-1, keepdim=True)
+        out = out + matmul_f64(torch.cat([aged[:, hop, :last], older], -1), temporal)
+    return out

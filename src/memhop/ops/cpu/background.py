@@ -53,7 +53,13 @@ class Compilation:
             self.start(dtype)
         elif self.process is not None and self.process.returncode is not None:
             self.has_failed = True
-            _warn_of_failure(self.process.returncode)
+            warnings.warn(
+                "memhop's kernels did not compile in the background (exit status "
+                f"{self.process.returncode}), so the eager form is used; `memhop warmup` shows the "
+                "error",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         self.next_check = time.monotonic() + POLL_SECONDS
         return False
 
@@ -212,12 +218,3 @@ def _log_once(message: str) -> None:
     if message not in _state.logged:
         _state.logged.add(message)
         LOG.warning(message)
-
-
-def _warn_of_failure(status: int) -> None:
-    warnings.warn(
-        f"memhop's kernels did not compile in the background (exit status {status}), so the eager "
-        "form is used; `memhop warmup` shows the error",
-        RuntimeWarning,
-        stacklevel=2,
-    )

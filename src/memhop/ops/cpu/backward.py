@@ -30,16 +30,19 @@ from memhop.ops.cpu.numba_ext import array_at, compiled, fetch_and_add, integers
 from memhop.ops.cpu.rows import (
     BLOCK_SLOTS,
     add,
+    add_by_age,
     add_rows,
     copy,
     dot_rows,
     end_of,
     fill,
     memory_row,
+    multiply_scales,
     next_block,
     readable_from,
     row_at,
     step_of,
+    sum_by_age,
     whole_vectors,
     work_item,
 )
@@ -155,13 +158,10 @@ def _attend(call, item, row, hop, workspace, like):  # type: ignore[no-untyped-d
         if call.grad_scores:
             for j in range(count):
                 grad_scores[slots[j]] = grads[j]
-        for j in range(count if call.num_ages else 0):
-            aged[min(age - j, call.num_ages - 1)] += grads[j]
+        sum_by_age(grads, aged, age, count)
         age -= count
         if call.keys.scale:
-            scales = array_at(workspace.key_scales, BLOCK_SLOTS, np.float32(0))
-            for j in range(count):
-                grads[j] *= scales[j]
+            multiply_scales(grads, workspace.key_scales, count)
         add_rows(grads, keys, count, acc, call.keys.format)
         blocks += 1
         if blocks % FLOAT_BLOCKS == 0:
@@ -188,11 +188,8 @@ def _add_grad_terms(call, row, hop, age, workspace, count, by_age, constant):  #
     grads = array_at(workspace.scores, BLOCK_SLOTS, constant)
     if call.values.scale:
         scales_at = workspace.value_scales if call.has_values else workspace.key_scales
-        scales = array_at(scales_at, BLOCK_SLOTS, np.float32(0))
-        for j in range(count):
-            grads[j] *= scales[j]
-    for j in range(count if by_age.shape[0] else 0):
-        grads[j] += by_age[min(age - j, by_age.shape[0] - 1)]
+        multiply_scales(grads, scales_at, count)
+    add_by_age(grads, by_age, age, count)
     if call.grad_weights:
         grad_weights = row_at(call.grad_weights, index, call.num_slots, constant)
         for j in range(count):

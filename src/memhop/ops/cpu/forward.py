@@ -27,6 +27,7 @@ from memhop.ops.cpu.numba_ext import (
 from memhop.ops.cpu.rows import (
     BLOCK_SLOTS,
     add,
+    add_by_age,
     add_rows,
     bias_of,
     copy,
@@ -34,11 +35,13 @@ from memhop.ops.cpu.rows import (
     end_of,
     fill,
     is_readable,
+    multiply_scales,
     next_block,
     readable_from,
     row_at,
     scale,
     step_of,
+    sum_by_age,
     work_item,
 )
 
@@ -147,13 +150,10 @@ def _attend(call, item, row, hop, workspace, like):  # type: ignore[no-untyped-d
             copy(scores, weights)
             fill(weights[count:], 0)
         total += _sum_of_block(weights, like)
-        for j in range(count if call.num_ages else 0):
-            aged[min(age - j, call.num_ages - 1)] += weights[j]
+        sum_by_age(weights, aged, age, count)
         age -= count
         if call.values.scale:
-            scales = array_at(scales_at, BLOCK_SLOTS, np.float32(0))
-            for j in range(count):
-                weights[j] *= scales[j]
+            multiply_scales(weights, scales_at, count)
         add_rows(weights, values, count, acc, call.values.format)
         blocks += 1
         if blocks % FLOAT_BLOCKS == 0:
@@ -209,15 +209,12 @@ def _add_score_terms(call, row, hop, age, workspace, count, by_age, constant):  
     slots = integers_at(workspace.slots, BLOCK_SLOTS)
     scores = array_at(workspace.scores, BLOCK_SLOTS, constant)
     if call.keys.scale:
-        scales = array_at(workspace.key_scales, BLOCK_SLOTS, np.float32(0))
-        for j in range(count):
-            scores[j] *= scales[j]
+        multiply_scales(scores, workspace.key_scales, count)
     if call.bias:
         bias = bias_of(call, row, hop, constant)
         for j in range(count):
             scores[j] += bias[slots[j]]
-    for j in range(count if by_age.shape[0] else 0):
-        scores[j] += by_age[min(age - j, by_age.shape[0] - 1)]
+    add_by_age(scores, by_age, age, count)
     if constant != 0:
         for j in range(count):
             scores[j] += constant

@@ -18,7 +18,7 @@ from hashlib import blake2b
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 from uuid import uuid4
 
 CHECKSUM_BYTES = 32
@@ -204,21 +204,10 @@ def checksum_of(content: bytes) -> bytes:
 def locked(path: Path) -> Iterator[None]:
     """Hold a lock file; do nothing if the system has no such locks."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as file, flock_of(file):
-        yield
+    with path.open("ab") as file, ExitStack() as stack:
+        with suppress(ImportError, OSError):
+            import fcntl
 
-
-@contextmanager
-def flock_of(file: BinaryIO) -> Iterator[None]:
-    """Hold the lock of an open file."""
-    try:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX)
-    except (ImportError, OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+            stack.callback(fcntl.flock, file, fcntl.LOCK_UN)
         yield
-        return
-    try:
-        yield
-    finally:
-        fcntl.flock(file, fcntl.LOCK_UN)

@@ -14,7 +14,6 @@ from memhop.ops.cpu.kernel_cache import KernelCache
 _untyped: Any = numba  # its type stubs are incomplete
 carray, njit = _untyped.carray, _untyped.njit
 
-
 OPTIONS: dict[str, Any] = {"error_model": "numpy"}
 REORDERED: dict[str, Any] = {"fastmath": {"reassoc", "contract"}}
 
@@ -73,14 +72,6 @@ def _void_pointer(typing: Any, address: Any) -> Any:
 
 
 @llvm
-def _float_of_bits(typing: Any, bits: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.bitcast(args[0], ir.FloatType())
-
-    return types.float32(types.uint32), generate
-
-
-@llvm
 def fetch_and_add(typing: Any, address: Any, number: Any) -> Any:
     """Add to the int64 at an address in one atomic operation; return the previous number."""
 
@@ -129,7 +120,8 @@ def _exponential32(x):  # type: ignore[no-untyped-def]
     series = series * r + np.float32(1 / 6)
     series = series * r + np.float32(0.5)
     series = (series * r) * r + r
-    power = _float_of_bits(np.uint32(np.int32(n) + np.int32(127)) << np.uint32(23))
+    exponent = np.uint32(np.int32(n) + np.int32(127)) << np.uint32(23)
+    power = np.uint32(exponent).view(np.float32)
     return np.float32(0) if x < np.float32(-87) else series * power + power
 
 

@@ -158,6 +158,28 @@ def add(row, factor, total):  # type: ignore[no-untyped-def]
 
 
 @compiled
+def multiply_scales(numbers, scales_at, count):  # type: ignore[no-untyped-def]
+    """Multiply the numbers of a block's slots by their scales."""
+    scales = array_at(scales_at, BLOCK_SLOTS, np.float32(0))
+    for j in range(count):
+        numbers[j] *= scales[j]
+
+
+@compiled
+def add_by_age(numbers, by_age, age, count):  # type: ignore[no-untyped-def]
+    """Add to each slot of a block the number of its age; slot 0 has the greatest."""
+    for j in range(count if by_age.shape[0] else 0):
+        numbers[j] += by_age[min(age - j, by_age.shape[0] - 1)]
+
+
+@compiled
+def sum_by_age(numbers, sums, age, count):  # type: ignore[no-untyped-def]
+    """Add the number of each slot of a block to the sum of its age."""
+    for j in range(count if sums.shape[0] else 0):
+        sums[min(age - j, sums.shape[0] - 1)] += numbers[j]
+
+
+@compiled
 def row_at(address, index, columns, like):  # type: ignore[no-untyped-def]
     """Return a row of a contiguous matrix."""
     return array_at(address + index * columns * itemsize_of(like), columns, like)

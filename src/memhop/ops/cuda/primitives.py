@@ -37,19 +37,12 @@ TRANSFORM, RELU, SOFTMAX = map(step_field, ("transform", "relu", "softmax"))
 CARRY = step_field("carry")
 
 
-class StoredRows(NamedTuple):
-    """Keys or values as they are stored, in any dtype that triton converts, and their scale."""
-
-    data: Any
-    scale: Any
-
-
 class KernelInputs(NamedTuple):
     """The tensors of a ``Problem``, as arguments of kernels.
 
     Attributes:
-        key_rows, value_rows: ``StoredRows``; value_rows is None if the values are the keys.
-            (``values`` is an attribute of triton's tuples.)
+        key_rows, value_rows: in any storage dtype that triton converts; value_rows is None if the
+            values are the keys. (``values`` is an attribute of triton's tuples.)
         counts: the number of readable slots of each split, int32 [B, K or 1, splits], or None
             without temporal tables.
         weights: all weights concatenated, temporal tables padded to the longest with their last
@@ -58,7 +51,9 @@ class KernelInputs(NamedTuple):
     """
 
     key_rows: Any
+    key_scale: Any
     value_rows: Any
+    value_scale: Any
     slots: Any
     ignored: Any
     lengths: Any
@@ -69,12 +64,11 @@ class KernelInputs(NamedTuple):
 
 
 class RowLayout(NamedTuple):
-    """Sizes and strides of keys or values, in units but for the scale."""
+    """Sizes and strides of keys or values, in units."""
 
     columns: int
     row_stride: int
     slot_stride: int
-    scale_row_stride: int
 
 
 class Layout(NamedTuple):
@@ -89,6 +83,7 @@ class Layout(NamedTuple):
     keys: RowLayout
     value_rows: RowLayout
     query_columns: int
+    scale_row_stride: int
     slots_row_stride: int
     ignored_row_stride: int
     bias_row_stride: int
@@ -105,12 +100,11 @@ def kernel_inputs(problem: Problem, plan: Plan) -> tuple[KernelInputs, Layout]:
     flat = [weight.reshape(-1) for weight in weights]
     sizes = tuple(weight.numel() for weight in weights)
     is_bank = problem.slots is not None
-    keys, values = StoredRows(problem.keys, contiguous(problem.key_scale)), None
-    if problem.values is not None:
-        values = StoredRows(problem.values, contiguous(problem.value_scale))
     inputs = KernelInputs(
-        key_rows=keys,
-        value_rows=values,
+        key_rows=problem.keys,
+        key_scale=contiguous(problem.key_scale),
+        value_rows=problem.values,
+        value_scale=contiguous(problem.value_scale),
         slots=problem.slots,
         ignored=None if problem.ignored is None else problem.ignored.view(torch.uint8),
         lengths=contiguous(problem.lengths),
@@ -129,6 +123,7 @@ def kernel_inputs(problem: Problem, plan: Plan) -> tuple[KernelInputs, Layout]:
         keys=row_layout(problem.keys, is_bank, unit),
         value_rows=row_layout(value_rows(problem)[0], is_bank, unit),
         query_columns=problem.query.shape[1] // unit,
+        scale_row_stride=0 if is_bank else problem.num_slots,
         slots_row_stride=stride_of(problem.slots, 0),
         ignored_row_stride=stride_of(problem.ignored, 0),
         bias_row_stride=stride_of(problem.score_bias, 0),
@@ -146,7 +141,6 @@ def row_layout(rows: Tensor, is_bank: bool, unit: int) -> RowLayout:
         columns=rows.shape[-1] // unit,
         row_stride=0 if is_bank else rows.stride(0) // unit,
         slot_stride=rows.stride(-2) // unit,
-        scale_row_stride=0 if is_bank else rows.shape[1],
     )
 
 
@@ -361,7 +355,11 @@ def load_keys(inputs, layout, row, index, readable, config: tl.constexpr):
     """Load the keys of slots, [rows, slots, key_width]."""
     dtype: tl.constexpr = inputs.weights.dtype.element_ty
     width: tl.constexpr = config.key_width
-    return load_rows(inputs.key_rows, layout.keys, row, index, readable, config.unit, width, dtype)
+    rows = inputs.key_rows
+    tile = load_rows(rows, layout.keys, row, index, readable, config.unit, width, dtype)
+    if inputs.key_scale is not None:
+        tile *= load_scales(inputs.key_scale, layout, row, index, readable)
+    return tile
 
 
 @triton.jit
@@ -369,22 +367,28 @@ def load_values(inputs, layout, row, index, readable, config: tl.constexpr):
     """Load the values of slots if they are not the keys, [rows, slots, value_width]."""
     dtype: tl.constexpr = inputs.weights.dtype.element_ty
     width: tl.constexpr = config.value_width
-    rows = layout.value_rows
-    return load_rows(inputs.value_rows, rows, row, index, readable, config.unit, width, dtype)
+    rows = inputs.value_rows
+    tile = load_rows(rows, layout.value_rows, row, index, readable, config.unit, width, dtype)
+    if inputs.value_scale is not None:
+        tile *= load_scales(inputs.value_scale, layout, row, index, readable)
+    return tile
 
 
 @triton.jit
 def load_rows(
-    stored, layout, row, index, readable,
+    rows, layout, row, index, readable,
     unit: tl.constexpr, width: tl.constexpr, dtype: tl.constexpr,
 ):  # fmt: skip
-    """Load stored rows in a dtype; unreadable ones are 0."""
+    """Load stored rows and convert them; unreadable ones are 0."""
     start = (row * layout.row_stride * unit)[:, None] + index * layout.slot_stride * unit
     column = tl.arange(0, width)
     mask = readable[:, :, None] & (column < layout.columns * unit)[None, None, :]
-    tile = tl.load(stored.data + start[:, :, None] + column[None, None, :], mask=mask, other=0)
-    tile = tile.to(dtype)
-    if stored.scale is not None:
-        offset = (row * layout.scale_row_stride)[:, None] + index
-        tile *= tl.load(stored.scale + offset, mask=readable, other=0.0)[:, :, None]
-    return tile
+    tile = tl.load(rows + start[:, :, None] + column[None, None, :], mask=mask, other=0)
+    return tile.to(dtype)
+
+
+@triton.jit
+def load_scales(scale, layout, row, index, readable):
+    """Load the scales of slots, [rows, slots, 1]."""
+    offset = (row * layout.scale_row_stride)[:, None] + index
+    return tl.load(scale + offset, mask=readable, other=0.0)[:, :, None]
