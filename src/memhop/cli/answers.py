@@ -7,7 +7,7 @@ from typing import Any
 from rich.text import Text
 
 from memhop.cli.screen import print_line, print_progress, stdout
-from memhop.picture import spelled_out
+from memhop.picture import escaped
 from memhop.text.answer import Answer
 from memhop.tokenizer import answer_word, split_words
 
@@ -33,12 +33,12 @@ def title(answer: Answer) -> str:
 
 def print_answer(answer: Answer) -> None:
     """Print a question, its answer and the sentences that each hop read."""
-    line = Text(spelled_out(answer.question) + "  ", style="bold")
+    line = Text(escaped(answer.question) + "  ", style="bold")
     if reason := no_answer(answer):
         line.append(reason, style="dim")
     else:
-        line.append(spelled_out(answer.answer), style="bold green")
-        line.append(spelled_out(f"  ({answer.shares()})"), style="dim")
+        line.append(escaped(answer.answer), style="bold green")
+        line.append(escaped(f"  ({answer.shares()})"), style="dim")
     stdout().print(line, soft_wrap=True)
     if answer.unknown_words:
         print_line(answer.never_seen(), "red")

@@ -14,7 +14,7 @@ _HELP = """\
 Mary took the milk.  sentences are added to the story
 Where is the milk?   a question is answered from the story so far
 undo                 remove the sentences that were added last, or undo 'forget'
-forget               begin a new story
+forget               start a new story
 help                 show this text
 quit                 end (also: exit, Ctrl-D)
 Lines of a bAbI file can be pasted; then the right answers are shown."""

@@ -18,7 +18,7 @@ from rich.table import Column
 from rich.text import Text
 
 from memhop.errors import MemhopWarning
-from memhop.picture import spelled_out
+from memhop.picture import escaped
 from memhop.training.loop import Progress as TrainingProgress
 
 _PROGRESS_LINES = 12  # of a training, if standard error is no terminal
@@ -41,17 +41,17 @@ def stderr() -> Console:
 
 def print_line(text: str, style: str = "") -> None:
     """Print one line without wrapping: it may be a command to copy."""
-    stdout().print(Text(spelled_out(text), style=style), soft_wrap=True)
+    stdout().print(Text(escaped(text), style=style), soft_wrap=True)
 
 
 def print_error(text: str) -> None:
     """Print an error, one line on standard error."""
-    print(f"memhop: {spelled_out(' '.join(text.splitlines()))}", file=sys.stderr)
+    print(f"memhop: {escaped(' '.join(text.splitlines()))}", file=sys.stderr)
 
 
 def print_progress(text: str) -> None:
     """Print progress, one line on standard error."""
-    print(spelled_out(text), file=sys.stderr)
+    print(escaped(text), file=sys.stderr)
 
 
 def program() -> str:
@@ -71,7 +71,7 @@ def print_json(value: Any) -> None:
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table without truncation; the first column is text, the others are numbers."""
-    lines = [columns, *([spelled_out(cell) for cell in row] for row in rows)]
+    lines = [columns, *([escaped(cell) for cell in row] for row in rows)]
     widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
     for line, style in zip(lines, ["bold", *[""] * len(rows)], strict=True):
         spare = [width - cell_len(cell) for width, cell in zip(widths, line, strict=True)]
@@ -134,7 +134,7 @@ def training_progress(name: str) -> Iterator[Callable[[TrainingProgress], None]]
         TimeRemainingColumn(compact=True),
     )
     with Progress(*columns, console=console, transient=True) as bar:
-        name = spelled_out(name)
+        name = escaped(name)
         name = name if len(name) <= _MAX_NAME else f"{name[: _MAX_NAME - 3]}..."
         row = bar.add_task(name, total=None, figures="")
 

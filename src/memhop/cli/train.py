@@ -177,7 +177,7 @@ def _results(
                 result = _train(job, resume)
                 results.append((job, result))
                 if not json:
-                    _print_result(job, result, alone=len(jobs) == 1)
+                    _print_result(job, result, is_only=len(jobs) == 1)
         except KeyboardInterrupt:
             raise Stopped(f"stopped; resume with: {_command_to_resume(folder, json)}") from None
     return results
@@ -288,7 +288,7 @@ def _command_to_resume(folder: Path, json: bool) -> str:
     return f"{program()} {shlex.join(arguments)}"
 
 
-def _print_result(job: TrainingJob, result: TrainingResult, alone: bool) -> None:
+def _print_result(job: TrainingJob, result: TrainingResult, is_only: bool) -> None:
     best = result.best
     text = f"{job.name}: "
     if best.test_error is not None:
@@ -299,7 +299,7 @@ def _print_result(job: TrainingJob, result: TrainingResult, alone: bool) -> None
             print_line(
                 f"restart {one.restart}: the loss became infinite in epoch {one.diverged}", "red"
             )
-    if alone:
+    if is_only:
         columns = ("restart", "training error", "loss", "held out", "test", "")
         print_table(columns, [_restart_row(one) for one in result.restarts])
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memhop.picture.labels import shortened, spelled_out
+from memhop.picture.labels import escaped, shortened
 from memhop.picture.svg import draw
 from memhop.picture.terminal import MIN_WIDTH, Terminal
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
-__all__ = ["MIN_WIDTH", "Picture", "picture", "spelled_out"]
+__all__ = ["MIN_WIDTH", "Picture", "escaped", "picture"]
 
 _FAINT = 0.01  # of a full bar; smaller weights are drawn dim or folded
 

@@ -3,10 +3,10 @@
 import unicodedata
 
 
-def spelled_out(text: str) -> str:
+def escaped(text: str) -> str:
     r"""Return a text with its control characters escaped as in Python.
 
-    >>> spelled_out("red\x1b[31m\n")
+    >>> escaped("red\x1b[31m\n")
     'red\\x1b[31m\\n'
     """
     return "".join(map(_visible, text))
@@ -29,7 +29,7 @@ def bounded(text: str, width: int, cut: str) -> str:
     'nananana...'
     """
     bound = 4 * width
-    return spelled_out(text[:bound] + cut * (len(text) > bound))
+    return escaped(text[:bound] + cut * (len(text) > bound))
 
 
 def cells(text: str) -> int:

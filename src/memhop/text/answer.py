@@ -6,7 +6,7 @@ from html import escape
 
 from torch import Tensor
 
-from memhop.picture import Picture, picture, spelled_out
+from memhop.picture import Picture, escaped, picture
 
 _MAX_SHOWN = 8
 
@@ -67,7 +67,7 @@ class Answer:
     def _repr_html_(self) -> str:
         """Return the answer and its picture as HTML, in the notebook's text colour."""
         question, answer, shares, *notes = (
-            escape(spelled_out(text))
+            escape(escaped(text))
             for text in (self.question, self.answer, f"({self.shares()})", self.never_seen(),
                          self.not_read())
         )  # fmt: skip
