@@ -166,7 +166,7 @@ async function selectModel() {
   $("examples").replaceChildren();
   $("examples-about").textContent = "Testing what this model knows …";
   $("vocabulary").open = false;
-  $("vocabulary-title").textContent = `The ${countedNoun(words, "word")} it knows`;
+  $("vocabulary-title").textContent = `Vocabulary (${countedNoun(words, "word")})`;
   $("vocabulary-words").replaceChildren();
   delete document.body.dataset.tasks;
   const [tasks, stories] = await Promise.all([request(forModel("/api/tasks")), request(forModel("/api/stories"))]);
