@@ -20,3 +20,22 @@ class DivergedError(MemhopError):
 
 class MemhopWarning(UserWarning):
     """A likely mistake in the input of memhop, such as text without spaces; one line."""
+
+
+def check_integer(name: str, value: object, least: int, most: int | None = None) -> int:
+    """Return ``value`` if it is an integer from ``least`` to ``most``, and not a bool.
+
+    Raises:
+        MemhopError: for any other value.
+    """
+    is_bool = isinstance(value, bool)
+    if isinstance(value, int) and not is_bool and least <= value <= (most or value):
+        return value
+    to = "" if most is None else f" to {most:,}"
+    raise MemhopError(f"{name}: expected an integer from {least}{to}, got {value!r:.60}")
+
+
+def shown(value: object) -> str:
+    """Return the repr of a value for a message: one line of at most 60 characters."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args, get_origin
 
-from memhop.errors import MemhopError
+from memhop.errors import MemhopError, shown
 
 Tying = Literal["adjacent", "layerwise"]
 Position = Literal["bag", "paper", "code"]
@@ -154,7 +154,7 @@ class Recipe:
     def from_json(cls, settings: Any) -> Self:
         """Return a recipe from a JSON object; missing settings have their defaults."""
         if not isinstance(settings, dict):
-            raise MemhopError(f"recipe: expected a JSON object of settings, got {_shown(settings)}")
+            raise MemhopError(f"recipe: expected a JSON object of settings, got {shown(settings)}")
         known = [field.name for field in dataclasses.fields(cls)]
         for name in settings:
             if name not in known:
@@ -173,7 +173,7 @@ def _check(name: str, kind: Any, value: Any) -> None:
         wanted = _range_text(kind, name, low)
         good = _is_number(kind, value) and _in_range(name, low, value)
     if not good:
-        raise MemhopError(f"recipe setting {name}: expected {wanted}, got {_shown(value)}")
+        raise MemhopError(f"recipe setting {name}: expected {wanted}, got {shown(value)}")
 
 
 def _is_number(kind: type, value: Any) -> bool:
@@ -193,8 +193,3 @@ def _range_text(kind: type, name: str, low: int | None) -> str:
     below = " (1 excluded)" if name == "validation_share" else ""
     number = "an integer" if kind is int else "a number"
     return f"{number} {'above 0' if low is None else f'from {low}'} up to {high}{below}"
-
-
-def _shown(value: Any) -> str:
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,6 +1,6 @@
-"""How a text becomes sentences, a sentence becomes words, and an answer becomes a class."""
+"""Tokenizer: split a text into sentences, a sentence into words, and normalize answers."""
 
-# ruff: noqa: RUF001, RUF002, RUF003 - the punctuation of many scripts
+# ruff: noqa: RUF001, RUF002 - the punctuation of many scripts
 
 import re
 import unicodedata
@@ -8,40 +8,40 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import chain
 
-# Removed from a text: characters without a width (Unicode's Default_Ignorable_Code_Point, but for
-# letters of Korean): soft hyphen, zero-width space and joiners, direction marks, variation
-# selectors, byte order mark.
+# Removed from a text: zero-width characters (Unicode's Default_Ignorable_Code_Point except Korean
+# letters): soft hyphen, zero-width space and joiners, direction marks, variation selectors, byte
+# order mark.
 _INVISIBLE = (
     "\u00ad\u034f\u061c\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f"
     "\ufe00-\ufe0f\ufeff\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
 _REMOVED = re.compile(f"[{_INVISIBLE}]+")
-_APOSTROPHES = dict.fromkeys(map(ord, "\u2019\u02bc\uff07"), "'")  # ’ as it is typed and as printed
+_APOSTROPHES = dict.fromkeys(map(ord, "\u2019\u02bc\uff07"), "'")  # typed and printed forms
 
-# Dropped at both ends of a word: punctuation, but for what may be a part of it (5%, #3, @mary).
+# Dropped at both ends of a word: punctuation, except signs that may belong to it (5%, #3, @mary).
 _EDGES = "!\"'(),.:;?[]`{}"
 _KEPT = frozenset("#%&@§¶‰‱٪＃％＆＠﹟﹠﹪﹫")
-_ACCENTS_ASQUOTES = "`´\u1fef\u1ffd"  # the last two are the first two in Unicode's form NFC
+_ACCENTS_AS_QUOTES = "`´\u1fef\u1ffd"  # NFC turns the last two into the first two
 _AFTER_WORDS = _EDGES + " \t\n\r"
 # Dropped at both ends of a word with a letter or a digit, as in **kitchen**, but not in -5 and A-.
 _HYPHENS = "-﹣－"
 _SIGNS = frozenset(f"*/\\_~|<>＊﹡／＼﹨＿～｜＜＞{_HYPHENS}")
-# Read as white space, also inside a word, and as an apostrophe there.
+# The first is white space, also inside a word; the second an apostrophe inside a word.
 _BREAK = re.compile(r"[—―…]|--+|\.\.+")
 _TYPED_APOSTROPHE = re.compile(r"(?<=[^\W_])[`´‘‛′](?=[^\W_])")
 
 # Latin, full-width, Arabic, Greek, Armenian, Ethiopic, Vai, Bamum and others.
 QUESTION_MARKS = "?？؟\u037e՞፧⁇⁈⁉‽⸮⸘꘏꛷﹖︖"
-# These end a sentence before white space: "3.5" and "?!" are not cut.
+# These end a sentence only before white space: "3.5" and "?!" are not split.
 _EXCLAMATIONS = "!‼﹗！"
 _ENDS_BEFORE_SPACE = f".．﹒…{_EXCLAMATIONS}{QUESTION_MARKS}"
-# These end one anywhere: such scripts may write no space there.
+# These end a sentence anywhere, as their scripts may not write a space after them.
 _ENDS_ANYWHERE = "。｡！？।॥۔؟܀܁܂።፧፨።།༎។៕᠃᠉։꘎꘏꛳꛷꯫꓿𑁇𑁈"
 QUOTES = "\"'”’»›«‹」』｣〞〟“‘"
 _CLOSING = f"[{QUOTES})\\]}}）】》〉］｝*_~～☀-➿\U0001f000-\U0001faff{_INVISIBLE}]"
 _ENDS = re.escape("".join(dict.fromkeys(_ENDS_BEFORE_SPACE + _ENDS_ANYWHERE)))
 _ANYWHERE = rf"(?:[{re.escape(_ENDS_ANYWHERE)}]|．(?!\d))"
-# In Greek a semicolon is the question mark: Unicode's form NFC makes one of U+037E.
+# In Greek a semicolon is the question mark: NFC turns U+037E into one.
 _GREEK = r"[\u0370-\u03ff\u1f00-\u1fff]"
 _GREEK_MARK = rf"(?:(?<={_GREEK})|(?<={_GREEK}[\u0300-\u0345]));"
 _NOTE = r"\[[0-9]{1,3}\]"  # the number of a footnote, as in "Mary left.[1]"
@@ -56,14 +56,14 @@ _COMMAS = re.compile("[,،、﹐，､]")  # of several scripts
 
 
 def split_sentences(text: str, split: Callable[[str], Sequence[str]] | None = None) -> list[str]:
-    """Split a text into its sentences, as they are written.
+    """Split a text into its sentences, with unchanged spelling.
 
     A sentence ends at a line end, after ``.``, ``!``, ``?`` or ``…`` before white space, and after
     the full stop or question mark of another script (``。``, ``？``, ``।``, ``۔``, ``؟``) even
-    without white space. Quotation marks and brackets that close there belong to it. A quotation
-    that ends in ``?``, ``!`` or ``…`` and goes on in lower case ends no sentence (``"Where?" she
-    asked.``). A piece without a word, blank or of punctuation, is dropped. An abbreviation in the
-    middle of a line ends a sentence too: put a line break between sentences where that matters.
+    without white space. Closing quotation marks and brackets after it belong to the sentence. A
+    quotation that ends in ``?``, ``!`` or ``…`` before a lower-case letter does not end a sentence
+    (``"Where?" she asked.``). Pieces without a word are dropped. An abbreviation in the middle of a
+    line ends a sentence too: if that matters, put each sentence on a line.
 
     Args:
         text: any text.
@@ -92,10 +92,10 @@ def _ends_quotation(end: re.Match[str]) -> bool:
 
 
 def is_question(sentence: str) -> bool:
-    """Return whether a sentence ends in a question mark, of whichever script.
+    """Return whether a sentence ends in a question mark of any script.
 
-    Other punctuation, closing quotation marks, brackets, signs such as ``*`` and emoji may follow
-    it. A semicolon after a Greek letter is a question mark.
+    Other punctuation, closing quotation marks, brackets, signs such as ``*`` and emoji may follow.
+    A semicolon after a Greek letter is a question mark.
 
     >>> is_question("Where is Mary?!"), is_question('"Where is Mary?" asked John.')
     (True, False)
@@ -114,12 +114,12 @@ def is_question(sentence: str) -> bool:
 def split_words(sentence: str) -> list[str]:
     """Split one sentence into lower-case words.
 
-    The text is brought to Unicode's form NFC, characters without a width are removed, and ``’`` is
-    read as ``'``. White space and dashes (``—``, ``--``, ``…``) separate words. Punctuation,
-    quotation marks, brackets, emoji and signs (``*``, ``_``, ``~``, ``/``, ``|``) at both ends of a
-    word are dropped, those inside it stay (``don't``, ``3.5``, ``apple,milk``), as do the signs
-    that may be a part of it (``-5``, ``5%``, ``#3``, ``A-``). A sign that is alone at an end of the
-    sentence is dropped too. Joined by spaces and split again, the words stay as they are.
+    The text is normalized to NFC, zero-width characters are removed, and ``’`` becomes ``'``. White
+    space and dashes (``—``, ``--``, ``…``) separate words. Punctuation, quotation marks, brackets,
+    emoji and signs (``*``, ``_``, ``~``, ``/``, ``|``) are dropped at both ends of a word and kept
+    inside (``don't``, ``3.5``, ``apple,milk``); signs that may belong to a word are kept (``-5``,
+    ``5%``, ``#3``, ``A-``). A separate sign at an end of the sentence is dropped. Joining the words
+    with spaces and splitting again gives the same words.
 
     >>> split_words("Daniel carries Apple,milk .")
     ['daniel', 'carries', 'apple,milk']
@@ -135,7 +135,7 @@ def split_words(sentence: str) -> list[str]:
 
 
 def spelled_words(sentence: str) -> list[str]:
-    """Return the words of `split_words` in the capitals of the sentence.
+    """Return the words of `split_words` with the capitals of the sentence.
 
     >>> spelled_words("Did Anna go?")
     ['Did', 'Anna', 'go']
@@ -144,18 +144,18 @@ def spelled_words(sentence: str) -> list[str]:
 
 
 def normalize(text: str) -> str:
-    """Return a text in Unicode's form NFC without characters that have no width."""
+    """Return a text in NFC, without zero-width characters and with ASCII apostrophes."""
     return text if text.isascii() else _composed(text).translate(_APOSTROPHES)
 
 
 def fold_case(text: str) -> str:
-    """Return a text in lower case, still in Unicode's form NFC."""
+    """Return a text in lower case and NFC."""
     return text.lower() if text.isascii() else unicodedata.normalize("NFC", text.lower())
 
 
 @lru_cache(maxsize=4096)
 def answer_word(answer: str) -> str:
-    """Return an answer as the one class it is: lower-case, a list joined by commas alone.
+    """Return the vocabulary entry of an answer: lower-case, a list joined by commas.
 
     >>> answer_word("Apple, milk")
     'apple,milk'
@@ -164,9 +164,9 @@ def answer_word(answer: str) -> str:
 
 
 def answer_parts(answer: str) -> tuple[tuple[str, ...], ...]:
-    """Return the parts of a list of answers, each in words; none for a text without a word.
+    """Return the words of each answer in a list; none for a text without a word.
 
-    A part of signs alone (``-``, ``*``, ``%``) is a word.
+    An answer of only signs (``-``, ``*``, ``%``) is a word.
 
     >>> answer_parts("Apple, milk,")
     (('apple',), ('milk',))
@@ -176,12 +176,12 @@ def answer_parts(answer: str) -> tuple[tuple[str, ...], ...]:
 
 
 def listed(parts: Iterable[Iterable[str]]) -> str:
-    """Return the class of an answer from its parts."""
+    """Return the vocabulary entry of an answer, given the result of `answer_parts`."""
     return ",".join(" ".join(part) for part in parts)
 
 
 def spelled_answer(answer: str) -> str:
-    """Return an answer as it is shown: as it was written, in Unicode's form NFC, trimmed.
+    """Return an answer as it is shown: in NFC, with single blanks.
 
     >>> spelled_answer(" O\u2019Brien ")
     'O’Brien'
@@ -242,7 +242,7 @@ def _is_edge(character: str) -> bool:
     if character.isascii():
         return character in _EDGES
     is_mark = unicodedata.category(character)[0] == "P" and character not in _KEPT | _SIGNS
-    return is_mark or character in _ACCENTS_ASQUOTES
+    return is_mark or character in _ACCENTS_AS_QUOTES
 
 
 def _is_sign(character: str) -> bool:
@@ -259,9 +259,9 @@ def _is_symbol(character: str) -> bool:
 
 
 def word_pattern() -> str:
-    """Return a regular expression that finds a match in each text with a word, and in no other.
+    """Return a regular expression that matches in each text with a word, and in no other.
 
-    It is a class of characters in the syntax that Python, JavaScript and Rust share.
+    It is a character class in the common syntax of Python, JavaScript and Rust.
 
     >>> bool(re.search(word_pattern(), " ?! a")), bool(re.search(word_pattern(), " ?! …"))
     (True, False)
@@ -281,6 +281,6 @@ def _escaped(code: int) -> str:
 
 def _has_content(word: str) -> bool:
     return word.isalnum() or any(
-        unicodedata.category(c)[0] != "P" and c not in _ACCENTS_ASQUOTES and c not in _SIGNS
+        unicodedata.category(c)[0] != "P" and c not in _ACCENTS_AS_QUOTES and c not in _SIGNS
         for c in word
     )

@@ -20,10 +20,9 @@ from memhop.checkpoint import (
     to_tensors,
     write_checkpoint,
 )
-from memhop.errors import MemhopError, MemhopWarning
+from memhop.errors import MemhopError, MemhopWarning, check_integer
 from memhop.example import Example
 from memhop.ops.inputs import MLP, BankHop
-from memhop.ops.reference import rows_of
 from memhop.ops.text.two_row_attention import TwoRowMemory
 from memhop.recipe import Recipe
 from memhop.runs import find_checkpoint
@@ -138,19 +137,19 @@ class MemN2N(nn.Module):
             need_weights: also return the attention, [(R,) B, hops, N], the mean of the heads.
         """
         b, a_of_hops, c_of_hops, w = self._table_indices
-        embedded = batch.sentences.embed(self.tables, batch.chosen)
-        banks, num_sentences = embedded.unbind(0), embedded.shape[-2] - self._num_ages - 1
+        banks = batch.sentences.embed(self.tables, batch.chosen).unbind(0)
+        num_sentences = banks[b].shape[-2] - self._num_ages - 1
         # a slot is the sum of two rows of a bank: its statement's and its age's
         age_rows = batch.ages.clamp(max=self._num_ages) + num_sentences
         memory = TwoRowMemory(
             banks, torch.stack([batch.slots, age_rows], dim=-2), batch.lengths,
             mask_rest=self.recipe.mask_empty_slots, heads=self.recipe.heads,
         )  # fmt: skip
-        query = rows_of(banks[b], batch.question)
-        hops = [
-            BankHop(keys, values, self.hop_map, self.recipe.relu, softmax)
-            for keys, values in zip(a_of_hops, c_of_hops, strict=True)
-        ]
+        question = batch.question.unsqueeze(-1).expand(*batch.question.shape, banks[b].shape[-1])
+        query = banks[b].gather(-2, question)
+        transform, relu = self.hop_map, self.recipe.relu
+        pairs = zip(a_of_hops, c_of_hops, strict=True)
+        hops = [BankHop(a, c, transform, relu, softmax) for a, c in pairs]
         mlps = []
         if self.network is not None:
             by_hop = zip(*(self.network[name].unbind(-3) for name in _MLP), strict=True)
@@ -320,7 +319,7 @@ def read_settings(files: dict[str, bytes], folder: Path) -> tuple[Recipe, Vocabu
     try:
         settings = Recipe.from_json(recipe.get("recipe"))
         vocabulary = Vocabulary.from_json(words.get("words"), words.get("spellings"))
-        sizes = Sizes(*(_count(words, field) for field in Sizes._fields))
+        sizes = Sizes(*(check_integer(f, words.get(f), 1, 1_000_000) for f in Sizes._fields))
     except MemhopError as error:
         raise MemhopError(f"{folder}: {error}") from error
     if len(vocabulary) < 3:
@@ -339,13 +338,6 @@ def _older_version(folder: Path, words: Sequence[str]) -> str:
         f"{folder}: trained by a version of memhop that split text differently: {len(words):,} of "
         f"its words no longer occur ({shown:.100}); train it again"
     )
-
-
-def _count(content: dict[str, object], name: str) -> int:
-    value = content.get(name)
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 1_000_000:
-        raise MemhopError(f"{name}: expected an integer from 1 to 1000000, got {value!r:.60}")
-    return value
 
 
 def _mlp_parameters(

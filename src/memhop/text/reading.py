@@ -4,7 +4,7 @@ import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from memhop.errors import MemhopError
+from memhop.errors import MemhopError, shown
 from memhop.example import Example
 from memhop.tokenizer import answer_word, split_sentences, split_words
 
@@ -121,7 +121,7 @@ def readable_pairs(pairs: Sequence[tuple[Any, Any]], words: SplitSentences) -> l
     for index, pair in enumerate(pairs):
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise MemhopError(
-                f"answers: item {index}: expected a pair (story, question), got {_shown(pair)}"
+                f"answers: item {index}: expected a pair (story, question), got {shown(pair)}"
             )
         questions.append(readable_question(*pair, f"answers: item {index}", words))
     return questions
@@ -136,7 +136,7 @@ def readable_question(story: Any, question: Any, where: str, words: SplitSentenc
     sentences = _sentences(story, where, words)
     if not isinstance(question, str) or not words[question]:
         wanted = "expected a question with a word"
-        raise MemhopError(f"{where}: {wanted}, got {_shown(question)}")
+        raise MemhopError(f"{where}: {wanted}, got {shown(question)}")
     return Question(sentences, question)
 
 
@@ -148,7 +148,7 @@ def _readable(example: Any, name: str, index: int, words: SplitSentences) -> Exa
     story, question, answer, facts = example
     sentences = readable_question(story, question, where, words).story
     if not isinstance(answer, str) or not answer_word(answer):
-        raise MemhopError(f"{where}: expected an answer with a word, got {_shown(answer)}")
+        raise MemhopError(f"{where}: expected an answer with a word, got {shown(answer)}")
     positions = _positions(facts, len(sentences), where)
     if all(map(words.__getitem__, sentences)):
         is_same = sentences is story and positions is facts
@@ -166,7 +166,7 @@ def _sentences(story: Any, where: str, words: SplitSentences) -> tuple[str, ...]
         return tuple(split_sentences(story, words.__getitem__))
     if not isinstance(story, Sequence) or not all(isinstance(part, str) for part in story):
         wanted = "expected a story as a text or a sequence of sentences"
-        raise MemhopError(f"{where}: {wanted}, got {_shown(story)}")
+        raise MemhopError(f"{where}: {wanted}, got {shown(story)}")
     return story if type(story) is tuple else tuple(story)
 
 
@@ -178,7 +178,7 @@ def _positions(facts: Any, count: int, where: str) -> tuple[int, ...]:
         indices = tuple(map(operator.index, facts))
     except TypeError:
         wanted = "expected supporting facts as positions in the story"
-        raise MemhopError(f"{where}: {wanted}, got {_shown(facts)}") from None
+        raise MemhopError(f"{where}: {wanted}, got {shown(facts)}") from None
     for fact in indices:
         if not 0 <= fact < count:
             raise MemhopError(
@@ -186,8 +186,3 @@ def _positions(facts: Any, count: int, where: str) -> tuple[int, ...]:
                 f"got {fact}"
             )
     return facts if type(facts) is tuple and set(map(type, facts)) <= {int} else indices
-
-
-def _shown(value: Any) -> str:
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 60 else f"{text[:57]}..."

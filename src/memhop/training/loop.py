@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from memhop.errors import DivergedError, MemhopError, MemhopWarning
+from memhop.errors import DivergedError, MemhopError, MemhopWarning, check_integer
 from memhop.example import Example, story_numbers
 from memhop.recipe import Recipe
 from memhop.text.augmentation.sampling import PhraseSwap
@@ -123,9 +123,9 @@ def train(
     """
     recipe = recipe or Recipe.paper()
     if not isinstance(restarts, range):
-        restarts = range(_checked_integer("restarts", restarts, 1, MAX_RESTARTS))
-    _checked_integer("seed", seed, 0)
-    _checked_integer("restarts", len(restarts), 1)
+        restarts = range(check_integer("restarts", restarts, 1, MAX_RESTARTS))
+    check_integer("seed", seed, 0)
+    check_integer("restarts", len(restarts), 1)
     words = SplitSentences()
     texts = readable_texts(train_examples, words)
     test_examples = readable(test_examples, "test example {}", words)
@@ -155,14 +155,6 @@ def train(
     if folder is not None:
         folder.finish(model, trainer.state, scores)
     return TrainingResult(model, scores, kept, trainer.state.seconds, trainer.model)
-
-
-def _checked_integer(name: str, value: int, least: int, most: int | None = None) -> int:
-    is_integer = isinstance(value, int) and not isinstance(value, bool)
-    if not is_integer or value < least or (most is not None and value > most):
-        to = "" if most is None else f" to {most:,}"
-        raise MemhopError(f"{name}: expected an integer from {least}{to}, got {value!r:.60}")
-    return value
 
 
 class Trainer:
