@@ -358,13 +358,13 @@ def test_a_forked_child_reads_after_its_parent() -> None:
         """
         import os
         import torch
-        from memhop.ops import summed_rows_cpu
+        from memhop.ops.text import two_row_attention_cpu
 
         def results():
             torch.manual_seed(0)
             parts = [torch.randn(2, 9, 5, requires_grad=True) for _ in range(3)]
             rows, lengths = torch.randint(0, 9, (2, 9, 2, 6)), torch.full((2, 9), 6)
-            found = summed_rows_cpu.read(*parts, rows, lengths, False, True)
+            found = two_row_attention_cpu.read(*parts, rows, lengths, False, True)
             return *found, *torch.autograd.grad([part.cos().sum() for part in found], parts)
 
         before = results()
