@@ -16,6 +16,8 @@ from memhop.ops.cpu.numba_ext import llvm
 
 cgutils: Any = _cgutils  # its type stubs are incomplete
 
+LANES = 16  # elements that a row is narrowed in at once
+
 
 class Format(NamedTuple):
     """A storage dtype that is computed in float32.
@@ -151,19 +153,25 @@ def store_row(typing, code, row, count, address, like):  # type: ignore[no-untyp
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         code, row, count, address, _ = args
-        kind = context.get_value_type(like)
+        kind, itemsize = context.get_value_type(like), like.bitwidth // 8
+        whole = builder.and_(count, integer(-LANES))
+        ranges = (
+            (ir.VectorType(kind, LANES), integer(0), whole, LANES),
+            (kind, whole, count, 1),
+        )
 
         def store_as(each: int) -> None:
-            narrow = None if each == NATIVE else FORMATS[each - 1].narrow
-            if each != NATIVE and narrow is None:
+            stored = None if each == NATIVE else FORMATS[each - 1]
+            if stored is not None and stored.narrow is None:
                 return
-            bits = like.bitwidth if each == NATIVE else FORMATS[each - 1].bits
-            with cgutils.for_range(builder, count) as loop:
-                offset = builder.mul(loop.index, integer(like.bitwidth // 8))
-                number = load(builder, kind, row, offset)
-                if narrow is not None:
-                    number = narrow(builder, number, ir.IntType(bits))
-                store(builder, number, address, builder.mul(loop.index, integer(bits // 8)))
+            size = itemsize if stored is None else stored.bits // 8
+            for part, first, last, step in ranges:
+                with cgutils.for_range_slice(builder, first, last, integer(step)) as (index, _):
+                    numbers = load(builder, part, row, builder.mul(index, integer(itemsize)))
+                    if stored is not None and stored.narrow is not None:
+                        integers = _like(part, ir.IntType(stored.bits))
+                        numbers = stored.narrow(builder, numbers, integers)
+                    store(builder, numbers, address, builder.mul(index, integer(size)))
 
         for_each_format(builder, like, code, store_as)
         return context.get_dummy_value()
