@@ -20,6 +20,7 @@ from benchmarks.registry import (
 from memhop.atomic_write import atomic_write
 from memhop.data import TASK_NAMES, generate
 from memhop.errors import MemhopError
+from memhop.ops.fused.backends import BACKENDS, OPTIONS
 from memhop.reproduce import babi, table1_report
 from memhop.reproduce.paper import LARGE, SMALL
 from memhop.reproduce.record import Rows, document, make_folder, read_rows
@@ -90,6 +91,7 @@ def document_tables() -> dict[str, DocumentTable]:
     for name, benchmark in find_benchmarks().items():
         known |= tables_of(name, benchmark)
     known["stories_shown"] = DocumentTable(None, _stories_shown)
+    known["backends"] = DocumentTable(None, _backends)
     for name, plot in plots().items():
         line = f"![{plot.title}]({plot.picture})\n"
         known[f"plot_{name}"] = DocumentTable(plot.file, partial(_picture, line))
@@ -112,6 +114,17 @@ _PAPER: dict[str, Callable[[Rows], str]] = {
 
 def _picture(line: str, rows: Rows) -> str:
     return line
+
+
+def _backends(_: Rows) -> str:
+    """List the options that each backend supports."""
+    lines = [f"| | {' | '.join(BACKENDS)} |", f"|---|{':---:|' * len(BACKENDS)}"]
+    devices = ["/".join(each.devices) or "all" for each in BACKENDS.values()]
+    lines.append(f"| devices | {' | '.join(devices)} |")
+    for key, option in OPTIONS.items():
+        cells = ["yes" if key in each.options else "-" for each in BACKENDS.values()]
+        lines.append(f"| {option.label} | {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
 
 
 def _stories_shown(_: Rows) -> str:

@@ -1,4 +1,4 @@
-"""The house rules: which part may import which, what an import costs, how big things get."""
+"""The rules of the source tree: which part imports which, what an import costs, sizes of files."""
 
 import ast
 import subprocess
@@ -13,8 +13,8 @@ import memhop
 PACKAGE = Path(memhop.__file__).parent
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
-# From low to high. A part imports what stands above it in this list, never what stands below
-# or beside it; "memhop" is the package's own __init__, which only collects public names.
+# From low to high. A part imports from rows above its own, never from its own row or below;
+# "memhop" is the package's own __init__, which only collects public names.
 ROWS = [
     ["errors"],
     ["atomic_write"],
@@ -37,13 +37,13 @@ ROWS = [
 HEIGHT = {part: height for height, row in enumerate(ROWS) for part in row}
 
 MAX_FILE_LINES = 400
-MAX_FUNCTION_LINES = 60  # the docstring not counted: formulas and shapes are welcome there
+MAX_FUNCTION_LINES = 60  # without the docstring, which may hold formulas and shapes
 MAX_ARGUMENTS = 8
 NOT_COUNTED = {"self", "cls", "device", "dtype"}
-# Promised to users with this many; each is one call with keyword-only options.
+# Public functions with keyword-only options
 MORE_ARGUMENTS = {("ops/__init__.py", "read"): 10, ("ops/__init__.py", "multi_hop"): 10}
 MORE_ARGUMENTS |= {("data/stories/__init__.py", "generate"): 9, ("training/loop.py", "train"): 10}
-# Schemas of operators of torch, which know tensors, lists and numbers and no structures.
+# Schemas of torch operators, which accept tensors, lists and numbers but no structures
 MORE_ARGUMENTS |= {
     ("ops/fused/custom_op.py", "fused"): 12,
     ("ops/fused/custom_op.py", "fused_backward"): 15,
@@ -67,13 +67,19 @@ FACES = {"memhop.cli", "memhop.web", "memhop.reproduce"}
 
 
 def part_of(file: Path, package: Path = PACKAGE) -> str:
-    """The part a file belongs to: the first step below the package."""
+    """Return the part of a file: the first component of its path in the package."""
     first = file.relative_to(package).parts[0].removesuffix(".py")
     return "memhop" if first == "__init__" else first
 
 
-def imported_parts(source: str, module: str, is_package: bool = False) -> Iterator[tuple[int, str]]:
-    """Line and part of every import from memhop, wherever in the file it stands."""
+def module_of(file: Path) -> str:
+    """Return the name of the module of a file."""
+    steps = file.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(["memhop", *(steps[:-1] if steps[-1] == "__init__" else steps)])
+
+
+def imported_names(source: str, module: str, is_package: bool = False) -> Iterator[tuple[int, str]]:
+    """Yield line and full name of every import from memhop, at file level and in functions."""
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.Import | ast.ImportFrom):
             continue
@@ -82,21 +88,47 @@ def imported_parts(source: str, module: str, is_package: bool = False) -> Iterat
             steps = module.split(".")
             above = steps[: len(steps) - node.level + is_package] if node.level else []
             origin = ".".join([*above, *([node.module] if node.module else [])])
-            # "from memhop import nn" names a part, "from memhop import MemoryHop" the package
+            # "from memhop import nn" imports a part, "from memhop import MemoryHop" the package
             names = [f"{origin}.{name}" for name in names]
         for name in names:
-            top, *rest = name.split(".")
-            if top == "memhop" and rest != ["__version__"]:
-                yield node.lineno, rest[0] if rest and rest[0] in HEIGHT else "memhop"
+            if name.split(".")[0] == "memhop" and name != "memhop.__version__":
+                yield node.lineno, name
 
 
 def wrong_imports(source: str, module: str, is_package: bool = False) -> list[str]:
     own = [*module.split("."), "memhop"][1]
-    return [
-        f"{module}:{line}: {own} may not import {part}"
-        for line, part in imported_parts(source, module, is_package)
-        if part != own and HEIGHT[part] >= HEIGHT[own]
-    ]
+    wrong = []
+    for line, name in imported_names(source, module, is_package):
+        part = [*name.split("."), "memhop"][1]
+        part = part if part in HEIGHT else "memhop"
+        if part != own and HEIGHT[part] >= HEIGHT[own]:
+            wrong.append(f"{module}:{line}: {own} may not import {part}")
+    return wrong
+
+
+def executed(source: str) -> str:
+    """Return a source without the imports that only a type checker reads."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = [ast.Pass()]
+    return ast.unparse(tree)
+
+
+def import_circle(imports: dict[str, set[str]]) -> list[str]:
+    """Return modules that import each other in a circle, or an empty list."""
+    done: set[str] = set()
+
+    def search(path: list[str]) -> list[str]:
+        for name in sorted(imports[path[-1]]):
+            if name in path:
+                return [*path[path.index(name) :], name]
+            if name not in done and (circle := search([*path, name])):
+                return circle
+        done.add(path[-1])
+        return []
+
+    return next((circle for name in imports if (circle := search([name]))), [])
 
 
 def functions(source: str) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
@@ -106,7 +138,7 @@ def functions(source: str) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
 
 
 def length(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    """Lines of a function from ``def`` to its end, without its docstring."""
+    """Return the lines of a function from ``def`` to its end, without its docstring."""
     assert function.end_lineno is not None
     lines = function.end_lineno - function.lineno + 1
     first = function.body[0]
@@ -116,7 +148,7 @@ def length(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 
 
 def arguments(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    """How many arguments count; those of a command are its options, and ``--help`` lists them."""
+    """Return the number of arguments; those of a command are options, which ``--help`` lists."""
     for decorator in function.decorator_list:
         called = decorator.func if isinstance(decorator, ast.Call) else decorator
         if isinstance(called, ast.Attribute) and called.attr in {"command", "callback"}:
@@ -128,7 +160,7 @@ def arguments(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 
 
 def loaded_by(statement: str) -> set[str]:
-    """The modules that a fresh interpreter holds after the statement."""
+    """Return the modules of a fresh interpreter after a statement."""
     code = f"import sys\n{statement}\nprint(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return set(run.stdout.split())
@@ -136,11 +168,36 @@ def loaded_by(statement: str) -> set[str]:
 
 @pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(PACKAGE)))
 def test_imports_go_one_way(file: Path) -> None:
-    assert part_of(file) in HEIGHT, f"{file.name}: give this part its place in ROWS"
-    steps = file.relative_to(PACKAGE).with_suffix("").parts
-    is_package = steps[-1] == "__init__"
-    module = ".".join(["memhop", *(steps[:-1] if is_package else steps)])
-    assert wrong_imports(file.read_text(encoding="utf-8"), module, is_package) == []
+    assert part_of(file) in HEIGHT, f"{file.name}: add this part to ROWS"
+    is_package = file.stem == "__init__"
+    assert wrong_imports(file.read_text(encoding="utf-8"), module_of(file), is_package) == []
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    modules = {module_of(file): file for file in SOURCES}
+    imports: dict[str, set[str]] = {}
+    for module, file in modules.items():
+        source, is_package = executed(file.read_text(encoding="utf-8")), file.stem == "__init__"
+        names = [name for _, name in imported_names(source, module, is_package)]
+        imports[module] = {
+            name if name in modules else name.rpartition(".")[0] for name in names
+        } - {module}
+    assert import_circle(imports) == []
+
+
+def test_a_circle_is_found() -> None:
+    assert import_circle({"a": {"b"}, "b": {"c"}, "c": set()}) == []
+    assert import_circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
+
+
+def test_the_fused_form_names_backends_in_the_registry_only() -> None:
+    for file in (PACKAGE / "ops" / "fused").glob("*.py"):
+        names = {
+            name.split(".")[2]
+            for _, name in imported_names(file.read_text(encoding="utf-8"), module_of(file))
+            if name.startswith("memhop.ops.")
+        }
+        assert file.stem == "backends" or not names & {"cpu", "cuda", "blocked"}, file.name
 
 
 @pytest.mark.parametrize(
@@ -167,7 +224,7 @@ def test_the_import_rule_sees_every_form(source: str, module: str, wrong: str | 
 
 
 @pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(PACKAGE)))
-def test_files_and_functions_stay_small_and_are_named_for_what_they_hold(file: Path) -> None:
+def test_files_and_functions_are_small_and_have_telling_names(file: Path) -> None:
     source = file.read_text(encoding="utf-8")
     assert len(source.splitlines()) <= MAX_FILE_LINES
     assert file.stem not in VAGUE_NAMES

@@ -19,7 +19,7 @@ DTYPES = (torch.float32, torch.float64)
 
 
 class Kernel(NamedTuple):
-    """Something to compile."""
+    """A kernel and the function that compiles it."""
 
     name: str
     compile: Callable[[], object]
@@ -28,9 +28,9 @@ class Kernel(NamedTuple):
 def warmup(progress: Callable[[str, int, int], None] | None = None) -> None:
     """Compile every kernel for the CPU, or load it where it was compiled before.
 
-    It takes about a minute once per machine; later processes load the kernels from disk in less
-    than a second. Without it, ``impl="auto"`` takes the eager form while another process compiles,
-    and the fused form from then on, so the last bits of a result depend on when it is computed.
+    This takes about a minute once per machine; later processes load the kernels from disk in less
+    than a second. Without it, ``impl="auto"`` uses the eager form while another process compiles,
+    and the fused form after that, so the last bits of a result depend on when it is computed.
     Call it before a training whose results must be reproducible.
 
     Args:
@@ -49,13 +49,13 @@ def warmup(progress: Callable[[str, int, int], None] | None = None) -> None:
             if progress is not None:
                 progress(kernel.name, number, len(every))
             kernel.compile()
-    except Exception as error:  # whatever a compiler may raise
+    except Exception as error:  # any error of a compiler
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise MemhopError(f"the kernels do not compile here: {reason}") from error
 
 
 def folder_for_kernels() -> Path:
-    """Return the folder that compiled kernels go to; MemhopError where none can be written to."""
+    """Return the folder for compiled kernels; MemhopError if none is writable."""
     try:
         folder = kernel_cache.writable_folder()
         tried = " and ".join(map(str, kernel_cache.folders()))

@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """What the layers refuse, and the words of it, and what sizes they take."""
 
 from typing import Any, cast
@@ -11,73 +12,79 @@ from memhop.nn.hops import MemoryHop, MemoryNetwork, MultiHop
 from memhop.ops import Quantized
 
 IN = "memories [4, 7, 5] float32 on cpu"
-LAYER = "query [B, 3] with memories [B, N, 5] or [N, 5], or query [3] with memories [N, 5]; got "
+LAYER = "query [B, 3] with memories [B, N, 5] or [N, 5], or query [3] with memories [N, 5], got "
 
 
 @pytest.mark.parametrize(
     ("inputs", "words"),
     [
-        ({"query": torch.zeros(4, 2)}, f"MultiHop needs {LAYER}query [4, 2] float32 on cpu, {IN}"),
-        ({"query": torch.zeros(5, 3)}, f"MultiHop needs {LAYER}query [5, 3] float32 on cpu, {IN}"),
-        ({"query": torch.zeros(3)}, f"MultiHop needs {LAYER}query [3] float32 on cpu, {IN}"),
+        (
+            {"query": torch.zeros(4, 2)},
+            f"MultiHop expected {LAYER}query [4, 2] float32 on cpu, {IN}",
+        ),
+        (
+            {"query": torch.zeros(5, 3)},
+            f"MultiHop expected {LAYER}query [5, 3] float32 on cpu, {IN}",
+        ),
+        ({"query": torch.zeros(3)}, f"MultiHop expected {LAYER}query [3] float32 on cpu, {IN}"),
         (
             {"query": None},
-            f"MultiHop needs tensors; got query of type NoneType, {IN}, "
+            f"MultiHop expected tensors, got query of type NoneType, {IN}, "
             "weights [3, 5] float32 on cpu",
         ),
         (
             {"memories": None},
-            "MultiHop needs tensors; got query [4, 3] float32 on cpu, memories of type NoneType, "
+            "MultiHop expected tensors, got query [4, 3] float32 on cpu, memories of type NoneType, "
             "weights [3, 5] float32 on cpu",
         ),
         (
             {"memories": torch.zeros(4, 7, 6)},
-            f"MultiHop needs {LAYER}query [4, 3] float32 on cpu, memories [4, 7, 6] float32 on cpu",
+            f"MultiHop expected {LAYER}query [4, 3] float32 on cpu, memories [4, 7, 6] float32 on cpu",
         ),
         (
             {"memories": torch.zeros(4, 7, 5).double()},
-            "MultiHop needs one dtype, or float32 with memories in bfloat16 or float16 (other "
-            "mixtures only under torch.autocast); got query [4, 3] float32 on cpu, memories "
+            "MultiHop expected one dtype, or float32 with memories in bfloat16 or float16 (other "
+            "mixtures only under torch.autocast), got query [4, 3] float32 on cpu, memories "
             "[4, 7, 5] float64 on cpu, weights [3, 5] float32 on cpu",
         ),
         (
             {"memories": Quantized.of(torch.zeros(4, 7, 6))},
-            f"MultiHop needs {LAYER}query [4, 3] float32 on cpu, memories Quantized [4, 7, 6] int8 "
+            f"MultiHop expected {LAYER}query [4, 3] float32 on cpu, memories Quantized [4, 7, 6] int8 "
             "on cpu with scale [4, 7] float32 on cpu",
         ),
         (
             {"memories": Quantized.of(torch.zeros(4, 7, 5)), "query": torch.zeros(4, 3).double()},
-            "MultiHop needs float32, bfloat16 or float16 beside what is Quantized (it is float32); "
+            "MultiHop expected float32, bfloat16 or float16 with Quantized memories (they are float32); "
             "got query [4, 3] float64 on cpu, memories Quantized [4, 7, 5] int8 on cpu with scale "
             "[4, 7] float32 on cpu, weights [3, 5] float32 on cpu",
         ),
         (
             {"memories": Quantized(torch.zeros(4, 7, 5).char(), torch.zeros(4, 7, 1))},
-            "MultiHop needs memories Quantized of int8 [..., N, I] with a float32 scale [..., N] "
-            "beside it; got query [4, 3] float32 on cpu, memories Quantized [4, 7, 5] int8 on cpu "
+            "MultiHop expected memories Quantized of int8 [..., N, I] with a float32 scale [..., N]"
+            ", got query [4, 3] float32 on cpu, memories Quantized [4, 7, 5] int8 on cpu "
             "with scale [4, 7, 1] float32 on cpu, weights [3, 5] float32 on cpu",
         ),
         (
             {"memories": torch.zeros(4, 7, 5, device="meta")},
-            "MultiHop needs all tensors on one device; got query [4, 3] float32 on cpu, memories "
+            "MultiHop expected all tensors on one device, got query [4, 3] float32 on cpu, memories "
             "[4, 7, 5] float32 on meta, weights [3, 5] float32 on cpu",
         ),
         (
             {"memory_padding_mask": torch.zeros(4, 1, dtype=torch.bool)},
-            "MultiHop needs memory_padding_mask [4, 7], [1, 7] or [7] of bool (True = ignore that "
-            f"slot); got query [4, 3] float32 on cpu, {IN}, memory_padding_mask [4, 1] bool on cpu",
+            "MultiHop expected memory_padding_mask [4, 7], [1, 7] or [7] of bool (True = ignore that "
+            f"slot), got query [4, 3] float32 on cpu, {IN}, memory_padding_mask [4, 1] bool on cpu",
         ),
         (
             {"memories": torch.zeros(7, 5), "memory_padding_mask": torch.zeros(4, 7)},
-            "MultiHop needs memory_padding_mask [4, 7], [1, 7] or [7] of bool (True = ignore that "
-            "slot); got query [4, 3] float32 on cpu, memories [7, 5] float32 on cpu, "
+            "MultiHop expected memory_padding_mask [4, 7], [1, 7] or [7] of bool (True = ignore that "
+            "slot), got query [4, 3] float32 on cpu, memories [7, 5] float32 on cpu, "
             "memory_padding_mask [4, 7] float32 on cpu",
         ),
     ],
 )
 def test_wrong_inputs_are_refused_in_one_line(inputs: dict[str, Any], words: str) -> None:
     given: dict[str, Any] = {"query": torch.zeros(4, 3), "memories": torch.zeros(4, 7, 5), **inputs}
-    with pytest.raises(ValueError, match="needs") as error:
+    with pytest.raises(ValueError, match="expected") as error:
         MultiHop(5, 3)(**given)
     assert str(error.value) == words
 
@@ -86,18 +93,20 @@ def test_a_network_refuses_before_any_work() -> None:
     net = MemoryNetwork(5, 3, num_memories=7)
     net.query_proj.register_forward_pre_hook(lambda *_: pytest.fail("work was begun"))
     query, memories = torch.zeros(4, 5), torch.zeros(4, 6, 5)
-    with pytest.raises(ValueError, match="needs 7 slots") as error:
+    with pytest.raises(ValueError, match="expected 7 slots") as error:
         net(query, memories)
     assert str(error.value) == (
-        "MemoryNetwork needs 7 slots (num_memories), not 6; got query [4, 5] float32 on cpu, "
+        "MemoryNetwork expected 7 slots (num_memories), not 6, got query [4, 5] float32 on cpu, "
         "memories [4, 6, 5] float32 on cpu"
     )
-    with pytest.raises(ValueError, match="MemoryNetwork needs one dtype"):
+    with pytest.raises(ValueError, match="MemoryNetwork expected one dtype"):
         net(query.double(), torch.zeros(4, 7, 5).double())
-    with pytest.raises(ValueError, match=r"MemoryNetwork needs query \[B, 5\] with memories"):
+    with pytest.raises(ValueError, match=r"MemoryNetwork expected query \[B, 5\] with memories"):
         net(torch.zeros(4, 3), torch.zeros(4, 7, 5))
     for inputs in ((None, memories), (query, None)):
-        with pytest.raises(ValueError, match=r"MemoryNetwork needs tensors; got .* type NoneType"):
+        with pytest.raises(
+            ValueError, match=r"MemoryNetwork expected tensors, got .* type NoneType"
+        ):
             net(*inputs)
 
 
@@ -106,47 +115,47 @@ def test_a_network_refuses_before_any_work() -> None:
     [
         (
             lambda: MemoryHop(0),
-            "MemoryHop needs input_dim to be an integer of at least 1; got input_dim=0, "
+            "MemoryHop expected input_dim to be an integer of at least 1, got input_dim=0, "
             "memory_dim=128, temporal_slots=None",
         ),
         (
             lambda: MultiHop(4, 4, 0),
-            "MultiHop needs num_hops to be an integer of at least 1; got input_dim=4, "
+            "MultiHop expected num_hops to be an integer of at least 1, got input_dim=4, "
             "memory_dim=4, num_hops=0, temporal_slots=None",
         ),
         (
             lambda: MultiHop(4, 2.0),  # type: ignore[arg-type]
-            "MultiHop needs memory_dim to be an integer of at least 1; got input_dim=4, "
+            "MultiHop expected memory_dim to be an integer of at least 1, got input_dim=4, "
             "memory_dim=2.0, num_hops=3, temporal_slots=None",
         ),
         (
             lambda: MemoryHop(True),
-            "MemoryHop needs input_dim to be an integer of at least 1; got input_dim=True, "
+            "MemoryHop expected input_dim to be an integer of at least 1, got input_dim=True, "
             "memory_dim=128, temporal_slots=None",
         ),
         (
             lambda: MultiHop(4, np.bool_(True)),  # type: ignore[arg-type]
-            "MultiHop needs memory_dim to be an integer of at least 1; got input_dim=4, "
+            "MultiHop expected memory_dim to be an integer of at least 1, got input_dim=4, "
             "memory_dim=np.True_, num_hops=3, temporal_slots=None",
         ),
         (
             lambda: MemoryNetwork(4, 4, 3, output_dim=0),
-            "MemoryNetwork needs output_dim to be an integer of at least 1; got input_dim=4, "
+            "MemoryNetwork expected output_dim to be an integer of at least 1, got input_dim=4, "
             "memory_dim=4, num_hops=3, output_dim=0, num_memories=None",
         ),
         (
             lambda: MemoryNetwork(4, 4, temporal_slots=-1),
-            "MultiHop needs temporal_slots to be an integer of at least 1; got input_dim=4, "
+            "MultiHop expected temporal_slots to be an integer of at least 1, got input_dim=4, "
             "memory_dim=4, num_hops=3, temporal_slots=-1",
         ),
         (
             lambda: MultiHop(4, tying="both"),  # type: ignore[arg-type]
-            "MultiHop needs tying to be one of 'none', 'adjacent', 'layerwise'; got 'both'",
+            "MultiHop expected tying to be one of 'none', 'adjacent', 'layerwise', got 'both'",
         ),
     ],
 )
 def test_wrong_sizes_are_refused_in_one_line(make: Any, words: str) -> None:
-    with pytest.raises(ValueError, match="needs") as error:
+    with pytest.raises(ValueError, match="expected") as error:
         make()
     assert str(error.value) == words
 
@@ -180,7 +189,7 @@ def test_a_weight_that_was_put_in_wrong_is_refused_by_its_name(wrong: Tensor, wo
         table: Any = layer.get_submodule(f"{path}.embed_c")
         table.weight = nn.Parameter(wrong)
         dim = 5 if isinstance(layer, MemoryNetwork) else 4
-        with pytest.raises(ValueError, match="multi_hop needs") as error:
+        with pytest.raises(ValueError, match="multi_hop expected") as error:
             layer(torch.zeros(3, dim), torch.zeros(3, 6, 5))
-        assert str(error.value).startswith(f"multi_hop needs {words}")
+        assert str(error.value).startswith(f"multi_hop expected {words}")
         assert "hops[1].c.weight" in str(error.value)

@@ -337,7 +337,7 @@ def test_a_layer_that_calls_its_tables_checks_its_inputs() -> None:
     with_hook(net)
     query, memories = inputs()
     for wrong in ((query[:, 1:], memories), (query, memories[..., 1:]), (query, memories[1:])):
-        with pytest.raises(ValueError, match=r"MultiHop needs query \[B, 8\] with memories"):
+        with pytest.raises(ValueError, match=r"MultiHop expected query \[B, 8\] with memories"):
             net(*wrong)
 
 

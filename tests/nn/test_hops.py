@@ -21,7 +21,7 @@ TYINGS = ["none", "adjacent", "layerwise"]
 
 
 def stated_hops(state: dict[str, Tensor], tying: str, num_hops: int, **flags: bool) -> list[Hop]:
-    """The hops that a state dict of ``MultiHop`` stands for, by the names of its keys."""
+    """Return the hops of a state dict of ``MultiHop``, by the names of its keys."""
 
     def table(name: str) -> Table:
         return Table(*(state.get(f"{name}.{part}") for part in Table._fields))  # type: ignore[arg-type]

@@ -57,7 +57,8 @@ def test_compile_makes_one_graph(make: Callable[[], nn.Module]) -> None:
 @pytest.mark.slow
 @TORCH_WARNS
 @pytest.mark.skipif(
-    shutil.which("g++") is None and shutil.which("clang++") is None, reason="needs a C++ compiler"
+    shutil.which("g++") is None and shutil.which("clang++") is None,
+    reason="needs a C++ compiler",
 )
 def test_inductor_gives_the_same_answer() -> None:
     torch.compiler.reset()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from memhop.ops.cuda.tiling import Plan, Sizes, next_power_of_two, plan_for
-from memhop.ops.fused.problem import Problem, Step, Wanted
+from memhop.ops.fused.problem import Problem, Step, Wanted, tensors_of
 
 if importlib.util.find_spec("triton") is None:
     pytest.skip("needs triton", allow_module_level=True)
@@ -60,7 +60,7 @@ def with_plans(*plans: object) -> pytest.MarkDecorator:
 
 def moved(problem: Problem) -> Problem:
     """Return the problem on the device, with the same strides."""
-    tensors = [None if tensor is None else tensor.to(DEVICE) for tensor in problem.tensors]
+    tensors = [None if tensor is None else tensor.to(DEVICE) for tensor in tensors_of(problem)]
     return Problem.of_tensors(tensors, problem.steps)
 
 

@@ -43,7 +43,7 @@ class Case:
         return total
 
     def directions(self) -> Leaves:
-        """One number for each of the leaves' own, drawn anew."""
+        """One number for each of the leaves' own, drawn again."""
         return tuple(torch.randn_like(leaf) for leaf in self.leaves)
 
 

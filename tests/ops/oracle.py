@@ -197,7 +197,7 @@ class Case:
         return Case(cast(self.query), cast(self.memories), hops, options)
 
     def in_fewer_bytes(self, seed: int) -> "Case":
-        """The case with what its slots hold stored otherwise, beside all else as it is."""
+        """Return the case with its memory in another format."""
         draw, own = np.random.default_rng(seed), self.query.dtype
         forms: list[Callable[[Tensor], Stored]] = [Quantized.of, lambda rows: rows.to(own)]
         if own == torch.float32:

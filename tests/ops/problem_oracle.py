@@ -237,7 +237,7 @@ def assert_kernel_agrees(
 def compared(
     problem: Problem, trace: Trace, gradients: Gradients, truth: Outcome
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """What a kernel gave beside what it had to give, by name."""
+    """Return the results of a kernel with the expected ones, by name."""
     softmax = torch.tensor([bool(step.softmax) for step in problem.steps]).to(
         trace.score_max.device
     )

@@ -1,4 +1,4 @@
-"""Compiled code reads plain tensors only; every other kind takes plain torch or is refused."""
+"""Compiled code reads plain tensors only; other kinds use the eager form or raise an error."""
 
 import warnings
 from collections.abc import Callable
@@ -108,7 +108,7 @@ def test_a_tensor_that_wraps_another(is_shared: bool) -> None:
 def test_a_subclass_counts_at_every_size() -> None:
     query, memories, hops = case()
     doubled = memories.as_subclass(Doubled)
-    expected = multi_hop(query, doubled, hops, impl="torch")
+    expected = multi_hop(query, doubled, hops, impl="eager")
     assert not torch.allclose(expected, multi_hop(query, memories, hops), atol=0.1)
     torch.testing.assert_close(multi_hop(query, doubled, hops, impl="fused"), expected)
 
@@ -242,7 +242,7 @@ def test_modes_see_the_operations_of_a_fused_call() -> None:
         assert any("softmax" in name for name in names)
 
 
-NESTED = "strided tensors (padded, with a mask, in place of nested ones)"
+NESTED = "strided tensors (padded, with a mask, instead of nested ones)"
 
 
 @pytest.mark.parametrize(
@@ -269,13 +269,14 @@ def test_layouts_without_rows_of_numbers_are_refused(memories: Any, came: str) -
         with pytest.raises(ValueError, match="strided") as error:
             multi_hop(query, memories(plain), hops, impl=impl)
         assert (
-            str(error.value) == f"multi_hop needs {NESTED}; got query [3, 8] float32 on cpu, {came}"
+            str(error.value)
+            == f"multi_hop expected {NESTED}, got query [3, 8] float32 on cpu, {came}"
         )
 
 
 def test_a_sparse_mask_is_refused() -> None:
     query, memories, hops = case()
-    with pytest.raises(ValueError, match="multi_hop needs strided tensors"):
+    with pytest.raises(ValueError, match="multi_hop expected strided tensors"):
         multi_hop(query, memories, hops, padding_mask=torch.ones(3, 70).bool().to_sparse())
 
 
@@ -324,7 +325,7 @@ SLOTS = """
         else:
             sys.exit(f"{message}: {wrong} was read")
 
-    for impl in ("fused", "torch", "auto"):
+    for impl in ("fused", "eager", "auto"):
         check(impl)
 """
 

@@ -114,7 +114,8 @@ def test_one_graph_of_open_sizes(impl: str) -> None:
 
 
 @pytest.mark.skipif(
-    shutil.which("g++") is None and shutil.which("clang++") is None, reason="needs a C++ compiler"
+    shutil.which("g++") is None and shutil.which("clang++") is None,
+    reason="needs a C++ compiler",
 )
 def test_inductor_gives_the_same_values_and_gradients() -> None:
     torch.compiler.reset()

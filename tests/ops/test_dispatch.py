@@ -2,13 +2,14 @@
 
 from fractions import Fraction
 from itertools import pairwise, product
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from memhop import ops
-from memhop.ops import Hop, Quantized, Table, dispatch, multi_hop
+from memhop.ops import Hop, Quantized, Table, checks, dispatch, multi_hop
 from memhop.ops.inputs import Memory
 
 
@@ -28,9 +29,9 @@ def chosen(num_queries: int, memories: tuple[int, ...], hops: list[Hop]) -> str:
 
 
 def test_each_query_with_its_own_memory_reads_it_raw() -> None:
-    assert chosen(32, (32, 1000, 128), hops_of(128, 128, 3)) == "torch"
-    assert chosen(1, (200000, 128), hops_of(128, 128, 3)) == "torch"
-    assert chosen(32, (32, 10, 16), hops_of(16, 16, 3)) == "torch"
+    assert chosen(32, (32, 1000, 128), hops_of(128, 128, 3)) == "eager"
+    assert chosen(1, (200000, 128), hops_of(128, 128, 3)) == "eager"
+    assert chosen(32, (32, 10, 16), hops_of(16, 16, 3)) == "eager"
 
 
 @pytest.mark.parametrize("tying", ["none", "adjacent", "layerwise"])
@@ -48,27 +49,27 @@ def test_the_crossing_is_where_the_documents_say(
             projects = queries * rule > Fraction(distinct, 2 * num_hops)
             memories = (num_memories, slots, input_dim)
             form = chosen(num_memories * queries, memories, hops)
-            assert form == ("project" if projects else "torch"), (queries, memories, memory_dim)
+            assert form == ("project" if projects else "eager"), (queries, memories, memory_dim)
             forms.add(form)
-    assert forms == {"project", "torch"}
+    assert forms == {"project", "eager"}
 
 
 def test_equal_sizes_project_from_more_queries_than_slots() -> None:
     hops = hops_of(64, 64, 3)
-    assert chosen(10, (10, 64), hops) == "torch"
+    assert chosen(10, (10, 64), hops) == "eager"
     assert chosen(11, (10, 64), hops) == "project"
 
 
 def test_a_small_memory_dim_alone_does_not_project() -> None:
     hops = hops_of(16, 512, 3)
-    assert chosen(32, (32, 1000, 512), hops) == "torch"  # each query has its own memory
-    assert chosen(16, (1000, 512), hops) == "torch"
+    assert chosen(32, (32, 1000, 512), hops) == "eager"  # each query has its own memory
+    assert chosen(16, (1000, 512), hops) == "eager"
     assert chosen(17, (1000, 512), hops) == "project"
 
 
 @pytest.mark.parametrize("tying", ["layerwise", "adjacent"])
 def test_weights_that_hops_share_project_once(tying: str) -> None:
-    assert chosen(8, (10, 64), hops_of(64, 64, 4)) == "torch"
+    assert chosen(8, (10, 64), hops_of(64, 64, 4)) == "eager"
     assert chosen(8, (10, 64), hops_of(64, 64, 4, tying)) == "project"
 
 
@@ -76,7 +77,7 @@ def test_slots_count_as_the_cheaper_way_to_read_them() -> None:
     hops, bank = hops_of(64, 64, 1), torch.zeros(10, 64)
     slots = torch.zeros(20, 10000, dtype=torch.long)
     assert dispatch.cheaper_form(20, bank, hops, slots) == "project"
-    assert dispatch.cheaper_form(20, torch.zeros(9000, 64), hops, slots[:, :50]) == "torch"
+    assert dispatch.cheaper_form(20, torch.zeros(9000, 64), hops, slots[:, :50]) == "eager"
 
 
 @pytest.mark.parametrize(("num_queries", "projects"), [(9, False), (11, True)])
@@ -88,17 +89,17 @@ def test_auto_makes_a_projected_memory_only_where_that_is_cheaper(
     def spy(name: str) -> None:
         form = ops.FORMS[name]
 
-        def call(*args: object, **options: object) -> object:
+        def call(*args: Any) -> Any:
             called.append(name)
-            return form(*args, **options)
+            return form(*args)
 
         monkeypatch.setitem(ops.FORMS, name, call)
 
-    for name in ("torch", "project"):
+    for name in ("eager", "project"):
         spy(name)
     query: Tensor = torch.zeros(num_queries, 64)
     multi_hop(query, torch.zeros(10, 64), hops_of(64, 64, 1))
-    assert called == (["project"] if projects else ["torch"])
+    assert called == (["project"] if projects else ["eager"])
 
 
 def auto_form(
@@ -108,7 +109,8 @@ def auto_form(
     for hop in hops:
         hop.a.weight.requires_grad_(grad)
     query = torch.zeros(batch, columns)
-    return dispatch.form_of_hops(query, (batch,), slots, memory, hops)
+    precision = checks.OF_ONE_DTYPE[torch.float32]
+    return dispatch.cheapest_form(checks.Call(query, memory, hops, (batch,), slots, precision))
 
 
 def empty(*sizes: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -120,7 +122,7 @@ def empty(*sizes: int, dtype: torch.dtype = torch.float32) -> Tensor:
 def test_one_operation_for_all_hops_is_taken_from_a_size_on(grad: bool) -> None:
     worth = dispatch.WORTH_FUSING_WITH_GRADIENT if grad else dispatch.WORTH_FUSING
     slots = worth // (2 * 64 * 16)
-    for more, form in ((-1, "torch"), (0, "fused")):
+    for more, form in ((-1, "eager"), (0, "fused")):
         memory = Memory(empty(16, slots + more, 64))
         assert auto_form(16, slots + more, 64, 2, memory, grad) == form
 
@@ -128,27 +130,27 @@ def test_one_operation_for_all_hops_is_taken_from_a_size_on(grad: bool) -> None:
 def test_without_gradients_being_recorded_none_are_counted_on() -> None:
     slots = dispatch.WORTH_FUSING_WITH_GRADIENT // (2 * 64 * 16)
     with torch.no_grad():
-        assert auto_form(16, slots, 64, 2, Memory(empty(16, slots, 64)), grad=True) == "torch"
+        assert auto_form(16, slots, 64, 2, Memory(empty(16, slots, 64)), grad=True) == "eager"
 
 
 def test_numbers_that_torch_would_convert_are_fused_sooner() -> None:
     slots = dispatch.WORTH_FUSING_WHAT_IS_COPIED // (2 * 64 * 16)
-    assert auto_form(16, slots, 64, 2, Memory(empty(16, slots, 64))) == "torch"
+    assert auto_form(16, slots, 64, 2, Memory(empty(16, slots, 64))) == "eager"
     half = Memory(empty(16, slots, 64, dtype=torch.bfloat16))
     assert auto_form(16, slots, 64, 2, half) == "fused"
     whole = Quantized(empty(16, slots, 64, dtype=torch.int8), torch.ones(16, slots))
     assert auto_form(16, slots, 64, 2, Memory(whole)) == "fused"
-    assert auto_form(16, slots - 1, 64, 2, Memory(empty(16, slots - 1, 64).half())) == "torch"
+    assert auto_form(16, slots - 1, 64, 2, Memory(empty(16, slots - 1, 64).half())) == "eager"
 
 
 def test_a_shared_memory_is_cut_into_blocks_from_a_number_of_scores_on() -> None:
     slots = dispatch.WORTH_CUTTING_INTO_BLOCKS // 64
     assert auto_form(64, slots, 64, 1, Memory(empty(slots, 64))) == "fused"
-    assert auto_form(64, slots - 1, 64, 1, Memory(empty(slots - 1, 64))) == "torch"
+    assert auto_form(64, slots - 1, 64, 1, Memory(empty(slots - 1, 64))) == "eager"
 
 
 def test_a_bank_is_scored_whole_where_it_is_small() -> None:
     slots = torch.zeros(64, 500, dtype=torch.long)
     assert auto_form(64, 500, 128, 2, Memory(empty(5000, 128), slots=slots)) == "fused"
     assert auto_form(64, 500, 128, 2, Memory(empty(600, 128), slots=slots)) != "fused"
-    assert auto_form(1, 500, 128, 2, Memory(empty(5000, 128), slots=slots[:1])) == "torch"
+    assert auto_form(1, 500, 128, 2, Memory(empty(5000, 128), slots=slots[:1])) == "eager"

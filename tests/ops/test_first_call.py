@@ -80,7 +80,7 @@ COLD = """
 
 @pytest.fixture
 def read_only(tmp_path: Path) -> Path:
-    """Where a copy of memhop lies that nobody can write beside, root included."""
+    """Return a copy of memhop in a folder that nobody can write to, not even root."""
     package = tmp_path / "installed" / "memhop"
     source = Path(memhop.__file__).parent
     shutil.copytree(source, package, ignore=shutil.ignore_patterns("__pycache__"))
@@ -155,14 +155,14 @@ def test_where_numba_fails_torch_takes_over_with_one_warning(step: str, tmp_path
     )
     assert len(said.splitlines()) == 1
     assert f"numba does not {step} today" in said
-    assert "plain torch" in said
+    assert "eager form" in said
 
 
 def test_the_eager_form_serves_on_a_new_machine_and_the_next_process_is_fused(
     tmp_path: Path,
 ) -> None:
     script, folder = dedent(COUNTED) + dedent(COLD), str(tmp_path)
-    line, count = run_script(script, "torch", NUMBA_CACHE_DIR=folder).splitlines()
+    line, count = run_script(script, "eager", NUMBA_CACHE_DIR=folder).splitlines()
     assert line.startswith("WARNING the eager form serves while memhop's kernels compile")
     assert count == "0"
     limit = time.monotonic() + 900  # the process that compiles outlives ours

@@ -105,7 +105,7 @@ def test_the_same_tensors_have_gradients_in_every_form(
     }[tying]
     h = normal(DIM, DIM) if tying == "layerwise" else None
     hops = [Hop(a, c, h, softmax=is_softmax) for a, c in pairs]
-    expected = gradients("torch", hops, of, is_shared)
+    expected = gradients("eager", hops, of, is_shared)
     assert all(expected.values()) or of == "weights"
     for impl in ("fused", "project", "auto"):
         assert gradients(impl, hops, of, is_shared) == expected, impl
@@ -171,7 +171,7 @@ def test_temporal_tables_are_cut_to_the_ages_that_there_are() -> None:
     one, other = with_short_tables([Hop(tied, table()), Hop(table(), tied)], 7)
     assert one.a.temporal is other.c.temporal  # what is shared stays shared
     query, memories = normal(3, DIM), normal(3, 7, SIZE)
-    for impl in ("torch", "project"):
+    for impl in ("eager", "project"):
         with FlopCounterMode(display=False) as counter:
             multi_hop(query, memories, hops, impl=impl)
         assert counter.get_total_flops() < 2 * 3 * 1000 * DIM  # q . T_A(t) for all t alone

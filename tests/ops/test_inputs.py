@@ -67,9 +67,9 @@ def test_quantized_rows_need_no_order_and_no_gradient() -> None:
     assert memhop.Quantized is Quantized
 
 
-FLOATING = "a floating tensor [..., N, I]; got "
-NUMBERS = "[..., N, I] with I at least 1; got "
-FINITE = "finite numbers, within float32; got others"
+FLOATING = "a floating tensor [..., N, I], got "
+NUMBERS = "[..., N, I] with I at least 1, got "
+FINITE = "finite numbers, within float32, got others"
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ FINITE = "finite numbers, within float32; got others"
 def test_quantized_says_what_it_needs(rows: Any, words: str) -> None:
     with pytest.raises(ValueError, match=r"^Quantized\.of needs") as error:
         Quantized.of(rows)
-    assert str(error.value) == f"Quantized.of needs {words}"
+    assert str(error.value) == f"Quantized.of expected {words}"
 
 
 @every_form
@@ -225,7 +225,7 @@ def test_quantized_has_sizes_and_a_device_and_moves() -> None:
     assert memory.to("cpu") is memory.cpu() is memory
     away = memory.to(torch.device("meta"))
     assert (away.data.device.type, away.scale.device.type) == ("meta", "meta")
-    with pytest.raises(ValueError, match=r"needs a device; got torch.float32"):
+    with pytest.raises(ValueError, match=r"expected a device, got torch.float32"):
         memory.to(torch.float32)  # type: ignore[arg-type]
     for index in ((0, 0, 0), (..., 0, 0, 0), 3):
         with pytest.raises(IndexError):

@@ -1,4 +1,4 @@
-"""``ops.multi_hop`` against the paper's formulas in NumPy, and what it promises beside them."""
+"""``ops.multi_hop`` against the paper's formulas in NumPy, and its other guarantees."""
 
 import warnings
 from contextlib import AbstractContextManager, nullcontext
@@ -58,11 +58,11 @@ def in_its_own_dtype(case: oracle.Case) -> Tensor:
     if "lengths" in options:
         ignored = torch.arange(num_slots) >= options["lengths"].unsqueeze(-1)
     with FixedOrder():  # type: ignore[no-untyped-call]
-        return reference.multi_hop(
-            case.query, keys, values, case.hops,
-            slots=None if slots is None else slots.long(),
-            readable=reference.readable_in_each_hop(case.hops, num_slots, ignored, biases),
-        )[0]  # fmt: skip
+        view = reference.MemoryView(
+            keys, values, None if slots is None else slots.long(),
+            reference.readable_in_each_hop(case.hops, num_slots, ignored, biases),
+        )  # fmt: skip
+        return reference.multi_hop(case.query, view, case.hops)[0]
 
 
 def root_mean_square(difference: np.ndarray) -> float:

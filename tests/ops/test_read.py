@@ -95,7 +95,7 @@ def test_a_bank_equals_the_rows_that_its_slots_name(
     mask = torch.rand(*batch, num_slots) < 0.3
     for other in (None, values):
         truth = oracle.read(query, bank, other, slots=slots, padding_mask=mask)
-        for impl in ("torch", "reference"):
+        for impl in ("eager", "reference"):
             found = read(
                 query, bank, other, slots=slots, padding_mask=mask, need_weights=True, impl=impl
             )

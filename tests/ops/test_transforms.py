@@ -19,7 +19,7 @@ from tests.ops.leaves import CASES, Case, Leaves, case_of
 # of its own use of what it has deprecated
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
 
-# What a refusal of "fused" has to name, beside "fused".
+# What an error of "fused" names, in addition to "fused".
 VMAP = "vmap|batched"
 FORWARD = "forward|jvp"
 FUNC = "torch.func|vmap"

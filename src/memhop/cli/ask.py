@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import typer
-from typer import Option
 
 from memhop.atomic_write import atomic_write
 from memhop.cli.answers import (
@@ -48,19 +47,19 @@ app = typer.Typer()
 @app.command()
 def ask(
     run: Run = None,
-    story: Annotated[str | None, Option(help="The story: sentences, oldest first.")] = None,
+    story: Annotated[str | None, typer.Option(help="The story: sentences, oldest first.")] = None,
     question: Annotated[
-        list[str] | None, Option("--question", "-q", help="A question; give it repeatedly.")
+        list[str] | None, typer.Option("--question", "-q", help="A question; give it repeatedly.")
     ] = None,
     file: Annotated[
         Path | None,
-        Option(
+        typer.Option(
             help="Text file; each sentence that ends in '?' is a question about the sentences "
             "before it. Or a bAbI file; then the right answers are printed. '-': stdin."
         ),
     ] = None,
     svg: Annotated[
-        Path | None, Option(help="File for the picture of the answer to one question.")
+        Path | None, typer.Option(help="File for the picture of the answer to one question.")
     ] = None,
     threads: Threads = 1,
     json: Json = False,

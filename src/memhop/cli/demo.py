@@ -3,7 +3,6 @@
 from typing import Annotated
 
 import typer
-from typer import Option
 
 from memhop.atomic_write import check_writable
 from memhop.cli.answers import print_answer
@@ -31,7 +30,9 @@ app = typer.Typer()
 
 @app.command()
 def demo(
-    seed: Annotated[int, Option(min=0, max=TEST_SEED_OFFSET - 1, help="Same seed, same demo.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=TEST_SEED_OFFSET - 1, help="Same seed, same demo.")
+    ] = 0,
     threads: Threads = 1,
 ) -> None:
     """Generate stories, train on them, and answer new questions. Takes about half a minute."""

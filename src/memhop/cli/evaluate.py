@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from typer import Option
 
 from memhop.cli.screen import percent, print_json, print_line, print_progress, print_table, program
 from memhop.cli.settings import (
@@ -38,7 +37,9 @@ def evaluate(
     run: Run = None,
     data: DataFolder = None,
     task: TaskList = None,
-    test: Annotated[Path | None, Option(help="A file of your own, in the bAbI format.")] = None,
+    test: Annotated[
+        Path | None, typer.Option(help="A file of your own, in the bAbI format.")
+    ] = None,
     threads: Threads = 1,
     json: Json = False,
 ) -> None:

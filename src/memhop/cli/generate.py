@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer import Option
 
 from memhop.cli.screen import print_line, program
 from memhop.cli.settings import complete_task
@@ -21,28 +20,38 @@ app = typer.Typer()
 @app.command()
 def generate(
     task: Annotated[
-        int, Option(help="Number of the task, 1 to 20.", autocompletion=complete_task)
+        int,
+        typer.Option(help="Number of the task, 1 to 20.", autocompletion=complete_task),
     ] = 1,
     questions: Annotated[
-        int | None, Option(min=1, help="Number of questions; default 1000.")
+        int | None, typer.Option(min=1, help="Number of questions; default 1000.")
     ] = None,
     seed: Annotated[
-        int, Option(min=0, max=TEST_SEED_OFFSET - 1, help="Same seed, same stories.")
+        int, typer.Option(min=0, max=TEST_SEED_OFFSET - 1, help="Same seed, same stories.")
     ] = 0,
     statements: Annotated[
         tuple[int, int] | None,
-        Option(metavar="MIN MAX", help="Statements before a question; default: as released."),
+        typer.Option(metavar="MIN MAX", help="Statements before a question; default: as released."),
     ] = None,
-    people: Annotated[int | None, Option(help="Number of people (1-3, 5-14); default 4.")] = None,
-    places: Annotated[int | None, Option(help="Number of places (1-14, 19); default 6.")] = None,
-    objects: Annotated[int | None, Option(help="Number of objects (2, 3, 5-8); default 3.")] = None,
+    people: Annotated[
+        int | None, typer.Option(help="Number of people (1-3, 5-14); default 4.")
+    ] = None,
+    places: Annotated[
+        int | None, typer.Option(help="Number of places (1-14, 19); default 6.")
+    ] = None,
+    objects: Annotated[
+        int | None, typer.Option(help="Number of objects (2, 3, 5-8); default 3.")
+    ] = None,
     hops: Annotated[
-        int | None, Option(help="Steps of a path (19) or chain (17, 18); default 2.")
+        int | None, typer.Option(help="Steps of a path (19) or chain (17, 18); default 2.")
     ] = None,
-    to: Annotated[Path | None, Option(help="Folder for files with the released names.")] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(help="Folder for files with the released names."),
+    ] = None,
     split: Annotated[
         tuple[int, int, int] | None,
-        Option(metavar="TRAIN VALID TEST", help="With --to: questions per file, 0 for none."),
+        typer.Option(metavar="TRAIN VALID TEST", help="With --to: questions per file, 0 for none."),
     ] = None,
 ) -> None:
     """Write stories with questions in the bAbI format.

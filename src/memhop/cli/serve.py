@@ -3,7 +3,6 @@
 from typing import Annotated
 
 import typer
-from typer import Argument, Option
 
 from memhop.cli.screen import print_line, print_progress, warnings_as_lines
 from memhop.cli.settings import Threads, complete_run, use
@@ -16,18 +15,18 @@ app = typer.Typer()
 def serve(
     runs: Annotated[
         list[str] | None,
-        Argument(
+        typer.Argument(
             metavar="[RUN]...",
             help="Names or paths of runs. Default: the newest.",
             autocompletion=complete_run,
         ),
     ] = None,
     port: Annotated[
-        int, Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")
     ] = 8000,
     host: Annotated[
         str,
-        Option(
+        typer.Option(
             help="Address to listen on. The default accepts only this machine. Any other address "
             "gives everyone who can reach it access, with no password and no encryption."
         ),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from typer import Argument, Option
+import typer
 
 from memhop.cli.screen import print_error, warnings_as_lines
 from memhop.data import TASK_NAMES, find_tasks, read_babi
@@ -54,58 +54,65 @@ def complete_recipe(incomplete: str) -> Completions:
 _RECIPES = {"paper": Recipe.paper, "best": Recipe.best}
 
 DataFolder = Annotated[
-    Path | None, Option(help="Folder with the bAbI files (see: memhop data babi).")
+    Path | None, typer.Option(help="Folder with the bAbI files (see: memhop data babi).")
 ]
 TaskList = Annotated[
     str | None,
-    Option(
+    typer.Option(
         metavar="LIST",
         help="Tasks, such as 1,2,5-7. Default: all.",
         autocompletion=complete_task,
     ),
 ]
-Threads = Annotated[int, Option(min=1, help="Number of CPU threads, up to the number of cores.")]
-Json = Annotated[bool, Option("--json", help="Print JSON, for another program.")]
+Threads = Annotated[
+    int, typer.Option(min=1, help="Number of CPU threads, up to the number of cores.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for another program.")]
 Run = Annotated[
     str | None,
-    Argument(
+    typer.Argument(
         help="Name or path of a run. Default: the newest finished one in runs/.",
         autocompletion=complete_run,
     ),
 ]
 
 # only for `memhop train`
-Joint = Annotated[bool, Option("--joint", help="One model for all tasks, instead of one for each.")]
-TrainFile = Annotated[Path | None, Option(help="Your own training file, in the bAbI format.")]
-TestFile = Annotated[Path | None, Option(help="Your own test file.")]
+Joint = Annotated[
+    bool, typer.Option("--joint", help="One model for all tasks, instead of one for each.")
+]
+TrainFile = Annotated[Path | None, typer.Option(help="Your own training file, in the bAbI format.")]
+TestFile = Annotated[Path | None, typer.Option(help="Your own test file.")]
 RecipeName = Annotated[
     str,
-    Option(
+    typer.Option(
         help="'paper', 'best', or a JSON file of settings (others have defaults).",
         autocompletion=complete_recipe,
     ),
 ]
 Changes = Annotated[
     list[str] | None,
-    Option("--set", metavar="NAME=VALUE", help="Change one setting of the recipe."),
+    typer.Option("--set", metavar="NAME=VALUE", help="Change one setting of the recipe."),
 ]
 Restarts = Annotated[
-    int, Option(min=1, max=MAX_RESTARTS, help="Random initialisations; the best is kept.")
+    int,
+    typer.Option(min=1, max=MAX_RESTARTS, help="Random initialisations; the best is kept."),
 ]
-Seed = Annotated[int, Option(min=0, help="Same seed and threads, same model.")]
-Device = Annotated[str, Option(help="Device: cpu, cuda, cuda:1.")]
+Seed = Annotated[int, typer.Option(min=0, help="Same seed and threads, same model.")]
+Device = Annotated[str, typer.Option(help="Device: cpu, cuda, cuda:1.")]
 RunName = Annotated[
     str | None,
-    Option(
-        help="Name of the run under runs/ (default: a new name).", autocompletion=complete_run_name
+    typer.Option(
+        help="Name of the run under runs/ (default: a new name).",
+        autocompletion=complete_run_name,
     ),
 ]
 Resume = Annotated[
-    bool, Option("--resume", help="Resume the run --name; data and settings come from the run.")
+    bool,
+    typer.Option("--resume", help="Resume the run --name; data and settings come from the run."),
 ]
 NoExamples = Annotated[
     bool,
-    Option(
+    typer.Option(
         "--no-examples",
         help="Do not store example stories in the run (default: up to three, shown by memhop "
         "serve).",

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from typer import Option
 
 from memhop.cli.screen import download_progress, duration, print_line, program, warmup_progress
 from memhop.data.download import DEFAULT_URL, download_babi
@@ -25,9 +24,11 @@ def _root() -> None:
 
 @data.command()
 def babi(
-    to: Annotated[Path, Option(help="Folder to create; it must be new or empty.")],
-    url: Annotated[str, Option(help="Another address; needs --sha256.")] = DEFAULT_URL,
-    sha256: Annotated[str | None, Option(help="Checksum of the archive at another --url.")] = None,
+    to: Annotated[Path, typer.Option(help="Folder to create; it must be new or empty.")],
+    url: Annotated[str, typer.Option(help="Another address; needs --sha256.")] = DEFAULT_URL,
+    sha256: Annotated[
+        str | None, typer.Option(help="Checksum of the archive at another --url.")
+    ] = None,
 ) -> None:
     """Download the 20 bAbI tasks (19 MB) into a folder, and verify them."""
     if url != DEFAULT_URL and sha256 is None:

@@ -1,23 +1,23 @@
 """Multi-hop memory as layers: ``MemoryHop``, ``MultiHop`` and ``MemoryNetwork``.
 
-They hold the weights; what they compute is ``memhop.ops.multi_hop``. After "End-To-End Memory
-Networks", arXiv 1503.08895, sections 2 and 4.1.
+They hold the weights and compute ``memhop.ops.multi_hop``. See "End-To-End Memory Networks", arXiv
+1503.08895, sections 2 and 4.1.
 
-All three take a batch of queries with a memory each, one memory for the whole batch, which is not
-copied for each query, or one query alone:
+All three accept a batch of queries with a memory each, a batch that shares one memory, which is not
+copied for each query, or a single query:
 
     query [B, D] and memories [B, N, input_dim], memory_padding_mask [B, N], [1, N] or [N]
     query [B, D] and memories [N, input_dim],    memory_padding_mask [B, N], [1, N] or [N]
-    query [D]    and memories [N, input_dim],    memory_padding_mask [N]; no batch axis comes out
+    query [D]    and memories [N, input_dim],    memory_padding_mask [N]; results without batch axis
 
-B = 0 and N = 0 are allowed. Where a row has no readable slot a hop adds nothing to its query: all
-its weights are zero and so are the gradients through them. What an ignored slot holds has no
-effect, NaN included. Results have the dtype of the query and weights, which is one (float32,
-float64, bfloat16 or float16). Memories have it too, or bfloat16 or float16 beside float32, or are
-``ops.Quantized``, int8 with a scale for each row, beside all but float64. Under ``torch.autocast``
-dtypes may differ and results have autocast's dtype, as those of ``torch.nn.Linear`` do. All but
-float64 is computed in float32: a large memory in fewer bytes is read as it is, a small one is
-converted for the call.
+B = 0 and N = 0 are allowed. Without readable slots a hop adds nothing to its query: all its weights
+are zero and so are the gradients through them. The content of an ignored slot has no effect, not
+even NaN. Query and weights have one dtype (float32, float64, bfloat16 or float16), and so have the
+results. Memories have it too, or bfloat16 or float16 with float32, or they are ``ops.Quantized``,
+int8 with a scale for each row, with all dtypes but float64. Under ``torch.autocast`` dtypes may
+differ and results have autocast's dtype, as those of ``torch.nn.Linear``. All but float64 is
+computed in float32: a large memory of a smaller dtype is read in place, a small one is converted
+for the call.
 """
 
 from functools import partial
@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from memhop import ops
 from memhop.nn import checks
 from memhop.nn.embedding import EmbeddingTable
-from memhop.nn.hop_modules import HopModules, Options, Result, hops_of, take_hops
+from memhop.nn.hop_modules import HopModules, Layer, Result, hops_of, run_hops
 from memhop.ops import errors
 from memhop.ops.inputs import Memory, Stored
 
@@ -40,7 +40,7 @@ Tying = Literal["none", "adjacent", "layerwise"]
 
 
 class HopOptions(TypedDict, total=False):
-    """The options of ``MultiHop`` that ``MemoryNetwork`` hands on to its hops."""
+    """The options of ``MultiHop`` that ``MemoryNetwork`` passes to its hops."""
 
     tying: Tying
     bias: bool
@@ -50,7 +50,7 @@ class HopOptions(TypedDict, total=False):
 
 
 class NotScriptable(nn.Module):
-    """A layer that ``torch.jit.script`` refuses in one line."""
+    """A layer for which ``torch.jit.script`` raises an error of one line."""
 
     def __prepare_scriptable__(self) -> NoReturn:
         name = type(self).__name__
@@ -68,13 +68,13 @@ class MemoryHop(NotScriptable):
     Args:
         input_dim: size of a slot.
         memory_dim: size of the query.
-        bias: whether there are a and c.
+        bias: whether the tables have a and c.
         relu: apply ReLU to the updated query.
-        softmax: False takes the scores themselves as p (linear start, section 4.2). This is an
-            attribute too, to be set between one call and the next.
+        softmax: False uses the scores themselves as p (linear start, section 4.2). This is also an
+            attribute that you can change between calls.
         temporal_slots: T adds T_A(i) to A m_i and T_C(i) to C m_i, two tables ``embed_a.temporal``
             and ``embed_c.temporal`` [T, memory_dim]; row 0 is for the last slot that is not
-            ignored, row 1 for the one before it, and the last row for all older (section 4.1).
+            ignored, row 1 for the one before it, and the last row for all older ones (section 4.1).
         device, dtype: of the weights.
 
     >>> hop = MemoryHop(input_dim=8, memory_dim=4)
@@ -105,7 +105,7 @@ class MemoryHop(NotScriptable):
         self.embed_a, self.embed_c = table(), table()
 
     def reset_parameters(self) -> None:
-        """Draw all weights anew."""
+        """Draw new weights."""
         self.embed_a.reset_parameters()
         self.embed_c.reset_parameters()
 
@@ -117,14 +117,14 @@ class MemoryHop(NotScriptable):
         memory_padding_mask: Tensor | None = None,
         need_weights: bool = False,
     ) -> Result:
-        """The updated query, [B, memory_dim]; with ``need_weights`` also the attention p, [B, N].
+        """Return the updated query, [B, memory_dim], or with ``need_weights`` (query, p [B, N]).
 
-        Args are those of ``MultiHop.forward``, and so are the errors.
+        Arguments and errors are those of ``MultiHop.forward``.
         """
         hops: list[HopModules] = [(self.embed_a, self.embed_c, None)]
         memory = Memory(memories, padding_mask=memory_padding_mask)
-        dims, options = (self.memory_dim, self.input_dim), Options(self.relu, self.softmax)
-        result = take_hops("MemoryHop", dims, query, memory, hops, options, need_weights)
+        layer = Layer("MemoryHop", self.memory_dim, self.input_dim, self.relu, self.softmax)
+        result = run_hops(layer, query, memory, hops, need_weights)
         return (result[0], result[1].squeeze(-2)) if need_weights else result
 
     def extra_repr(self) -> str:
@@ -132,7 +132,7 @@ class MemoryHop(NotScriptable):
 
 
 class MultiHop(NotScriptable):
-    """Several hops over one memory; each is a ``MemoryHop``, with weights tied as ``tying`` says.
+    """Several hops over one memory; each is a ``MemoryHop``, and ``tying`` shares weights.
 
         p_i = softmax_i(q . (A_k m_i + a_k)),    q <- q + sum_i p_i (C_k m_i + c_k),    k = 1 .. K
 
@@ -142,14 +142,14 @@ class MultiHop(NotScriptable):
         input_dim: size of a slot.
         memory_dim: size of the query.
         num_hops: K.
-        tying: with the keys of the state dict, all but the last in the form of ``torch.nn.Linear``,
+        tying: with the keys of the state dict, which have the form of ``torch.nn.Linear``,
 
             - "none": each hop has its own A and C, ``K.embed_a.*`` and ``K.embed_c.*`` from K = 0;
             - "adjacent": A of a hop is C of the one before, K + 1 tables ``tables.K.*``;
             - "layerwise": all hops share A and C, ``embed_a.*`` and ``embed_c.*``, and q <- H q + o
-              takes the place of q + o with H in ``transform.weight``.
+              replaces q + o, with H in ``transform.weight``.
         bias, relu, softmax, temporal_slots: of each hop, as in ``MemoryHop``; temporal tables are
-            tied as A and C are. ``softmax`` is an attribute too.
+            tied as A and C are. ``softmax`` is also an attribute.
         device, dtype: of the weights.
 
     >>> hops = MultiHop(input_dim=8, memory_dim=4, num_hops=3, tying="adjacent")
@@ -192,28 +192,35 @@ class MultiHop(NotScriptable):
                 self.add_module(str(k), nn.ModuleDict({"embed_a": table(), "embed_c": table()}))
 
     def reset_parameters(self) -> None:
-        """Draw all weights anew."""
+        """Draw new weights."""
         for module in self.modules():
             if isinstance(module, EmbeddingTable | nn.Linear):
                 module.reset_parameters()
 
     def as_hops(self) -> list[ops.Hop]:
-        """Return the weights and options in the form that ``ops.multi_hop`` takes.
+        """Return the weights and options in the form that ``ops.multi_hop`` expects.
+
+        Hooks and other attachments of the tables are not included.
 
         Raises:
-            ValueError: if a table is no ``EmbeddingTable``. What is attached to the tables, hooks
-                and the like, is not part of their weights.
+            ValueError: if a table is not an ``EmbeddingTable``.
         """
-        return hops_of(self._hop_modules(), Options(self.relu, self.softmax))
+        return hops_of(self._hop_modules(), self._layer())
 
     def _hop_modules(self) -> list[HopModules]:
-        if self.tying == "adjacent":
-            return [(a, c, None) for a, c in pairwise(self.tables)]
         modules: Any = self._modules
+        if self.tying == "adjacent":
+            return [(a, c, None) for a, c in pairwise(modules["tables"]._modules.values())]
         if self.tying == "layerwise":
             return [(modules["embed_a"], modules["embed_c"], modules["transform"])] * self.num_hops
-        each = [modules[str(k)]._modules for k in range(self.num_hops)]
-        return [(hop["embed_a"], hop["embed_c"], None) for hop in each]
+        hops: list[HopModules] = []
+        for k in range(self.num_hops):
+            hop = modules[str(k)]._modules
+            hops.append((hop["embed_a"], hop["embed_c"], None))
+        return hops
+
+    def _layer(self) -> Layer:
+        return Layer("MultiHop", self.memory_dim, self.input_dim, self.relu, self.softmax)
 
     def forward(
         self,
@@ -223,7 +230,7 @@ class MultiHop(NotScriptable):
         memory_padding_mask: Tensor | None = None,
         need_weights: bool = False,
     ) -> Result:
-        """All hops.
+        """Return the query after all hops.
 
         Args:
             query: [B, memory_dim] or [memory_dim].
@@ -235,12 +242,10 @@ class MultiHop(NotScriptable):
             The query after the last hop, [B, memory_dim], or (query, attention).
 
         Raises:
-            ValueError: for shapes, dtypes and devices that do not fit, before any work.
+            ValueError: for incompatible shapes, dtypes and devices.
         """
         memory = Memory(memories, padding_mask=memory_padding_mask)
-        dims, options = (self.memory_dim, self.input_dim), Options(self.relu, self.softmax)
-        hops = self._hop_modules()
-        return take_hops("MultiHop", dims, query, memory, hops, options, need_weights)
+        return run_hops(self._layer(), query, memory, self._hop_modules(), need_weights)
 
     def extra_repr(self) -> str:
         return (
@@ -250,20 +255,20 @@ class MultiHop(NotScriptable):
 
 
 class MemoryNetwork(NotScriptable):
-    """Project a query, take several hops over a memory, project the result.
+    """Project a query, run several hops over a memory, project the result.
 
         q = query_proj(query);    hops of ``MultiHop``;    y = output_proj(q)
 
     The state dict has ``query_proj.*``, ``hops.*`` as in ``MultiHop`` (``hops.K.embed_a.*``) and
-    ``output_proj.*``. The options of the hops, tying and bias among them, concern the hops only.
+    ``output_proj.*``. The options, such as tying and bias, concern the hops only.
     For shapes, dtypes and empty memories see the module.
 
     Args:
         input_dim: size of a slot and of the query.
-        memory_dim: size that the hops work in.
+        memory_dim: size of the query of the hops.
         num_hops: number of hops.
         output_dim: size of the result; None means input_dim.
-        num_memories: the number of slots that a memory must have; None takes any.
+        num_memories: the number of slots that a memory must have; None allows any.
         device, dtype: of the weights.
         **options: tying, bias, relu, softmax and temporal_slots, as in ``MultiHop``.
 
@@ -310,14 +315,14 @@ class MemoryNetwork(NotScriptable):
         dtype: torch.dtype | None = None,
         **options: Unpack[HopOptions],
     ) -> Self:
-        """The constructor, with every argument named."""
+        """Return a network; every argument is a keyword."""
         return cls(
             input_dim, memory_dim, num_hops, output_dim=output_dim, num_memories=num_memories,
             device=device, dtype=dtype, **options,
         )  # fmt: skip
 
     def reset_parameters(self) -> None:
-        """Draw all weights anew."""
+        """Draw new weights."""
         self.query_proj.reset_parameters()
         self.hops.reset_parameters()
         self.output_proj.reset_parameters()
@@ -330,7 +335,7 @@ class MemoryNetwork(NotScriptable):
         memory_padding_mask: Tensor | None = None,
         need_weights: bool = False,
     ) -> Result:
-        """Answer a query out of a memory.
+        """Return the answer to a query from a memory.
 
         Args:
             query: [B, input_dim] or [input_dim].
@@ -342,22 +347,35 @@ class MemoryNetwork(NotScriptable):
             y, [B, output_dim], or (y, attention).
 
         Raises:
-            ValueError: for sizes, dtypes and devices that do not fit, before any work.
+            ValueError: for incompatible sizes, dtypes and devices.
         """
-        projection = self.query_proj
-        checks.check_layer_inputs(
-            "MemoryNetwork", (self.input_dim, self.input_dim), query,
-            Memory(memories, padding_mask=memory_padding_mask),
-            projection.weight if type(projection) is nn.Linear else None, self.num_memories,
-        )  # fmt: skip
-        result = self.hops(
-            self.query_proj(query), memories,
-            memory_padding_mask=memory_padding_mask, need_weights=need_weights,
-        )  # fmt: skip
+        if (
+            self.num_memories is not None
+            or torch.compiler.is_compiling()
+            or not errors.is_dense(query)
+        ):
+            self._check_inputs(query, memories, memory_padding_mask)
+        try:
+            result = self.hops(
+                self.query_proj(query), memories,
+                memory_padding_mask=memory_padding_mask, need_weights=need_weights,
+            )  # fmt: skip
+        except Exception:
+            # The hops check their inputs. Only invalid inputs need an error of the network.
+            self._check_inputs(query, memories, memory_padding_mask)
+            raise
         if need_weights:
             return self.output_proj(result[0]), result[1]
         answer: Tensor = self.output_proj(result)
         return answer
+
+    def _check_inputs(self, query: Tensor, memories: Stored, mask: Tensor | None) -> None:
+        projection = self.query_proj
+        checks.check_layer_inputs(
+            "MemoryNetwork", (self.input_dim, self.input_dim), query,
+            Memory(memories, padding_mask=mask),
+            projection.weight if type(projection) is nn.Linear else None, self.num_memories,
+        )  # fmt: skip
 
     def extra_repr(self) -> str:
         return f"num_memories={self.num_memories}"

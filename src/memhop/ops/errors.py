@@ -1,4 +1,4 @@
-"""Refuse an argument in one line that says what was needed and what came."""
+"""Raise the ``ValueError`` of an invalid argument: one line, what was expected and what came."""
 
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
@@ -9,16 +9,15 @@ from torch.nn import Parameter
 
 from memhop.ops.inputs import Quantized, Stored
 
-STORED = ("keys", "memories", "values")  # what may be stored in fewer bytes than the query
-INDICES = ("slots", "padding_mask", "memory_padding_mask", "lengths")  # what is not floating
-HIGHEST = {"slots": "U - 1, the last row of the bank", "lengths": "N, the number of slots"}
+STORED = ("keys", "memories", "values")  # arguments that may be Quantized or in a half type
+INDICES = ("slots", "padding_mask", "memory_padding_mask", "lengths")  # arguments without floats
 OPTIONAL = ("values", "score_bias", *INDICES)
 
-Given = Mapping[str, Stored | None]
+Arguments = Mapping[str, Stored | None]
 
 
 def is_dense(tensor: object) -> bool:
-    """Return whether it is a strided tensor of torch's own class."""
+    """Return whether an object is a strided tensor of torch's own class."""
     return (
         (type(tensor) is Tensor or type(tensor) is Parameter)
         and tensor.layout is torch.strided
@@ -26,29 +25,30 @@ def is_dense(tensor: object) -> bool:
     )
 
 
-def check_layouts(caller: str, given: Given) -> None:
-    """Refuse tensors that are not strided: nested, jagged, sparse, MKL-DNN and masked ones."""
-    for tensor in given.values():
+def check_layouts(caller: str, arguments: Arguments) -> None:
+    """Reject tensors that are not strided: nested, jagged, sparse, MKL-DNN and masked ones."""
+    for tensor in arguments.values():
         if not isinstance(tensor, Tensor) or is_dense(tensor):
             continue
         is_masked = type(tensor).__name__ == "MaskedTensor"
         if is_masked or tensor.is_nested or tensor.layout is not torch.strided:
-            refuse(caller, "strided tensors (padded, with a mask, in place of nested ones)", given)
+            expected = "strided tensors (padded, with a mask, instead of nested ones)"
+            raise_invalid(caller, expected, arguments)
 
 
-def refuse(caller: str, needed: str, given: Given) -> NoReturn:
-    """Raise the ValueError that names what was needed and everything that came."""
-    came = ", ".join(describe(name, tensor) for name, tensor in present(given).items())
-    raise ValueError(f"{caller} needs {needed}; got {came}")
+def raise_invalid(caller: str, expected: str, arguments: Arguments) -> NoReturn:
+    """Raise the ValueError that says what was expected and lists every argument."""
+    came = ", ".join(describe(name, tensor) for name, tensor in present(arguments).items())
+    raise ValueError(f"{caller} expected {expected}, got {came}")
 
 
-def present(given: Given) -> Given:
-    """What came, and None where it is not one of those that may be left out."""
-    return {k: tensor for k, tensor in given.items() if tensor is not None or k not in OPTIONAL}
+def present(arguments: Arguments) -> Arguments:
+    """Return the arguments without the optional ones that are None."""
+    return {k: tensor for k, tensor in arguments.items() if tensor is not None or k not in OPTIONAL}
 
 
 def describe(name: str, tensor: object) -> str:
-    """A tensor's name, sizes, dtype and device, such as ``query [4, 16] float32 on cpu``."""
+    """Return name, sizes, dtype and device of a tensor: ``query [4, 16] float32 on cpu``."""
     if isinstance(tensor, Quantized):
         return (
             f"{describe(f'{name} Quantized', tensor.data)} with {describe('scale', tensor.scale)}"
@@ -63,7 +63,7 @@ def describe(name: str, tensor: object) -> str:
 
 
 def check_word(caller: str, argument: str, word: str, words: Sequence[str]) -> None:
-    """The word is one of a few."""
+    """Raise ValueError if a word is not one of ``words``."""
     if word not in words:
         choices = ", ".join(repr(choice) for choice in words)
-        raise ValueError(f"{caller} needs {argument} to be one of {choices}; got {word!r}")
+        raise ValueError(f"{caller} expected {argument} to be one of {choices}, got {word!r}")

@@ -17,9 +17,9 @@ from torch import Tensor
 class Quantized:
     """A memory in int8 with a scale for each row: row i is ``scale[i] * data[i]``.
 
-    A fourth of the size of float32, and computed in float32. It is not differentiated: neither
-    part may require a gradient; query and weights may. Like a tensor it has a ``shape`` and a
-    ``device``, moves by ``to``, is indexed by rows, and loads with ``weights_only=True``.
+    It has a quarter of the size of float32, and float32 is the compute dtype. Neither part may
+    require a gradient; query and weights may. Like a tensor it has a ``shape`` and a ``device``,
+    moves by ``to``, is indexed by rows, and loads with ``weights_only=True``.
 
     Attributes:
         data: int8, [..., N, I], or a bank [..., U, I].
@@ -40,51 +40,51 @@ class Quantized:
 
     @classmethod
     def of(cls, memories: Tensor) -> Self:
-        """Return the nearest to a memory [..., N, I], with the scales max |row| / 127.
+        """Return a memory [..., N, I] rounded to int8, with the scales max |row| / 127.
 
-        Each number errs by at most half a step, max |row| / 254, plus the rounding of float32;
-        a row of zeros stays one. float64 is rounded to float32 first. The result requires no
+        The error of a number is at most half a step, max |row| / 254, plus the rounding of float32;
+        a row of zeros stays zero. float64 is rounded to float32 first. The result requires no
         gradient.
 
         Raises:
-            ValueError: for what is not a floating tensor [..., N, I] of finite numbers.
+            ValueError: for anything but a floating tensor [..., N, I] of finite numbers.
         """
         if not isinstance(memories, Tensor) or not memories.is_floating_point():
             came = str(memories.dtype if isinstance(memories, Tensor) else type(memories).__name__)
-            raise ValueError(f"Quantized.of needs a floating tensor [..., N, I]; got {came}")
+            raise ValueError(f"Quantized.of expected a floating tensor [..., N, I], got {came}")
         if memories.dim() < 2 or memories.shape[-1] == 0:
             came = str(list(memories.shape))
-            raise ValueError(f"Quantized.of needs [..., N, I] with I at least 1; got {came}")
+            raise ValueError(f"Quantized.of expected [..., N, I] with I at least 1, got {came}")
         rows = memories.detach().float()
         scale = rows.abs().amax(-1) / 127
         if not scale.isfinite().all():
-            raise ValueError("Quantized.of needs finite numbers, within float32; got others")
-        # A scale that has become zero, or has lost most of its digits, is of a row as good as zero.
+            raise ValueError("Quantized.of expected finite numbers within float32, got others")
+        # A scale that underflows belongs to a row of almost zero.
         steps = rows / torch.where(scale > 0, scale, 1.0).unsqueeze(-1)
         return cls(steps.round().clamp(-127, 127).to(torch.int8), scale)
 
     def dequantized(self) -> Tensor:
-        """Return the memory in float32, a copy."""
+        """Return a copy of the memory in float32."""
         return self.data * self.scale.unsqueeze(-1)
 
     @property
     def shape(self) -> torch.Size:
-        """The sizes of the memory, [..., N, I]."""
+        """Sizes of the memory, [..., N, I]."""
         return self.data.shape
 
     @property
     def device(self) -> torch.device:
-        """The device of the memory."""
+        """Device of the memory."""
         return self.data.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype of the dequantized memory, float32."""
+        """Dtype of the dequantized memory, float32."""
         return self.scale.dtype
 
     @property
     def ndim(self) -> int:
-        """The number of axes of the memory."""
+        """Number of axes of the memory."""
         return self.data.ndim
 
     def dim(self) -> int:
@@ -95,14 +95,14 @@ class Quantized:
         return len(self.data)
 
     def to(self, device: torch.device | str | int, *, non_blocking: bool = False) -> Self:
-        """Return the memory on a device; itself where it is there already.
+        """Return the memory on a device, or itself if it is there already.
 
         Raises:
             ValueError: for a dtype; ``dequantized().to(dtype)`` converts.
         """
         if not isinstance(device, torch.device | str | int):
             came = device if isinstance(device, torch.dtype) else type(device).__name__
-            raise ValueError(f"Quantized.to needs a device; got {came} (see dequantized())")
+            raise ValueError(f"Quantized.to expected a device, got {came} (see dequantized())")
         data = self.data.to(device, non_blocking=non_blocking)
         scale = self.scale.to(device, non_blocking=non_blocking)
         return self if data is self.data and scale is self.scale else type(self)(data, scale)
@@ -112,11 +112,11 @@ class Quantized:
         return self.to("cpu")
 
     def cuda(self, device: int | None = None) -> Self:
-        """Return the memory on a GPU, the current one unless its number is given."""
+        """Return the memory on a GPU, by default the current one."""
         return self.to("cuda" if device is None else device)
 
     def __getitem__(self, rows: Any) -> Self:
-        """Return rows of the memory, by any index of a tensor [..., N]; the last axis stays whole.
+        """Return rows of the memory, by any index of a tensor [..., N].
 
         Raises:
             IndexError: for an index of more axes than [..., N] has, or out of range.
@@ -127,22 +127,22 @@ class Quantized:
         return type(self)(self.data[(*index, slice(None) if has_ellipsis else ...)], scale)
 
 
-torch.serialization.add_safe_globals([Quantized])  # torch.load(..., weights_only=True) takes it
-torch.export.register_dataclass(Quantized)  # torch.export and vmap see its two tensors
+torch.serialization.add_safe_globals([Quantized])  # for torch.load(..., weights_only=True)
+torch.export.register_dataclass(Quantized)  # for torch.export and vmap
 
 
 Stored = Tensor | Quantized
 
 
 class Memory(NamedTuple):
-    """A memory as it was given to ``read`` or ``multi_hop``, where its parts are explained.
+    """A memory with the arguments of ``read`` and ``multi_hop``.
 
     Attributes:
         keys: [..., N, I], or with slots a bank [..., U, I].
-        values: [..., N, V] or [..., U, V]; None where they are the keys.
+        values: [..., N, V] or [..., U, V]; None if they are the keys.
         slots: integers [..., N], rows of the bank.
         padding_mask: bool [..., N], True = ignore that slot.
-        lengths: integers [...]; at most one of mask and lengths is there.
+        lengths: integers [...]; at most one of mask and lengths is given.
         score_bias: [..., N], or [..., K, N] for K hops.
     """
 
@@ -155,12 +155,12 @@ class Memory(NamedTuple):
 
 
 def storage(stored: Stored) -> Tensor:
-    """The tensor [..., N, I] that has the sizes and the device of what is stored."""
+    """Return the tensor [..., N, I] with the sizes, the device and the format of a memory."""
     return stored.data if isinstance(stored, Quantized) else stored
 
 
 def converted(stored: Stored, dtype: torch.dtype) -> Tensor:
-    """What is stored, as a tensor of a dtype; itself where it is one."""
+    """Return a memory as a tensor of a dtype, or itself if it is one."""
     return stored.dequantized() if isinstance(stored, Quantized) else stored.to(dtype)
 
 
@@ -171,7 +171,7 @@ class Table(NamedTuple):
         weight: [memory_dim, input_dim].
         bias: [memory_dim], or None.
         temporal: [T, memory_dim], or None; row 0 is for the last readable slot, row 1 for the one
-            before it, and the last row for all that are older (section 4.1, "Temporal Encoding").
+            before it, and the last row for all older ones (section 4.1, "Temporal Encoding").
     """
 
     weight: Tensor
@@ -180,14 +180,14 @@ class Table(NamedTuple):
 
 
 class Hop(NamedTuple):
-    """One hop: attend by the table ``a``, read by the table ``c``, update the query.
+    """One hop: attend with the table ``a``, read with the table ``c``, update the query.
 
     Attributes:
-        a: the embedding that the query is matched with.
+        a: the embedding that is scored.
         c: the embedding that is read.
-        transform: H of layer-wise tying, [memory_dim, memory_dim]: q <- H q + o in place of q + o.
+        transform: H of layer-wise tying, [memory_dim, memory_dim]: q <- H q + o instead of q + o.
         relu: apply ReLU to the updated query.
-        softmax: False leaves the softmax out, so that the scores are the weights (linear start).
+        softmax: False uses the scores as weights (linear start).
     """
 
     a: Table
@@ -227,7 +227,7 @@ class MLP(NamedTuple):
 
 
 class OncePerTensor:
-    """Calls a function of a tensor once for each tensor object, however many hops share it."""
+    """A function of a tensor that runs once for each tensor object."""
 
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         self._function = function
@@ -242,18 +242,18 @@ class OncePerTensor:
         return result
 
     def optional(self, tensor: Tensor | None) -> Tensor | None:
-        """The same, where None stays None."""
+        """Return the function of a tensor, or None for None."""
         return None if tensor is None else self(tensor)
 
 
 def with_short_tables(hops: Sequence[Hop], num_slots: int) -> Sequence[Hop]:
-    """Return the hops, temporal tables cut to the rows that ages of N slots can name."""
+    """Return the hops with temporal tables cut to N rows, the ages of N slots."""
     for (_, _, a), (_, _, c), _, _, _ in hops:
         if a is not None or c is not None:
             break
     else:
         return hops
-    if torch.compiler.is_exporting():  # the graph keeps the number of slots open
+    if torch.compiler.is_exporting():  # the number of slots stays dynamic
         return hops
     rows = max(1, num_slots)
     tables = [table.temporal for hop in hops for table in (hop.a, hop.c)]

@@ -1,11 +1,10 @@
 """The formulas as the paper writes them (arXiv 1503.08895, section 2): embed, attend, read.
 
-Nothing here is fast. It is what the fast forms must equal, and the baseline they are timed against.
-Those forms share with it ``readable_slots`` and ``slot_ages`` (what a slot may be read as),
-``attention`` (scores to weights), ``run_hops`` (the loop over hops) and ``update`` (the query after
-a read). Comparing the forms with
-each other says nothing about these: they are judged by the tests' oracle, NumPy written from the
-paper, ``tests/ops/oracle.py``.
+This form is slow. The other forms must equal it, and they are timed against it. They share with it
+``readable_slots`` and ``slot_ages`` (which slots a hop reads, and their ages), ``attention``
+(scores to weights), ``run_hops`` (the loop over hops) and ``update`` (the query after a read). A
+comparison of the forms does not test these shared functions: ``tests/ops/oracle.py`` does, in
+NumPy, written from the paper.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,12 +18,13 @@ from memhop.ops.inputs import MLP, BankHop, Hop, Table
 
 
 class Readable(NamedTuple):
-    """What one hop may read.
+    """Which slots one hop reads.
 
     Attributes:
-        ignored: bool [..., N], True for a slot that weighs nothing; None where all are readable.
+        ignored: bool [..., N], True for a slot of weight zero; None if all slots are readable.
         score_bias: added to the scores, [..., N], or None.
-        ages: how many readable slots follow each slot, [N] or [..., N]; None where no table asks.
+        ages: the number of readable slots after each slot, [N] or [..., N]; None without temporal
+            tables.
     """
 
     ignored: Tensor | None = None
@@ -32,48 +32,44 @@ class Readable(NamedTuple):
     ages: Tensor | None = None
 
 
-EVERYTHING = Readable()
+ALL_SLOTS = Readable()
 
 
-def read(
-    query: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    *,
-    slots: Tensor | None,
-    readable: Readable,
-    softmax: bool,
-) -> tuple[Tensor, Tensor]:
-    """p_i = softmax_i(q . k_i + b_i), o = sum_i p_i v_i; returns (o, p)."""
-    if slots is not None:
-        keys, values = rows_of(keys, slots), rows_of(values, slots)
-    scores = (keys @ query.unsqueeze(-1)).squeeze(-1)
-    if readable.score_bias is not None:
-        scores = scores + readable.score_bias
-    weights = attention(scores, readable.ignored, softmax)
-    return (weights.unsqueeze(-2) @ values).squeeze(-2), weights
+class MemoryView(NamedTuple):
+    """A memory as the forms read it, in the compute dtype.
+
+    Attributes:
+        keys: [..., N, I], or with slots a bank [..., U, I].
+        values: [..., N, V] or [..., U, V]; the same tensor object if they are the keys.
+        slots: int64 [..., N], or None.
+        readable: one entry for ``read``, or one for each hop.
+    """
+
+    keys: Tensor
+    values: Tensor
+    slots: Tensor | None
+    readable: Sequence[Readable]
+
+
+def read(query: Tensor, memory: MemoryView, softmax: bool) -> tuple[Tensor, Tensor]:
+    """Return (o, p) with p_i = softmax_i(q . k_i + b_i) and o = sum_i p_i v_i."""
+    (readable,) = memory.readable
+    return attend(query, *gathered(memory), readable, softmax)
 
 
 def multi_hop(
-    query: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    hops: Sequence[Hop],
-    *,
-    slots: Tensor | None,
-    readable: Sequence[Readable],
+    query: Tensor, memory: MemoryView, hops: Sequence[Hop]
 ) -> tuple[Tensor, list[Tensor]]:
-    """p_i = softmax_i(q . A m_i), q <- q + sum_i p_i C m_i, hop by hop; returns (q, [p, ...]).
+    """Return (q, [p, ...]) after p_i = softmax_i(q . A m_i), q <- q + sum_i p_i C v_i of each hop.
 
-    C embeds the values, which are other rows than the keys m_i where the caller has them apart.
+    The values v_i are the keys m_i unless the caller passes others.
     """
-    if slots is not None:
-        keys, values = rows_of(keys, slots), rows_of(values, slots)
+    keys, values = gathered(memory)
 
     def read_hop(query: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        hop, ages = hops[k], readable[k].ages
-        a, c = embed(keys, hop.a, ages), embed(values, hop.c, ages)
-        return read(query, a, c, slots=None, readable=readable[k], softmax=hop.softmax)
+        hop, readable = hops[k], memory.readable[k]
+        a, c = embed(keys, hop.a, readable.ages), embed(values, hop.c, readable.ages)
+        return attend(query, a, c, readable, hop.softmax)
 
     return run_hops(query, hops, read_hop)
 
@@ -102,8 +98,19 @@ def run_hops(
     return query, attentions
 
 
+def attend(
+    query: Tensor, keys: Tensor, values: Tensor, readable: Readable, softmax: bool
+) -> tuple[Tensor, Tensor]:
+    """Return (o, p) of a query, keys [..., N, I] and values [..., N, V]."""
+    scores = (keys @ query.unsqueeze(-1)).squeeze(-1)
+    if readable.score_bias is not None:
+        scores = scores + readable.score_bias
+    weights = attention(scores, readable.ignored, softmax)
+    return (weights.unsqueeze(-2) @ values).squeeze(-2), weights
+
+
 def embed(memories: Tensor, table: Table, ages: Tensor | None) -> Tensor:
-    """A m_i + a + T_A(i) for every slot."""
+    """Return A m_i + a + T_A(i) for every slot."""
     embedded = functional.linear(memories, table.weight, table.bias)
     if table.temporal is None or ages is None:
         return embedded
@@ -111,8 +118,9 @@ def embed(memories: Tensor, table: Table, ages: Tensor | None) -> Tensor:
 
 
 def update(query: Tensor, read_out: Tensor, hop: Hop | BankHop) -> Tensor:
-    """Return q + o, or H q + o, with ReLU if the hop has it. Leading axes of H [..., D, D] are
-    those of the query.
+    """Return q + o, or H q + o with a transform, followed by ReLU if the hop has it.
+
+    Leading axes of H [..., D, D] are those of the query.
     """
     h = hop.transform
     if h is not None:  # linear takes no leading axes
@@ -121,32 +129,65 @@ def update(query: Tensor, read_out: Tensor, hop: Hop | BankHop) -> Tensor:
     return torch.relu(updated) if hop.relu else updated
 
 
+def gathered(memory: MemoryView) -> tuple[Tensor, Tensor]:
+    """Return keys and values [..., N, I] and [..., N, V], with slots the rows of the banks."""
+    keys, values, slots, _ = memory
+    return (keys, values) if slots is None else (rows_of(keys, slots), rows_of(values, slots))
+
+
 def rows_of(bank: Tensor, slots: Tensor) -> Tensor:
-    """The rows [..., N, I] of a bank [..., U, I] that slots [..., N] name."""
+    """Return the rows [..., N, I] of a bank [..., U, I] at slots [..., N]."""
     missing = slots.dim() + 1 - bank.dim()
     bank = bank.reshape((1,) * missing + bank.shape)
     slots = slots.reshape((1,) * -missing + slots.shape)
     return torch.take_along_dim(bank, slots.unsqueeze(-1), dim=-2)
 
 
-def beyond(lengths: Tensor, num_slots: int) -> Tensor:
-    """The padding mask [..., N] that is the same as lengths [...]."""
+def slots_beyond(lengths: Tensor, num_slots: int) -> Tensor:
+    """Return the mask [..., N] of the slots that lengths [...] exclude."""
     return torch.arange(num_slots, device=lengths.device) >= lengths.unsqueeze(-1)
 
 
-def readable_slots(padding_mask: Tensor | None, score_bias: Tensor | None) -> Readable:
-    """Ignored are padding and slots with a score bias of -inf; ``EVERYTHING`` with neither."""
-    if padding_mask is None and score_bias is None:
-        return EVERYTHING
-    ignored = padding_mask
+def ignored_slots(
+    padding_mask: Tensor | None, lengths: Tensor | None, num_slots: int
+) -> Tensor | None:
+    """Return the slots that a mask [..., N] or lengths [...] exclude, or None without both."""
+    if lengths is None:
+        return padding_mask
+    excluded = slots_beyond(lengths, num_slots)
+    return excluded if padding_mask is None else padding_mask | excluded
+
+
+def readable_slots(ignored: Tensor | None, score_bias: Tensor | None) -> Readable:
+    """Return which slots are readable: those that are not ignored and have a bias above -inf."""
+    if ignored is None and score_bias is None:
+        return ALL_SLOTS
     if score_bias is not None:
         excluded = score_bias == -torch.inf
-        ignored = excluded if padding_mask is None else padding_mask | excluded
+        ignored = excluded if ignored is None else ignored | excluded
     return Readable(ignored, score_bias)
 
 
+def readable_in_each_hop(
+    hops: Sequence[Hop], num_slots: int, ignored: Tensor | None, biases: Sequence[Tensor | None]
+) -> list[Readable]:
+    """Return which slots each hop reads, for one bias of all hops or one bias a hop.
+
+    Without hops, return the one entry of a ``read``.
+    """
+    is_aged = any(hop.a.temporal is not None or hop.c.temporal is not None for hop in hops)
+    all_readable = []
+    for bias in biases:
+        readable = readable_slots(ignored, bias)
+        if is_aged:
+            ages = slot_ages(num_slots, readable.ignored, hops[0].a.weight.device)
+            readable = readable._replace(ages=ages)
+        all_readable.append(readable)
+    return all_readable if len(biases) > 1 else all_readable * max(1, len(hops))
+
+
 def slot_ages(num_slots: int, ignored: Tensor | None, device: torch.device) -> Tensor:
-    """How many readable slots follow each slot: 0 for the last readable one. [N] or [..., N]."""
+    """Return the number of readable slots after each slot, [N] or [..., N]."""
     if ignored is None:
         return torch.arange(num_slots, device=device).flip(0)
     counted_from_the_end = (~ignored).flip(-1).cumsum(-1).flip(-1)
@@ -154,26 +195,11 @@ def slot_ages(num_slots: int, ignored: Tensor | None, device: torch.device) -> T
 
 
 def attention(scores: Tensor, ignored: Tensor | None, softmax: bool) -> Tensor:
-    """Scores to weights; an ignored slot weighs zero, also where that leaves no slot at all."""
+    """Return the weights of scores; ignored slots have weight zero, even if all are ignored."""
     if ignored is None:
         return torch.softmax(scores, -1) if softmax else scores
     if softmax:
-        # The lowest finite number, not -inf: a row of -inf only is NaN here and in the backward.
+        # The lowest finite number, because softmax of a row of -inf is NaN, as is its gradient.
         lowest = torch.finfo(scores.dtype).min
         scores = torch.softmax(scores.masked_fill(ignored, lowest), -1)
     return scores.masked_fill(ignored, 0.0)
-
-
-def readable_in_each_hop(
-    hops: Sequence[Hop], num_slots: int, ignored: Tensor | None, biases: Sequence[Tensor | None]
-) -> list[Readable]:
-    """What each hop may read, worked out once where it is the same for all of them."""
-    aged = any(hop.a.temporal is not None or hop.c.temporal is not None for hop in hops)
-    readable = []
-    for bias in biases:
-        may = readable_slots(ignored, bias)
-        if aged:
-            ages = slot_ages(num_slots, may.ignored, hops[0].a.weight.device)
-            may = may._replace(ages=ages)
-        readable.append(may)
-    return readable if len(biases) == len(hops) else readable * len(hops)

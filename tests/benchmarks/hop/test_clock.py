@@ -76,7 +76,7 @@ def test_a_sample_of_a_quick_call_has_several_calls() -> None:
 
 def test_gradients_are_none_before_a_call_and_of_one_call_after_it() -> None:
     inputs = make(Case(2, 3, 4, 4, gradients=True))
-    one = timed(path("torch")(inputs), gradients=True)
+    one = timed(path("eager")(inputs), gradients=True)
     one.before()
     one.call()
     first = [leaf.grad.clone() for leaf in inputs.leaves if leaf.grad is not None]
@@ -101,7 +101,7 @@ def hoarding(inputs: Inputs, megabytes: int) -> Candidate:
 
     def forward() -> Tensor:
         np.ones(megabytes * 2**20, dtype=np.uint8)
-        return path("torch")(inputs).forward()
+        return path("eager")(inputs).forward()
 
     return Candidate("hoarding", inputs, forward)
 
@@ -151,7 +151,7 @@ def test_results_and_gradients_are_not_extra_and_kept_memory_is_reported() -> No
 def test_without_proc_there_is_no_number(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(memory, "STATUS", tmp_path / "status")
     inputs = make(Case(2, 3, 4, 4))
-    assert memory_of(path("torch")(inputs), False, "cpu") is None
+    assert memory_of(path("eager")(inputs), False, "cpu") is None
 
 
 def test_the_bounds() -> None:

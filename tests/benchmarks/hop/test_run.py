@@ -191,7 +191,7 @@ def test_a_slow_choice_is_measured_three_times_more(monkeypatch: pytest.MonkeyPa
     slow = iter([1.6, 1.4, 2.0, 9.9, 9.9, 9.9])
 
     def of_paths(case: Case, setting: Setting) -> Iterator[dict[str, Any]]:
-        for form, seconds in (("torch", 1.0), ("project", 3.0), ("auto", next(slow))):
+        for form, seconds in (("eager", 1.0), ("project", 3.0), ("auto", next(slow))):
             yield row("choice", case, form, setting, seconds=seconds)
 
     monkeypatch.setattr(choice, "of_paths", of_paths)

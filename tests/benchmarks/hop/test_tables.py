@@ -80,13 +80,13 @@ def test_the_floor_of_what_is_read_twice_and_held_once() -> None:
 def test_auto_is_compared_with_the_best_path_and_again_where_it_was_slow() -> None:
     other = OWN._replace(batch=3)
     rows = [timed("choice", OWN, form, 1, taken)
-            for form, taken in (("torch", 2.0), ("project", 1.0), ("auto", 1.1))]  # fmt: skip
+            for form, taken in (("eager", 2.0), ("project", 1.0), ("auto", 1.1))]  # fmt: skip
     for process, auto in ((1, 4.0), (2, 1.6), (3, 1.0), (4, 1.2)):
-        rows += [timed("choice", other, "torch", process, 1.0),
+        rows += [timed("choice", other, "eager", process, 1.0),
                  timed("choice", other, "auto", process, auto)]  # fmt: skip
     once, again = chosen(as_text(rows))
     assert once == (OWN, "project", 1.0, 1.1, 1.1, 1.1, False)
-    assert again == (other, "torch", 1.0, 1.2, 1.2, 4.0, True)
+    assert again == (other, "eager", 1.0, 1.2, 1.2, 4.0, True)
     [sheet] = hop_tables.choice(as_text(rows))
     assert "1.15 times the best path in the median, 4.00 at most; 1 are within 15%" in sheet.note
     assert "1 took over 1.5 times the best" in sheet.note

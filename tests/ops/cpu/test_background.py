@@ -205,5 +205,5 @@ def test_a_forked_child_starts_no_process(machine: Machine) -> None:
 
 @pytest.mark.parametrize("form", ["rows", "one row"])
 def test_the_fallback_is_bitwise_the_eager_form(machine: Machine, form: str) -> None:
-    assert_same([forward("auto", form)], [forward("torch", form)])
+    assert_same([forward("auto", form)], [forward("eager", form)])
     assert len(machine.started) == 1

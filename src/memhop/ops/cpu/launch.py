@@ -26,7 +26,7 @@ from memhop.ops.cpu.backward import SORT
 from memhop.ops.cpu.formats import code_of
 from memhop.ops.cpu.forward import ATTEND, BEGIN, FINISH, NORMALIZE
 from memhop.ops.cpu.rows import FIELDS, JOB, STEP, TARGET, workspace_sizes
-from memhop.ops.fused.addresses import address
+from memhop.ops.fused.addresses import address, addresses
 from memhop.ops.fused.problem import (
     Gradients,
     Problem,
@@ -61,15 +61,14 @@ class Call:
         self.num_splits, self.workers = num_splits(problem), threads.count()
         self.num_groups = -(-problem.query.shape[0] // rows_per_group(problem))
         self._kept = [None if array is None else array.contiguous() for array in arrays.values()]
-        addresses = [0 if array is None else address(array) for array in self._kept]
         fields = sizes_and_inputs(problem, self.num_splits)
-        fields.update(zip(arrays, addresses, strict=True))
+        fields.update(zip(arrays, addresses(self._kept), strict=True))
         workspaces = self._allocate(fields, sum_columns)
         weights = problem.weights
         lists = [
             *chain.from_iterable(problem.steps),
-            *(address(weight) for weight in weights),
-            *(weight.shape[0] for weight in weights),
+            *addresses(weights),
+            *[weight.shape[0] for weight in weights],
             *workspaces,
         ]
         self._lists = array("q", lists)
@@ -97,9 +96,9 @@ class Call:
         sizes = [*results.values(), *workspace * self.workers]
         self._buffer = torch.empty(sum(sizes), dtype=torch.float64, device="cpu")
         begin = address(self._buffer)
-        addresses = [begin + 8 * offset for offset in accumulate(sizes[:-1], initial=0)]
-        fields.update(zip(results, addresses, strict=False))
-        return addresses[len(results) :]
+        places = [begin + 8 * offset for offset in accumulate(sizes[:-1], initial=0)]
+        fields.update(zip(results, places, strict=False))
+        return places[len(results) :]
 
     def run(self, name: str, workers: int, **fields: int) -> None:
         """Run a job on so many threads; the fields are those of ``JOB``."""

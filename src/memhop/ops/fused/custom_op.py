@@ -1,7 +1,7 @@
-"""The fused hops as operators of torch, ``memhop::fused`` and ``memhop::fused_backward``.
+"""The fused form as operators of torch, ``memhop::fused`` and ``memhop::fused_backward``.
 
-A compiler sees them as two nodes of its graph and leaves them whole. Called directly they cost
-more than ``fused.run``, which therefore uses them only while a graph is compiled.
+A compiler keeps them as two nodes of its graph. A direct call has more overhead than
+``autograd.run``, which therefore uses them only while a graph is compiled.
 """
 
 from collections.abc import Sequence
@@ -10,44 +10,58 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memhop.ops.fused.autograd import gradients, keeps_weights, kernel_for, result_of, works_on
-from memhop.ops.fused.problem import Problem, Step, Trace, empty_trace, tensors_of
-from memhop.ops.fused.weight_grad import NUM_TENSORS, reached_by_weights
+from memhop.ops.checks import range_outside
+from memhop.ops.fused import backends
+from memhop.ops.fused.gradients import gradients, keeps_weights, reached_by_weights
+from memhop.ops.fused.packing import as_kernel_inputs
+from memhop.ops.fused.problem import (
+    NUM_TENSORS,
+    Problem,
+    Step,
+    Trace,
+    empty_trace,
+    result_of,
+    tensors_of,
+)
 
 STEP_FIELDS = len(Step._fields)
 
-works = torch.compiler.assume_constant_result(works_on)  # type: ignore[no-untyped-call]
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def compiles(device_type: str, dtype: torch.dtype, backward: bool) -> bool:
+    """Return ``backends.compiles``, as a constant of the graph."""
+    return backends.compiles(device_type, dtype, backward)
 
 
 def run(problem: Problem, need_weights: bool, grad: bool) -> tuple[Tensor, Tensor | None]:
-    """Result [B, D] and weights [B, K, N], as nodes of a graph."""
-    steps = [int(place) for step in problem.steps for place in step]
-    given = tensors_of(problem)[:NUM_TENSORS]
+    """Return the result [B, D] and the weights [B, K, N], as nodes of a graph."""
+    steps = [int(index) for step in problem.steps for index in step]
+    tensors = tensors_of(problem)[:NUM_TENSORS]
     keep = need_weights or (grad and keeps_weights(problem, need_weights))
-    outputs = fused(*given, problem.weights, steps, keep)
+    outputs = fused(*tensors, problem.weights, steps, keep)
     return outputs[0], outputs[-1] if need_weights else None
 
 
 def _problem(
     tensors: Sequence[Tensor | None], weights: Sequence[Tensor], steps: list[int]
 ) -> Problem:
-    places = [Step(*steps[i : i + STEP_FIELDS]) for i in range(0, len(steps), STEP_FIELDS)]
-    # A graph may be given views with the negative bit, whose numbers in memory have the other sign.
-    right = (None if tensor is None else tensor.resolve_neg() for tensor in (*tensors, *weights))
-    return Problem.of_tensors(tuple(right), tuple(places))
+    each = [Step(*steps[i : i + STEP_FIELDS]) for i in range(0, len(steps), STEP_FIELDS)]
+    return as_kernel_inputs(Problem.of_tensors((*tensors, *weights), tuple(each)))
 
 
-def check_slots(slots: Tensor | None, num_rows: int) -> None:
-    """Refuse slots outside of the bank: a graph reads them unchecked, and compiled code would too.
+def _check_slots(slots: Tensor | None, num_rows: int) -> None:
+    """Raise ValueError for slots outside of the bank on the CPU.
 
-    Raises:
-        ValueError: on the CPU; on a GPU only the assertion in the graph finds them.
+    Exported graphs contain no assertion, and kernels would read beyond the bank. On a GPU only the
+    assertion of a compiled graph checks slots.
     """
     if slots is None or not slots.is_cpu or slots.numel() == 0:
         return
-    least, most = (int(end) for end in slots.aminmax())
-    if least < 0 or most >= num_rows:
-        raise ValueError(f"expected slots from 0 to {num_rows - 1}, got {least} to {most}")
+    outside = range_outside(slots, num_rows - 1)
+    if outside is not None:
+        raise ValueError(
+            f"expected slots from 0 to {num_rows - 1}, got {outside[0]} to {outside[1]}"
+        )
 
 
 @torch.library.custom_op("memhop::fused", mutates_args=())
@@ -65,15 +79,17 @@ def fused(
     steps: list[int],
     keep_weights: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The result and the trace of a problem; empty tensors for what a trace has not."""
+    """Return the result and the trace of a problem; None of a trace becomes an empty tensor."""
     tensors = (
         query, keys, key_scale, values, value_scale, slots, ignored, lengths, score_bias,
     )  # fmt: skip
     problem = _problem(tensors, weights, steps)
-    check_slots(slots, keys.shape[-2])
-    trace = kernel_for(problem).forward(problem, keep_weights)
+    _check_slots(slots, keys.shape[-2])
+    trace = backends.kernel_for(problem).forward(problem, keep_weights)
     if not problem.steps[0].carry:
-        trace.queries[:, 1] = 0  # a read alone has none, and an operator may not return chance
+        trace.queries[:, 1] = (
+            0  # a single read writes none, and operators return no uninitialized numbers
+        )
     empty = (query.new_empty(0) if part is None else part for part in trace)
     return result_of(problem, trace), *empty  # type: ignore[return-value]
 
@@ -105,19 +121,19 @@ def fused_backward(
     grad_weights: Tensor | None,
     needed: list[bool],
 ) -> list[Tensor]:
-    """The gradients that are needed, in a row."""
+    """Return the needed gradients."""
     tensors = (
         query, keys, key_scale, values, value_scale, slots, ignored, lengths, score_bias,
     )  # fmt: skip
     problem = _problem(tensors, weights, steps)
     aged = trace[-2] if problem.num_ages else None
-    found = gradients(
+    grads = gradients(
         problem, Trace._make((*trace[:-2], aged, trace[-1])), grad_result, grad_weights, needed
     )
-    whole = zip(found, (*tensors, *weights), needed, strict=True)
+    parts = zip(grads, (*tensors, *weights), needed, strict=True)
     return [
         torch.zeros_like(tensor) if part is None and tensor is not None else part  # type: ignore[misc]
-        for part, tensor, need in whole
+        for part, tensor, need in parts
         if need
     ]
 
@@ -125,8 +141,8 @@ def fused_backward(
 @fused_backward.register_fake
 def _(*given: Any) -> list[Tensor]:
     *tensors, weights, _, _, _, _, needed = given
-    whole = zip((*tensors, *weights), needed, strict=True)
-    return [torch.empty_like(t, memory_format=torch.contiguous_format) for t, need in whole if need]
+    pairs = zip((*tensors, *weights), needed, strict=True)
+    return [torch.empty_like(t, memory_format=torch.contiguous_format) for t, need in pairs if need]
 
 
 def _set_up(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -138,25 +154,25 @@ def _set_up(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> No
     ctx.save_for_backward(*tensors, *weights, *trace)
 
 
-def _backward(ctx: Any, grad_result: Tensor | None, *by_trace: Tensor | None) -> tuple[Any, ...]:
+def _backward(ctx: Any, grad_result: Tensor | None, *grad_trace: Tensor | None) -> tuple[Any, ...]:
     saved = ctx.saved_tensors
     split = len(saved) - len(Trace._fields)
     tensors, weights = saved[:NUM_TENSORS], saved[NUM_TENSORS:split]
     needed = [*ctx.needs_input_grad[:NUM_TENSORS], *ctx.needed_weights]
     if grad_result is None:
         needed = reached_by_weights(_problem(tensors, weights, ctx.steps).steps, needed)
-    found = iter(
+    grads = iter(
         fused_backward(
             *tensors,
             list(weights),
             ctx.steps,
             list(saved[split:]),
             grad_result,
-            by_trace[-1],
+            grad_trace[-1],
             needed,
         )
     )
-    each = [next(found) if need else None for need in needed]
+    each = [next(grads) if need else None for need in needed]
     return (*each[:NUM_TENSORS], each[NUM_TENSORS:], None, None)
 
 

@@ -1,5 +1,6 @@
-"""A call of any shape as a ``Problem``, one flat batch; its results in the shape of the call."""
+"""Convert a call of any shape to a ``Problem``, one flat batch, and its results back."""
 
+import math
 from collections.abc import Sequence
 from itertools import chain
 from typing import NamedTuple
@@ -7,206 +8,188 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from memhop.ops.checks import broadcast
+from memhop.ops.checks import Call, broadcast
 from memhop.ops.fused.problem import Problem, Step
-from memhop.ops.inputs import Hop, Memory, Quantized, Stored, storage
+from memhop.ops.inputs import Hop, Memory, Quantized, Stored, storage, with_short_tables
 
 
-class Order(NamedTuple):
-    """The axes of a batch, those along which a memory is shared moved behind the others.
-
-    Rows that share a memory then follow one another.
+class BatchLayout(NamedTuple):
+    """The batch axes of a call, permuted so that rows that share a memory are consecutive.
 
     Attributes:
         batch: the sizes of the axes.
-        axes: the axes in the new order.
-        own: how many of them, the first ones, the memory has too.
+        axes: the permutation; axes along which the memory is shared come last.
+        num_own: the number of leading axes in the new order along which memories differ.
     """
 
     batch: tuple[int, ...]
     axes: tuple[int, ...]
-    own: int
+    num_own: int
 
-    @property
-    def is_as_it_was(self) -> bool:
-        """Whether no axis has moved."""
-        return self.axes == tuple(range(len(self.axes)))
+    def is_permuted(self) -> bool:
+        """Return whether any axis moves."""
+        return self.axes != tuple(range(len(self.axes)))
 
-    def flat(self, tensor: Tensor, inner: tuple[int, ...]) -> Tensor:
-        """[..., *inner] as [B, *inner], its rows in the new order."""
+    def flatten(self, tensor: Tensor, inner: tuple[int, ...]) -> Tensor:
+        """Return [..., *inner] as [B, *inner] with permuted rows."""
         if len(self.batch) == 1 and tensor.shape == (*self.batch, *inner):
             return tensor
         tensor = tensor.expand((*self.batch, *inner))
-        if not self.is_as_it_was:
-            kept = range(len(self.axes), tensor.dim())
-            tensor = tensor.permute((*self.axes, *kept))
-        return tensor.reshape((_product(self.batch), *inner))
+        if self.is_permuted():
+            tensor = tensor.permute((*self.axes, *range(len(self.axes), tensor.dim())))
+        return tensor.reshape((math.prod(self.batch), *inner))
 
-    def restored(self, tensor: Tensor) -> Tensor:
-        """[B, ...] as [*batch, ...], the axes where they were."""
-        inner = tensor.shape[1:]
+    def unflatten(self, tensor: Tensor) -> Tensor:
+        """Return [B, ...] as [*batch, ...] with the axes in their original order."""
         if len(self.batch) == 1:
             return tensor
-        if self.is_as_it_was:
+        inner = tensor.shape[1:]
+        if not self.is_permuted():
             return tensor.reshape((*self.batch, *inner))
         tensor = tensor.reshape(*(self.batch[axis] for axis in self.axes), *inner)
-        back = sorted(range(len(self.axes)), key=self.axes.__getitem__)
-        return tensor.permute(*back, *range(len(self.axes), tensor.dim()))
+        inverse = sorted(range(len(self.axes)), key=self.axes.__getitem__)
+        return tensor.permute(*inverse, *range(len(self.axes), tensor.dim()))
 
 
-def order_of(batch: tuple[int, ...], memory: Memory) -> Order:
-    """The order of the axes of a batch for a memory; with slots no axis has to move."""
-    axes = tuple(range(len(batch)))
-    if memory.slots is not None:
-        return Order(batch, axes, len(batch))
-    stored = [memory.keys] if memory.values is None else [memory.keys, memory.values]
-    leading = [storage(each).shape[:-2] for each in stored]
-    shared = tuple(
-        axis
-        for axis in axes
-        if batch[axis] > 1 and all(_size_along(shape, axis, len(batch)) == 1 for shape in leading)
-    )
-    own = tuple(axis for axis in axes if axis not in shared)
-    return Order(batch, own + shared, len(own))
+def layout_of(batch: tuple[int, ...], memory: Memory) -> BatchLayout:
+    """Return the layout of a batch for a memory; with slots no axis moves."""
+    own: list[int] = []
+    shared: list[int] = []
+    for axis, size in enumerate(batch):
+        is_own = size <= 1 or memory.slots is not None
+        for stored in memory[:2]:
+            if stored is not None and not is_own:
+                leading = stored.shape[:-2]
+                missing = len(batch) - len(leading)
+                is_own = axis >= missing and leading[axis - missing] != 1
+        (own if is_own else shared).append(axis)
+    return BatchLayout(batch, (*own, *shared), len(own))
 
 
-def _size_along(shape: torch.Size, axis: int, axes: int) -> int:
-    """The size of a shape along an axis of the batch; 1 where it has none."""
-    missing = axes - len(shape)
-    return 1 if axis < missing else shape[axis - missing]
+def pack(call: Call, layout: BatchLayout) -> Problem:
+    """Return the problem of a call; contents of slots are copied only if their layout demands it.
 
-
-def _product(sizes: Sequence[int]) -> int:
-    product = 1
-    for size in sizes:
-        product *= size
-    return product
-
-
-def flat_problem(
-    query: Tensor,
-    memory: Memory,
-    order: Order,
-    num_slots: int,
-    computed: torch.dtype,
-    weights: tuple[Tensor, ...],
-    steps: tuple[Step, ...],
-) -> Problem:
-    """The problem of a call; what the slots hold stays where and as it is wherever it can."""
+    A ``read`` becomes a single step without ``carry``.
+    """
+    memory, num_slots, dtype = call.memory, call.num_slots, call.precision.computed
+    weights: tuple[Tensor, ...] = ()
+    steps: tuple[Step, ...] = (Step(softmax=int(call.softmax), carry=0),)
+    if call.hops:
+        weights, steps = steps_of(with_short_tables(call.hops, num_slots), dtype)
     banks = None if memory.slots is None else leading_of_banks(memory)
-    keys, key_scale = flat_rows(memory.keys, order, banks, computed)
+    keys, key_scale = flat_rows(memory.keys, layout, banks, dtype)
     values, value_scale = None, None
     if memory.values is not None:
-        values, value_scale = flat_rows(memory.values, order, banks, computed)
+        values, value_scale = flat_rows(memory.values, layout, banks, dtype)
     ignored, lengths, bias = memory.padding_mask, memory.lengths, memory.score_bias
     if bias is not None:
-        of_each_hop = bias.dim() == len(order.batch) + 2
-        bias = bias if of_each_hop else bias.unsqueeze(-2)
-        bias = order.flat(bias.to(computed), (bias.shape[-2], num_slots))
+        bias = bias if bias.dim() == len(layout.batch) + 2 else bias.unsqueeze(-2)
+        bias = layout.flatten(bias.to(dtype), (bias.shape[-2], num_slots))
+        bias = ensure_last_contiguous(bias)
+    if ignored is not None:
+        ignored = ensure_last_contiguous(layout.flatten(ignored, (num_slots,)))
     return Problem(
-        order.flat(query.to(computed), (query.shape[-1],)).contiguous(),
+        layout.flatten(call.query.to(dtype), (call.query.shape[-1],)).contiguous(),
         keys,
         key_scale,
         values,
         value_scale,
-        flat_slots(memory, order, num_slots),
-        None if ignored is None else ensure_last_contiguous(order.flat(ignored, (num_slots,))),
-        None if lengths is None else order.flat(lengths.long(), ()).contiguous(),
-        None if bias is None else ensure_last_contiguous(bias),
+        None if memory.slots is None else flat_slots(memory.slots, memory, layout, num_slots),
+        ignored,
+        None if lengths is None else layout.flatten(lengths.long(), ()).contiguous(),
+        bias,
         weights,
         steps,
     )
 
 
 def leading_of_banks(memory: Memory) -> tuple[int, ...]:
-    """The leading axes of the banks that slots name rows of."""
+    """Return the leading axes of the banks."""
     stored = [memory.keys] if memory.values is None else [memory.keys, memory.values]
-    return broadcast([storage(each).shape[:-2] for each in stored])
+    return broadcast([each.shape[:-2] for each in stored])
 
 
 def flat_rows(
-    stored: Stored, order: Order, banks: tuple[int, ...] | None, computed: torch.dtype
+    stored: Stored, layout: BatchLayout, banks: tuple[int, ...] | None, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor | None]:
-    """What slots hold as [G, N, I], or a bank as [U, I]; and the scale of int8, [G, N] or [U]."""
+    """Return a memory as [G, N, I], or a bank as [U, I]; and the scale of int8, [G, N] or [U]."""
     rows = storage(stored)
     scale = stored.scale if isinstance(stored, Quantized) else None
-    own = tuple(order.batch[axis] for axis in order.axes[: order.own])
-    is_repeated = _product(rows.shape[:-2]) != _product(own if banks is None else banks)
+    if banks is None and rows.dim() == 3 and layout.batch == tuple(rows.shape[:1]):
+        return ensure_last_contiguous(rows), scale
+    own = tuple(layout.batch[axis] for axis in layout.axes[: layout.num_own])
+    is_repeated = math.prod(rows.shape[:-2]) != math.prod(own if banks is None else banks)
     if is_repeated and rows.requires_grad:
-        rows = rows.to(computed)  # its gradient, summed over what is repeated, is rounded once
+        rows = rows.to(dtype)  # the gradient is a sum over repetitions and is rounded once
     if banks is not None:
         rows = ensure_last_contiguous(rows.expand(*banks, -1, -1).reshape(-1, rows.shape[-1]))
         return rows, None if scale is None else scale.expand(*banks, -1).reshape(-1)
 
-    def flat(tensor: Tensor, inner: torch.Size) -> Tensor:
-        missing = len(order.batch) - (tensor.dim() - len(inner))
+    def flatten(tensor: Tensor, inner: torch.Size) -> Tensor:
+        missing = len(layout.batch) - (tensor.dim() - len(inner))
         tensor = tensor.reshape((1,) * missing + tensor.shape)
-        shared = order.axes[order.own :]
-        tensor = tensor.permute((*order.axes, *range(len(order.batch), tensor.dim())))
-        tensor = tensor.reshape((*tensor.shape[: order.own], *inner)) if shared else tensor
-        return tensor.expand((*own, *inner)).reshape((_product(own), *inner))
+        tensor = tensor.permute((*layout.axes, *range(len(layout.batch), tensor.dim())))
+        if layout.num_own < len(layout.axes):
+            tensor = tensor.reshape((*tensor.shape[: layout.num_own], *inner))
+        return tensor.expand((*own, *inner)).reshape((math.prod(own), *inner))
 
-    if rows.dim() != 3 or order.batch != tuple(rows.shape[:1]):
-        flat_scale = None if scale is None else flat(scale, rows.shape[-2:-1])
-        return ensure_last_contiguous(flat(rows, rows.shape[-2:])), flat_scale
-    return ensure_last_contiguous(rows), scale
+    flat_scale = None if scale is None else flatten(scale, rows.shape[-2:-1])
+    return ensure_last_contiguous(flatten(rows, rows.shape[-2:])), flat_scale
 
 
-def flat_slots(memory: Memory, order: Order, num_slots: int) -> Tensor | None:
-    """Slots as [B, N], of one bank: where the batch has several, they lie one behind another."""
-    slots, shape = memory.slots, storage(memory.keys).shape
-    if slots is None:
-        return None
+def flat_slots(slots: Tensor, memory: Memory, layout: BatchLayout, num_slots: int) -> Tensor:
+    """Return slots as [B, N] into one bank; several banks are concatenated."""
     if slots.dtype not in (torch.int64, torch.int32):
         slots = slots.long()
     banks = leading_of_banks(memory)
-    if _product(banks) > 1:
-        first_rows = torch.arange(_product(banks), device=slots.device) * shape[-2]
+    if math.prod(banks) > 1:
+        first_rows = torch.arange(math.prod(banks), device=slots.device) * memory.keys.shape[-2]
         slots = slots + first_rows.view(*banks, 1)
-    return ensure_last_contiguous(order.flat(slots, (num_slots,)))
+    return ensure_last_contiguous(layout.flatten(slots, (num_slots,)))
 
 
 def ensure_last_contiguous(tensor: Tensor) -> Tensor:
-    """The tensor, contiguous along its last axis; a copy only where it is not."""
+    """Return the tensor, copied only if it is not contiguous along its last axis."""
     return tensor if tensor.stride(-1) == 1 or tensor.shape[-1] <= 1 else tensor.contiguous()
 
 
 def steps_of(
-    hops: Sequence[Hop], computed: torch.dtype
+    hops: Sequence[Hop], dtype: torch.dtype
 ) -> tuple[tuple[Tensor, ...], tuple[Step, ...]]:
-    """The weights, each once and in the dtype computed in, and the places that the hops use."""
-    used = [(*hop.a, *hop.c, hop.transform) for hop in hops]
+    """Return the distinct weights in the compute dtype, and the steps with indices into them."""
     weights: list[Tensor] = []
-    places: dict[int, int] = {}
-    for weight in chain.from_iterable(used):
-        if weight is not None and id(weight) not in places:
-            places[id(weight)] = len(weights)
-            right = weight.dtype == computed and weight.is_contiguous()
-            weights.append(weight if right else weight.to(computed).contiguous())
-    steps = tuple(
-        Step._make(
-            [-1 if weight is None else places[id(weight)] for weight in tensors]
-            + [int(hop.relu), int(hop.softmax), 1]
-        )
-        for hop, tensors in zip(hops, used, strict=True)
-    )
-    return tuple(weights), steps
+    indices: dict[int, int] = {}
+    steps = []
+    for hop in hops:
+        step: list[int] = []
+        for weight in chain(hop.a, hop.c, (hop.transform,)):
+            if weight is not None and id(weight) not in indices:
+                indices[id(weight)] = len(weights)
+                is_ready = weight.dtype == dtype and weight.is_contiguous()
+                weights.append(weight if is_ready else weight.to(dtype).contiguous())
+            step.append(-1 if weight is None else indices[id(weight)])
+        steps.append(Step._make((*step, int(hop.relu), int(hop.softmax), 1)))
+    return tuple(weights), tuple(steps)
 
 
-def with_kernel_strides(problem: Problem) -> Problem:
-    """Return a problem with the strides that kernels expect.
+def as_kernel_input(tensor: Tensor | None, is_flat: bool = False) -> Tensor | None:
+    """Return a tensor in the layout that kernels expect; see ``Problem``.
 
-    Hooks on saved tensors may give them others.
+    Views with the negative bit store numbers with the opposite sign.
     """
-    return problem._replace(
-        query=problem.query.contiguous(),
-        keys=ensure_last_contiguous(problem.keys),
-        values=None if problem.values is None else ensure_last_contiguous(problem.values),
-        slots=None if problem.slots is None else ensure_last_contiguous(problem.slots),
-        ignored=None if problem.ignored is None else ensure_last_contiguous(problem.ignored),
-        lengths=None if problem.lengths is None else problem.lengths.contiguous(),
-        score_bias=None
-        if problem.score_bias is None
-        else ensure_last_contiguous(problem.score_bias),
-        weights=tuple(weight.contiguous() for weight in problem.weights),
-    )
+    if tensor is None:
+        return None
+    tensor = tensor.resolve_neg()
+    return tensor.contiguous() if is_flat else ensure_last_contiguous(tensor)
+
+
+def as_kernel_inputs(problem: Problem) -> Problem:
+    """Return a problem in the layout that kernels expect.
+
+    Hooks on saved tensors may return another layout, and graphs may pass one.
+    """
+    fields = dict(zip(problem._fields[:-2], problem[:-2], strict=True))
+    flat = ("query", "lengths")
+    tensors = [as_kernel_input(tensor, name in flat) for name, tensor in fields.items()]
+    weights = [as_kernel_input(weight, is_flat=True) for weight in problem.weights]
+    return Problem.of_tensors((*tensors, *weights), problem.steps)

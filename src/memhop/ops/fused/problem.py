@@ -1,24 +1,24 @@
-"""What a fused kernel is given and gives back: one flat batch, whatever shapes the caller had.
+"""The interface of the fused kernels: one flat batch, whatever shapes the caller passes.
 
-``fused`` lays a call out as a ``Problem`` and hands it to ``fused_cpu``, ``fused_cuda`` or
-``shared``, each of which has
+``packing`` turns a call into a ``Problem``. Every backend of the registry in ``backends`` that
+reads a ``Problem`` has
 
     forward(problem, keep_weights) -> Trace
     backward(problem, trace, grad_result, grad_weights, wanted) -> Gradients
 
-With u_k = A_k^T q_k (or q_k where there is no A), the k-th of K hops over readable slots i is
+With u_k = A_k^T q_k (or q_k without an A), hop k of K over readable slots i is
 
     s_i = u_k . m_i + q_k . T_A(i) + b_ki (+ q_k . a without a softmax)
-    p   = softmax(s), or s itself,      weight_sum = sum_i p_i
+    p   = softmax(s), or s without a softmax,      weight_sum = sum_i p_i
     r_k = sum_i p_i m_i,                aged_kt = sum of p_i over the slots of age t
     o_k = C r_k + weight_sum c + sum_t aged_kt T_C(t)
-    q_{k+1} = o_k + q_k (or + H q_k), and ReLU of that where the hop asks for it.
+    q_{k+1} = o_k + q_k (or + H q_k), followed by ReLU if the hop has it.
 
-A slot is readable when it is not ignored, stands before the row's length and has a bias above
--inf; the others have p = 0. Its age is the number of readable slots after it, and ages beyond a
-temporal table take the table's last row. The values that r_k sums may be other rows than the keys.
+A slot is readable if it is not ignored, its index is below the row's length and its bias is above
+-inf; other slots have p = 0. Its age is the number of readable slots after it; ages beyond a
+temporal table use the table's last row. r_k may sum values that differ from the keys.
 
-Backward, with g_k the gradient of o_k, and G_i that of p_i itself where weights were asked for:
+Backward, with g_k the gradient of o_k, and G_i the gradient of p_i if weights are returned:
 
     w_k  = C^T g_k,                      grad_p_i = w_k . m_i + g_k . (T_C(i) + c) + G_i
     d_i  = p_i (grad_p_i - sum_j p_j grad_p_j), or grad_p_i without a softmax: the gradient of s_i
@@ -26,8 +26,8 @@ Backward, with g_k the gradient of o_k, and G_i that of p_i itself where weights
     dq_k = A du_k + sum_t grad_aged_kt T_A(t) (+ sum_i d_i a) + g_k (or H^T g_k)
     dm_i = sum_k p_ki w_k + d_ki u_k
 
-where sum_j p_j w_k . m_j = w_k . r_k takes no further pass, and with the softmax the terms of c
-drop out. The weights' gradients are products of what comes back here, and left to ``fused``.
+sum_j p_j w_k . m_j = w_k . r_k needs no further pass, and with the softmax the terms of c cancel.
+``gradients`` computes the gradients of the weights as products of these results.
 """
 
 from collections.abc import Callable, Sequence
@@ -42,8 +42,8 @@ class Step(NamedTuple):
 
     Kernels take the order of fields from here: ``Step._fields.index("a_bias")``.
 
-    Without ``carry`` it is one read alone, no hop: r is the result, V may differ from D, nothing
-    is added to q, and the gradient that comes in is w itself.
+    Without ``carry`` it is a single ``read`` and no hop: r is the result, V may differ from D, the
+    query is not added, and the gradient of the result is w.
     """
 
     a: int = -1
@@ -59,26 +59,26 @@ class Step(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """B rows that each read N slots. All but what the slots hold is in the dtype computed in.
+    """B rows that each read N slots. The compute dtype is that of the query.
 
     Attributes:
         query: [B, D], contiguous.
-        keys: what the slots hold, the last axis contiguous: [G, N, I] with B / G rows one after
-            the other on each, or with ``slots`` a bank [U, I]. float64 where that is computed in;
-            float32, bfloat16, float16 or int8 where float32 is.
-        key_scale: float32 [G, N] or [U], for int8 only: a row is its scale times its numbers.
-        values: [G, N, V] or [U, V], or None where they are the keys.
+        keys: the contents of the slots, the last axis contiguous: [G, N, I], where B / G
+            consecutive rows share each memory, or with ``slots`` a bank [U, I]. float64 if that is
+            the compute dtype; float32, bfloat16, float16 or int8 if float32 is.
+        key_scale: float32 [G, N] or [U], for int8 only: a row is its scale times its integers.
+        values: [G, N, V] or [U, V], or None if they are the keys.
         value_scale: as key_scale.
-        slots: int64 or int32 [B, N], rows of the bank, known to exist; or None.
+        slots: int64 or int32 [B, N], rows of the bank, checked; or None.
         ignored: bool [B, N], or None.
         lengths: int64 [B], or None.
-        score_bias: [B, K, N] or [B, 1, N], or None.
-        weights: A, C [D, I], H [D, D], biases [D], temporal tables [T, D], each contiguous and
-            here once however many hops share it.
+        score_bias: [B, K, N] or [B, 1, N], in the compute dtype, or None.
+        weights: A, C [D, I], H [D, D], biases [D], temporal tables [T, D] in the compute dtype,
+            each contiguous and listed once however many hops share it.
         steps: the hops.
 
-    Slots, ignored, lengths and bias are contiguous along their last axis; along the others
-    strides may be anything, 0 too.
+    Slots, ignored, lengths and bias are contiguous along their last axis; their other strides are
+    arbitrary and may be 0.
     """
 
     query: Tensor
@@ -93,20 +93,14 @@ class Problem(NamedTuple):
     weights: tuple[Tensor, ...]
     steps: tuple[Step, ...]
 
-    @property
-    def tensors(self) -> tuple[Tensor | None, ...]:
-        """All of its tensors in a row, the weights behind the others."""
-        return tensors_of(self)
-
     @classmethod
     def of_tensors(cls, tensors: Sequence[Tensor | None], steps: tuple[Step, ...]) -> Self:
-        """A problem out of its tensors in a row."""
-        before = len(cls._fields) - 2
-        return cls._make((*tensors[:before], tuple(tensors[before:]), steps))
+        """Return a problem from its tensors in the order of ``tensors_of``."""
+        return cls._make((*tensors[:NUM_TENSORS], tuple(tensors[NUM_TENSORS:]), steps))
 
-    def weight(self, place: int) -> Tensor | None:
-        """The weight at a place of a step, None for -1."""
-        return None if place < 0 else self.weights[place]
+    def weight(self, index: int) -> Tensor | None:
+        """Return the weight at an index of a step, None for -1."""
+        return None if index < 0 else self.weights[index]
 
     @property
     def num_slots(self) -> int:
@@ -115,9 +109,29 @@ class Problem(NamedTuple):
 
     @property
     def num_ages(self) -> int:
-        """T: the rows of the longest temporal table, 0 where there is none."""
-        places = [place for step in self.steps for place in (step.a_temporal, step.c_temporal)]
-        return max((self.weights[place].shape[0] for place in places if place >= 0), default=0)
+        """T: the number of rows of the longest temporal table, 0 without any."""
+        longest = 0
+        for step in self.steps:
+            for index in (step.a_temporal, step.c_temporal):
+                if index >= 0:
+                    longest = max(longest, self.weights[index].shape[0])
+        return longest
+
+
+NUM_TENSORS = len(Problem._fields) - 2  # of a problem, before its weights
+
+
+def tensors_of(problem: Problem) -> tuple[Tensor | None, ...]:
+    """Return all tensors of a problem, the weights last.
+
+    This is not a property, because Dynamo of torch 2.9 does not trace properties.
+    """
+    return (*problem[:-2], *problem.weights)
+
+
+def is_shared(problem: Problem) -> bool:
+    """Return whether several rows read each memory."""
+    return problem.slots is None and problem.keys.shape[0] != problem.query.shape[0]
 
 
 def value_rows(problem: Problem) -> tuple[Tensor, Tensor | None]:
@@ -127,23 +141,19 @@ def value_rows(problem: Problem) -> tuple[Tensor, Tensor | None]:
     return problem.values, problem.value_scale
 
 
-def tensors_of(problem: Problem) -> tuple[Tensor | None, ...]:
-    """Return ``problem.tensors``; a function, as the Dynamo of torch 2.9 traces no properties."""
-    return (*problem[:-2], *problem.weights)
-
-
 class Trace(NamedTuple):
-    """What a forward pass leaves for the backward pass, in the dtype computed in.
+    """What the forward pass saves for the backward pass, in the compute dtype.
 
     Attributes:
         queries: q_k, [B, K + 1, D]; the last is the result.
         projected_query: u_k, [B, K, I].
         read: r_k, [B, K, V].
         weight_sum: the sum of p, [B, K].
-        score_max, exp_sum: the largest score m and sum_i exp(s_i - m), [B, K]; p_i is
-            exp(s_i - m) / total. Where no slot is readable, 0 and 1. Unused without a softmax.
-        aged: [B, K, T], or None where there are no temporal tables.
-        weights: p, [B, K, N], or None where they were not to be kept.
+        score_max, exp_sum: the largest score and sum_i exp(s_i - score_max), [B, K], so that p_i
+            is exp(s_i - score_max) / exp_sum; 0 and 1 without readable slots. Unused without a
+            softmax.
+        aged: [B, K, T], or None without temporal tables.
+        weights: p, [B, K, N], or None if they are not kept.
     """
 
     queries: Tensor
@@ -156,23 +166,29 @@ class Trace(NamedTuple):
     weights: Tensor | None
 
 
+def result_of(problem: Problem, trace: Trace) -> Tensor:
+    """Return a copy of the query after the last hop, or of what a single read returns."""
+    return (trace.queries[:, -1] if problem.steps[0].carry else trace.read[:, 0]).clone()
+
+
 def empty_trace(problem: Problem, keep_weights: bool) -> Trace:
     """Return a trace of uninitialized contiguous tensors."""
     new, (rows, memory_dim), hops = problem.query.new_empty, problem.query.shape, len(problem.steps)
+    ages, values = problem.num_ages, problem.keys if problem.values is None else problem.values
     return Trace(
         queries=new(rows, hops + 1, memory_dim),
         projected_query=new(rows, hops, problem.keys.shape[-1]),
-        read=new(rows, hops, value_rows(problem)[0].shape[-1]),
+        read=new(rows, hops, values.shape[-1]),
         weight_sum=new(rows, hops),
         score_max=new(rows, hops),
         exp_sum=new(rows, hops),
-        aged=new(rows, hops, problem.num_ages) if problem.num_ages else None,
+        aged=new(rows, hops, ages) if ages else None,
         weights=new(rows, hops, problem.num_slots) if keep_weights else None,
     )
 
 
 class Wanted(NamedTuple):
-    """Which of the large gradients are asked for."""
+    """Which of the large gradients to compute."""
 
     keys: bool
     values: bool
@@ -180,18 +196,18 @@ class Wanted(NamedTuple):
 
 
 class Gradients(NamedTuple):
-    """What a backward pass gives, in the dtype computed in but for those of keys and values.
+    """The results of a backward pass, in the compute dtype except those of keys and values.
 
     Attributes:
         grad_query: [B, D].
         grad_out: g_k, [B, K, D].
         grad_u: du_k, [B, K, I].
         grad_weight_sum: sum_i d_i, [B, K].
-        grad_aged: [B, K, T], or None where there are no temporal tables.
-        grad_scores: d, [B, K, N], where it was asked for, or None.
-        grad_keys: in the shape and dtype of the keys, where asked for, or None; where the values
-            are the keys, that of both.
-        grad_values: in the shape and dtype of the values, where asked for, or None.
+        grad_aged: [B, K, T], or None without temporal tables.
+        grad_scores: d, [B, K, N], or None if not wanted.
+        grad_keys: in the shape and dtype of the keys, or None if not wanted; the sum for keys and
+            values if the values are the keys.
+        grad_values: in the shape and dtype of the values, or None if not wanted.
     """
 
     grad_query: Tensor

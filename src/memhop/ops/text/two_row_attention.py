@@ -11,7 +11,7 @@ from torch import Tensor
 
 from memhop.ops.fused.addresses import are_readable
 from memhop.ops.inputs import MLP, BankHop
-from memhop.ops.reference import attention, beyond, run_hops
+from memhop.ops.reference import attention, run_hops, slots_beyond
 
 WORTH_COMPILING = 8  # questions; fewer must not wait for the compiler, whatever the restarts
 
@@ -128,7 +128,7 @@ def _read_eager(
 ) -> tuple[Tensor, Tensor]:
     """Return o and p of gathered keys and values, [..., B, N, heads, d / heads]."""
     slots, heads = keys.shape[-3:-1]
-    ignored = beyond(lengths, slots).unsqueeze(-2) if mask_rest else None
+    ignored = slots_beyond(lengths, slots).unsqueeze(-2) if mask_rest else None
     by_head = query.view(*query.shape[:-1], 1, heads, keys.shape[-1])
     weights = attention((keys * by_head).sum(-1).mT, ignored, softmax)
     read_out = (values * weights.mT.unsqueeze(-1)).sum(-3)

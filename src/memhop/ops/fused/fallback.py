@@ -1,0 +1,88 @@
+"""The eager form of a problem: for tensors without an address, and for second derivatives."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from memhop.ops import eager, ignored_content
+from memhop.ops.fused.problem import Problem, Step, tensors_of
+from memhop.ops.inputs import Hop, Quantized, Table, converted
+from memhop.ops.reference import MemoryView, ignored_slots, readable_in_each_hop
+
+
+def forward(problem: Problem) -> tuple[Tensor, Tensor]:
+    """Return the result [B, D] and the weights [B, K, N] of a problem, differentiable."""
+    query, rows, steps = problem.query, problem.query.shape[0], problem.steps
+    keys = _rows(problem.keys, problem.key_scale, query.dtype)
+    values = keys
+    if problem.values is not None:
+        values = _rows(problem.values, problem.value_scale, query.dtype)
+    ignored = ignored_slots(problem.ignored, problem.lengths, problem.num_slots)
+    biases: list[Tensor | None] = [None]
+    if problem.score_bias is not None:
+        biases = list(problem.score_bias.unbind(1))
+    slots = None if problem.slots is None else problem.slots.long()
+    if slots is None:
+        groups = (keys.shape[0], rows // max(1, keys.shape[0]))
+        query = query.view(*groups, query.shape[-1])
+        is_one = values is keys
+        keys = keys.unsqueeze(1)
+        values = keys if is_one else values.unsqueeze(1)
+        shape = (*groups, problem.num_slots)
+        ignored = None if ignored is None else ignored.reshape(shape)
+        biases = [None if bias is None else bias.reshape(shape) for bias in biases]
+    hops = [_hop(problem, step) for step in steps] if steps[0].carry else []
+    readable = readable_in_each_hop(hops, problem.num_slots, ignored, biases)
+    view = MemoryView(keys, values, slots, readable)
+    if hops:
+        result, attentions = ignored_content.multi_hop(eager.raw_multi_hop, query, view, hops)
+    else:
+        result, attention = ignored_content.read(eager.read, query, view, bool(steps[0].softmax))
+        attentions = [attention]
+    flat = (rows, problem.num_slots)
+    weights = torch.stack([p.expand(*query.shape[:-1], -1).reshape(flat) for p in attentions], 1)
+    return result.reshape(rows, result.shape[-1]), weights
+
+
+def backward(
+    problem: Problem,
+    grad_result: Tensor | None,
+    grad_weights: Tensor | None,
+    needed: Sequence[bool],
+) -> list[Tensor | None]:
+    """Return what ``gradients.gradients`` returns, itself differentiable."""
+    tensors = tensors_of(problem)
+    inputs = [t for t, need in zip(tensors, needed, strict=True) if need and t is not None]
+    create_graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        results = forward(problem)
+        pairs = [
+            (result, grad)
+            for result, grad in zip(results, (grad_result, grad_weights), strict=True)
+            if grad is not None and result.requires_grad
+        ]
+        grads = iter(torch.autograd.grad(
+            [result for result, _ in pairs], inputs, [grad for _, grad in pairs],
+            create_graph=create_graph, allow_unused=True,
+        ))  # fmt: skip
+    return [next(grads) if need else None for need in needed]
+
+
+def _rows(rows: Tensor, scale: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """Return the contents of slots in the compute dtype."""
+    return converted(rows if scale is None else Quantized(rows, scale), dtype)
+
+
+def _hop(problem: Problem, step: Step) -> Hop:
+    """Return a step with its weights."""
+    a, c = problem.weight(step.a), problem.weight(step.c)
+    assert a is not None
+    assert c is not None
+    return Hop(
+        Table(a, problem.weight(step.a_bias), problem.weight(step.a_temporal)),
+        Table(c, problem.weight(step.c_bias), problem.weight(step.c_temporal)),
+        problem.weight(step.transform),
+        bool(step.relu),
+        bool(step.softmax),
+    )
