@@ -54,7 +54,7 @@ LAYER = "query [B, 3] with memories [B, N, 5] or [N, 5], or query [3] with memor
         ),
         (
             {"memories": Quantized.of(torch.zeros(4, 7, 5)), "query": torch.zeros(4, 3).double()},
-            "MultiHop expected float32, bfloat16 or float16 with Quantized memories (they are float32); "
+            "MultiHop expected float32, bfloat16 or float16 with Quantized memories (they are float32), "
             "got query [4, 3] float64 on cpu, memories Quantized [4, 7, 5] int8 on cpu with scale "
             "[4, 7] float32 on cpu, weights [3, 5] float32 on cpu",
         ),

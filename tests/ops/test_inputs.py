@@ -69,7 +69,7 @@ def test_quantized_rows_need_no_order_and_no_gradient() -> None:
 
 FLOATING = "a floating tensor [..., N, I], got "
 NUMBERS = "[..., N, I] with I at least 1, got "
-FINITE = "finite numbers, within float32, got others"
+FINITE = "finite numbers within float32, got others"
 
 
 @pytest.mark.parametrize(
@@ -84,8 +84,8 @@ FINITE = "finite numbers, within float32, got others"
         (torch.tensor([[1e300]]).double(), FINITE),
     ],
 )
-def test_quantized_says_what_it_needs(rows: Any, words: str) -> None:
-    with pytest.raises(ValueError, match=r"^Quantized\.of needs") as error:
+def test_quantized_says_what_it_expected(rows: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=r"^Quantized\.of expected") as error:
         Quantized.of(rows)
     assert str(error.value) == f"Quantized.of expected {words}"
 
