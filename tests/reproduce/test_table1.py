@@ -11,7 +11,7 @@ from memhop.cli import app
 from memhop.data import TASK_NAMES, generate
 from memhop.errors import MemhopError
 from memhop.recipe import Recipe
-from memhop.reproduce import paper, table1, table1_report
+from memhop.reproduce import paper, table1, table1_files
 from memhop.reproduce.record import read_rows, write_rows
 from memhop.reproduce.table1 import BEST, COLUMNS, JOINT, PAPERS, TableSpec, Unit, sort_key
 from memhop.reproduce.table1_report import Cell, cells_done, columns_of, sheet_of
@@ -289,7 +289,7 @@ def test_a_unit_that_diverges_is_reported_and_does_not_end_the_table(
     said = cells_done(alone, Unit("pe", 1, 0, 2), TINY, paper.SMALL)
     assert said == ["PE, task 1: every restart diverged"]
     assert columns_of(alone, paper.SMALL) == []
-    assert list(table1_report.write_report(tmp_path / "rows.csv", alone, paper.SMALL)) == []
+    assert list(table1_files.write_report(tmp_path / "rows.csv", alone, paper.SMALL)) == []
     half = Unit("joint-rn", JOINT, 0, 1)  # the other one is missing
     assert cells_done(table1.rows_of(TINY, half), half, TINY, paper.SMALL) == []
 

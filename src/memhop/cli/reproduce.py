@@ -88,7 +88,7 @@ def table(
     ] = None,
 ) -> None:
     """Train the units that the file lacks; write the rows after each, and the table at the end."""
-    from memhop.reproduce import paper, table1, table1_report
+    from memhop.reproduce import paper, table1, table1_files, table1_report
     from memhop.reproduce.record import write_rows
 
     large = context.info_name == "table3"
@@ -121,7 +121,7 @@ def table(
     for column in table1_report.columns_of(rows, numbers):
         if column.name in names:
             print_line(table1_report.summary_of(column))
-    for written in table1_report.write_report(to, rows, numbers) if to is not None else ():
+    for written in table1_files.write_report(to, rows, numbers) if to is not None else ():
         print_line(f"{written}: written")
 
 

@@ -1,14 +1,12 @@
 """Summarize the rows of ``table1``: for each cell the selected restart, and the paper's number."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import nan
-from pathlib import Path
 from statistics import fmean, pstdev
 from typing import NamedTuple
 
-from memhop.atomic_write import atomic_write
 from memhop.recipe import Keep
-from memhop.reproduce.record import Rows, Sheet, document
+from memhop.reproduce.record import Rows, Sheet
 from memhop.reproduce.table1 import COLUMNS, TableSpec, Unit
 from memhop.training.evaluation import FAILED_ABOVE
 
@@ -177,24 +175,3 @@ def summary_of(column: Column) -> str:
         f"{COLUMNS[column.name].title}, {len(column.cells)} tasks: {mean.kept:.1f}% ({failed[0]} "
         f"failed), the paper's {mean.paper:.1f}% ({failed[1]}); all restarts {mean.mean:.1f}%"
     )
-
-
-def write_report(file: Path, rows: Rows, paper: Paper) -> Iterator[Path]:
-    """Write the table next to the rows as Markdown and, with matplotlib, as a picture.
-
-    Yields the path of each; nothing if every training diverged.
-    """
-    if not columns_of(rows, paper):
-        return
-    table = file.with_suffix(".md")
-    with atomic_write(table) as out:
-        out.write(document(rows, sheet_of(rows, paper)))
-    yield table
-    try:
-        from memhop.reproduce import plot
-    except ImportError:
-        return
-    picture = file.with_suffix(".svg")
-    with atomic_write(picture) as out:
-        out.write(plot.svg(plot.table1, rows, paper))
-    yield picture
