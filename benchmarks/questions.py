@@ -75,8 +75,9 @@ def sheets(rows: Rows) -> list[Sheet]:
     columns = ("task", "recipe", *(f"{number:,}" for number in numbers))
     majority = fmean(float(row["majority_error"]) for row in rows)
     note = (
-        f"Test error in %, mean of {len({row['seed'] for row in rows})} seeds, the best of "
-        f"{rows[0]['restarts']} restarts by the rule of the recipe. Always giving the most "
-        f"frequent answer has an error of {majority:.0f}."
+        f"Test error in %, mean of {len({row['seed'] for row in rows})} seeds; of "
+        f"{rows[0]['restarts']} restarts the one that the recipe keeps "
+        "([protocol](training.md#the-protocol)); -: not run. Always giving the most frequent "
+        f"answer has an error of {majority:.0f}."
     )
     return [Sheet("Error by the number of training questions", columns, lines, note)]

@@ -179,8 +179,8 @@ def sheets(rows: Rows) -> list[Sheet]:
     note = (
         f"A model for all 20 tasks, stories of {rows[0]['sentences']} sentences, "
         f"{float(rows[0]['load_seconds']):g} s a row, server and clients on the same cores; "
-        f"latency of a request in milliseconds. The server is ready "
+        f'latency of a request. "Answered one by one": without batches. The server is ready '
         f"{ready - torch_seconds:.1f} s beyond the {torch_seconds:.1f} s of `import torch`."
     )
-    columns = ("load", "clients", "answers a second", "median", "99 of 100", "errors")
+    columns = ("load", "clients", "answers a second", "median ms", "99 of 100 ms", "errors")
     return [Sheet("Load on the service", columns, lines, note)]

@@ -46,7 +46,7 @@ def evaluate(
     """Print the error of a trained model on test questions.
 
     'majority' is the error of always giving the most frequent answer. 'failed' marks an error
-    above 5%. 'fact read' is the share of questions with known supporting facts for which a hop
+    above 5%. 'support read' is the share of questions with known supporting facts for which a hop
     gives its highest weight to one of these.
     """
     use(threads)
@@ -61,7 +61,9 @@ def evaluate(
     if json:
         print_json([_as_json(name, result) for name, result in results.items()])
         return
-    print_table(("task", "questions", "error", "majority", "failed", "fact read"), _rows(results))
+    print_table(
+        ("task", "questions", "error", "majority", "failed", "support read"), _rows(results)
+    )
     for name, result in results.items():
         if never_seen := _never_seen(result):
             print_line(f"{_short(name)}: never seen in training: {never_seen}")

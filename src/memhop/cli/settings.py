@@ -91,7 +91,9 @@ RecipeName = Annotated[
 ]
 Changes = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="Change one setting of the recipe."),
+    typer.Option(
+        "--set", metavar="NAME=VALUE", help="Change a setting of the recipe; give it repeatedly."
+    ),
 ]
 Restarts = Annotated[
     int,

@@ -49,9 +49,9 @@ def babi(
 def warmup() -> None:
     """Compile all kernels for this machine (about a minute, once).
 
-    They are stored on disk. Without it the first trainings and the first large calls wait for the
-    compiler, or use slower code while it works in the background. NUMBA_CACHE_DIR sets another
-    folder for the compiled kernels.
+    They are stored on disk. Without it, the first training waits for the compiler, and large calls
+    of the layers run slower operations while another process compiles. NUMBA_CACHE_DIR sets
+    another folder for the compiled kernels.
     """
     folder, start = folder_for_kernels(), time.perf_counter()
     with warmup_progress() as show:

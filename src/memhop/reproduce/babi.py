@@ -78,9 +78,9 @@ def sheet(rows: Rows) -> Sheet:
         lines.append([str(row["task"]), *cells, f"{float(row['seconds']):.0f}"])
     first = rows[0]
     note = (
-        f"In %, of all {int(first['test_questions']):,} test questions; the restart of "
-        f"{first['restarts']} with the lowest training error, seed {first['seed']}. "
-        "The paper's: Table 1, PE LS RN."
+        f"Test error in %, over all {int(first['test_questions']):,} test questions, of the "
+        f"restart (out of {first['restarts']}) with the lowest training error; seed "
+        f"{first['seed']}. The seconds are those of all restarts. The paper's: Table 1, PE LS RN."
     )
     columns = ("bAbI task (1k)", "test error", "the paper's", "mean of all restarts", "seconds")
     return Sheet("", columns, lines, note)
