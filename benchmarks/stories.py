@@ -164,8 +164,9 @@ def rows_of(
 def sheets(rows: Rows) -> list[Sheet]:
     """Return the rows as a table."""
     columns = (
-        "task", "words", "missing", "extra", "templates", "missing", "extra", "statements", "ours",
-        "range", "ours", "questions a story", "ours", "answers TV", "facts TV",
+        "task", "words", "words missing", "words extra", "templates", "templates missing",
+        "templates extra", "statements", "statements, ours", "range", "range, ours",
+        "questions a story", "questions, ours", "answers TV", "facts TV",
     )  # fmt: skip
     counts = [f"{of}{what}" for of in ("words", "templates") for what in ("", "_missing", "_extra")]
     lines = [

@@ -144,7 +144,7 @@ def sheets(rows: Rows) -> list[Sheet]:
         lines.append([str(task), *(f"{error:.1f}" for error in verdict), word])
     columns = (
         "task", "released on released", "generated on released", "generated on generated",
-        "released on generated", "always the same", f"within {MAX_DIFFERENCE:.0f}",
+        "released on generated", "majority error", f"within {MAX_DIFFERENCE:.0f} points",
     )  # fmt: skip
     seeds, restarts = len({row["seed"] for row in rows}), rows[0]["restarts"]
     note = (
@@ -152,6 +152,6 @@ def sheets(rows: Rows) -> list[Sheet]:
         f"the restart of {restarts} with the lowest training error. Last column: whether the model "
         f"trained on the other kind has at most {MAX_DIFFERENCE:.0f} points more error, on both "
         f"kinds; - if the model of released stories is less than {MIN_LEARNED:.0f} points better "
-        "than always giving the most frequent answer."
+        "than the majority error (of always giving the most frequent answer)."
     )
     return [Sheet("Generated against released stories", columns, lines, note)]

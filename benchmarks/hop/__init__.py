@@ -253,8 +253,8 @@ TABLES = {
 }
 _PLOTS = "benchmarks.hop.plots"
 PLOTS = {
-    "floor": Plot(
-        "hop_floor.svg", "hop_speed", "Time over the floor", drawn_by(_PLOTS, "over_floor")
+    "bound": Plot(
+        "hop_bound.svg", "hop_speed", "Time over the bound", drawn_by(_PLOTS, "over_bound")
     ),
     "scaling": Plot(
         "hop_scaling.svg",

@@ -4,16 +4,16 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from benchmarks.hop.cases import Case
-from benchmarks.hop.summary import BASELINES, by_case, floor, median, of_form, seconds
+from benchmarks.hop.summary import BASELINES, bounds_of, by_case, median, of_form, seconds
 from memhop.reproduce.plot import GREY, OURS, THEIRS
 from memhop.reproduce.record import Rows
 
 MEBIBYTE, PAGE = 2**20, 4096
-SIZES = {"slots": "slots a row, N", "batch": "rows, B", "hops": "hops, K"}
+SIZES = {"slots": "slots of a query, N", "batch": "queries, B", "hops": "hops, K"}
 
 
-def over_floor(rows: Rows) -> Figure:
-    """Draw the time over the floor for each case of the bars: the baseline's and ours."""
+def over_bound(rows: Rows) -> Figure:
+    """Draw the time over the bound for each case of the bars: the baseline's and ours."""
     cases = by_case(rows, "bars")
     names = list(dict.fromkeys(case._replace(gradients=False).name for case in cases))
     figure = Figure(figsize=(7.6, 0.8 + 0.55 * max(1, len(names))), layout="constrained")
@@ -33,9 +33,9 @@ def over_floor(rows: Rows) -> Figure:
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.grid(axis="x", which="both")
-    axes.set_xlabel("time over the floor (memory read once a hop, gradient written once)")
+    axes.set_xlabel("time over the bound (memory read once a hop, gradient written once)")
     for label, color, face in (
-        ("baseline, forward", THEIRS, THEIRS), ("baseline, both passes", THEIRS, "none"),
+        ("textbook, forward", THEIRS, THEIRS), ("textbook, both passes", THEIRS, "none"),
         ("memhop, forward", OURS, OURS), ("memhop, both passes", OURS, "none"),
     ):  # fmt: skip
         axes.scatter([], [], s=36, facecolor=face, edgecolor=color, label=label)
@@ -44,8 +44,10 @@ def over_floor(rows: Rows) -> Figure:
 
 
 def over(rows: Rows, forms: tuple[str, ...]) -> float | None:
-    """Return the median over processes of a form's time over the floor."""
-    return median(float(row["seconds"]) / floor(row)[1] for row in of_form(rows, *forms).values())
+    """Return the median over processes of a form's time over the bound."""
+    return median(
+        float(row["seconds"]) / bounds_of(row)[1] for row in of_form(rows, *forms).values()
+    )
 
 
 def growth(rows: Rows) -> Figure:

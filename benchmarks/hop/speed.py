@@ -1,7 +1,7 @@
 """Time the hops: against the textbook form, the read bandwidth, and what torch offers.
 
 Results are checked before the timing. Most measures also time a sum over the memory, which gives
-the read bandwidth; the floor of a case is the time to move its bytes at that bandwidth.
+the read bandwidth; the bound of a case is the time to move its bytes at that bandwidth.
 """
 
 import os

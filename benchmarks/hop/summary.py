@@ -16,7 +16,7 @@ class Compared(NamedTuple):
     Attributes:
         faster: the median over processes of the ratio of their times.
         bar: the goal for ``faster``.
-        once, a_hop: our time over the floor, if the memory is read once or once a hop.
+        once, a_hop: our time over the bound, if the memory is read once or once a hop.
     """
 
     case: Case
@@ -71,7 +71,7 @@ def compared(rows: Rows, measure: str, ours: str) -> list[Compared]:
         both = [(theirs[process], own[process]) for process in own if process in theirs]
         if not both:
             continue
-        floors = [floor(row) for _, row in both]
+        bounds = [bounds_of(row) for _, row in both]
         times = [float(row["seconds"]) for _, row in both]
         found.append(Compared(
             case,
@@ -79,20 +79,20 @@ def compared(rows: Rows, measure: str, ours: str) -> list[Compared]:
             statistics.median(times),
             statistics.median(float(t["seconds"]) / float(o["seconds"]) for t, o in both),
             float(both[0][1]["bar"]) if both[0][1]["bar"] else None,
-            statistics.median(t / once for t, (once, _) in zip(times, floors, strict=True)),
-            statistics.median(t / a_hop for t, (_, a_hop) in zip(times, floors, strict=True)),
+            statistics.median(t / once for t, (once, _) in zip(times, bounds, strict=True)),
+            statistics.median(t / a_hop for t, (_, a_hop) in zip(times, bounds, strict=True)),
         ))  # fmt: skip
     return found
 
 
-def floor(row: Row) -> tuple[float, float]:
+def bounds_of(row: Row) -> tuple[float, float]:
     """Return the seconds to read the memory once, and once a hop, at the read bandwidth.
 
     The gradient is written once. If many slots index a row of a bank, "once" counts the row once
     and "once a hop" every slot.
 
     >>> row = {"bytes_held": "6", "bytes_read": "8", "bytes_written": "0", "hops": "3"}
-    >>> floor(row | {"read_speed": "2"})
+    >>> bounds_of(row | {"read_speed": "2"})
     (3.0, 12.0)
     """
     held, read, written = (int(row[f"bytes_{which}"]) for which in ("held", "read", "written"))
@@ -102,7 +102,7 @@ def floor(row: Row) -> tuple[float, float]:
 
 def share(rows: Rows, form: str = "auto") -> float | None:
     """Return the share of the read bandwidth of a form; each hop reads all bytes."""
-    return median(floor(row)[1] / float(row["seconds"]) for row in of_form(rows, form).values())
+    return median(bounds_of(row)[1] / float(row["seconds"]) for row in of_form(rows, form).values())
 
 
 class Chosen(NamedTuple):
@@ -129,7 +129,8 @@ def one_choice(case: Case, rows: Rows) -> Chosen:
     """Summarize the rows of one shape."""
     times: dict[str, dict[str, float]] = {}
     for row in rows:
-        times.setdefault(row["process"], {})[row["form"]] = float(row["seconds"])
+        form = "eager" if row["form"] == "torch" else row["form"]  # its name in older rows
+        times.setdefault(row["process"], {})[form] = float(row["seconds"])
     ratios = {}
     for process, by_form in times.items():
         paths = [taken for form, taken in by_form.items() if form != "auto"]

@@ -154,5 +154,5 @@ def test_the_table_shows_both_sides() -> None:
     assert " ".join(line) == "9 16 9 3 4 3 2 1.5 2.0 1-3 2 1.3 2.0 0.500 0.500"
     assert len(table.columns) == len(line)
     text = table.markdown()
-    assert text.startswith("Released and generated stories:\n\n| task | words | missing |")
+    assert text.startswith("Released and generated stories:\n\n| task | words | words missing |")
     assert "2,000 released questions a task, as many generated ones of seed 5." in text

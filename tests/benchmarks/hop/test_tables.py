@@ -1,4 +1,4 @@
-"""Medians over processes and times over floors; the tables and plots of the rows."""
+"""Medians over processes and times over bounds; the tables and plots of the rows."""
 
 import re
 import sys
@@ -12,7 +12,7 @@ from benchmarks import tables
 from benchmarks.hop import PARTS, store
 from benchmarks.hop import tables as hop_tables
 from benchmarks.hop.cases import COLUMNS, Case, Setting, case_of, row
-from benchmarks.hop.summary import chosen, compared, floor, seconds, share
+from benchmarks.hop.summary import bounds_of, chosen, compared, seconds, share
 from benchmarks.registry import NOT_MEASURED
 from memhop.errors import MemhopError
 from memhop.reproduce.record import as_text, provenance, read_rows
@@ -67,9 +67,9 @@ def test_a_case_without_its_baseline_is_left_out(bars: list[dict[str, Any]]) -> 
     assert [one.case for one in compared(without, "bars", "auto")] == [BANK]
 
 
-def test_the_floor_of_what_is_read_twice_and_held_once() -> None:
+def test_the_bounds_of_what_is_read_twice_and_held_once() -> None:
     [few] = as_text([timed("bars", BANK._replace(bank_rows=1000), "auto", 1, 1.0)])
-    assert floor(few) == pytest.approx(((400 + 20_000) / 1000, (1200 + 20_000) / 1000))
+    assert bounds_of(few) == pytest.approx(((400 + 20_000) / 1000, (1200 + 20_000) / 1000))
     rows = as_text([timed("bound", OWN, "auto", process, taken)
                   for process, taken in ((1, 1.2), (2, 2.4), (3, 12.0))])  # fmt: skip
     assert share(rows) == pytest.approx(0.5)
@@ -88,8 +88,8 @@ def test_auto_is_compared_with_the_best_path_and_again_where_it_was_slow() -> No
     assert once == (OWN, "project", 1.0, 1.1, 1.1, 1.1, False)
     assert again == (other, "eager", 1.0, 1.2, 1.2, 4.0, True)
     [sheet] = hop_tables.choice(as_text(rows))
-    assert "1.15 times the best path in the median, 4.00 at most; 1 are within 15%" in sheet.note
-    assert "1 took over 1.5 times the best" in sheet.note
+    assert "1.15 times the fastest in the median, 4.00 at most; 1 are within 15%" in sheet.note
+    assert "1 took over 1.5 times the fastest" in sheet.note
     assert "the largest of their medians is 1.20" in sheet.note
     assert [line[0] for line in sheet.lines] == ["[3, 10, 5], 4", "[2, 10, 5], 4"]
 
@@ -145,7 +145,7 @@ def page(name: str, body: str = NOT_MEASURED) -> str:
 
 
 def test_tables_of_documents(tmp_path: Path, bars: list[dict[str, Any]]) -> None:
-    for name in ("hop_bars", "hop_small", "plot_floor"):
+    for name in ("hop_bars", "hop_small", "plot_bound"):
         assert tables.fill(page(name), tmp_path) == page(name)
         with pytest.raises(MemhopError, match="cannot be read"):  # the table stays
             tables.fill(page(name, "old\n"), tmp_path)
@@ -155,7 +155,7 @@ def test_tables_of_documents(tmp_path: Path, bars: list[dict[str, Any]]) -> None
     assert "Measured on " in filled
     assert tables.fill(filled, tmp_path) == filled
     assert tables.fill(page("hop_small"), tmp_path) == page("hop_small")
-    assert "](hop_floor.svg)" in tables.fill(page("plot_floor"), tmp_path)
+    assert "](hop_bound.svg)" in tables.fill(page("plot_bound"), tmp_path)
 
 
 def test_every_part_has_its_table() -> None:
@@ -180,7 +180,7 @@ def test_plots(tmp_path: Path, bars: list[dict[str, Any]]) -> None:
     store(tmp_path, "bars", bars)
     store(tmp_path, "scaling", list(growing()))
     paths = list(tables.draw(tmp_path, tmp_path / "plots"))
-    assert [path.name for path in paths] == ["hop_floor.svg", "hop_scaling.svg"]
+    assert [path.name for path in paths] == ["hop_bound.svg", "hop_scaling.svg"]
     first = [path.read_text(encoding="utf-8") for path in paths]
     for text, words in zip(first, (["[2, 10, 5]", "bank 8, slots"], ["slots a row"]), strict=True):
         for word in words:
@@ -200,7 +200,7 @@ def test_the_points_of_the_plots(tmp_path: Path, bars: list[dict[str, Any]]) -> 
     assert drawn[0] == [[[10, 200_000], [20, 400_000]], [[10, 20_000], [20, 40_000]]]
     assert drawn[1] == [[[2, 200_000], [4, 400_000]], [[2, 20_000], [4, 40_000]]]
     assert drawn[3] == [[[10, 200], [20, 400]], [[10, 20], [20, 40]]]
-    over = hop_plots.over_floor(as_text(bars)).axes[0]
+    over = hop_plots.over_bound(as_text(bars)).axes[0]
     dots = [dot.get_offsets().tolist()[0][0] for dot in over.collections if dot.get_offsets().size]
     assert dots == pytest.approx([100 / 1.2, 2 / 1.2, 8 / 1.36, 2 / 1.36])
 
