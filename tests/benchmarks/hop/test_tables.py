@@ -182,7 +182,9 @@ def test_plots(tmp_path: Path, bars: list[dict[str, Any]]) -> None:
     paths = list(tables.draw(tmp_path, tmp_path / "plots"))
     assert [path.name for path in paths] == ["hop_bound.svg", "hop_scaling.svg"]
     first = [path.read_text(encoding="utf-8") for path in paths]
-    for text, words in zip(first, (["[2, 10, 5]", "bank 8, slots"], ["slots a row"]), strict=True):
+    for text, words in zip(
+        first, (["[2, 10, 5]", "bank 8, slots"], ["slots of a query"]), strict=True
+    ):
         for word in words:
             assert re.search(rf"<text[^>]*>{re.escape(word)}", text)  # text, not outlines
         assert "<dc:date>" not in text
