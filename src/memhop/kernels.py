@@ -75,8 +75,8 @@ def kernels() -> Iterator[Kernel]:
     for dtype, job in product(DTYPES, jobs_of(backward=True)):
         yield Kernel(f"fused {job}, {name_of(dtype)}", partial(background.ready_job, job, dtype))
     for dtype in DTYPES:
-        yield Kernel(f"sums of word vectors, {name_of(dtype)}", partial(call_sum_bags, dtype))
-        yield Kernel(f"reads of stories, {name_of(dtype)}", partial(call_summed_rows, dtype))
+        yield Kernel(f"sums of word vectors, {name_of(dtype)}", partial(call_embedding_bag, dtype))
+        yield Kernel(f"reads of stories, {name_of(dtype)}", partial(call_two_row_attention, dtype))
 
 
 def name_of(dtype: torch.dtype) -> str:
@@ -84,7 +84,7 @@ def name_of(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def call_sum_bags(dtype: torch.dtype) -> None:
+def call_embedding_bag(dtype: torch.dtype) -> None:
     """Call ``embedding_bag``, forward and backward, with a number of bags for which it compiles."""
     tables = torch.zeros(1, 1, 1, 1, dtype=dtype, device="cpu", requires_grad=True)
     places, ones = (
@@ -97,7 +97,7 @@ def call_sum_bags(dtype: torch.dtype) -> None:
         embedding_bag(tables, bags, None).sum().backward()  # type: ignore[no-untyped-call]
 
 
-def call_summed_rows(dtype: torch.dtype) -> None:
+def call_two_row_attention(dtype: torch.dtype) -> None:
     """Call ``TwoRowMemory``, forward and backward, with questions for which it compiles."""
     bank = torch.zeros(1, 1, dtype=dtype, device="cpu", requires_grad=True)
     rows = torch.zeros(MANY_QUESTIONS, 1, 1, dtype=torch.int64, device="cpu")

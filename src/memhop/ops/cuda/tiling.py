@@ -128,7 +128,7 @@ def plan_for(sizes: Sizes) -> Plan:
 def next_power_of_two(size: int) -> int:
     """Return the next power of two.
 
-    >>> [padded(size) for size in (0, 1, 2, 3, 128, 129)]
+    >>> [next_power_of_two(size) for size in (0, 1, 2, 3, 128, 129)]
     [1, 1, 2, 4, 128, 256]
     """
     return 1 << max(0, size - 1).bit_length()
