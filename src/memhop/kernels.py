@@ -1,6 +1,7 @@
 """Compile every kernel ahead of its first use."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -43,13 +44,21 @@ def warmup(progress: Callable[[str, int, int], None] | None = None) -> None:
     >>> import memhop
     >>> memhop.warmup()
     """
-    try:
+    with _compiling():
         every = list(kernels())
-        for number, kernel in enumerate(every):
-            if progress is not None:
-                progress(kernel.name, number, len(every))
+    for number, kernel in enumerate(every):
+        if progress is not None:
+            progress(kernel.name, number, len(every))
+        with _compiling():
             kernel.compile()
-    except Exception as error:  # any error of a compiler
+
+
+@contextmanager
+def _compiling() -> Iterator[None]:
+    """Raise any error of a compiler as a MemhopError."""
+    try:
+        yield
+    except Exception as error:
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise MemhopError(f"the kernels do not compile here: {reason}") from error
 

@@ -194,7 +194,7 @@ def test_a_name_is_used_once(memhop: Program, data: str, trained: str) -> None:
     again = memhop(*line, "--resume").ok()
     assert "epoch" not in again.err  # it was finished
     assert next(Path("runs").rglob("metrics.csv")).read_bytes() == metrics
-    assert "another seed" in memhop(*line, "--resume", "--seed", "1").error()
+    assert "different seed (0, now 1)" in memhop(*line, "--resume", "--seed", "1").error()
     for_tasks = ["train", "--data", data, "--name"]
     assert "with one model already exists" in memhop(*for_tasks, trained, *TINY).error()
     memhop(*for_tasks, "many", "--task", "2", *TINY).ok()

@@ -314,7 +314,7 @@ def test_missing_tasks_are_named_and_left_out(folder: Path, tmp_path: Path) -> N
     file = tmp_path / "rows.csv"
     done = reproduce("table1", folder, "--seed", "7", "--to", str(file))
     assert done.exit_code == 0, done.output
-    assert f"task 2: no files in {folder}; left out on both sides" in done.output
+    assert f"task 2: no files in {folder}; left out of our means and the paper's" in done.output
     assert "PE, 1 tasks: " in done.output
     assert ", the paper's 0.1%" in done.output
     rows = read_rows(file)

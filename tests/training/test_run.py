@@ -323,9 +323,12 @@ def test_a_finished_run_resumed_is_its_result(whole: Path, monkeypatch: pytest.M
         ({"test": TEST[1:]}, "data"),
         ({"recipe": replace(RECIPE, epochs=9)}, r"recipe \(epochs 5, now 9\)"),
         ({"recipe": Recipe.paper()}, r"recipe \(memory_dim 5, now 20; .*; \.\.\.\)"),
-        ({"restarts": 4}, "restarts"),
-        ({"seed": 3}, "seed"),
-        ({"seed": 3, "restarts": 1, "test": []}, "data and restarts and seed"),
+        ({"restarts": 4}, r"restarts \(3, now 4\)"),
+        ({"seed": 3}, r"seed \(2, now 3\)"),
+        (
+            {"seed": 3, "restarts": 1, "test": []},
+            r"data and restarts \(3, now 1\) and seed \(2, now 3\)",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -341,7 +344,7 @@ def test_another_training_cannot_resume(
             interrupt_at(patched, 1)
             with pytest.raises(KeyboardInterrupt):
                 trained(run)
-    with pytest.raises(MemhopError, match=rf"cannot resume: another {named}$"):
+    with pytest.raises(MemhopError, match=rf"cannot resume: different {named}$"):
         trained(run, resume=True, **changes)
 
 

@@ -37,8 +37,26 @@ To = Annotated[
 ]
 
 
+def _tasks(context: typer.Context, data: Path | None, tasks: str) -> list[int]:
+    """Return the tasks to train; generated stories are of tasks 1 and 2."""
+    if data is not None:
+        return parse_tasks(tasks)
+    if not context.params["tiny"]:
+        raise MemhopError(
+            f"reproduce {context.info_name}: expected --data DIR, or --tiny for generated stories"
+        )
+    source = context.get_parameter_source("tasks")
+    if source is not None and source.name == "COMMANDLINE":
+        raise MemhopError(
+            f"reproduce {context.info_name}: expected --data DIR with --tasks; without it, --tiny "
+            "trains generated stories of tasks 1 and 2"
+        )
+    return [1, 2]
+
+
 @app.command()
 def babi(
+    context: typer.Context,
     data: DataFolder = None,
     tasks: Tasks = "1,2,4,15,20",
     restarts: Restarts = 10,
@@ -52,12 +70,11 @@ def babi(
     from memhop.reproduce.record import write_rows
 
     use(threads)
-    if data is None and not tiny:
-        raise MemhopError("reproduce babi: expected --data DIR, or --tiny for generated stories")
+    wanted = _tasks(context, data, tasks)
     load = babi.released(data) if data else babi.generated
     recipe = Recipe.paper(**babi.TINY) if tiny else Recipe.paper()
     rows = []
-    for task in [1, 2] if data is None else parse_tasks(tasks):
+    for task in wanted:
         with training_progress(f"task {task}") as show:
             row = babi.row_of(
                 task, load(task), recipe=recipe, restarts=restarts, seed=seed, on_progress=show
@@ -93,15 +110,11 @@ def table(
 
     large = context.info_name == "table3"
     numbers = paper.LARGE if large else paper.SMALL
-    if data is None and not tiny:
-        raise MemhopError(
-            f"reproduce {context.info_name}: expected --data DIR, or --tiny for generated stories"
-        )
+    wanted = _tasks(context, data, tasks)
     names = table1.parse_columns(columns)
-    wanted = [1, 2] if data is None else parse_tasks(tasks)
     available = wanted if data is None else table1.available_tasks(data, wanted)
     for task in sorted(set(wanted) - set(available)):
-        print_line(f"task {task}: no files in {data}; left out on both sides")
+        print_line(f"task {task}: no files in {data}; left out of our means and the paper's")
     spec = table1.TableSpec(data, tuple(available), restarts, seed, large, tiny)
     table1.check_size(spec)
     rows = table1.rows_to_resume(to, spec, names)

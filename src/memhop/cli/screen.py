@@ -13,7 +13,14 @@ from typing import Any, TextIO
 
 from rich.cells import cell_len
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Column
 from rich.text import Text
 
@@ -129,7 +136,7 @@ def training_progress(name: str) -> Iterator[Callable[[TrainingProgress], None]]
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=10),
-        TextColumn("{task.completed}/{task.total}"),
+        MofNCompleteColumn(),
         TextColumn("{task.fields[figures]}", table_column=Column(no_wrap=True)),
         TimeRemainingColumn(compact=True),
     )

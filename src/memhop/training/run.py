@@ -157,7 +157,7 @@ class TrainingRun:
             raise MemhopError(f"{folder}: the run exists: resume it, or choose another name")
         stored = run._read(checkpoint)[1].get("question")
         if differing := _differences(stored if isinstance(stored, dict) else {}, identity):
-            raise MemhopError(f"{folder}: cannot resume: another {differing}")
+            raise MemhopError(f"{folder}: cannot resume: different {differing}")
         return run
 
     def _read(self, checkpoint: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
@@ -241,14 +241,18 @@ def _differences(stored: dict[str, Any], identity: dict[str, Any]) -> str:
         defaults = {field.name: field.default for field in fields(Recipe)}
         stored = stored | {"recipe": defaults | stored["recipe"]}
     differing = _differing(stored, identity)
-    names = " and ".join(_NAMES.get(name, name) for name in differing)
-    if differing == ["recipe"] and isinstance(stored["recipe"], dict):
-        before, now = stored["recipe"], identity["recipe"]
-        settings = [f"{name} {before.get(name)}, now {now.get(name)}"
-                    for name in _differing(before, now)]  # fmt: skip
-        more = "; ..." if len(settings) > _MAX_SHOWN else ""
-        names += f" ({'; '.join(settings[:_MAX_SHOWN])}{more})"
-    return names
+    parts = []
+    for name in differing:
+        before, now, changes = stored.get(name), identity.get(name), ""
+        if isinstance(before, dict) and isinstance(now, dict):
+            settings = [f"{key} {before.get(key)}, now {now.get(key)}"
+                        for key in _differing(before, now)]  # fmt: skip
+            more = "; ..." if len(settings) > _MAX_SHOWN else ""
+            changes = f" ({'; '.join(settings[:_MAX_SHOWN])}{more})"
+        elif isinstance(before, int) and isinstance(now, int):
+            changes = f" ({before}, now {now})"
+        parts.append(_NAMES.get(name, name) + changes)
+    return " and ".join(parts)
 
 
 def _differing(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
