@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 
 from memhop.ops import checks, dispatch, eager, errors, ignored_content, reference
-from memhop.ops.checks import Call, Precision
+from memhop.ops.checks import Call
 from memhop.ops.fused import autograd, backends
 from memhop.ops.inputs import (
     Hop,
@@ -251,24 +251,30 @@ def run(call: Call, impl: str, need_weights: bool) -> Tensor | tuple[Tensor, Ten
 
     The weights of a ``read`` are [..., 1, N].
     """
-    query, _, hops, batch, _, precision, *_ = call
     if impl == "auto":
         impl = dispatch.form_of(call)
     else:
         backends.check_supported(impl, call)
-    weights = None
-    with no_autocast(precision, query):
-        if impl == "fused":
-            result, weights = autograd.run(call, need_weights)
-        else:
-            result, attentions = run_form(impl, call)
-            if need_weights:
-                expanded = [p.expand(*batch, -1) for p in attentions]
-                weights = torch.stack(expanded, -2) if hops else expanded[0].unsqueeze(-2)
-    if not precision.as_given:
+    precision = call.precision
+    if precision.as_given:
+        result, weights = compute(call, impl, need_weights)
+    else:
+        with no_autocast(call.query):
+            result, weights = compute(call, impl, need_weights)
         result = result.to(precision.result)
         weights = None if weights is None else weights.to(precision.result)
     return result if weights is None else (result, weights)
+
+
+def compute(call: Call, impl: str, need_weights: bool) -> tuple[Tensor, Tensor | None]:
+    """Return the result of a call by a form, and its weights [..., K, N] if they are needed."""
+    if impl == "fused":
+        return autograd.run(call, need_weights)
+    result, attentions = run_form(impl, call)
+    if not need_weights:
+        return result, None
+    expanded = [p.expand(*call.batch, -1) for p in attentions]
+    return result, torch.stack(expanded, -2) if call.hops else expanded[0].unsqueeze(-2)
 
 
 FORMS: dict[str, Form] = {
@@ -319,9 +325,9 @@ def in_compute_dtype(
     return cast(query), k, v, cast.optional(score_bias), [cast_hop(hop, cast) for hop in hops]
 
 
-def no_autocast(precision: Precision, tensor: Tensor) -> AbstractContextManager[object]:
+def no_autocast(tensor: Tensor) -> AbstractContextManager[object]:
     """Return a context without autocast: the checks choose the dtypes, not each product."""
-    if precision.as_given or tensor.is_meta:
+    if tensor.is_meta:
         return nullcontext()
     return torch.autocast(tensor.device.type, enabled=False)
 

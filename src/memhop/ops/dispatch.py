@@ -28,6 +28,8 @@ WORTH_FUSING_WITH_GRADIENT = 2**19
 WORTH_FUSING_WHAT_IS_COPIED = 2**19
 # The number of scores [Q, N] of a shared memory from which they exceed the cache
 WORTH_CUTTING_INTO_BLOCKS = 2**23
+# Fewer are not worth it in any of these cases
+SMALLEST_WORTH_FUSING = 2**19
 
 # The cost of a slot of a bank in the fused form, of one of its numbers, and of one index lookup in
 # the eager form, in numbers of a row scored by a matrix product.
@@ -62,16 +64,20 @@ def cheapest_form(call: Call) -> str:
 def fusing_pays(call: Call, num_queries: int) -> bool:
     """Return whether one operation for all hops is faster than the eager operations."""
     query, memory, hops, num_slots = call.query, call.memory, call.hops, call.num_slots
-    keys, slots = storage(memory.keys), memory.slots
     if query.device.type != "cpu" or torch.compiler.is_exporting():
         return False  # not measured on a GPU
+    keys, slots = storage(memory.keys), memory.slots
+    num_scores, columns = num_queries * num_slots, keys.shape[-1]
+    num_reads = num_scores * columns * max(1, len(hops))
+    if num_reads < SMALLEST_WORTH_FUSING:
+        return False
     if slots is None and math.prod(keys.shape[:-2]) < num_queries:
-        return num_queries * num_slots >= WORTH_CUTTING_INTO_BLOCKS
+        return num_scores >= WORTH_CUTTING_INTO_BLOCKS
     needs_grad = query.requires_grad or keys.requires_grad
     if hops:
         needs_grad |= hops[0].a.weight.requires_grad or hops[0].c.weight.requires_grad
     needs_grad &= torch.is_grad_enabled()
-    worth, columns = WORTH_FUSING_WITH_GRADIENT if needs_grad else WORTH_FUSING, keys.shape[-1]
+    worth = WORTH_FUSING_WITH_GRADIENT if needs_grad else WORTH_FUSING
     is_converted = isinstance(memory.keys, Quantized) or query.dtype in HALF or keys.dtype in HALF
     if slots is not None or is_converted:
         worth = WORTH_FUSING_WHAT_IS_COPIED
@@ -79,7 +85,7 @@ def fusing_pays(call: Call, num_queries: int) -> bool:
         eager = keys.shape[-2] * columns + LOOKED_UP_SLOT * num_slots
         if FUSED_NUMBER * num_slots * (columns + FUSED_SLOT) > eager:
             return False
-    return num_queries * num_slots * columns * max(1, len(hops)) >= worth
+    return num_reads >= worth
 
 
 def cheaper_form(
