@@ -50,7 +50,7 @@ def test_the_curve_is_the_mean_of_the_seeds() -> None:
 
 def test_the_picture_has_a_panel_for_each_task() -> None:
     pytest.importorskip("matplotlib", reason="needs the extra plot")
-    panels = length.curves(ROWS).axes
+    panels: Any = length.curves(ROWS).axes
     assert [panel.get_title() for panel in panels] == ["task 1", "task 2", "task 3"]
     drawn = [tuple(line.get_ydata()) for line in panels[0].lines]
     assert (0.0, 1.5) in drawn

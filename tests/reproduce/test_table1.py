@@ -341,7 +341,7 @@ def test_the_picture_shows_our_cells_the_papers_and_the_differences() -> None:
     from memhop.reproduce import plot
 
     rows = [row_of(0, 2.0, 0.1, 70.2), row_of(0, 2.0, 0.1, 4.0) | {"task": 4}]
-    panels = plot.table1(rows).axes
+    panels: Any = plot.table1(rows).axes
     shown = [[text.get_text() for text in panel.texts] for panel in panels]
     assert shown == [["70.2", "4.0", "37.1"], ["64.2", "3.8", "34.0"], ["6.0", "0.2", "3.1"]]
     strengths = [[patch.get_facecolor()[3] for patch in panel.patches] for panel in panels]
