@@ -28,8 +28,6 @@ WORTH_FUSING_WITH_GRADIENT = 2**19
 WORTH_FUSING_WHAT_IS_COPIED = 2**19
 # The number of scores [Q, N] of a shared memory from which they exceed the cache
 WORTH_CUTTING_INTO_BLOCKS = 2**23
-# Fewer are not worth it in any of these cases
-SMALLEST_WORTH_FUSING = 2**19
 
 # The cost of a slot of a bank in the fused form, of one of its numbers, and of one index lookup in
 # the eager form, in numbers of a row scored by a matrix product.
@@ -69,8 +67,8 @@ def fusing_pays(call: Call, num_queries: int) -> bool:
     keys, slots = storage(memory.keys), memory.slots
     num_scores, columns = num_queries * num_slots, keys.shape[-1]
     num_reads = num_scores * columns * max(1, len(hops))
-    if num_reads < SMALLEST_WORTH_FUSING:
-        return False
+    if num_reads < min(WORTH_FUSING_WITH_GRADIENT, WORTH_FUSING_WHAT_IS_COPIED):
+        return False  # in every case below
     if slots is None and math.prod(keys.shape[:-2]) < num_queries:
         return num_scores >= WORTH_CUTTING_INTO_BLOCKS
     needs_grad = query.requires_grad or keys.requires_grad
