@@ -186,15 +186,21 @@ class Hop(NamedTuple):
         a: the embedding that is scored.
         c: the embedding that is read.
         transform: H of layer-wise tying, [memory_dim, memory_dim]: q <- H q + o instead of q + o.
-        relu: apply ReLU to the updated query.
+        relu: apply ReLU to the updated query; a share from 0 to 1 applies it to that share of the
+            units, the last ones (the language model of section 5 applies it to half of them).
         softmax: False uses the scores as weights (linear start).
     """
 
     a: Table
     c: Table
     transform: Tensor | None = None
-    relu: bool = False
+    relu: bool | float = False
     softmax: bool = True
+
+
+def relu_units(relu: bool | float, memory_dim: int) -> int:
+    """Return the number of units, the last ones, that ``Hop.relu`` applies to."""
+    return round(relu * memory_dim)
 
 
 class BankHop(NamedTuple):
