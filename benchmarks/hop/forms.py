@@ -55,11 +55,19 @@ def textbook(inputs: Inputs) -> Candidate:
     return Candidate("textbook", given, run)
 
 
+def weights_of(hop: ops.Hop) -> tuple[Tensor, Tensor]:
+    """Return A and C of a hop that has both."""
+    assert hop.a.weight is not None
+    assert hop.c.weight is not None
+    return hop.a.weight, hop.c.weight
+
+
 def textbook_hops(query: Tensor, memories: Tensor, hops: Sequence[ops.Hop]) -> Tensor:
     """Compute p = softmax(q . (A m_i + a)), q <- q + sum_i p_i (C m_i + c), hop by hop."""
     for hop in hops:
-        keys = functional.linear(memories, hop.a.weight, hop.a.bias)
-        values = functional.linear(memories, hop.c.weight, hop.c.bias)
+        a, c = weights_of(hop)
+        keys = functional.linear(memories, a, hop.a.bias)
+        values = functional.linear(memories, c, hop.c.bias)
         weights = torch.softmax(torch.bmm(keys, query.unsqueeze(-1)).squeeze(-1), -1)
         query = query + torch.bmm(weights.unsqueeze(1), values).squeeze(1)
     return query
@@ -74,8 +82,9 @@ def two_products(inputs: Inputs) -> Candidate:
 def shared_hops(query: Tensor, memories: Tensor, hops: Sequence[ops.Hop]) -> Tensor:
     """Read the raw memory [N, I] as keys and values; project query and read-out instead."""
     for hop in hops:
-        weights = torch.softmax((query @ hop.a.weight) @ memories.mT, -1)
-        query = query + functional.linear(weights @ memories, hop.c.weight, hop.c.bias)
+        a, c = weights_of(hop)
+        weights = torch.softmax((query @ a) @ memories.mT, -1)
+        query = query + functional.linear(weights @ memories, c, hop.c.bias)
     return query
 
 
@@ -90,9 +99,10 @@ def float64_reference(inputs: Inputs, dtype: torch.dtype = torch.float64) -> Can
             return shared_hops(state, memories, given.hops)
         rows = memories if slots is None else memories[slots]
         for hop in given.hops:
-            weights = torch.softmax((rows @ (state @ hop.a.weight).unsqueeze(-1)).squeeze(-1), -1)
+            a, c = weights_of(hop)
+            weights = torch.softmax((rows @ (state @ a).unsqueeze(-1)).squeeze(-1), -1)
             read_out = (weights.unsqueeze(1) @ rows).squeeze(1)
-            state = state + functional.linear(read_out, hop.c.weight, hop.c.bias)
+            state = state + functional.linear(read_out, c, hop.c.bias)
         return state
 
     return Candidate(f"formula in {dtype}", given, forward)
@@ -105,6 +115,7 @@ def cast(inputs: Inputs, dtype: torch.dtype) -> Inputs:
         return tensor.detach().to(dtype).requires_grad_(tensor.requires_grad)
 
     def table(single: ops.Table) -> ops.Table:
+        assert single.weight is not None
         return ops.Table(leaf(single.weight), None if single.bias is None else leaf(single.bias))
 
     needs_grad = isinstance(inputs.memories, Tensor) and inputs.memories.requires_grad
@@ -137,9 +148,9 @@ def attention_of_torch(inputs: Inputs) -> Candidate:
     def forward() -> Tensor:
         state = given.query
         for hop in given.hops:
-            key = state @ hop.a.weight
-            read_out = attend(key, given.tensor)
-            state = state + functional.linear(read_out, hop.c.weight, hop.c.bias)
+            a, c = weights_of(hop)
+            read_out = attend(state @ a, given.tensor)
+            state = state + functional.linear(read_out, c, hop.c.bias)
         return state
 
     def attend(key: Tensor, memories: Tensor) -> Tensor:
@@ -177,10 +188,11 @@ def attention_module(inputs: Inputs) -> Candidate:
 def module_of(hop: ops.Hop, size: int) -> nn.MultiheadAttention:
     """Return the module of a hop; the query is scaled, as scores are not divided by sqrt(size)."""
     module = nn.MultiheadAttention(size, num_heads=1, batch_first=True)
-    identity = torch.eye(size).to(hop.a.weight)
+    a, c = weights_of(hop)
+    identity = torch.eye(size).to(a)
     biases = [part for part in (hop.a.bias, hop.c.bias) if part is not None]
     state: dict[str, Any] = {
-        "in_proj_weight": torch.cat([identity * size**0.5, hop.a.weight, hop.c.weight]),
+        "in_proj_weight": torch.cat([identity * size**0.5, a, c]),
         "in_proj_bias": torch.cat([torch.zeros_like(biases[0]), *biases]),
         "out_proj.weight": identity,
         "out_proj.bias": torch.zeros_like(biases[0]),

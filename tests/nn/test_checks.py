@@ -12,7 +12,8 @@ from memhop.nn.hops import MemoryHop, MemoryNetwork, MultiHop
 from memhop.ops import Quantized
 
 IN = "memories [4, 7, 5] float32 on cpu"
-LAYER = "query [B, 3] with memories [B, N, 5] or [N, 5], or query [3] with memories [N, 5], got "
+LAYER = "query [B, 3] with memories [B, N, 5] or [N, 5], or query [3] with memories [N, 5], or "
+LAYER += "L queries a row, [B, L, 3], got "
 
 
 @pytest.mark.parametrize(
@@ -116,37 +117,37 @@ def test_a_network_refuses_before_any_work() -> None:
         (
             lambda: MemoryHop(0),
             "MemoryHop expected input_dim to be an integer of at least 1, got input_dim=0, "
-            "memory_dim=128, temporal_slots=None",
+            "memory_dim=128, num_heads=1",
         ),
         (
             lambda: MultiHop(4, 4, 0),
             "MultiHop expected num_hops to be an integer of at least 1, got input_dim=4, "
-            "memory_dim=4, num_hops=0, temporal_slots=None",
+            "memory_dim=4, num_hops=0, num_heads=1",
         ),
         (
             lambda: MultiHop(4, 2.0),  # type: ignore[arg-type]
             "MultiHop expected memory_dim to be an integer of at least 1, got input_dim=4, "
-            "memory_dim=2.0, num_hops=3, temporal_slots=None",
+            "memory_dim=2.0, num_hops=3, num_heads=1",
         ),
         (
             lambda: MemoryHop(True),
             "MemoryHop expected input_dim to be an integer of at least 1, got input_dim=True, "
-            "memory_dim=128, temporal_slots=None",
+            "memory_dim=128, num_heads=1",
         ),
         (
             lambda: MultiHop(4, np.bool_(True)),  # type: ignore[arg-type]
             "MultiHop expected memory_dim to be an integer of at least 1, got input_dim=4, "
-            "memory_dim=np.True_, num_hops=3, temporal_slots=None",
+            "memory_dim=np.True_, num_hops=3, num_heads=1",
         ),
         (
             lambda: MemoryNetwork(4, 4, 3, output_dim=0),
             "MemoryNetwork expected output_dim to be an integer of at least 1, got input_dim=4, "
-            "memory_dim=4, num_hops=3, output_dim=0, num_memories=None",
+            "memory_dim=4, num_hops=3, output_dim=0",
         ),
         (
             lambda: MemoryNetwork(4, 4, temporal_slots=-1),
             "MultiHop expected temporal_slots to be an integer of at least 1, got input_dim=4, "
-            "memory_dim=4, num_hops=3, temporal_slots=-1",
+            "memory_dim=4, num_hops=3, num_heads=1, temporal_slots=-1",
         ),
         (
             lambda: MultiHop(4, tying="both"),  # type: ignore[arg-type]

@@ -132,7 +132,7 @@ def test_an_exported_layer_is_kept_in_a_file_and_trained() -> None:
     torch.export.save(exported(layer), file)
     file.seek(0)
     loaded = torch.export.load(file).module()
-    given = arguments(3, 7)
+    given: dict[str, Any] = arguments(3, 7)
     for module in (loaded, layer):
         module(**given).square().sum().backward()
     found = {name: weight.grad for name, weight in loaded.named_parameters()}

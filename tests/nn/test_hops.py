@@ -24,7 +24,7 @@ def stated_hops(state: dict[str, Tensor], tying: str, num_hops: int, **flags: bo
     """Return the hops of a state dict of ``MultiHop``, by the names of its keys."""
 
     def table(name: str) -> Table:
-        return Table(*(state.get(f"{name}.{part}") for part in Table._fields))  # type: ignore[arg-type]
+        return Table(*(state.get(f"{name}.{part}") for part in Table._fields))
 
     if tying == "adjacent":
         pairs = list(pairwise(table(f"tables.{k}") for k in range(num_hops + 1)))
@@ -157,6 +157,7 @@ def test_dtype_device_and_drawing_anew() -> None:
     torch.manual_seed(0)
     linear = nn.Linear(5, 4)
     bound = 5**-0.5
+    assert table.weight is not None
     assert table.weight.abs().max() <= bound
     assert linear.weight.abs().max() <= bound
 
@@ -184,14 +185,15 @@ def test_hops_find_their_tables_by_name() -> None:
 
 
 def test_a_layer_prints_its_sizes_and_options() -> None:
-    assert repr(MemoryHop(5, 4, relu=True)).startswith(
-        "MemoryHop(\n  5, 4, relu=True, softmax=True"
-    )
-    assert "EmbeddingTable(5, 4, bias=True, temporal_slots=2)" in repr(
-        MemoryHop(5, 4, temporal_slots=2)
-    )
-    assert "5, 4, num_hops=2, tying='adjacent', relu=False, softmax=True" in repr(
-        MultiHop(5, 4, 2, tying="adjacent")
+    assert repr(MemoryHop(5, 4)).startswith("MemoryHop(\n  5, 4\n")
+    hop = MemoryHop(5, 4, value_dim=3, num_heads=2, dropout=0.1, relu=0.5, softmax=False)
+    options = "value_dim=3, num_heads=2, dropout=0.1, relu=0.5, softmax=False"
+    assert repr(hop).startswith(f"MemoryHop(\n  5, 4, {options}\n")
+    assert "EmbeddingTable(5, 4, temporal_slots=2)" in repr(MemoryHop(5, 4, temporal_slots=2))
+    assert "EmbeddingTable(5, 4, bias=False)" in repr(MemoryHop(5, 4, bias=False))
+    assert "EmbeddingTable(4, 4, embed=False)" in repr(MemoryHop(4, 4, embed="a"))
+    assert "5, 4, num_hops=2, tying='adjacent', slot_order='newest_first'\n" in repr(
+        MultiHop(5, 4, 2, tying="adjacent", slot_order="newest_first")
     )
     assert "num_memories=9" in repr(MemoryNetwork(5, 4, num_memories=9))
 
@@ -251,7 +253,7 @@ def test_gradients_of_every_weight_equal_finite_differences(tying: Any) -> None:
 def test_every_weight_has_a_gradient() -> None:
     for tying in TYINGS:
         net = MemoryNetwork(3, 2, tying=tying, temporal_slots=2)  # type: ignore[arg-type]
-        net(torch.randn(2, 3), torch.randn(2, 5, 3)).sum().backward()
+        torch.autograd.backward(net(torch.randn(2, 3), torch.randn(2, 5, 3)).sum())
         assert all(parameter.grad is not None for parameter in net.parameters())
 
 

@@ -60,7 +60,8 @@ def results(impl: str, form: str) -> list[Tensor]:
     """The result of two hops and its gradients."""
     query, memories, _, tables = inputs(form)
     result = forward(impl, form)
-    leaves = [query, memories, *(table.weight for table in tables)]
+    weights = [table.weight for table in tables if table.weight is not None]
+    leaves = [query, memories, *weights]
     return [result.detach(), *torch.autograd.grad(result.cos().sum(), leaves)]
 
 

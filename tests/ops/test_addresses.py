@@ -140,8 +140,13 @@ def test_fake_and_meta_tensors_have_shapes(is_shared: bool) -> None:
         fake = multi_hop(mode.from_tensor(query), mode.from_tensor(memories), hops, impl="fused")
     assert fake.shape == (3, DIM)
     assert type(fake).__name__ == "FakeTensor"
-    on_meta = [Hop(Table(a.weight.to("meta")), Table(c.weight.to("meta"))) for a, c, *_ in hops]
-    found = multi_hop(query.to("meta"), memories.to("meta"), on_meta, impl="fused")
+
+    def on_meta(table: Table) -> Table:
+        assert table.weight is not None
+        return Table(table.weight.to("meta"))
+
+    meta_hops = [Hop(on_meta(a), on_meta(c)) for a, c, *_ in hops]
+    found = multi_hop(query.to("meta"), memories.to("meta"), meta_hops, impl="fused")
     assert (found.shape, found.device.type) == ((3, DIM), "meta")
 
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from benchmarks.tables import document_tables
 from memhop import ops
-from memhop.ops import Hop, Quantized, Table, checks, multi_hop, read
+from memhop.ops import Hop, Quantized, Table, checks, forms, multi_hop, read
+from memhop.ops.call import Call
 from memhop.ops.fused import backends
 from memhop.ops.fused.backends import BACKENDS, OPTIONS
 from memhop.ops.inputs import Memory
@@ -98,8 +99,8 @@ def used(monkeypatch: pytest.MonkeyPatch) -> set[str]:
         return backends.Kernel(*(recorded(name, function) for function in kernel_of(name)))
 
     monkeypatch.setattr(backends, "kernel_of", recorded_kernel)
-    for name, form in ops.FORMS.items():
-        monkeypatch.setitem(ops.FORMS, name, recorded(name, form))
+    for name, form in forms.FORMS.items():
+        monkeypatch.setitem(forms.FORMS, name, recorded(name, form))
     return names
 
 
@@ -135,7 +136,7 @@ def test_options_are_recognized(option: str) -> None:
     if is_used is None or option in ("compile", "transforms"):
         return
 
-    def call_of(given: Case) -> checks.Call:
+    def call_of(given: Case) -> Call:
         names = ("values", "slots", "padding_mask", "lengths", "score_bias")
         memory = Memory(given["memories"], **{k: given[k] for k in names if k in given})
         if not given["hops"]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from memhop.ops import Hop, Quantized, Table, checks, multi_hop, read
+from memhop.ops.call import FLOATING, common_case
 from memhop.ops.inputs import Memory
 
 QUERY, KEYS = torch.zeros(4, 5), torch.zeros(4, 7, 5)
@@ -140,7 +141,7 @@ def test_lengths_without_values_are_not_checked() -> None:
     assert each(QUERY, KEYS, LENGTHS).shape == (4, 5)
 
 
-@pytest.mark.parametrize("dtype", checks.FLOATING)
+@pytest.mark.parametrize("dtype", FLOATING)
 @pytest.mark.parametrize("masked", [False, True])
 def test_the_common_case_equals_all_checks(dtype: torch.dtype, masked: bool) -> None:
     table = Table(torch.zeros(5, 5, dtype=dtype), torch.zeros(5, dtype=dtype))
@@ -153,7 +154,7 @@ def test_the_common_case_equals_all_checks(dtype: torch.dtype, masked: bool) -> 
         (QUERY[:0], KEYS[:0, :0], MASK[:0, :0]),
     ):
         memory = Memory(keys.to(dtype), padding_mask=mask if masked else None)
-        common = checks.common_case(query.to(dtype), memory, hops)
+        common = common_case(query.to(dtype), memory, hops)
         assert common is not None
         expected = checks.check_one_by_one(query.to(dtype), memory, hops)
         assert common[2:6] == expected[2:6]
@@ -208,7 +209,7 @@ def test_the_common_case_rejects_other_calls(options: dict[str, Any]) -> None:
     parts = {k: v for k, v in options.items() if k in {"weight", "bias", "temporal", "transform"}}
     given = {"query": QUERY, "keys": MEMORIES, **options}
     memory = Memory(**{k: v for k, v in given.items() if k not in {"query", *parts}})
-    assert checks.common_case(QUERY, Memory(MEMORIES), [hop(bias=torch.zeros(5))] * 2) is not None
-    assert checks.common_case(given["query"], memory, [hop(), hop(**parts)]) is None
+    assert common_case(QUERY, Memory(MEMORIES), [hop(bias=torch.zeros(5))] * 2) is not None
+    assert common_case(given["query"], memory, [hop(), hop(**parts)]) is None
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert checks.common_case(QUERY, Memory(MEMORIES), [hop()]) is None
+        assert common_case(QUERY, Memory(MEMORIES), [hop()]) is None

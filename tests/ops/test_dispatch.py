@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from memhop import ops
-from memhop.ops import Hop, Quantized, Table, checks, dispatch, multi_hop
+from memhop.ops import Hop, Quantized, Table, dispatch, forms, multi_hop
+from memhop.ops.call import OF_ONE_DTYPE, Call
 from memhop.ops.inputs import Memory
 
 
@@ -24,8 +24,19 @@ def hops_of(memory_dim: int, input_dim: int, num_hops: int, tying: str = "none")
     return [Hop(table(), table()) for _ in range(num_hops)]
 
 
+def cheaper_form(
+    num_queries: int, memories: Tensor, hops: list[Hop], slots: Tensor | None = None
+) -> str:
+    assert hops[0].a.weight is not None
+    query = torch.zeros(num_queries, hops[0].a.weight.shape[0])
+    memory, num_slots = Memory(memories, slots=slots), memories.shape[-2]
+    precision = OF_ONE_DTYPE[torch.float32]
+    call = Call(query, memory, hops, (num_queries,), num_slots, precision)
+    return dispatch.cheaper_form(num_queries, call)
+
+
 def chosen(num_queries: int, memories: tuple[int, ...], hops: list[Hop]) -> str:
-    return dispatch.cheaper_form(num_queries, torch.empty(memories, device="meta"), hops, None)
+    return cheaper_form(num_queries, torch.empty(memories, device="meta"), hops)
 
 
 def test_each_query_with_its_own_memory_reads_it_raw() -> None:
@@ -76,8 +87,8 @@ def test_weights_that_hops_share_project_once(tying: str) -> None:
 def test_slots_count_as_the_cheaper_way_to_read_them() -> None:
     hops, bank = hops_of(64, 64, 1), torch.zeros(10, 64)
     slots = torch.zeros(20, 10000, dtype=torch.long)
-    assert dispatch.cheaper_form(20, bank, hops, slots) == "project"
-    assert dispatch.cheaper_form(20, torch.zeros(9000, 64), hops, slots[:, :50]) == "eager"
+    assert cheaper_form(20, bank, hops, slots) == "project"
+    assert cheaper_form(20, torch.zeros(9000, 64), hops, slots[:, :50]) == "eager"
 
 
 @pytest.mark.parametrize(("num_queries", "projects"), [(9, False), (11, True)])
@@ -87,13 +98,13 @@ def test_auto_makes_a_projected_memory_only_where_that_is_cheaper(
     called: list[str] = []
 
     def spy(name: str) -> None:
-        form = ops.FORMS[name]
+        form = forms.FORMS[name]
 
         def call(*args: Any) -> Any:
             called.append(name)
             return form(*args)
 
-        monkeypatch.setitem(ops.FORMS, name, call)
+        monkeypatch.setitem(forms.FORMS, name, call)
 
     for name in ("eager", "project"):
         spy(name)
@@ -107,10 +118,11 @@ def auto_form(
 ) -> str:
     hops = hops_of(columns, columns, num_hops)
     for hop in hops:
+        assert hop.a.weight is not None
         hop.a.weight.requires_grad_(grad)
     query = torch.zeros(batch, columns)
-    precision = checks.OF_ONE_DTYPE[torch.float32]
-    return dispatch.cheapest_form(checks.Call(query, memory, hops, (batch,), slots, precision))
+    precision = OF_ONE_DTYPE[torch.float32]
+    return dispatch.cheapest_form(Call(query, memory, hops, (batch,), slots, precision))
 
 
 def empty(*sizes: int, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -140,7 +140,7 @@ def test_derivatives_of_an_empty_batch_and_of_an_empty_memory(
     lead = () if options in ("shared", "bank") else (rows,)
     held = ROWS if options == "bank" else slots
     memories = normal(*lead, held, SIZE, requires_grad=True)
-    given: dict[str, Tensor] = {
+    given: dict[str, Any] = {
         "mask": {"padding_mask": torch.zeros(rows, slots, dtype=torch.bool)},
         "bank": {"slots": torch.zeros(rows, slots, dtype=torch.long)},
         "slots": {"slots": torch.zeros(rows, slots, dtype=torch.long)},
@@ -148,7 +148,9 @@ def test_derivatives_of_an_empty_batch_and_of_an_empty_memory(
         "bias": {"score_bias": normal(rows, 2, slots, requires_grad=True)},
     }.get(options, {})
     hops = [Hop(table(2), table(3), relu=True)] * 2
-    weight = hops[0].a.weight.requires_grad_()
+    weight = hops[0].a.weight
+    assert weight is not None
+    weight.requires_grad_()
     outputs = multi_hop(query, memories, hops, need_weights=True, impl=impl, **given)
     assert [x.shape for x in outputs] == [(rows, DIM), (rows, 2, slots)]
     total = outputs[0].cos().sum() + outputs[1].square().sum()

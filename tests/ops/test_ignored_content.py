@@ -55,7 +55,7 @@ def assert_same(found: Outcome, expected: Outcome) -> None:
             torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5 * scale)
 
 
-def ways_to_ignore() -> dict[str, dict[str, Tensor]]:
+def ways_to_ignore() -> dict[str, dict[str, Any]]:
     """Options of a call, each with the first rows' last slots ignored, and one row whole."""
     mask = torch.rand(B, N) < 0.5
     mask[1] = True

@@ -1,23 +1,62 @@
-"""Check the sizes and the inputs of the layers."""
+"""Check the sizes and the inputs of the layers, and lay the inputs out for the operations."""
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from memhop import ops
 from memhop.ops import checks
-from memhop.ops.checks import Call
-from memhop.ops.errors import raise_invalid
-from memhop.ops.inputs import Hop, Memory, storage
+from memhop.ops.errors import Arguments, raise_invalid
+from memhop.ops.inputs import Memory, Quantized, Stored, storage
+
+
+class Inputs(NamedTuple):
+    """The arguments of a layer's ``forward``, under their names."""
+
+    query: Tensor
+    memories: Stored
+    values: Stored | None = None
+    slots: "Tensor | ops.Pair | None" = None
+    lengths: Tensor | None = None
+    memory_padding_mask: Tensor | None = None
+    score_bias: Tensor | None = None
+
+    def memory(self, layer: str) -> Memory:
+        """Return the memory as an operation reads it; that of a pair of slots is gathered."""
+        _, memories, values, slots, lengths, mask, score_bias = self
+        return ops.memory_of(layer, memories, values, slots, mask, lengths, score_bias)
+
+    def given(self) -> dict[str, Stored | None]:
+        """Return the arguments by name, a pair of slots as two."""
+        arguments = self._asdict()
+        if isinstance(self.slots, tuple):
+            del arguments["slots"]
+            arguments |= zip(PAIR, self.slots, strict=True)
+        return arguments
+
+
+PAIR = ("slots of the keys", "slots of the values")
+
+
+class Dims(NamedTuple):
+    """The sizes of a layer's query, slots and values, and its number of hops."""
+
+    query: int
+    memories: int
+    values: int
+    num_hops: int
 
 
 def check_layer_sizes(layer: str, **sizes: int | None) -> None:
     """Check that every size is None or an integer of at least 1."""
     for name, size in sizes.items():
         if size is not None and not is_a_size(size):
-            came = ", ".join(f"{name}={size!r}" for name, size in sizes.items())
+            given = {name: size for name, size in sizes.items() if size is not None}
+            came = ", ".join(f"{name}={size!r}" for name, size in given.items())
             raise ValueError(f"{layer} expected {name} to be an integer of at least 1, got {came}")
 
 
@@ -29,57 +68,126 @@ def is_a_size(size: object) -> bool:
         return False
 
 
-def check_hops(
-    layer: str, dims: tuple[int, int], query: Tensor, memory: Memory, hops: Sequence[Hop]
-) -> Call:
-    """Check the inputs of a layer that consists of hops, and all of its weights.
-
-    ``dims`` are the sizes of its query and of a slot.
-    """
-    check_layer_inputs(layer, dims, query, memory, hops[0].a.weight)
-    return checks.check_multi_hop(query, memory, hops)
-
-
-def check_layer_inputs(
-    layer: str,
-    dims: tuple[int, int],
-    query: Tensor,
-    memory: Memory,
-    weight: Tensor | None,
-    num_memories: int | None = None,
+def check_inputs(
+    layer: str, dims: Dims, inputs: Inputs, weight: Tensor | None, num_memories: int | None = None
 ) -> None:
     """Check that the inputs fit each other and the layer.
 
-    ``dims`` are the sizes of its query and of a slot; ``weight`` is one of its weights, or None if
-    they are unknown.
+    ``weight`` is one of its weights, or None if they are unknown.
     """
-    mask = memory.padding_mask
-    given = {"query": query, "memories": memory.keys, "memory_padding_mask": mask}
+    required = ("query", "memories")
+    given: Arguments = {k: v for k, v in inputs.given().items() if v is not None or k in required}
     checks.check_together(layer, given if weight is None else {**given, "weights": weight})
-    shape, (query_dim, input_dim) = storage(memory.keys).shape, dims
-    batched = query.dim() == 2
-    if (
-        query.dim() not in (1, 2)
-        or len(shape) not in ((2, 3) if batched else (2,))
-        or query.shape[-1] != query_dim
-        or shape[-1] != input_dim
-        or (len(shape) == 3 and shape[0] != query.shape[0])
-    ):
-        expected = (
-            f"query [B, {query_dim}] with memories [B, N, {input_dim}] or [N, {input_dim}], "
-            f"or query [{query_dim}] with memories [N, {input_dim}]"
-        )
+    query, memories, values, *_ = inputs
+
+    def fail(expected: str) -> NoReturn:
         raise_invalid(layer, expected, given)
-    num_slots = shape[-2]
+
+    if (
+        query.dim() not in (1, 2, 3)
+        or query.shape[-1] != dims.query
+        or (not are_rows(memories, dims.memories, query))
+    ):
+        fail(
+            f"query [B, {dims.query}] with memories [B, N, {dims.memories}] or "
+            f"[N, {dims.memories}], or query [{dims.query}] with memories [N, {dims.memories}], or "
+            f"L queries a row, [B, L, {dims.query}]"
+        )
+    if values is not None and not are_rows(values, dims.values, query):
+        fail(f"values [B, N, {dims.values}] or [N, {dims.values}]")
+    if values is None and dims.values != dims.memories:
+        fail(f"values [..., N, {dims.values}], whose size differs from that of memories")
+    check_over_slots(dims, inputs, num_memories, fail)
+
+
+def are_rows(stored: Stored, size: int, query: Tensor) -> bool:
+    """Return whether the shape of memories or values fits a size and the batch of the query."""
+    shape = storage(stored).shape
+    if len(shape) == 3:
+        return query.dim() > 1 and shape[0] == query.shape[0] and shape[-1] == size
+    return len(shape) == 2 and shape[-1] == size
+
+
+def check_over_slots(
+    dims: Dims, inputs: Inputs, num_memories: int | None, fail: Callable[[str], NoReturn]
+) -> None:
+    """Check the shapes of slots, lengths, mask and score bias."""
+    query, memories, _, slots, lengths, mask, bias = inputs
+    leading, num_slots = query.shape[:-1], storage(memories).shape[-2]
+    pair = slots if isinstance(slots, tuple) else (slots, None)
+    names = PAIR if isinstance(slots, tuple) else ("slots", "")
+    for name, each in zip(names, pair, strict=True):
+        if each is None:
+            continue
+        has_leading = each.dim() > 0 and fits(each.shape[:-1], leading)
+        if each.dtype not in checks.INTEGERS or not has_leading:
+            fail(f"{name} {choices_of(leading, 'N')} of integers")
+    if pair[0] is not None:
+        num_slots = pair[0].shape[-1]
     if num_memories is not None and num_slots != num_memories:
-        raise_invalid(layer, f"{num_memories} slots (num_memories), not {num_slots}", given)
-    if mask is not None:
-        each = (*query.shape[:-1], num_slots)
-        shapes = [each, (1, num_slots), (num_slots,)] if batched else [each]
-        # Separate comparisons: B and N stay dynamic in an exported graph, without a guard on B = 1.
-        fits = mask.shape == each or (batched and mask.shape in ((num_slots,), (1, num_slots)))
-        if mask.dtype != torch.bool or not fits:
-            *others, last = dict.fromkeys(str(list(fitting)) for fitting in shapes)
-            choices = f"{', '.join(others)} or {last}" if others else last
-            expected = f"memory_padding_mask {choices} of bool (True = ignore that slot)"
-            raise_invalid(layer, expected, given)
+        fail(f"{num_memories} slots (num_memories), not {num_slots}")
+    if lengths is not None and not fits(lengths.shape, leading):
+        fail(f"lengths {choices_of(leading)} of integers")
+    if mask is not None and (mask.dtype != torch.bool or not is_over(mask, leading, num_slots)):
+        choices = choices_of(leading, num_slots)
+        fail(f"memory_padding_mask {choices} of bool (True = ignore that slot)")
+    if bias is None or is_over(bias, leading, num_slots):
+        return
+    is_per_hop = bias.dim() == len(leading) + 2 and bias.shape[-2] == dims.num_hops
+    if not (is_per_hop and is_over(bias.select(-2, 0), leading, num_slots)):
+        of_hops = [*leading, dims.num_hops, num_slots]
+        fail(f"score_bias {choices_of(leading, num_slots)}, or of each hop {of_hops}")
+
+
+def is_over(tensor: Tensor, leading: Sequence[int], num_slots: int) -> bool:
+    """Return whether the last axis is that of the slots and the others fit the queries."""
+    return tensor.dim() > 0 and tensor.shape[-1] == num_slots and fits(tensor.shape[:-1], leading)
+
+
+def fits(shape: Sequence[int], leading: Sequence[int]) -> bool:
+    """Return whether a shape has the first axes of the queries [B, L], or 1 in their place.
+
+    Equality comes first: B and L stay dynamic in an exported graph, without a guard on 1.
+    """
+    return len(shape) <= len(leading) and all(
+        size == whole or size == 1 for size, whole in zip(shape, leading, strict=False)
+    )
+
+
+def choices_of(leading: Sequence[int], last: int | str | None = None) -> str:
+    """Return the shapes that fit, as words: ``[4, 5], [1, 5] or [5]``."""
+    ends = [] if last is None else [last]
+    shapes = [list(leading[:axes]) for axes in range(len(leading), -1, -1)]
+    if leading:
+        shapes.insert(-1, [1])
+    *others, final = dict.fromkeys(str([*shape, *ends]).replace("'", "") for shape in shapes)
+    return f"{', '.join(others)} or {final}" if others else final
+
+
+def over_queries(inputs: Inputs) -> Inputs:
+    """Return inputs for several queries on each memory, [B, L, D], with an axis for L in all."""
+    query, memories, values, slots, lengths, mask, bias = inputs
+    if query.dim() < 3:
+        return inputs
+    if isinstance(slots, tuple):
+        slots = (with_axis(slots[0], 2), with_axis(slots[1], 2))
+    else:
+        slots = with_axis(slots, 2)
+    return Inputs(
+        query, rows_with_axis(memories), None if values is None else rows_with_axis(values), slots,
+        with_axis(lengths, 1), with_axis(mask, 2), with_axis(bias, 2),
+    )  # fmt: skip
+
+
+def with_axis(tensor: Tensor | None, num_axes: int) -> Tensor | None:
+    """Return a tensor [B, ...] of so many axes as [B, 1, ...], and others as they are."""
+    return tensor if tensor is None or tensor.dim() != num_axes else tensor.unsqueeze(1)
+
+
+def rows_with_axis(stored: Stored) -> Stored:
+    """Return rows [B, N, I] as [B, 1, N, I], and [N, I] as they are."""
+    if storage(stored).dim() == 2:
+        return stored
+    if isinstance(stored, Quantized):
+        return Quantized(stored.data.unsqueeze(1), stored.scale.unsqueeze(1))
+    return stored.unsqueeze(1)

@@ -16,10 +16,13 @@ from torch.nn.utils.parametrize import type_before_parametrizations
 
 from memhop import ops
 from memhop.nn import checks
+from memhop.nn.checks import Dims, Inputs
 from memhop.nn.embedding import EmbeddingTable
-from memhop.ops import eager, reference
-from memhop.ops.checks import autocast_dtype, common_case
-from memhop.ops.inputs import Memory, converted
+from memhop.ops import eager, forms, heads, reference
+from memhop.ops.call import PLAIN, Attention, Call, autocast_dtype, common_case
+from memhop.ops.checks import check_multi_hop
+from memhop.ops.inputs import Memory, Stored, converted, storage
+from memhop.ops.reference import Readable
 
 Result = Tensor | tuple[Tensor, Tensor]
 
@@ -36,15 +39,16 @@ class Layer(NamedTuple):
     """The name, sizes and options of a layer, which all of its hops share.
 
     Attributes:
-        memory_dim, input_dim: the sizes of its query and of a slot.
+        dims: the sizes of its query, slots and values, and its number of hops.
         relu, softmax: as in ``ops.Hop``.
+        attention: the heads, the dropout and the order of the slots.
     """
 
     name: str
-    memory_dim: int
-    input_dim: int
-    relu: bool
+    dims: Dims
+    relu: bool | float
     softmax: bool
+    attention: Attention
 
 
 def are_plain(modules: Iterable[nn.Module | None], kind: type[nn.Module]) -> bool:
@@ -103,7 +107,7 @@ def hops_of(hops: Sequence[HopModules], layer: Layer) -> list[ops.Hop]:
             # Parametrized weights and None are only attributes, hence no ``dict.get``.
             held = module._parameters
             tables[module] = ops.Table(
-                held["weight"] if "weight" in held else module.weight,  # type: ignore[arg-type]  # noqa: SIM401
+                held["weight"] if "weight" in held else module.weight,  # noqa: SIM401
                 held["bias"] if "bias" in held else module.bias,  # noqa: SIM401
                 held["temporal"] if "temporal" in held else module.temporal,  # noqa: SIM401
             )
@@ -123,49 +127,109 @@ def weight_of(transform: nn.Module) -> Tensor:
 
 
 def run_hops(
-    layer: Layer, query: Tensor, memory: Memory, modules: Sequence[HopModules], need_weights: bool
+    layer: Layer,
+    inputs: Inputs,
+    modules: Sequence[HopModules],
+    need_weights: bool,
+    average_attn_weights: bool,
 ) -> Result:
     """Check the inputs of a layer and run its hops, by their weights if the modules are plain."""
     if must_be_called(modules):
-        checks.check_layer_inputs(layer.name, layer[1:3], query, memory, None)
-        result, attention = call_tables(layer, query, memory, modules)
-        return (result, attention) if need_weights else result
+        checks.check_inputs(layer.name, layer.dims, inputs, None)
+        result, attention = call_tables(layer, inputs, modules)
+        if not need_weights:
+            return result
+        num_heads = layer.attention.num_heads
+        return result, forms.weights_as_returned(attention, num_heads, average_attn_weights)
     hops = hops_of(modules, layer)
-    call = common_case(query, memory, hops)
-    if call is None or len(call.batch) > 1 or query.shape[-1] != layer.memory_dim:
-        call = checks.check_hops(layer.name, layer[1:3], query, memory, hops)
-    return ops.run(call, "auto", need_weights)
+    return forms.run(call_of(layer, inputs, hops), "auto", need_weights, average_attn_weights)
+
+
+def call_of(layer: Layer, inputs: Inputs, hops: Sequence[ops.Hop]) -> Call:
+    """Return the call of the hops of a layer, or raise ValueError."""
+    query, memories, values, slots, lengths, mask, score_bias = inputs
+    if layer.attention is PLAIN and slots is None and layer.dims.memories == layer.dims.values:
+        memory = Memory(memories, values, None, mask, lengths, score_bias)
+        call = common_case(query, memory, hops)
+        if call is not None and len(call.batch) < 2 and query.shape[-1] == layer.dims.query:
+            return call
+    weight = next((hop.a.weight for hop in hops if hop.a.weight is not None), None)
+    checks.check_inputs(layer.name, layer.dims, inputs, weight)
+    memory = checks.over_queries(inputs).memory(layer.name)
+    return check_multi_hop(query, memory, hops, layer.attention)
 
 
 def call_tables(
-    layer: Layer, query: Tensor, memory: Memory, modules: Sequence[HopModules]
+    layer: Layer, inputs: Inputs, modules: Sequence[HopModules]
 ) -> tuple[Tensor, Tensor]:
-    """Return the query after all hops, [..., D], and the attention [..., K, N].
+    """Return the query after all hops, [..., D], and the attention [..., K, N] or [..., K, H, N].
 
     The tables are called with the memory of the caller, with zeros in slots that all rows ignore.
     ``Quantized`` is dequantized first, and a smaller memory converted.
     """
-    mask, memories = memory.padding_mask, memory.keys
+    query, num_heads = inputs.query, layer.attention.num_heads
     autocast = autocast_dtype(query.device.type)
-    if autocast is None or not isinstance(memories, Tensor):
-        memories = converted(memories, query.dtype).to(query.dtype)
-    if mask is not None:
-        ignored_by_all = mask.all(0) if mask.dim() == memories.dim() else mask
-        memories = memories.masked_fill(ignored_by_all.unsqueeze(-1), 0.0)
-    embed = _OncePerModule(memories)
+    keys = rows_to_embed(inputs, inputs.memories)
+    values = keys if inputs.values is None else rows_to_embed(inputs, inputs.values)
+    embed_keys, embed_values = _OncePerModule(keys), _OncePerModule(values)
+    if values is keys:
+        embed_values = embed_keys
+    num_slots = num_slots_of(inputs)
+    hops = [
+        ops.Hop(
+            ops.Table(None, None, _temporal_of(a, num_slots)),
+            ops.Table(None, None, _temporal_of(c, num_slots)),
+            softmax=layer.softmax,
+        )
+        for a, c, _ in modules
+    ]
+
+    def read_slots(query: Tensor, k: int, readable: Readable) -> tuple[Tensor, Tensor]:
+        a, c, _ = modules[k]
+        rows = inputs._replace(memories=embed_keys(a), values=embed_values(c))
+        return _read(query, checks.over_queries(rows), readable, layer)
+
+    read_hop = eager.biased_read(hops, _readable(layer, inputs, hops), read_slots, num_heads)
     attentions = []
-    for embed_a, embed_c, transform in modules:
-        embedded = embed(embed_a), embed(embed_c)
-        num_slots = memories.shape[-2]
-        temporal = _temporal_of(embed_a, num_slots), _temporal_of(embed_c, num_slots)
-        read_out, weights = _read(query, embedded, temporal, mask, layer.softmax)
+    for k, (_, _, transform) in enumerate(modules):
+        read_out, weights = read_hop(query, k)
         carried = query if transform is None else transform(query)
-        query = torch.relu(carried + read_out) if layer.relu else carried + read_out
+        query = reference.activated(carried + read_out, layer.relu)
         attentions.append(weights)
-    attention = torch.stack(attentions, -2)
+    attention = torch.stack(attentions, inputs.query.dim() - 1)
     if autocast is None or query.dtype == torch.float64:
         return query, attention
     return query.to(autocast), attention.to(autocast)
+
+
+def num_slots_of(inputs: Inputs) -> int:
+    """Return N: of the slots if there are any, else of the memories."""
+    slots = inputs.slots[0] if isinstance(inputs.slots, tuple) else inputs.slots
+    return storage(inputs.memories).shape[-2] if slots is None else slots.shape[-1]
+
+
+def rows_to_embed(inputs: Inputs, stored: Stored) -> Tensor:
+    """Return memories or values as the tables get them."""
+    query, mask, rows = inputs.query, inputs.memory_padding_mask, stored
+    if autocast_dtype(query.device.type) is None or not isinstance(rows, Tensor):
+        rows = converted(rows, query.dtype).to(query.dtype)
+    if mask is None or inputs.slots is not None:
+        return rows
+    ignored = mask
+    while ignored.dim() > rows.dim() - 1:
+        ignored = ignored.all(-2 if rows.dim() == 3 else 0)
+    return rows.masked_fill(ignored.unsqueeze(-1), 0.0)
+
+
+def _readable(layer: Layer, inputs: Inputs, hops: Sequence[ops.Hop]) -> list[Readable]:
+    """Return which slots each hop reads."""
+    inputs, num_slots = checks.over_queries(inputs), num_slots_of(inputs)
+    bias = inputs.score_bias
+    ignored = reference.ignored_slots(inputs.memory_padding_mask, inputs.lengths, num_slots)
+    is_per_hop = bias is not None and bias.dim() == inputs.query.dim() + 1
+    biases = bias.unbind(-2) if bias is not None and is_per_hop else [bias]
+    newest_first = layer.attention.newest_first
+    return reference.readable_in_each_hop(hops, num_slots, ignored, biases, newest_first)
 
 
 class _OncePerModule:
@@ -176,44 +240,46 @@ class _OncePerModule:
         self._known: dict[int, Tensor] = {}
 
     def __call__(self, module: nn.Module) -> Tensor:
-        if not callable(module):
-            came = type(module).__name__
-            raise ValueError(f"expected a module as a table of a hop, got {came}")
         if id(module) not in self._known:
             self._known[id(module)] = module(self._memories)
         return self._known[id(module)]
 
 
-def _read(
-    query: Tensor,
-    embedded: tuple[Tensor, Tensor],
-    temporal: tuple[Tensor | None, Tensor | None],
-    mask: Tensor | None,
-    softmax: bool,
-) -> tuple[Tensor, Tensor]:
-    """Return (o, p); temporal rows add q . T_A(i) to the scores and sum_i p_i T_C(i) to o."""
-    (keys, values), (a, c) = embedded, temporal
-    score_bias = None
-    if a is not None or c is not None:
-        ages = reference.slot_ages(keys.shape[-2], mask, query.device)
-    if a is not None:
-        score_bias = eager.score_ages(query, a, ages)
-    read_out, weights = ops.read(
-        query, keys, values, padding_mask=mask, score_bias=score_bias, softmax=softmax,
+def _read(query: Tensor, rows: Inputs, readable: Readable, layer: Layer) -> tuple[Tensor, Tensor]:
+    """Return (o, p) of embedded rows, with heads those of each head."""
+    keys, values, slots, num_heads = (
+        rows.memories, rows.values, rows.slots, layer.attention.num_heads,
+    )  # fmt: skip
+    assert isinstance(keys, Tensor)
+    assert isinstance(values, Tensor)
+    if num_heads > 1:
+        keys, values = heads.split_rows(keys, num_heads), heads.split_rows(values, num_heads)
+        slots = slots_of_heads(slots)
+    return ops.read(
+        query, keys, values, slots=slots, padding_mask=readable.ignored,
+        score_bias=readable.score_bias, softmax=layer.softmax, dropout=layer.attention.dropout,
         need_weights=True,
     )  # fmt: skip
-    if c is not None:
-        read_out = read_out + eager.read_ages(weights, c, ages)
-    return read_out, weights
+
+
+def slots_of_heads(slots: Tensor | ops.Pair | None) -> Tensor | ops.Pair | None:
+    """Return slots with an axis along which heads share them."""
+    if isinstance(slots, tuple):
+        of_keys, of_values = (None if each is None else each.unsqueeze(-2) for each in slots)
+        return of_keys, of_values
+    return None if slots is None else slots.unsqueeze(-2)
 
 
 def _temporal_of(module: nn.Module, num_slots: int) -> Tensor | None:
     """Return the temporal rows of the table that a module is or holds, for ages below N; or None.
 
     Raises:
-        ValueError: for several tables with temporal rows, or rows that lie on several devices
-            (of a table that is sharded alone: shard the whole layer).
+        ValueError: if it is no module, for several tables with temporal rows, or rows that lie on
+            several devices (of a table that is sharded alone: shard the whole layer).
     """
+    if not isinstance(module, nn.Module):
+        came = type(module).__name__
+        raise ValueError(f"expected a module as a table of a hop, got {came}")
     tables = [each for each in module.modules() if isinstance(each, EmbeddingTable)]
     rows = [table.temporal for table in tables if table.temporal is not None]
     if not rows:

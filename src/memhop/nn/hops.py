@@ -1,86 +1,80 @@
 """Multi-hop memory as layers: ``MemoryHop``, ``MultiHop`` and ``MemoryNetwork``.
 
 They hold the weights and compute ``memhop.ops.multi_hop``. See "End-To-End Memory Networks", arXiv
-1503.08895, sections 2 and 4.1.
-
-All three accept a batch of queries with a memory each, a batch that shares one memory, which is not
-copied for each query, or a single query:
-
-    query [B, D] and memories [B, N, input_dim], memory_padding_mask [B, N], [1, N] or [N]
-    query [B, D] and memories [N, input_dim],    memory_padding_mask [B, N], [1, N] or [N]
-    query [D]    and memories [N, input_dim],    memory_padding_mask [N]; results without batch axis
+1503.08895, sections 2 and 4.1. Their ``forward`` has one signature, that of ``MemoryLayer``.
 
 B = 0 and N = 0 are allowed. Without readable slots a hop adds nothing to its query: all its weights
 are zero and so are the gradients through them. The content of an ignored slot has no effect, not
 even NaN. Query and weights have one dtype (float32, float64, bfloat16 or float16), and so have the
-results. Memories have it too, or bfloat16 or float16 with float32, or they are ``ops.Quantized``,
-int8 with a scale for each row, with all dtypes but float64. Under ``torch.autocast`` dtypes may
-differ and results have autocast's dtype, as those of ``torch.nn.Linear``. All but float64 is
-computed in float32: a large memory of a smaller dtype is read in place, a small one is converted
-for the call.
+results. Memories and values have it too, or bfloat16 or float16 with float32, or they are
+``ops.Quantized``, int8 with a scale for each row, with all dtypes but float64. Under
+``torch.autocast`` dtypes may differ and results have autocast's dtype, as those of
+``torch.nn.Linear``. All but float64 is computed in float32: a large memory of a smaller dtype is
+read in place, a small one is converted for the call.
 """
 
-from functools import partial
 from itertools import pairwise
-from typing import Any, Literal, NoReturn, Self, TypedDict, Unpack, get_args
+from typing import Any, Literal, Self, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from memhop import ops
 from memhop.nn import checks
-from memhop.nn.embedding import EmbeddingTable
-from memhop.nn.hop_modules import HopModules, Layer, Result, hops_of, run_hops
+from memhop.nn.checks import Dims, Inputs
+from memhop.nn.hop_modules import HopModules, Result, hops_of
+from memhop.nn.layer import Embed, HopLayer, MemoryLayer
 from memhop.ops import errors
-from memhop.ops.inputs import Memory, Stored
+from memhop.ops.checks import SlotOrder
+from memhop.ops.inputs import is_dense
 
-__all__ = ["HopOptions", "MemoryHop", "MemoryNetwork", "MultiHop", "Tying"]
+__all__ = ["MemoryHop", "MemoryNetwork", "MultiHop", "Tying"]
 
 Tying = Literal["none", "adjacent", "layerwise"]
 
 
-class HopOptions(TypedDict, total=False):
-    """The options of ``MultiHop`` that ``MemoryNetwork`` passes to its hops."""
-
-    tying: Tying
-    bias: bool
-    relu: bool
-    softmax: bool
-    temporal_slots: int | None
-
-
-class NotScriptable(nn.Module):
-    """A layer for which ``torch.jit.script`` raises an error of one line."""
-
-    def __prepare_scriptable__(self) -> NoReturn:
-        name = type(self).__name__
-        raise ValueError(f"{name} cannot be scripted: use torch.export, or torch.jit.trace")
-
-
-class MemoryHop(NotScriptable):
+class MemoryHop(HopLayer):
     """One hop: a query attends to the slots of a memory, reads them, and is updated.
 
-        p_i = softmax_i(q . (A m_i + a)),    q <- q + sum_i p_i (C m_i + c)
+        p_i = softmax_i(q . (A m_i + a)),    q <- q + sum_i p_i (C v_i + c)
 
-    Section 2.1 of arXiv 1503.08895; the state dict has ``embed_a.*`` and ``embed_c.*``, both in
-    the form of ``torch.nn.Linear``. For shapes, dtypes and empty memories see the module.
+    Section 2.1 of arXiv 1503.08895; the values v_i are the m_i unless the caller passes others. The
+    state dict has ``embed_a.*`` and ``embed_c.*``, both in the form of ``torch.nn.Linear``. For
+    shapes see ``forward``, for dtypes and empty memories the module.
 
     Args:
         input_dim: size of a slot.
-        memory_dim: size of the query.
-        bias: whether the tables have a and c.
-        relu: apply ReLU to the updated query.
+        memory_dim: size of the query, D.
+        value_dim: size of a value; None means input_dim.
+        num_heads: H heads attend and read with D / H units each, without the factor 1 / sqrt(D / H)
+            of ``torch.nn.MultiheadAttention``. It divides D.
+        dropout: the probability that a weight p_i is zeroed in training; the others are divided by
+            1 - dropout.
+        embed: which embeddings there are: True for A and C, "a" or "c" for one of them, False for
+            none. The other is the identity, without a bias, between two equal sizes.
+        bias: whether A and C have the biases a and c.
+        relu: apply ReLU to the updated query; a share from 0 to 1 applies it to the last
+            ``round(share * memory_dim)`` units.
         softmax: False uses the scores themselves as p (linear start, section 4.2). This is also an
             attribute that you can change between calls.
-        temporal_slots: T adds T_A(i) to A m_i and T_C(i) to C m_i, two tables ``embed_a.temporal``
-            and ``embed_c.temporal`` [T, memory_dim]; row 0 is for the last slot that is not
-            ignored, row 1 for the one before it, and the last row for all older ones (section 4.1).
+        temporal_slots: T adds T_A(i) to A m_i and T_C(i) to C v_i, two tables ``embed_a.temporal``
+            and ``embed_c.temporal`` [T, memory_dim]; row 0 is for the newest slot that is not
+            ignored, row 1 for the next newest, and the last row for all older ones (section 4.1).
+        slot_order: "oldest_first" if a slot is newer than those before it, "newest_first" if it is
+            older. It matters with ``temporal_slots`` only.
         device, dtype: of the weights.
 
     >>> hop = MemoryHop(input_dim=8, memory_dim=4)
     >>> query, attention = hop(torch.randn(2, 4), torch.randn(2, 5, 8), need_weights=True)
     >>> query.shape, attention.shape
     (torch.Size([2, 4]), torch.Size([2, 5]))
+    >>> hop = MemoryHop(input_dim=8, memory_dim=4, value_dim=6, num_heads=2)
+    >>> keys, values = torch.randn(2, 5, 8), torch.randn(2, 5, 6)
+    >>> query, attention = hop(
+    ...     torch.randn(2, 3, 4), keys, values=values, need_weights=True, average_attn_weights=False
+    ... )
+    >>> query.shape, attention.shape
+    (torch.Size([2, 3, 4]), torch.Size([2, 3, 2, 5]))
     """
 
     def __init__(
@@ -88,55 +82,43 @@ class MemoryHop(NotScriptable):
         input_dim: int,
         memory_dim: int = 128,
         *,
+        value_dim: int | None = None,
+        num_heads: int = 1,
+        dropout: float = 0.0,
+        embed: Embed = True,
         bias: bool = True,
-        relu: bool = False,
+        relu: bool | float = False,
         softmax: bool = True,
         temporal_slots: int | None = None,
+        slot_order: SlotOrder = "oldest_first",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__()
-        checks.check_layer_sizes(
-            "MemoryHop", input_dim=input_dim, memory_dim=memory_dim, temporal_slots=temporal_slots
-        )
-        self.input_dim, self.memory_dim = int(input_dim), int(memory_dim)
-        self.relu, self.softmax = relu, softmax
-        table = partial(EmbeddingTable, input_dim, memory_dim, bias, temporal_slots, device, dtype)
-        self.embed_a, self.embed_c = table(), table()
+        super().__init__(
+            input_dim, memory_dim, None, value_dim=value_dim, num_heads=num_heads, dropout=dropout,
+            embed=embed, relu=relu, softmax=softmax, temporal_slots=temporal_slots,
+            slot_order=slot_order,
+        )  # fmt: skip
+        table = self._tables(embed, bias, temporal_slots, device, dtype)
+        self.embed_a, self.embed_c = table("a"), table("c")
 
-    def reset_parameters(self) -> None:
-        """Draw new weights."""
-        self.embed_a.reset_parameters()
-        self.embed_c.reset_parameters()
+    def _hop_modules(self) -> list[HopModules]:
+        return [(self.embed_a, self.embed_c, None)]
 
-    def forward(
-        self,
-        query: Tensor,
-        memories: Stored,
-        *,
-        memory_padding_mask: Tensor | None = None,
-        need_weights: bool = False,
-    ) -> Result:
-        """Return the updated query, [B, memory_dim], or with ``need_weights`` (query, p [B, N]).
-
-        Arguments and errors are those of ``MultiHop.forward``.
-        """
-        hops: list[HopModules] = [(self.embed_a, self.embed_c, None)]
-        memory = Memory(memories, padding_mask=memory_padding_mask)
-        layer = Layer("MemoryHop", self.memory_dim, self.input_dim, self.relu, self.softmax)
-        result = run_hops(layer, query, memory, hops, need_weights)
-        return (result[0], result[1].squeeze(-2)) if need_weights else result
-
-    def extra_repr(self) -> str:
-        return f"{self.input_dim}, {self.memory_dim}, relu={self.relu}, softmax={self.softmax}"
+    def _run(self, inputs: Inputs, need_weights: bool, average_attn_weights: bool) -> Result:
+        result = super()._run(inputs, need_weights, average_attn_weights)
+        if not need_weights:
+            return result
+        return result[0], result[1].squeeze(-2 if average_attn_weights else -3)
 
 
-class MultiHop(NotScriptable):
+class MultiHop(HopLayer):
     """Several hops over one memory; each is a ``MemoryHop``, and ``tying`` shares weights.
 
-        p_i = softmax_i(q . (A_k m_i + a_k)),    q <- q + sum_i p_i (C_k m_i + c_k),    k = 1 .. K
+        p_i = softmax_i(q . (A_k m_i + a_k)),    q <- q + sum_i p_i (C_k v_i + c_k),    k = 1 .. K
 
-    Section 2.2 of arXiv 1503.08895. For shapes, dtypes and empty memories see the module.
+    Section 2.2 of arXiv 1503.08895. For shapes see ``forward``, for dtypes and empty memories the
+    module.
 
     Args:
         input_dim: size of a slot.
@@ -148,8 +130,10 @@ class MultiHop(NotScriptable):
             - "adjacent": A of a hop is C of the one before, K + 1 tables ``tables.K.*``;
             - "layerwise": all hops share A and C, ``embed_a.*`` and ``embed_c.*``, and q <- H q + o
               replaces q + o, with H in ``transform.weight``.
-        bias, relu, softmax, temporal_slots: of each hop, as in ``MemoryHop``; temporal tables are
-            tied as A and C are. ``softmax`` is also an attribute.
+        value_dim, num_heads, dropout, embed, bias, relu, softmax, temporal_slots, slot_order: of
+            each hop, as in ``MemoryHop``; temporal tables are tied as A and C are. ``softmax`` is
+            also an attribute. Adjacent tying needs values of the size of a slot, and both
+            embeddings or none.
         device, dtype: of the weights.
 
     >>> hops = MultiHop(input_dim=8, memory_dim=4, num_hops=3, tying="adjacent")
@@ -165,42 +149,48 @@ class MultiHop(NotScriptable):
         num_hops: int = 3,
         *,
         tying: Tying = "none",
+        value_dim: int | None = None,
+        num_heads: int = 1,
+        dropout: float = 0.0,
+        embed: Embed = True,
         bias: bool = True,
-        relu: bool = False,
+        relu: bool | float = False,
         softmax: bool = True,
         temporal_slots: int | None = None,
+        slot_order: SlotOrder = "oldest_first",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__()
-        checks.check_layer_sizes(
-            "MultiHop", input_dim=input_dim, memory_dim=memory_dim, num_hops=num_hops,
-            temporal_slots=temporal_slots,
+        super().__init__(
+            input_dim, memory_dim, num_hops, value_dim=value_dim, num_heads=num_heads,
+            dropout=dropout, embed=embed, relu=relu, softmax=softmax,
+            temporal_slots=temporal_slots, slot_order=slot_order,
         )  # fmt: skip
         errors.check_word("MultiHop", "tying", tying, get_args(Tying))
-        input_dim, memory_dim, num_hops = int(input_dim), int(memory_dim), int(num_hops)
-        self.input_dim, self.memory_dim, self.num_hops = input_dim, memory_dim, num_hops
-        self.tying, self.relu, self.softmax = tying, relu, softmax
-        table = partial(EmbeddingTable, input_dim, memory_dim, bias, temporal_slots, device, dtype)
+        self.tying = tying
+        table = self._tables(embed, bias, temporal_slots, device, dtype)
         if tying == "adjacent":
-            self.tables = nn.ModuleList(table() for _ in range(num_hops + 1))
+            if self.value_dim != self.input_dim or embed not in (True, False):
+                raise ValueError(
+                    "MultiHop expected value_dim equal to input_dim, and embed=True or False, with "
+                    f"tying='adjacent', got value_dim={self.value_dim}, "
+                    f"input_dim={self.input_dim}, embed={embed!r}"
+                )
+            self.tables = nn.ModuleList(table("a") for _ in range(self.num_hops + 1))
         elif tying == "layerwise":
-            self.embed_a, self.embed_c = table(), table()
-            self.transform = nn.Linear(memory_dim, memory_dim, False, device, dtype)
+            self.embed_a, self.embed_c = table("a"), table("c")
+            dim = self.memory_dim
+            self.transform = nn.Linear(dim, dim, False, device, dtype)
         else:
-            for k in range(num_hops):
-                self.add_module(str(k), nn.ModuleDict({"embed_a": table(), "embed_c": table()}))
-
-    def reset_parameters(self) -> None:
-        """Draw new weights."""
-        for module in self.modules():
-            if isinstance(module, EmbeddingTable | nn.Linear):
-                module.reset_parameters()
+            for k in range(self.num_hops):
+                hop = nn.ModuleDict({"embed_a": table("a"), "embed_c": table("c")})
+                self.add_module(str(k), hop)
 
     def as_hops(self) -> list[ops.Hop]:
-        """Return the weights and options in the form that ``ops.multi_hop`` expects.
+        """Return the weights and options of each hop in the form that ``ops.multi_hop`` expects.
 
-        Hooks and other attachments of the tables are not included.
+        Heads, dropout and the order of slots are arguments of ``ops.multi_hop``. Hooks and other
+        attachments of the tables are not included.
 
         Raises:
             ValueError: if a table is not an ``EmbeddingTable``.
@@ -219,49 +209,19 @@ class MultiHop(NotScriptable):
             hops.append((hop["embed_a"], hop["embed_c"], None))
         return hops
 
-    def _layer(self) -> Layer:
-        return Layer("MultiHop", self.memory_dim, self.input_dim, self.relu, self.softmax)
-
-    def forward(
-        self,
-        query: Tensor,
-        memories: Stored,
-        *,
-        memory_padding_mask: Tensor | None = None,
-        need_weights: bool = False,
-    ) -> Result:
-        """Return the query after all hops.
-
-        Args:
-            query: [B, memory_dim] or [memory_dim].
-            memories: [B, N, input_dim] or [N, input_dim], a tensor or ``ops.Quantized``.
-            memory_padding_mask: bool, [B, N], [1, N] or [N], True = ignore that slot.
-            need_weights: also return the attention p of every hop, [B, num_hops, N].
-
-        Returns:
-            The query after the last hop, [B, memory_dim], or (query, attention).
-
-        Raises:
-            ValueError: for incompatible shapes, dtypes and devices.
-        """
-        memory = Memory(memories, padding_mask=memory_padding_mask)
-        return run_hops(self._layer(), query, memory, self._hop_modules(), need_weights)
-
-    def extra_repr(self) -> str:
-        return (
-            f"{self.input_dim}, {self.memory_dim}, num_hops={self.num_hops}, tying={self.tying!r}, "
-            f"relu={self.relu}, softmax={self.softmax}"
-        )
+    def _sizes(self) -> str:
+        text = f"{self.input_dim}, {self.memory_dim}, num_hops={self.num_hops}"
+        return text if self.tying == "none" else f"{text}, tying={self.tying!r}"
 
 
-class MemoryNetwork(NotScriptable):
+class MemoryNetwork(MemoryLayer):
     """Project a query, run several hops over a memory, project the result.
 
         q = query_proj(query);    hops of ``MultiHop``;    y = output_proj(q)
 
     The state dict has ``query_proj.*``, ``hops.*`` as in ``MultiHop`` (``hops.K.embed_a.*``) and
     ``output_proj.*``. The options, such as tying and bias, concern the hops only.
-    For shapes, dtypes and empty memories see the module.
+    For shapes see ``forward``, for dtypes and empty memories the module.
 
     Args:
         input_dim: size of a slot and of the query.
@@ -269,8 +229,9 @@ class MemoryNetwork(NotScriptable):
         num_hops: number of hops.
         output_dim: size of the result; None means input_dim.
         num_memories: the number of slots that a memory must have; None allows any.
+        tying, value_dim, num_heads, dropout, embed, bias, relu, softmax, temporal_slots,
+            slot_order: of the hops, as in ``MultiHop``.
         device, dtype: of the weights.
-        **options: tying, bias, relu, softmax and temporal_slots, as in ``MultiHop``.
 
     >>> net = MemoryNetwork.build(input_dim=8, memory_dim=4, num_hops=2, output_dim=3)
     >>> answer, attention = net(torch.randn(5, 8), torch.randn(5, 6, 8), need_weights=True)
@@ -286,9 +247,18 @@ class MemoryNetwork(NotScriptable):
         *,
         output_dim: int | None = None,
         num_memories: int | None = None,
+        tying: Tying = "none",
+        value_dim: int | None = None,
+        num_heads: int = 1,
+        dropout: float = 0.0,
+        embed: Embed = True,
+        bias: bool = True,
+        relu: bool | float = False,
+        softmax: bool = True,
+        temporal_slots: int | None = None,
+        slot_order: SlotOrder = "oldest_first",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
-        **options: Unpack[HopOptions],
     ) -> None:
         super().__init__()
         checks.check_layer_sizes(
@@ -299,7 +269,12 @@ class MemoryNetwork(NotScriptable):
         output_dim = self.input_dim if output_dim is None else int(output_dim)
         self.num_memories = None if num_memories is None else int(num_memories)
         self.query_proj = nn.Linear(self.input_dim, memory_dim, device=device, dtype=dtype)
-        self.hops = MultiHop(input_dim, memory_dim, num_hops, device=device, dtype=dtype, **options)
+        self.hops = MultiHop(
+            input_dim, memory_dim, num_hops, tying=tying, value_dim=value_dim,
+            num_heads=num_heads, dropout=dropout, embed=embed, bias=bias, relu=relu,
+            softmax=softmax, temporal_slots=temporal_slots, slot_order=slot_order,
+            device=device, dtype=dtype,
+        )  # fmt: skip
         self.output_proj = nn.Linear(memory_dim, output_dim, device=device, dtype=dtype)
 
     @classmethod
@@ -311,14 +286,25 @@ class MemoryNetwork(NotScriptable):
         num_hops: int = 3,
         output_dim: int | None = None,
         num_memories: int | None = None,
+        tying: Tying = "none",
+        value_dim: int | None = None,
+        num_heads: int = 1,
+        dropout: float = 0.0,
+        embed: Embed = True,
+        bias: bool = True,
+        relu: bool | float = False,
+        softmax: bool = True,
+        temporal_slots: int | None = None,
+        slot_order: SlotOrder = "oldest_first",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
-        **options: Unpack[HopOptions],
     ) -> Self:
         """Return a network; every argument is a keyword."""
         return cls(
             input_dim, memory_dim, num_hops, output_dim=output_dim, num_memories=num_memories,
-            device=device, dtype=dtype, **options,
+            tying=tying, value_dim=value_dim, num_heads=num_heads, dropout=dropout, embed=embed,
+            bias=bias, relu=relu, softmax=softmax, temporal_slots=temporal_slots,
+            slot_order=slot_order, device=device, dtype=dtype,
         )  # fmt: skip
 
     def reset_parameters(self) -> None:
@@ -327,55 +313,34 @@ class MemoryNetwork(NotScriptable):
         self.hops.reset_parameters()
         self.output_proj.reset_parameters()
 
-    def forward(
-        self,
-        query: Tensor,
-        memories: Stored,
-        *,
-        memory_padding_mask: Tensor | None = None,
-        need_weights: bool = False,
-    ) -> Result:
-        """Return the answer to a query from a memory.
-
-        Args:
-            query: [B, input_dim] or [input_dim].
-            memories: [B, N, input_dim] or [N, input_dim], a tensor or ``ops.Quantized``.
-            memory_padding_mask: bool, [B, N], [1, N] or [N], True = ignore that slot.
-            need_weights: also return the attention p of every hop, [B, num_hops, N].
-
-        Returns:
-            y, [B, output_dim], or (y, attention).
-
-        Raises:
-            ValueError: for incompatible sizes, dtypes and devices.
-        """
-        if (
-            self.num_memories is not None
-            or torch.compiler.is_compiling()
-            or not errors.is_dense(query)
-        ):
-            self._check_inputs(query, memories, memory_padding_mask)
+    def _run(self, inputs: Inputs, need_weights: bool, average_attn_weights: bool) -> Result:
+        query, memories, values, slots, lengths, mask, score_bias = inputs
+        if self.num_memories is not None or torch.compiler.is_compiling() or not is_dense(query):
+            self._check_inputs(inputs)
         try:
             result = self.hops(
-                self.query_proj(query), memories,
-                memory_padding_mask=memory_padding_mask, need_weights=need_weights,
+                self.query_proj(query), memories, values=values, slots=slots, lengths=lengths,
+                memory_padding_mask=mask, score_bias=score_bias, need_weights=need_weights,
+                average_attn_weights=average_attn_weights,
             )  # fmt: skip
         except Exception:
             # The hops check their inputs. Only invalid inputs need an error of the network.
-            self._check_inputs(query, memories, memory_padding_mask)
+            self._check_inputs(inputs)
             raise
         if need_weights:
             return self.output_proj(result[0]), result[1]
-        answer: Tensor = self.output_proj(result)
+        answer: torch.Tensor = self.output_proj(result)
         return answer
 
-    def _check_inputs(self, query: Tensor, memories: Stored, mask: Tensor | None) -> None:
-        projection = self.query_proj
-        checks.check_layer_inputs(
-            "MemoryNetwork", (self.input_dim, self.input_dim), query,
-            Memory(memories, padding_mask=mask),
-            projection.weight if type(projection) is nn.Linear else None, self.num_memories,
-        )  # fmt: skip
+    def _check_inputs(self, inputs: Inputs) -> None:
+        hops, projection = self.hops, self.query_proj
+        checks.check_inputs(
+            "MemoryNetwork",
+            Dims(self.input_dim, self.input_dim, hops.value_dim, hops.num_hops),
+            inputs,
+            projection.weight if type(projection) is nn.Linear else None,
+            self.num_memories,
+        )
 
     def extra_repr(self) -> str:
-        return f"num_memories={self.num_memories}"
+        return "" if self.num_memories is None else f"num_memories={self.num_memories}"

@@ -24,43 +24,22 @@ transforms of ``torch.func`` and forward mode "auto" takes the eager form, and "
 """
 
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from typing import Literal, TypedDict, Unpack, overload
+from collections.abc import Sequence
+from typing import Literal, overload
 
-import torch
 from torch import Tensor
 
-from memhop.ops import checks, dispatch, eager, errors, ignored_content, reference
-from memhop.ops.checks import Call
-from memhop.ops.fused import autograd, backends
-from memhop.ops.inputs import (
-    Hop,
-    Memory,
-    OncePerTensor,
-    Quantized,
-    Stored,
-    Table,
-    converted,
-    with_short_tables,
-)
-from memhop.ops.reference import ALL_SLOTS, MemoryView, ignored_slots, readable_in_each_hop
+from memhop.ops import checks, eager, errors
+from memhop.ops.checks import SlotOrder
+from memhop.ops.forms import run
+from memhop.ops.inputs import Hop, Memory, Quantized, Stored, Table
 
 __all__ = ["IMPLEMENTATIONS", "Hop", "Quantized", "Table", "multi_hop", "read"]
-
-Form = Callable[[Tensor, MemoryView, Sequence[Hop]], tuple[Tensor, list[Tensor]]]
 
 IMPLEMENTATIONS = ("auto", "fused", "eager", "project", "reference")
 
 
-class Options(TypedDict, total=False):
-    """The optional arguments that ``read`` and ``multi_hop`` share."""
-
-    slots: Tensor | None
-    padding_mask: Tensor | None
-    lengths: Tensor | None
-    score_bias: Tensor | None
-    impl: str
+Pair = tuple[Tensor | None, Tensor | None]  # slots of the keys, and of the values
 
 
 @overload
@@ -69,9 +48,14 @@ def read(
     keys: Stored,
     values: Stored | None = None,
     *,
+    slots: Tensor | Pair | None = None,
+    padding_mask: Tensor | None = None,
+    lengths: Tensor | None = None,
+    score_bias: Tensor | None = None,
     softmax: bool = True,
+    dropout: float = 0.0,
     need_weights: Literal[False] = False,
-    **options: Unpack[Options],
+    impl: str = "auto",
 ) -> Tensor: ...
 
 
@@ -81,9 +65,14 @@ def read(
     keys: Stored,
     values: Stored | None = None,
     *,
+    slots: Tensor | Pair | None = None,
+    padding_mask: Tensor | None = None,
+    lengths: Tensor | None = None,
+    score_bias: Tensor | None = None,
     softmax: bool = True,
+    dropout: float = 0.0,
     need_weights: Literal[True],
-    **options: Unpack[Options],
+    impl: str = "auto",
 ) -> tuple[Tensor, Tensor]: ...
 
 
@@ -92,11 +81,12 @@ def read(
     keys: Stored,
     values: Stored | None = None,
     *,
-    slots: Tensor | None = None,
+    slots: Tensor | Pair | None = None,
     padding_mask: Tensor | None = None,
     lengths: Tensor | None = None,
     score_bias: Tensor | None = None,
     softmax: bool = True,
+    dropout: float = 0.0,
     need_weights: bool = False,
     impl: str = "auto",
 ) -> Tensor | tuple[Tensor, Tensor]:
@@ -110,12 +100,16 @@ def read(
             that are missing or of size 1 the memory is shared, without expanding it.
         values: v, [..., N, V]; None means the keys.
         slots: integers, [..., N]. Then keys and values are banks [..., U, I] and [..., U, V], and
-            each row of the batch reads the rows of the bank at its slots.
+            each row of the batch reads the rows of the bank at its slots. A pair (slots of the
+            keys, slots of the values) if the banks differ; None in it means that this side is no
+            bank. The rows of a pair are gathered once, for all hops.
         padding_mask: bool, [..., N], True = ignore that slot, whose content has no effect.
         lengths: integers, [...]: slot i is readable if i < length; instead of a padding mask.
         score_bias: b, [..., N]; -inf makes a slot ignored.
         softmax: False uses the scores themselves as p.
-        need_weights: also return p, [..., N].
+        dropout: the probability that a weight p_i is zeroed; the others are divided by
+            1 - dropout. A caller passes 0 outside of training.
+        need_weights: also return p, [..., N], after the dropout.
         impl: see the module. Nothing is projected here, so "project" equals "eager".
 
     Returns:
@@ -132,9 +126,9 @@ def read(
     tensor(1)
     """
     impl = check_impl("read", impl)
-    values = None if values is keys else values
-    memory = Memory(keys, values, slots, padding_mask, lengths, score_bias)
-    result = run(checks.check_read(query, memory, softmax), impl, need_weights)
+    memory = memory_of("read", keys, values, slots, padding_mask, lengths, score_bias)
+    call = checks.check_read(query, memory, softmax, dropout)
+    result = run(call, impl, need_weights)
     return (result[0], result[1].squeeze(-2)) if need_weights else result
 
 
@@ -145,8 +139,16 @@ def multi_hop(
     hops: Sequence[Hop],
     *,
     values: Stored | None = None,
+    slots: Tensor | Pair | None = None,
+    padding_mask: Tensor | None = None,
+    lengths: Tensor | None = None,
+    score_bias: Tensor | None = None,
+    slot_order: SlotOrder = "oldest_first",
+    num_heads: int = 1,
+    dropout: float = 0.0,
     need_weights: Literal[False] = False,
-    **options: Unpack[Options],
+    average_attn_weights: bool = True,
+    impl: str = "auto",
 ) -> Tensor: ...
 
 
@@ -157,8 +159,16 @@ def multi_hop(
     hops: Sequence[Hop],
     *,
     values: Stored | None = None,
+    slots: Tensor | Pair | None = None,
+    padding_mask: Tensor | None = None,
+    lengths: Tensor | None = None,
+    score_bias: Tensor | None = None,
+    slot_order: SlotOrder = "oldest_first",
+    num_heads: int = 1,
+    dropout: float = 0.0,
     need_weights: Literal[True],
-    **options: Unpack[Options],
+    average_attn_weights: bool = True,
+    impl: str = "auto",
 ) -> tuple[Tensor, Tensor]: ...
 
 
@@ -169,8 +179,16 @@ def multi_hop(
     hops: Sequence[Hop],
     *,
     values: Stored | None = None,
+    slots: Tensor | Pair | None = None,
+    padding_mask: Tensor | None = None,
+    lengths: Tensor | None = None,
+    score_bias: Tensor | None = None,
+    slot_order: SlotOrder = "oldest_first",
+    num_heads: int = 1,
+    dropout: float = 0.0,
     need_weights: bool,
-    **options: Unpack[Options],
+    average_attn_weights: bool = True,
+    impl: str = "auto",
 ) -> Tensor | tuple[Tensor, Tensor]: ...
 
 
@@ -180,11 +198,15 @@ def multi_hop(
     hops: Sequence[Hop],
     *,
     values: Stored | None = None,
-    slots: Tensor | None = None,
+    slots: Tensor | Pair | None = None,
     padding_mask: Tensor | None = None,
     lengths: Tensor | None = None,
     score_bias: Tensor | None = None,
+    slot_order: SlotOrder = "oldest_first",
+    num_heads: int = 1,
+    dropout: float = 0.0,
     need_weights: bool = False,
+    average_attn_weights: bool = True,
     impl: str = "auto",
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Return the query after several hops over one memory. Each hop is
@@ -195,8 +217,12 @@ def multi_hop(
 
     (sections 2.1 and 2.2 of arXiv 1503.08895). The values v_i are the m_i unless passed separately
     (key-value memory, arXiv 1606.03126). A hop with a transform computes q <- H q + o; one with
-    ``relu`` applies ReLU to the result. T(i) is row 0 of the temporal table for the last slot that
-    is not ignored, row 1 for the one before it, and the last row for all older ones.
+    ``relu`` applies ReLU to the result. T(i) is row 0 of the temporal table for the newest slot
+    that is not ignored, row 1 for the next newest, and the last row for all older ones.
+
+    With H heads of d = D / H units, head h computes p_h and o_h from its d units of q, of A m_i + a
+    + T_A(i) and of C v_i + c + T_C(i), and o is the concatenation of all o_h. No score is divided
+    by sqrt(d).
 
     Args:
         query: q, [..., D]; D is memory_dim.
@@ -205,13 +231,17 @@ def multi_hop(
         hops: the weights and options of each hop; see ``Hop`` and ``Table``. A weight that several
             hops share must be the same tensor object in each.
         values: v, [..., N, V], which C [D, V] reads instead of m; None means m.
-        slots: integers, [..., N]. Then memories is a bank [..., U, I], values one [..., U, V], and
-            each row of the batch reads the rows of the bank at its slots.
+        slots: integers, [..., N], or a pair, as in ``read``.
         padding_mask: bool, [..., N], True = ignore that slot, whose content has no effect.
         lengths: integers, [...]: slot i is readable if i < length; instead of a padding mask.
         score_bias: b, [..., N], or with one more axis [..., K, N] for a bias of each hop; -inf
             makes a slot ignored.
-        need_weights: also return p of every hop, [..., K, N].
+        slot_order: "oldest_first" if a slot is newer than those before it, or "newest_first"; only
+            temporal tables depend on it.
+        num_heads: H; it divides D.
+        dropout: the probability that a weight p_i is zeroed, as in ``read``.
+        need_weights: also return p of every hop, [..., K, N], after the dropout.
+        average_attn_weights: False returns p of every head, [..., K, H, N], True the mean.
         impl: see the module.
 
     Returns:
@@ -231,9 +261,41 @@ def multi_hop(
     torch.Size([2, 3])
     """
     impl = check_impl("multi_hop", impl)
-    values = None if values is memories else values
-    memory = Memory(memories, values, slots, padding_mask, lengths, score_bias)
-    return run(checks.check_multi_hop(query, memory, hops), impl, need_weights)
+    memory = memory_of("multi_hop", memories, values, slots, padding_mask, lengths, score_bias)
+    attention = checks.check_attention("multi_hop", num_heads, dropout, slot_order)
+    call = checks.check_multi_hop(query, memory, hops, attention)
+    return run(call, impl, need_weights, average_attn_weights)
+
+
+def memory_of(
+    caller: str,
+    keys: Stored,
+    values: Stored | None,
+    slots: Tensor | Pair | None,
+    padding_mask: Tensor | None,
+    lengths: Tensor | None,
+    score_bias: Tensor | None,
+) -> Memory:
+    """Return a memory; that of a pair of slots is gathered."""
+    if isinstance(slots, tuple):
+        checks.check_pair(caller, keys, values, slots)
+        of_keys, of_values = slots
+        values = gathered_rows(keys if values is None else values, of_values)
+        keys, slots = gathered_rows(keys, of_keys), None
+    if values is keys:
+        values = None
+    return Memory(keys, values, slots, padding_mask, lengths, score_bias)
+
+
+def gathered_rows(bank: Stored, slots: Tensor | None) -> Stored:
+    """Return the rows of a bank at slots [..., N], or the bank without slots."""
+    if slots is None:
+        return bank
+    slots = slots.long()
+    if isinstance(bank, Quantized):
+        scale = eager.gather_rows(bank.scale.unsqueeze(-1), slots).squeeze(-1)
+        return Quantized(eager.gather_rows(bank.data, slots), scale)
+    return eager.gather_rows(bank, slots)
 
 
 def check_impl(caller: str, impl: str) -> str:
@@ -244,99 +306,3 @@ def check_impl(caller: str, impl: str) -> str:
         return "eager"
     errors.check_word(caller, "impl", impl, IMPLEMENTATIONS)
     return impl
-
-
-def run(call: Call, impl: str, need_weights: bool) -> Tensor | tuple[Tensor, Tensor]:
-    """Return the result of a checked call, and with ``need_weights`` p [..., K, N].
-
-    The weights of a ``read`` are [..., 1, N].
-    """
-    if impl == "auto":
-        impl = dispatch.form_of(call)
-    else:
-        backends.check_supported(impl, call)
-    precision = call.precision
-    if precision.as_given:
-        result, weights = compute(call, impl, need_weights)
-    else:
-        with no_autocast(call.query):
-            result, weights = compute(call, impl, need_weights)
-        result = result.to(precision.result)
-        weights = None if weights is None else weights.to(precision.result)
-    return result if weights is None else (result, weights)
-
-
-def compute(call: Call, impl: str, need_weights: bool) -> tuple[Tensor, Tensor | None]:
-    """Return the result of a call by a form, and its weights [..., K, N] if they are needed."""
-    if impl == "fused":
-        return autograd.run(call, need_weights)
-    result, attentions = run_form(impl, call)
-    if not need_weights:
-        return result, None
-    expanded = [p.expand(*call.batch, -1) for p in attentions]
-    return result, torch.stack(expanded, -2) if call.hops else expanded[0].unsqueeze(-2)
-
-
-FORMS: dict[str, Form] = {
-    "reference": reference.multi_hop,
-    "project": eager.projected_multi_hop,
-    "eager": eager.raw_multi_hop,
-}
-
-
-def run_form(impl: str, call: Call) -> tuple[Tensor, list[Tensor]]:
-    """Return the result and the weights of each hop by a form without kernels."""
-    query, memory, hops, batch, num_slots, _, is_plain, softmax = call
-    if is_plain and isinstance(memory.keys, Tensor):
-        view = MemoryView(memory.keys, memory.keys, None, [ALL_SLOTS] * len(hops))
-        return FORMS[impl](query, view, hops)
-    query, keys, values, score_bias, hops = in_compute_dtype(call)
-    biases: Sequence[Tensor | None] = [score_bias]
-    if score_bias is not None and score_bias.dim() == len(batch) + 2:
-        biases = score_bias.unbind(-2)
-    ignored = ignored_slots(memory.padding_mask, memory.lengths, num_slots)
-    hops = with_short_tables(hops, num_slots)
-    readable = readable_in_each_hop(hops, num_slots, ignored, biases)
-    slots = None if memory.slots is None else memory.slots.long()
-    view = MemoryView(keys, values, slots, readable)
-    if hops:
-        return ignored_content.multi_hop(FORMS[impl], query, view, hops)
-    form = reference.read if impl == "reference" else eager.read
-    result, weights = ignored_content.read(form, query, view, softmax)
-    return result, [weights]
-
-
-def in_compute_dtype(
-    call: Call,
-) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Sequence[Hop]]:
-    """Return query, keys, values, score bias and hops in the compute dtype.
-
-    Weights that hops share stay one tensor, and so do keys and values.
-    """
-    query, memory, hops = call.query, call.memory, call.hops
-    keys, values, score_bias, dtype = (
-        memory.keys, memory.values, memory.score_bias, call.precision.computed,
-    )  # fmt: skip
-    if call.precision.as_given and isinstance(keys, Tensor) and not isinstance(values, Quantized):
-        return query, keys, keys if values is None else values, score_bias, hops
-    cast = OncePerTensor(lambda tensor: tensor.to(dtype))
-    k = converted(keys, dtype)
-    v = k if values is None else converted(values, dtype)
-    return cast(query), k, v, cast.optional(score_bias), [cast_hop(hop, cast) for hop in hops]
-
-
-def no_autocast(tensor: Tensor) -> AbstractContextManager[object]:
-    """Return a context without autocast: the checks choose the dtypes, not each product."""
-    if tensor.is_meta:
-        return nullcontext()
-    return torch.autocast(tensor.device.type, enabled=False)
-
-
-def cast_hop(hop: Hop, cast: OncePerTensor) -> Hop:
-    """Return a hop with cast weights."""
-    (a, a_bias, a_temporal), (c, c_bias, c_temporal) = hop.a, hop.c
-    return hop._replace(
-        a=Table(cast(a), cast.optional(a_bias), cast.optional(a_temporal)),
-        c=Table(cast(c), cast.optional(c_bias), cast.optional(c_temporal)),
-        transform=cast.optional(hop.transform),
-    )

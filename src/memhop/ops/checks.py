@@ -4,113 +4,52 @@ The checks run at every call and look at shapes, dtypes and devices only. The ex
 ranges of slots and lengths: they become assertions in a graph that is compiled or captured, and are
 skipped where values are not available, in an exported graph and under ``vmap``.
 
-``common_case`` accepts most calls after a few comparisons. All other calls go through the checks
-one by one, which write the messages.
+``call.common_case`` accepts most calls after a few comparisons. All other calls go through the
+checks one by one, which write the messages.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from memhop.ops.call import (
+    FLOATING,
+    HALF,
+    OF_ONE_DTYPE,
+    PLAIN,
+    Attention,
+    Call,
+    Precision,
+    autocast_dtype,
+    common_case,
+)
 from memhop.ops.errors import (
     INDICES,
     STORED,
     Arguments,
     check_layouts,
-    is_dense,
+    check_word,
     present,
     raise_invalid,
 )
-from memhop.ops.inputs import Hop, Memory, Quantized, Table, storage
+from memhop.ops.inputs import Hop, Memory, Quantized, Stored, Table, storage
 
-HALF = (torch.bfloat16, torch.float16)
-FLOATING = (torch.float32, torch.float64, *HALF)
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
-HIGHEST = {"slots": "U - 1, the last row of the bank", "lengths": "N, the number of slots"}
+LAST_ROW = "U - 1, the last row of the bank"
+HIGHEST = {
+    "slots": LAST_ROW, "slots of the keys": LAST_ROW, "slots of the values": LAST_ROW,
+    "lengths": "N, the number of slots",
+}  # fmt: skip
+
+SlotOrder = Literal["oldest_first", "newest_first"]
 
 
-class Precision(NamedTuple):
-    """The dtype of the results and the compute dtype; ``as_given``: nothing has to be cast."""
-
-    result: torch.dtype
-    computed: torch.dtype
-    as_given: bool
-
-
-OF_ONE_DTYPE = {
-    dtype: Precision(dtype, torch.float32 if dtype in HALF else dtype, dtype not in HALF)
-    for dtype in FLOATING
-}
-
-
-class Call(NamedTuple):
-    """A checked call of ``read``, which has no hops, or of ``multi_hop``.
-
-    Attributes:
-        batch: the leading axes of the result.
-        num_slots: N.
-        is_plain: there are only query, memories and tables without temporal rows, all in the
-            compute dtype.
-        softmax: of a ``read``.
-    """
-
-    query: Tensor
-    memory: Memory
-    hops: Sequence[Hop]
-    batch: tuple[int, ...]
-    num_slots: int
-    precision: Precision
-    is_plain: bool = False
-    softmax: bool = True
-
-
-def common_case(query: Tensor, memory: Memory, hops: Sequence[Hop]) -> Call | None:
-    """Return a call with one dtype, one memory a row or one for all, and at most a mask.
-
-    None means that the arguments include something else, or are invalid.
-    """
-    keys, values, slots, mask, lengths, score_bias = memory
-    if not (values is None and slots is None and lengths is None and score_bias is None):
-        return None
-    if not (isinstance(keys, Tensor) and is_dense(query) and is_dense(keys)):
-        return None
-    dtype, device, shape, rows = query.dtype, query.device, query.shape, keys.shape
-    if keys.dtype != dtype or keys.device != device or len(shape) < 1 or len(rows) < 2:
-        return None
-    precision = OF_ONE_DTYPE.get(dtype)
-    if precision is None or autocast_dtype("cpu" if query.is_cpu else device.type) is not None:
-        return None
-    batch, num_slots = shape[:-1], rows[-2]
-    if len(rows) > 2 and rows[:-2] != batch:
-        return None
-    # One line for each weight, since there are many. Temporal rows and H are checked one by one.
-    memory_dim, sizes = shape[-1:], (shape[-1], rows[-1])
-    for a, c, transform, _, _ in hops:
-        for weight, bias, temporal in (a, c):
-            if weight.shape != sizes or weight.dtype != dtype or weight.device != device:
-                return None
-            if bias is not None and (
-                bias.shape != memory_dim or bias.dtype != dtype or bias.device != device
-            ):
-                return None
-            if temporal is not None:
-                return None
-        if transform is not None:
-            return None
-    if mask is None:
-        return Call(query, memory, hops, batch, num_slots, precision, precision.as_given)
-    over_slots = (*batch, num_slots) if len(rows) > 2 or len(mask.shape) > 1 else rows[-2:-1]
-    if not is_dense(mask) or mask.dtype != torch.bool or mask.device != device:
-        return None
-    if mask.shape != over_slots:
-        return None
-    return Call(query, memory, hops, batch, num_slots, precision)
-
-
-def check_read(query: Tensor, memory: Memory, softmax: bool) -> Call:
+def check_read(query: Tensor, memory: Memory, softmax: bool, dropout: float = 0.0) -> Call:
     """Return the call of a ``read``, or raise ValueError."""
+    if dropout != 0:
+        check_share("read", "dropout", dropout)
     keys, values, slots, padding_mask, lengths, score_bias = memory
     given = {
         "query": query, "keys": keys, "values": values, "score_bias": score_bias, "slots": slots,
@@ -122,14 +61,73 @@ def check_read(query: Tensor, memory: Memory, softmax: bool) -> Call:
         raise_invalid("read", f"query [..., I] and keys [..., {rows}, I] with equal I", given)
     batch, num_slots = check_sizes("read", query, memory, given)
     check_over_slots("read", (*batch, num_slots), memory, given)
-    return Call(query, memory, (), batch, num_slots, precision, softmax=softmax)
+    call = Call(query, memory, (), batch, num_slots, precision, softmax=softmax)
+    return call if dropout == 0 else call._replace(dropout=dropout)
 
 
-def check_multi_hop(query: Tensor, memory: Memory, hops: Sequence[Hop]) -> Call:
+def check_multi_hop(
+    query: Tensor, memory: Memory, hops: Sequence[Hop], attention: Attention = PLAIN
+) -> Call:
     """Return the call of a ``multi_hop``, or raise ValueError."""
     if not hops:
         raise ValueError("multi_hop expected at least one hop, got none")
-    return common_case(query, memory, hops) or check_one_by_one(query, memory, hops)
+    if attention is PLAIN:
+        return common_case(query, memory, hops) or check_one_by_one(query, memory, hops)
+    num_heads, dropout, newest_first = attention
+    call = check_one_by_one(query, memory, hops)
+    if query.shape[-1] % num_heads:
+        raise ValueError(
+            f"multi_hop expected num_heads that divides D = {query.shape[-1]} of the query, got "
+            f"{num_heads}"
+        )
+    return call._replace(num_heads=num_heads, dropout=dropout, newest_first=newest_first)
+
+
+def check_attention(caller: str, num_heads: int, dropout: float, slot_order: str) -> Attention:
+    """Return the options of all hops, or raise ValueError; ``PLAIN`` itself for the defaults."""
+    if num_heads == 1 and dropout == 0 and slot_order == "oldest_first":
+        return PLAIN
+    if isinstance(num_heads, bool) or not isinstance(num_heads, int) or num_heads < 1:
+        raise ValueError(f"{caller} expected num_heads of at least 1, got {num_heads!r}")
+    check_share(caller, "dropout", dropout)
+    check_word(caller, "slot_order", slot_order, get_args(SlotOrder))
+    return Attention(num_heads, float(dropout), slot_order == "newest_first")
+
+
+def check_share(caller: str, name: str, share: object) -> None:
+    """Check that it is a number from 0 to 1."""
+    if not isinstance(share, int | float) or not 0 <= share <= 1:
+        raise ValueError(f"{caller} expected {name} from 0 to 1, got {share!r}")
+
+
+def check_pair(
+    caller: str, keys: Stored, values: Stored | None, slots: tuple[Tensor | None, ...]
+) -> None:
+    """Check the slots of keys and values, of which each has a bank of its own."""
+    if len(slots) != 2:
+        raise ValueError(
+            f"{caller} expected slots of the keys and slots of the values, got {len(slots)} objects"
+        )
+    banks: dict[str, Stored] = {"keys": keys, "values": keys if values is None else values}
+    for (side, bank), each in zip(banks.items(), slots, strict=True):
+        if each is None:
+            continue
+        name = f"slots of the {side}"
+        given = {side: bank, name: each}
+        if not isinstance(bank, Tensor | Quantized) or not isinstance(each, Tensor):
+            raise_invalid(caller, "tensors", given)
+        if isinstance(bank, Quantized):
+            check_quantized(caller, side, bank, given)
+        check_layouts(caller, given)
+        if each.device != storage(bank).device:
+            raise_invalid(caller, "all tensors on one device", given)
+        if each.dim() < 1 or each.dtype not in INTEGERS or storage(bank).dim() < 2:
+            raise_invalid(caller, f"{side} [..., U, I] and {name} [..., N] of integers", given)
+        try:
+            broadcast([storage(bank).shape[:-2], each.shape[:-1]])
+        except ValueError:
+            raise_invalid(caller, "leading axes that broadcast together", given)
+        check_range(caller, name, storage(bank).shape[-2] - 1, given)
 
 
 def check_one_by_one(query: Tensor, memory: Memory, hops: Sequence[Hop]) -> Call:
@@ -243,13 +241,6 @@ def named_weights(hops: Sequence[Hop]) -> Iterator[tuple[str, Tensor]]:
             yield f"hops[{number}].transform", hop.transform
 
 
-def autocast_dtype(device_type: str) -> torch.dtype | None:
-    """Return the dtype of ``torch.autocast``, or None if it is off or the device has none."""
-    if device_type == "meta" or not torch.is_autocast_enabled(device_type):
-        return None
-    return torch.get_autocast_dtype(device_type)
-
-
 def check_sizes(
     caller: str, query: Tensor, memory: Memory, given: Arguments
 ) -> tuple[tuple[int, ...], int]:
@@ -349,10 +340,18 @@ def expands(shape: Sequence[int], target: Sequence[int]) -> bool:
 def check_weights(query: Tensor, memory: Memory, hops: Sequence[Hop], given: Arguments) -> None:
     """Check every weight of every hop against the query, the memory and the values."""
     memory_dim, input_dim = query.shape[-1], storage(memory.keys).shape[-1]
+    for number, hop in enumerate(hops):
+        check_share("multi_hop", f"hops[{number}].relu", hop.relu)
     value_dim = input_dim if memory.values is None else storage(memory.values).shape[-1]
     weights = {"a": ("I", "memories", input_dim), "c": ("I", "memories", input_dim)}
     if memory.values is not None:
         weights["c"] = ("V", "values", value_dim)
+    for number, hop in enumerate(hops):
+        for side, table in (("a", hop.a), ("c", hop.c)):
+            letter, origin, row_dim = weights[side]
+            if table.weight is None and row_dim != memory_dim:
+                expected = f"{letter} = D for hops[{number}].{side}, which is the identity"
+                raise_invalid("multi_hop", f"{expected} (its weight is None)", given)
     for name, weight in named_weights(hops):
         side, part = name.split(".")[1], name.split(".")[-1]
         shape = weight.shape

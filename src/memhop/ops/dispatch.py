@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from memhop.ops.checks import HALF, Call
+from memhop.ops.call import HALF, Call
 from memhop.ops.fused import backends
 from memhop.ops.inputs import Hop, Quantized, storage
 
@@ -54,9 +54,8 @@ def cheapest_form(call: Call) -> str:
     """Return "fused" if one operation for all hops pays off, else "project" or "eager"."""
     num_queries, form = math.prod(call.batch), "eager"
     if call.hops:
-        keys = storage(call.memory.keys)
-        form = cheaper_form(num_queries, keys, call.hops, call.memory.slots)
-    return "fused" if form == "eager" and fusing_pays(call, num_queries) else form
+        form = cheaper_form(num_queries, call)
+    return "fused" if form == "eager" and fusing_pays(call, num_queries * call.num_heads) else form
 
 
 def fusing_pays(call: Call, num_queries: int) -> bool:
@@ -69,11 +68,13 @@ def fusing_pays(call: Call, num_queries: int) -> bool:
     num_reads = num_scores * columns * max(1, len(hops))
     if num_reads < min(WORTH_FUSING_WITH_GRADIENT, WORTH_FUSING_WHAT_IS_COPIED):
         return False  # in every case below
+    if call.num_heads > 1 and (slots is not None or has_identity(hops)):
+        return False  # not measured
     if slots is None and math.prod(keys.shape[:-2]) < num_queries:
         return num_scores >= WORTH_CUTTING_INTO_BLOCKS
     needs_grad = query.requires_grad or keys.requires_grad
-    if hops:
-        needs_grad |= hops[0].a.weight.requires_grad or hops[0].c.weight.requires_grad
+    for table in (hops[0].a, hops[0].c) if hops else ():
+        needs_grad |= table.weight is not None and table.weight.requires_grad
     needs_grad &= torch.is_grad_enabled()
     worth = WORTH_FUSING_WITH_GRADIENT if needs_grad else WORTH_FUSING
     is_converted = isinstance(memory.keys, Quantized) or query.dtype in HALF or keys.dtype in HALF
@@ -86,16 +87,20 @@ def fusing_pays(call: Call, num_queries: int) -> bool:
     return num_reads >= worth
 
 
-def cheaper_form(
-    num_queries: int, memories: Tensor, hops: Sequence[Hop], slots: Tensor | None
-) -> str:
+def has_identity(hops: Sequence[Hop]) -> bool:
+    """Return whether a table of a hop is the identity."""
+    return any(hop.a.weight is None or hop.c.weight is None for hop in hops)
+
+
+def cheaper_form(num_queries: int, call: Call) -> str:
     """Return "project" or "eager", whichever takes fewer multiplications.
 
     The eager form maps each query into the space of the memory and back, 2 D I in each hop, and
-    scores and sums rows of size I. The projected form scores and sums rows of size D, after it
-    embeds every row of every memory, D I for each weight that is not shared between hops.
+    each of its H heads scores and sums rows of size I. The projected form scores and sums rows of
+    size D, after it embeds every row of every memory, D I for each weight that is not shared
+    between hops. Where a table is the identity, both score or sum rows of size D.
     With Q queries on each memory of N slots, K hops and W distinct A and C (2 K untied, K + 1
-    adjacent, 2 layer-wise), and without ``slots``, the projected form is cheaper if
+    adjacent, 2 layer-wise), one head and without ``slots``, the projected form is cheaper if
 
         Q (1/N + 1/D - 1/I) > W / 2K.
 
@@ -103,17 +108,26 @@ def cheaper_form(
     """
     if torch.compiler.is_exporting():
         return "eager"  # a comparison of sizes would become a guard of the exported graph
-    memory_dim, input_dim = hops[0].a.weight.shape
-    weights = set()
-    for a, c, *_ in hops:
-        weights |= {id(a.weight), id(c.weight)}
-    embedding = len(weights) * math.prod(memories.shape[:-1]) * memory_dim * input_dim
+    memories, slots, memory_dim = call.memory.keys, call.memory.slots, call.query.shape[-1]
     rows = memories.shape[-2]
     if slots is not None:
-        rows = min(rows, slots.shape[-1] * cost_of_gathering(memories))
-    raw = 2 * len(hops) * num_queries * (memory_dim + rows) * input_dim
-    projected = 2 * len(hops) * num_queries * rows * memory_dim + embedding
-    return "project" if projected < raw else "eager"
+        rows = min(rows, slots.shape[-1] * cost_of_gathering(storage(memories)))
+    values = memories if call.memory.values is None else call.memory.values
+    embedded: dict[int, int] = {}  # the size of each weight
+    given_a = given_c = 0
+    for a, c, *_ in call.hops:
+        if a.weight is not None:
+            embedded[id(a.weight)] = a.weight.numel()
+            given_a += 1
+        if c.weight is not None:
+            embedded[id(c.weight)] = c.weight.numel()
+            given_c += 1
+    columns = given_a * memories.shape[-1] + given_c * values.shape[-1]
+    identities = 2 * len(call.hops) - given_a - given_c
+    raw = (memory_dim + call.num_heads * rows) * columns + rows * memory_dim * identities
+    projected = 2 * len(call.hops) * rows * memory_dim
+    embedding = math.prod(memories.shape[:-1]) * sum(embedded.values())
+    return "project" if num_queries * projected + embedding < num_queries * raw else "eager"
 
 
 def scores_whole_bank(bank: Tensor, slots: Tensor) -> bool:

@@ -12,18 +12,25 @@ The projected form reads A m_i and C m_i. It pays off for a memory that many que
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from memhop.ops import heads
 from memhop.ops.checks import broadcast
 from memhop.ops.dispatch import scores_whole_bank
 from memhop.ops.inputs import Hop, OncePerTensor
-from memhop.ops.reference import MemoryView, Readable, attention, run_hops
+from memhop.ops.reference import MemoryView, Readable, attention, readable_of_heads, run_hops
+
+ReadForm = Callable[[Tensor, MemoryView, bool], tuple[Tensor, Tensor]]
+ReadSlots = Callable[[Tensor, int, Readable], tuple[Tensor, Tensor]]
 
 
-def read(query: Tensor, memory: MemoryView, softmax: bool) -> tuple[Tensor, Tensor]:
+def read(
+    query: Tensor, memory: MemoryView, softmax: bool, dropout: float = 0.0
+) -> tuple[Tensor, Tensor]:
     """Return the same as ``reference.read``; a bank is scored whole, or its rows are gathered."""
     keys, values, slots, (readable,) = memory
     if slots is not None and not scores_whole_bank(keys, slots):
@@ -32,29 +39,75 @@ def read(query: Tensor, memory: MemoryView, softmax: bool) -> tuple[Tensor, Tens
     scores = score(query, keys) if slots is None else score_bank(query, keys, slots)
     if readable.score_bias is not None:
         scores = scores + readable.score_bias
-    weights = attention(scores, readable.ignored, softmax)
+    weights = attention(scores, readable.ignored, softmax, dropout)
     if slots is None:
         return combine(weights, values), weights
     return combine(scatter_weights(weights, values, slots), values), weights
 
 
 def raw_multi_hop(
-    query: Tensor, memory: MemoryView, hops: Sequence[Hop]
+    query: Tensor,
+    memory: MemoryView,
+    hops: Sequence[Hop],
+    num_heads: int = 1,
+    dropout: float = 0.0,
 ) -> tuple[Tensor, list[Tensor]]:
     """Return the same as ``reference.multi_hop``, reading the raw memory in every hop."""
     keys, values, slots, readable = memory
-    if slots is None and values is keys and weights_sum_to_one(keys, hops, readable):
+    is_simple = slots is None and values is keys and num_heads == 1 and dropout == 0
+    if is_simple and weights_sum_to_one(keys, hops, readable):
         return read_all_slots(query, keys, hops)
     if slots is not None and not scores_whole_bank(keys, slots):
         keys, values = gather_both(keys, values, slots)  # once for all hops
-        slots = None
+        memory = MemoryView(keys, values, None, readable)
+    return raw_hops(query, memory, hops, num_heads, partial(read, dropout=dropout))
 
-    def read_slots(query: Tensor, hop: Hop, readable: Readable) -> tuple[Tensor, Tensor]:
-        view = MemoryView(keys, values, slots, (readable,))
-        summary, weights = read(query @ hop.a.weight, view, hop.softmax)
-        return functional.linear(summary, hop.c.weight), weights
 
-    return run_biased_hops(query, hops, readable, read_slots)
+def raw_hops(
+    query: Tensor, memory: MemoryView, hops: Sequence[Hop], num_heads: int, read_form: ReadForm
+) -> tuple[Tensor, list[Tensor]]:
+    """Run hops, each with one read of the raw memory by ``read_form``, a ``read`` of this module.
+
+    Heads read a memory that they share, by a vector each, or their columns of it without a weight.
+    """
+    keys, values, slots, all_readable = memory
+    if num_heads > 1 and slots is not None:
+        slots = slots.unsqueeze(-2)
+
+    def rows_of_heads(rows: Tensor, weight: Tensor | None) -> Tensor:
+        if num_heads == 1:
+            return rows
+        return heads.split_rows(rows, num_heads) if weight is None else heads.shared_rows(rows)
+
+    def read_slots(query: Tensor, k: int, readable: Readable) -> tuple[Tensor, Tensor]:
+        hop = hops[k]
+        a, c = hop.a.weight, hop.c.weight
+        key_rows = rows_of_heads(keys, a)
+        is_same = values is keys and (a is None) == (c is None)
+        value_rows = key_rows if is_same else rows_of_heads(values, c)
+        view = MemoryView(key_rows, value_rows, slots, (readable,))
+        summary, weights = read_form(to_memory(query, a, num_heads), view, hop.softmax)
+        return from_memory(summary, c, num_heads), weights
+
+    return run_biased_hops(query, hops, all_readable, read_slots, num_heads)
+
+
+def to_memory(query: Tensor, weight: Tensor | None, num_heads: int) -> Tensor:
+    """Return u = A^T q [..., I] in the space of the memory, or that of every head, [..., H, I]."""
+    if weight is None:
+        return query
+    if num_heads == 1:
+        return query @ weight
+    return torch.einsum("...hd,hdi->...hi", query, heads.split_weight(weight, num_heads))
+
+
+def from_memory(summary: Tensor, weight: Tensor | None, num_heads: int) -> Tensor:
+    """Return C r [..., D], or that of every head, [..., H, d]."""
+    if weight is None:
+        return summary
+    if num_heads == 1:
+        return functional.linear(summary, weight)
+    return torch.einsum("...hv,hdv->...hd", summary, heads.split_weight(weight, num_heads))
 
 
 def weights_sum_to_one(keys: Tensor, hops: Sequence[Hop], readable: Sequence[Readable]) -> bool:
@@ -80,48 +133,85 @@ def read_all_slots(
 
     def read_hop(query: Tensor, k: int) -> tuple[Tensor, Tensor]:
         hop = hops[k]
+        u = query if hop.a.weight is None else query @ hop.a.weight
         if one_memory:
-            weights = torch.softmax(torch.mm(torch.mm(query, hop.a.weight), columns), -1)
+            weights = torch.softmax(torch.mm(u, columns), -1)
             summary = torch.mm(weights, memories)
         else:
-            weights = torch.softmax(score(query @ hop.a.weight, memories), -1)
+            weights = torch.softmax(score(u, memories), -1)
             summary = combine(weights, memories)
-        return functional.linear(summary, hop.c.weight, read_bias(hop)), weights
+        bias = read_bias(hop)
+        if hop.c.weight is not None:
+            return functional.linear(summary, hop.c.weight, bias), weights
+        return summary if bias is None else summary + bias, weights
 
     return run_hops(query, hops, read_hop)
 
 
 def projected_multi_hop(
-    query: Tensor, memory: MemoryView, hops: Sequence[Hop]
+    query: Tensor,
+    memory: MemoryView,
+    hops: Sequence[Hop],
+    num_heads: int = 1,
+    dropout: float = 0.0,
 ) -> tuple[Tensor, list[Tensor]]:
     """Return the same as ``reference.multi_hop``; each distinct weight projects the memory once."""
     keys, values, slots, all_readable = memory
+
     by_a = OncePerTensor(lambda weight: functional.linear(keys, weight))
     by_c = OncePerTensor(lambda weight: functional.linear(values, weight))
     by_c = by_a if values is keys else by_c
+    if num_heads > 1 and slots is not None:
+        slots = slots.unsqueeze(-2)
 
-    def read_slots(query: Tensor, hop: Hop, readable: Readable) -> tuple[Tensor, Tensor]:
-        view = MemoryView(by_a(hop.a.weight), by_c(hop.c.weight), slots, (readable,))
-        return read(query, view, hop.softmax)
+    def read_slots(query: Tensor, k: int, readable: Readable) -> tuple[Tensor, Tensor]:
+        a, c = hops[k].a.weight, hops[k].c.weight
+        key_rows = keys if a is None else by_a(a)
+        value_rows = values if c is None else by_c(c)
+        if num_heads > 1:
+            key_rows = heads.split_rows(key_rows, num_heads)
+            value_rows = heads.split_rows(value_rows, num_heads)
+        view = MemoryView(key_rows, value_rows, slots, (readable,))
+        return read(query, view, hops[k].softmax, dropout)
 
-    return run_biased_hops(query, hops, all_readable, read_slots)
+    return run_biased_hops(query, hops, all_readable, read_slots, num_heads)
 
 
 def run_biased_hops(
     query: Tensor,
     hops: Sequence[Hop],
     all_readable: Sequence[Readable],
-    read_slots: Callable[[Tensor, Hop, Readable], tuple[Tensor, Tensor]],
+    read_slots: ReadSlots,
+    num_heads: int = 1,
 ) -> tuple[Tensor, list[Tensor]]:
-    """Run hops whose ``read_slots`` reads only the slots; add biases and temporal rows here."""
+    """Run hops of which ``read_slots`` reads the slots."""
+    return run_hops(query, hops, biased_read(hops, all_readable, read_slots, num_heads))
+
+
+def biased_read(
+    hops: Sequence[Hop],
+    all_readable: Sequence[Readable],
+    read_slots: ReadSlots,
+    num_heads: int,
+) -> Callable[[Tensor, int], tuple[Tensor, Tensor]]:
+    """Return the ``read_hop`` of ``run_hops`` that adds biases and temporal rows to a read.
+
+    ``read_slots`` gets the query, with heads that of each head, and what to add to the scores.
+    """
+    if num_heads > 1:
+        hops = [heads.split_hop(hop, num_heads) for hop in hops]
+        all_readable = [readable_of_heads(readable) for readable in all_readable]
 
     def read_hop(query: Tensor, k: int) -> tuple[Tensor, Tensor]:
         hop, readable = hops[k], all_readable[k]
+        if num_heads > 1:
+            query = heads.split_units(query, num_heads)
         biased = readable._replace(score_bias=score_bias_of(query, hop, readable))
-        read_out, weights = read_slots(query, hop, biased)
-        return add_biases(read_out, weights, hop, readable.ages), weights
+        read_out, weights = read_slots(query, k, biased)
+        read_out = add_biases(read_out, weights, hop, readable.ages)
+        return (read_out if num_heads == 1 else read_out.flatten(-2)), weights
 
-    return run_hops(query, hops, read_hop)
+    return read_hop
 
 
 def score_bias_of(query: Tensor, hop: Hop, readable: Readable) -> Tensor | None:
@@ -132,7 +222,7 @@ def score_bias_of(query: Tensor, hop: Hop, readable: Readable) -> Tensor | None:
     if hop.a.temporal is not None and readable.ages is not None:
         terms.append(score_ages(query, hop.a.temporal, readable.ages))
     if hop.a.bias is not None and not hop.softmax:
-        terms.append((query @ hop.a.bias).unsqueeze(-1))
+        terms.append((query * hop.a.bias).sum(-1, keepdim=True))
     return sum(terms[1:], start=terms[0]) if terms else None
 
 
@@ -147,14 +237,14 @@ def add_biases(read_out: Tensor, weights: Tensor, hop: Hop, ages: Tensor | None)
 
 
 def score_ages(query: Tensor, temporal: Tensor, ages: Tensor) -> Tensor:
-    """Return q . T(i) [..., N] of a temporal table [T, D]."""
-    return score_bank(query, temporal, ages.clamp(max=temporal.shape[0] - 1))
+    """Return q . T(i) [..., N] of a temporal table [T, D], or [H, T, d] for a query [..., H, d]."""
+    return score_bank(query, temporal, ages.clamp(max=temporal.shape[-2] - 1))
 
 
 def read_ages(weights: Tensor, temporal: Tensor, ages: Tensor) -> Tensor:
-    """Return sum_i p_i T(i) [..., D] of a temporal table [T, D]."""
-    rows = ages.clamp(max=temporal.shape[0] - 1)
-    return scatter_weights(weights, temporal, rows) @ temporal
+    """Return sum_i p_i T(i) [..., D] of a temporal table [T, D], or [..., H, d] of [H, T, d]."""
+    rows = ages.clamp(max=temporal.shape[-2] - 1)
+    return combine(scatter_weights(weights, temporal, rows), temporal)
 
 
 def read_bias(hop: Hop) -> Tensor | None:

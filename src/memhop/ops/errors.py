@@ -5,24 +5,14 @@ from typing import NoReturn
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
 
-from memhop.ops.inputs import Quantized, Stored
+from memhop.ops.inputs import Quantized, Stored, is_dense
 
 STORED = ("keys", "memories", "values")  # arguments that may be Quantized or in a half type
 INDICES = ("slots", "padding_mask", "memory_padding_mask", "lengths")  # arguments without floats
 OPTIONAL = ("values", "score_bias", *INDICES)
 
 Arguments = Mapping[str, Stored | None]
-
-
-def is_dense(tensor: object) -> bool:
-    """Return whether an object is a strided tensor of torch's own class."""
-    return (
-        (type(tensor) is Tensor or type(tensor) is Parameter)
-        and tensor.layout is torch.strided
-        and not tensor.is_nested
-    )
 
 
 def check_layouts(caller: str, arguments: Arguments) -> None:

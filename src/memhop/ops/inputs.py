@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,6 +155,15 @@ class Memory(NamedTuple):
     score_bias: Tensor | None = None
 
 
+def is_dense(tensor: object) -> bool:
+    """Return whether an object is a strided tensor of torch's own class."""
+    return (
+        (type(tensor) is Tensor or type(tensor) is Parameter)
+        and tensor.layout is torch.strided
+        and not tensor.is_nested
+    )
+
+
 def storage(stored: Stored) -> Tensor:
     """Return the tensor [..., N, I] with the sizes, the device and the format of a memory."""
     return stored.data if isinstance(stored, Quantized) else stored
@@ -168,13 +178,13 @@ class Table(NamedTuple):
     """One embedding of the memory: slot i becomes ``weight @ m_i + bias + temporal[age of i]``.
 
     Attributes:
-        weight: [memory_dim, input_dim].
+        weight: [memory_dim, input_dim], or None for the identity, which costs no product.
         bias: [memory_dim], or None.
         temporal: [T, memory_dim], or None; row 0 is for the last readable slot, row 1 for the one
             before it, and the last row for all older ones (section 4.1, "Temporal Encoding").
     """
 
-    weight: Tensor
+    weight: Tensor | None
     bias: Tensor | None = None
     temporal: Tensor | None = None
 

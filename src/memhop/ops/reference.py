@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from memhop.ops.inputs import MLP, BankHop, Hop, Table
+from memhop.ops import heads
+from memhop.ops.inputs import MLP, BankHop, Hop, Table, relu_units
 
 
 class Readable(NamedTuple):
@@ -23,8 +24,8 @@ class Readable(NamedTuple):
     Attributes:
         ignored: bool [..., N], True for a slot of weight zero; None if all slots are readable.
         score_bias: added to the scores, [..., N], or None.
-        ages: the number of readable slots after each slot, [N] or [..., N]; None without temporal
-            tables.
+        ages: the number of newer readable slots of each slot, [N] or [..., N]; None without
+            temporal tables.
     """
 
     ignored: Tensor | None = None
@@ -51,25 +52,37 @@ class MemoryView(NamedTuple):
     readable: Sequence[Readable]
 
 
-def read(query: Tensor, memory: MemoryView, softmax: bool) -> tuple[Tensor, Tensor]:
+def read(
+    query: Tensor, memory: MemoryView, softmax: bool, dropout: float = 0.0
+) -> tuple[Tensor, Tensor]:
     """Return (o, p) with p_i = softmax_i(q . k_i + b_i) and o = sum_i p_i v_i."""
     (readable,) = memory.readable
-    return attend(query, *gathered(memory), readable, softmax)
+    return attend(query, *gathered(memory), readable, softmax, dropout)
 
 
 def multi_hop(
-    query: Tensor, memory: MemoryView, hops: Sequence[Hop]
+    query: Tensor,
+    memory: MemoryView,
+    hops: Sequence[Hop],
+    num_heads: int = 1,
+    dropout: float = 0.0,
 ) -> tuple[Tensor, list[Tensor]]:
     """Return (q, [p, ...]) after p_i = softmax_i(q . A m_i), q <- q + sum_i p_i C v_i of each hop.
 
-    The values v_i are the keys m_i unless the caller passes others.
+    The values v_i are the keys m_i unless the caller passes others. With heads, each has its part
+    of q, A m_i and C v_i.
     """
     keys, values = gathered(memory)
 
     def read_hop(query: Tensor, k: int) -> tuple[Tensor, Tensor]:
         hop, readable = hops[k], memory.readable[k]
         a, c = embed(keys, hop.a, readable.ages), embed(values, hop.c, readable.ages)
-        return attend(query, a, c, readable, hop.softmax)
+        if num_heads == 1:
+            return attend(query, a, c, readable, hop.softmax, dropout)
+        a, c = heads.split_rows(a, num_heads), heads.split_rows(c, num_heads)
+        query, readable = heads.split_units(query, num_heads), readable_of_heads(readable)
+        read_out, weights = attend(query, a, c, readable, hop.softmax, dropout)
+        return read_out.flatten(-2), weights
 
     return run_hops(query, hops, read_hop)
 
@@ -99,34 +112,51 @@ def run_hops(
 
 
 def attend(
-    query: Tensor, keys: Tensor, values: Tensor, readable: Readable, softmax: bool
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    readable: Readable,
+    softmax: bool,
+    dropout: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Return (o, p) of a query, keys [..., N, I] and values [..., N, V]."""
     scores = (keys @ query.unsqueeze(-1)).squeeze(-1)
     if readable.score_bias is not None:
         scores = scores + readable.score_bias
-    weights = attention(scores, readable.ignored, softmax)
+    weights = attention(scores, readable.ignored, softmax, dropout)
     return (weights.unsqueeze(-2) @ values).squeeze(-2), weights
 
 
 def embed(memories: Tensor, table: Table, ages: Tensor | None) -> Tensor:
     """Return A m_i + a + T_A(i) for every slot."""
-    embedded = functional.linear(memories, table.weight, table.bias)
+    embedded = memories
+    if table.weight is not None:
+        embedded = functional.linear(memories, table.weight, table.bias)
+    elif table.bias is not None:
+        embedded = memories + table.bias
     if table.temporal is None or ages is None:
         return embedded
     return embedded + table.temporal[ages.clamp(max=table.temporal.shape[0] - 1)]
 
 
 def update(query: Tensor, read_out: Tensor, hop: Hop | BankHop) -> Tensor:
-    """Return q + o, or H q + o with a transform, followed by ReLU if the hop has it.
+    """Return q + o, or H q + o with a transform, followed by the ReLU of the hop.
 
     Leading axes of H [..., D, D] are those of the query.
     """
     h = hop.transform
     if h is not None:  # linear takes no leading axes
         query = functional.linear(query, h) if h.dim() == 2 else query @ h.mT
-    updated = query + read_out
-    return torch.relu(updated) if hop.relu else updated
+    return activated(query + read_out, hop.relu)
+
+
+def activated(query: Tensor, relu: bool | float) -> Tensor:
+    """Return a query [..., D] with ReLU on a share of its units, as ``Hop.relu`` defines it."""
+    if relu is True or relu is False:  # the cases that need no arithmetic
+        return torch.relu(query) if relu else query
+    memory_dim = query.shape[-1]
+    linear, rectified = query.tensor_split([memory_dim - relu_units(relu, memory_dim)], -1)
+    return torch.cat([linear, torch.relu(rectified)], -1)
 
 
 def gathered(memory: MemoryView) -> tuple[Tensor, Tensor]:
@@ -169,33 +199,54 @@ def readable_slots(ignored: Tensor | None, score_bias: Tensor | None) -> Readabl
 
 
 def readable_in_each_hop(
-    hops: Sequence[Hop], num_slots: int, ignored: Tensor | None, biases: Sequence[Tensor | None]
+    hops: Sequence[Hop],
+    num_slots: int,
+    ignored: Tensor | None,
+    biases: Sequence[Tensor | None],
+    newest_first: bool = False,
 ) -> list[Readable]:
     """Return which slots each hop reads, for one bias of all hops or one bias a hop.
 
     Without hops, return the one entry of a ``read``.
     """
-    is_aged = any(hop.a.temporal is not None or hop.c.temporal is not None for hop in hops)
+    tables = [table.temporal for hop in hops for table in (hop.a, hop.c)]
+    temporal = next((table for table in tables if table is not None), None)
     all_readable = []
     for bias in biases:
         readable = readable_slots(ignored, bias)
-        if is_aged:
-            ages = slot_ages(num_slots, readable.ignored, hops[0].a.weight.device)
+        if temporal is not None:
+            ages = slot_ages(num_slots, readable.ignored, temporal.device, newest_first)
             readable = readable._replace(ages=ages)
         all_readable.append(readable)
     return all_readable if len(biases) > 1 else all_readable * max(1, len(hops))
 
 
-def slot_ages(num_slots: int, ignored: Tensor | None, device: torch.device) -> Tensor:
-    """Return the number of readable slots after each slot, [N] or [..., N]."""
+def readable_of_heads(readable: Readable) -> Readable:
+    """Return which slots each head reads, with an axis for heads: the same for all."""
+    return Readable._make(None if part is None else part.unsqueeze(-2) for part in readable)
+
+
+def slot_ages(
+    num_slots: int, ignored: Tensor | None, device: torch.device, newest_first: bool = False
+) -> Tensor:
+    """Return the number of newer readable slots of each slot, [N] or [..., N].
+
+    Newer slots are those after a slot, or with ``newest_first`` those before it.
+    """
     if ignored is None:
-        return torch.arange(num_slots, device=device).flip(0)
-    counted_from_the_end = (~ignored).flip(-1).cumsum(-1).flip(-1)
-    return (counted_from_the_end - 1).clamp(min=0)
+        ages = torch.arange(num_slots, device=device)
+        return ages if newest_first else ages.flip(0)
+    readable = ~ignored
+    up_to_each = readable.cumsum(-1) if newest_first else readable.flip(-1).cumsum(-1).flip(-1)
+    return (up_to_each - 1).clamp(min=0)
 
 
-def attention(scores: Tensor, ignored: Tensor | None, softmax: bool) -> Tensor:
+def attention(
+    scores: Tensor, ignored: Tensor | None, softmax: bool, dropout: float = 0.0
+) -> Tensor:
     """Return the weights of scores; ignored slots have weight zero, even if all are ignored."""
+    if dropout > 0:
+        return functional.dropout(attention(scores, ignored, softmax), dropout)
     if ignored is None:
         return torch.softmax(scores, -1) if softmax else scores
     if softmax:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memhop.ops.checks import Call
+from memhop.ops.call import Call
 from memhop.ops.fused import backends, fallback
 from memhop.ops.fused.addresses import are_readable
 from memhop.ops.fused.gradients import gradients, keeps_weights

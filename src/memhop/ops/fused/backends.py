@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from memhop.ops.checks import HALF, Call
+from memhop.ops.call import HALF, Call
 from memhop.ops.cpu import background
 from memhop.ops.fused.problem import Gradients, Problem, Step, Trace, Wanted, is_shared
 from memhop.ops.inputs import storage

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from memhop.ops.checks import Call, broadcast
+from memhop.ops.call import Call
+from memhop.ops.checks import broadcast
 from memhop.ops.fused.problem import Problem, Step
 from memhop.ops.inputs import Hop, Memory, Quantized, Stored, storage, with_short_tables
 

@@ -1,0 +1,180 @@
+"""Run a checked call by one of the forms."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from memhop.ops import checks, dispatch, eager, ignored_content, reference
+from memhop.ops.call import OF_ONE_DTYPE, Call
+from memhop.ops.fused import autograd, backends
+from memhop.ops.inputs import (
+    Hop,
+    Memory,
+    OncePerTensor,
+    Quantized,
+    Table,
+    converted,
+    with_short_tables,
+)
+from memhop.ops.reference import ALL_SLOTS, MemoryView, ignored_slots, readable_in_each_hop
+
+Form = Callable[..., tuple[Tensor, list[Tensor]]]
+
+
+def run(
+    call: Call, impl: str, need_weights: bool, average_attn_weights: bool = True
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Return the result of a checked call, and with ``need_weights`` p [..., K, N].
+
+    The weights of a ``read`` are [..., 1, N].
+    """
+    if impl == "auto":
+        impl = dispatch.form_of(call)
+    else:
+        backends.check_supported(impl, call)
+    precision = call.precision
+    if precision.as_given:
+        result, weights = compute(call, impl, need_weights)
+    else:
+        with no_autocast(call.query):
+            result, weights = compute(call, impl, need_weights)
+        result = result.to(precision.result)
+        weights = None if weights is None else weights.to(precision.result)
+    if weights is None:
+        return result
+    return result, weights_as_returned(weights, call.num_heads, average_attn_weights)
+
+
+def weights_as_returned(weights: Tensor, num_heads: int, average_attn_weights: bool) -> Tensor:
+    """Return the weights [..., N] of one head or [..., H, N] of several as the caller wants them.
+
+    That is their mean over heads, [..., N], or all of them.
+    """
+    if num_heads == 1:
+        return weights if average_attn_weights else weights.unsqueeze(-2)
+    return weights.mean(-2) if average_attn_weights else weights
+
+
+def compute(call: Call, impl: str, need_weights: bool) -> tuple[Tensor, Tensor | None]:
+    """Return the result of a call by a form, and its weights [..., K, N] if they are needed.
+
+    With heads the weights are [..., K, H, N].
+    """
+    if impl == "fused" and call.num_heads == 1:
+        return autograd.run(call, need_weights)
+    if impl == "fused":
+        result, attentions = run_fused_heads(call, need_weights)
+    else:
+        result, attentions = run_form(impl, call)
+    if not need_weights:
+        return result, None
+    of_one_hop = call.batch if call.num_heads == 1 else (*call.batch, call.num_heads)
+    expanded = [p.expand(*of_one_hop, -1) for p in attentions]
+    if not call.hops:
+        return result, expanded[0].unsqueeze(-2)
+    return result, torch.stack(expanded, len(call.batch))
+
+
+FORMS: dict[str, Form] = {
+    "reference": reference.multi_hop,
+    "project": eager.projected_multi_hop,
+    "eager": eager.raw_multi_hop,
+}
+
+
+def run_form(impl: str, call: Call) -> tuple[Tensor, list[Tensor]]:
+    """Return the result and the weights of each hop by a form without kernels."""
+    memory, hops = call.memory, call.hops
+    if call.is_plain and isinstance(memory.keys, Tensor):
+        view = MemoryView(memory.keys, memory.keys, None, [ALL_SLOTS] * len(hops))
+        return FORMS[impl](call.query, view, hops)
+    query, view, hops = view_of(call)
+    if not hops:
+        read_form = partial(
+            reference.read if impl == "reference" else eager.read, dropout=call.dropout
+        )
+        result, weights = ignored_content.read(read_form, query, view, call.softmax)
+        return result, [weights]
+    form = FORMS[impl]
+    if call.num_heads > 1 or call.dropout > 0:
+        form = partial(form, num_heads=call.num_heads, dropout=call.dropout)
+    return ignored_content.multi_hop(form, query, view, hops)
+
+
+def run_fused_heads(call: Call, need_weights: bool) -> tuple[Tensor, list[Tensor]]:
+    """Return the same as ``run_form``, with one fused read a hop and the heads in its batch.
+
+    Weights that are not needed are replaced by their sum, [..., 1], all that a bias needs.
+    """
+    query, view, hops = view_of(call)
+    needed = need_weights or any(hop.c.temporal is not None or not hop.softmax for hop in hops)
+    precision = OF_ONE_DTYPE[query.dtype]
+
+    def read_form(query: Tensor, view: MemoryView, softmax: bool) -> tuple[Tensor, Tensor]:
+        keys, values, slots, (readable,) = view
+        ignored = readable.ignored
+        memory = Memory(
+            keys, None if values is keys else values, slots, ignored, None, readable.score_bias
+        )
+        read_call = checks.check_read(query, memory, softmax)._replace(precision=precision)
+        read_out, weights = autograd.run(read_call, needed)
+        if weights is not None:
+            return read_out, weights.squeeze(-2)
+        if call.num_slots == 0 or ignored is None:
+            return read_out, read_out.new_full((1,), float(call.num_slots > 0))
+        return read_out, (~ignored).any(-1, keepdim=True).to(read_out.dtype)
+
+    return eager.raw_hops(query, view, hops, call.num_heads, read_form)
+
+
+def view_of(call: Call) -> tuple[Tensor, MemoryView, Sequence[Hop]]:
+    """Return the query, the memory and the hops in the compute dtype."""
+    memory, batch, num_slots = call.memory, call.batch, call.num_slots
+    query, keys, values, score_bias, hops = in_compute_dtype(call)
+    biases: Sequence[Tensor | None] = [score_bias]
+    if score_bias is not None and score_bias.dim() == len(batch) + 2:
+        biases = score_bias.unbind(-2)
+    ignored = ignored_slots(memory.padding_mask, memory.lengths, num_slots)
+    hops = with_short_tables(hops, num_slots)
+    readable = readable_in_each_hop(hops, num_slots, ignored, biases, call.newest_first)
+    slots = None if memory.slots is None else memory.slots.long()
+    return query, MemoryView(keys, values, slots, readable), hops
+
+
+def in_compute_dtype(
+    call: Call,
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Sequence[Hop]]:
+    """Return query, keys, values, score bias and hops in the compute dtype.
+
+    Weights that hops share stay one tensor, and so do keys and values.
+    """
+    query, memory, hops = call.query, call.memory, call.hops
+    keys, values, score_bias, dtype = (
+        memory.keys, memory.values, memory.score_bias, call.precision.computed,
+    )  # fmt: skip
+    if call.precision.as_given and isinstance(keys, Tensor) and not isinstance(values, Quantized):
+        return query, keys, keys if values is None else values, score_bias, hops
+    cast = OncePerTensor(lambda tensor: tensor.to(dtype))
+    k = converted(keys, dtype)
+    v = k if values is None else converted(values, dtype)
+    return cast(query), k, v, cast.optional(score_bias), [cast_hop(hop, cast) for hop in hops]
+
+
+def no_autocast(tensor: Tensor) -> AbstractContextManager[object]:
+    """Return a context without autocast: the checks choose the dtypes, not each product."""
+    if tensor.is_meta:
+        return nullcontext()
+    return torch.autocast(tensor.device.type, enabled=False)
+
+
+def cast_hop(hop: Hop, cast: OncePerTensor) -> Hop:
+    """Return a hop with cast weights."""
+    (a, a_bias, a_temporal), (c, c_bias, c_temporal) = hop.a, hop.c
+    return hop._replace(
+        a=Table(cast.optional(a), cast.optional(a_bias), cast.optional(a_temporal)),
+        c=Table(cast.optional(c), cast.optional(c_bias), cast.optional(c_temporal)),
+        transform=cast.optional(hop.transform),
+    )
