@@ -83,10 +83,20 @@ OPTIONS = {
         "`softmax=False`", lambda call: not all((call.softmax, *(hop.softmax for hop in call.hops)))
     ),
     "relu": Option("`relu`", lambda call: any(hop.relu for hop in call.hops)),
+    "relu_share": Option(
+        "`relu` of a share of the units", lambda call: any(0 < hop.relu < 1 for hop in call.hops)
+    ),
+    "identity": Option(
+        "a table left out, `Table(None)`",
+        lambda call: any(hop.a.weight is None or hop.c.weight is None for hop in call.hops),
+    ),
     "transform": Option(
         "`transform` (layer-wise tying)",
         lambda call: any(hop.transform is not None for hop in call.hops),
     ),
+    "heads": Option("`num_heads` above 1", lambda call: call.num_heads > 1),
+    "newest_first": Option('`slot_order="newest_first"`', lambda call: call.newest_first),
+    "dropout": Option("`dropout`", lambda call: call.dropout > 0),
     "read": Option("`read`, one read without weights", lambda call: not call.hops),
     "compile": Option("`torch.compile`", lambda call: torch.compiler.is_compiling()),
     "second_derivative": Option("second derivatives", None),
@@ -113,7 +123,7 @@ class Backend(NamedTuple):
     module: str | None = None
 
 
-_FUSED = frozenset(OPTIONS) - {"transforms"}
+_FUSED = frozenset(OPTIONS) - {"transforms", "newest_first", "dropout"}
 
 BACKENDS = {
     "reference": Backend("reference", (), frozenset(OPTIONS)),
