@@ -1,6 +1,7 @@
-"""The fused form as operators of torch, ``memhop::fused`` and ``memhop::fused_backward``.
+"""The fused form as operators of torch, ``memhop::fused_v1`` and ``memhop::fused_backward_v1``.
 
-A compiler keeps them as two nodes of its graph. A direct call has more overhead than
+Exported programs name operators, so a change of the meaning of an argument takes a new number. A
+compiler keeps them as two nodes of its graph. A direct call has more overhead than
 ``autograd.run``, which therefore uses them only while a graph is compiled.
 """
 
@@ -64,7 +65,7 @@ def _check_slots(slots: Tensor | None, num_rows: int) -> None:
         )
 
 
-@torch.library.custom_op("memhop::fused", mutates_args=())
+@torch.library.custom_op("memhop::fused_v1", mutates_args=())
 def fused(
     query: Tensor,
     keys: Tensor,
@@ -103,7 +104,7 @@ def _(*given: Any) -> tuple[Tensor, ...]:
     return result_of(problem, trace), *empty
 
 
-@torch.library.custom_op("memhop::fused_backward", mutates_args=())
+@torch.library.custom_op("memhop::fused_backward_v1", mutates_args=())
 def fused_backward(
     query: Tensor,
     keys: Tensor,
