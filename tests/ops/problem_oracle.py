@@ -7,6 +7,7 @@ the names of the interface. ``draw_problem`` makes problems with odd sizes and l
 """
 
 import itertools
+import math
 import random
 from collections.abc import Callable
 from typing import NamedTuple
@@ -73,7 +74,8 @@ def outcome(problem: Problem, grad_result: Tensor, grad_weights: Tensor | None =
         read = (p.unsqueeze(1) @ embedded).squeeze(1)
         carried = q if step.transform < 0 else q @ weights[step.transform].T
         q = read + carried if step.carry else read
-        q = q.relu() if step.relu else q
+        linear = q.shape[1] - step.relu
+        q = torch.cat([q[:, :linear], q[:, linear:].relu()], 1)
         attentions.append(p)
         log_totals.append(log_total)
     p = torch.stack(attentions, 1)
@@ -379,7 +381,9 @@ def draw_steps(
 
     def step(a: tuple[int, int, int], c: tuple[int, int, int]) -> Step:
         transform = new(d, d) if chance.random() < 0.4 else -1
-        return Step(*a, *c, transform, int(chance.random() < 0.3), int(chance.random() < 0.7))
+        share = {0: 0.3, 1: 0.5, 2: 1.0}.get(int(10 * chance.random()), 0.0)
+        relu = math.ceil(share * d)
+        return Step(*a, *c, transform, relu, int(chance.random() < 0.7))
 
     tying = chance.choice(["none", "layerwise", "adjacent"])
     if tying == "none" or (tying == "adjacent" and i != v):

@@ -12,6 +12,7 @@ from torch.profiler import ProfilerActivity, profile
 from memhop.ops.blocked import attention, blocks
 from memhop.ops.fused.problem import Gradients, Problem, Step, Trace, Wanted
 from tests.ops.fixed_order import FixedOrder
+from tests.ops.optional_parts import PARTS, Parts, problem_of
 from tests.ops.problem_oracle import (
     Outcome,
     assert_close,
@@ -106,6 +107,14 @@ def test_all_storages(seed: int, storage: torch.dtype) -> None:
 @pytest.mark.parametrize("seed", seeds(2, 50))
 def test_no_rows_no_slots_and_many(rows: int, slots: int, seed: int) -> None:
     problem = draw_problem(seed, shared=True, num_rows=rows, num_slots=slots)
+    assert_kernel_agrees(attention.forward, attention.backward, problem, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.usefixtures("size", "garbage")
+@pytest.mark.parametrize("memory", ["values", "no values"])
+@pytest.mark.parametrize("parts", PARTS)
+def test_tables_that_are_left_out_and_shares_of_relu(parts: Parts, memory: str) -> None:
+    problem = problem_of(parts, memory, queries_each=3)
     assert_kernel_agrees(attention.forward, attention.backward, problem, rtol=1e-11, atol=1e-11)
 
 

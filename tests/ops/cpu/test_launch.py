@@ -8,6 +8,7 @@ from torch import Tensor
 
 from memhop.ops.cpu import launch
 from memhop.ops.fused.problem import Gradients, Problem, Step, Trace, Wanted
+from tests.ops.optional_parts import MEMORIES, PARTS, Parts, problem_of
 from tests.ops.problem_oracle import (
     assert_close,
     assert_kernel_agrees,
@@ -105,6 +106,16 @@ def test_blocks_and_groups_of_every_size(rows: int, seed: int, slots: int) -> No
     assert_kernel_agrees(
         launch.forward, launch.backward, problem, rtol=1e-9, atol=1e-11, keep=(True,)
     )
+
+
+@pytest.mark.usefixtures("cut")
+@pytest.mark.parametrize("memory", MEMORIES)
+@pytest.mark.parametrize("parts", PARTS)
+def test_tables_that_are_left_out_and_shares_of_relu(parts: Parts, memory: str) -> None:
+    assert_kernel_agrees(
+        launch.forward, launch.backward, problem_of(parts, memory),
+        rtol=1e-11, atol=1e-11, keep=(True,),
+    )  # fmt: skip
 
 
 def test_a_forward_without_weights_reads_the_same() -> None:

@@ -24,6 +24,7 @@ from tests.ops.cuda_problems import (
     normal,
     with_plans,
 )
+from tests.ops.optional_parts import Parts, problem_of
 from tests.ops.problem_oracle import assert_close, assert_kernel_agrees, draw_problem, outcome
 
 from memhop.ops.cuda import forward as cuda  # isort: skip, needs triton
@@ -91,7 +92,7 @@ def with_everything(storage: torch.dtype, dtype: torch.dtype = torch.float32) ->
         lengths=torch.tensor([0, 5, 7]),
         score_bias=bias,
         weights=tuple(normals(*shape) / 2 for shape in shapes),
-        steps=(step._replace(relu=1), step._replace(softmax=0)),
+        steps=(step._replace(relu=3), step._replace(softmax=0)),
     )
 
 
@@ -142,6 +143,31 @@ def test_drawn_problems_give_what_the_textbook_does(planned: None, seed: int) ->
 )
 def test_drawn_problems_in_float32(planned: None, seed: int, storage: torch.dtype) -> None:
     assert_agrees(draw_problem(seed, dtype=torch.float32, storage=storage))
+
+
+@pytest.mark.parametrize(
+    ("planned", "parts", "memory"),
+    [
+        (in_tiles, Parts("a", 2, True), "values"),
+        (in_tiles, Parts("c", 4, False), "bank"),
+        (in_tiles, Parts("ac", 4, True), "no values"),
+        (in_splits, Parts("c", 2, True), "values"),
+        (in_splits, Parts("ac", 4, False), "bank"),
+        (as_planned, Parts("", 4, True), "values"),
+        (as_planned, Parts("ac", 7, False), "values"),
+        (as_planned, Parts("a", 0, False), "bank"),
+    ],
+    indirect=["planned"],
+)
+def test_tables_that_are_left_out_and_shares_of_relu(
+    planned: None, parts: Parts, memory: str
+) -> None:
+    assert_agrees(problem_of(parts, memory))
+
+
+@with_plans(grouped_rows)
+def test_shares_of_relu_in_programs_of_many_rows(planned: None) -> None:
+    assert_agrees(problem_of(Parts("ac", 2, True), "no values", dtype=torch.float32))
 
 
 @with_plans(grouped_rows)

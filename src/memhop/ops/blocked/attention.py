@@ -111,7 +111,8 @@ def backward(
     backward_hops = []
     for hop, step in reversed(list(enumerate(problem.steps))):
         if step.relu:
-            gradients.grad_query.masked_fill_(trace.queries[:, hop + 1] <= 0, 0.0)
+            updated = trace.queries[:, hop + 1, -step.relu :]
+            gradients.grad_query[:, -step.relu :].masked_fill_(updated <= 0, 0.0)
         gradients.grad_out[:, hop] = gradients.grad_query
         w = grad_result
         if step.carry:
@@ -185,12 +186,14 @@ def scores_of(problem: Problem, trace: Trace, hop: int) -> AffineScore:
 
 
 def query_after(problem: Problem, trace: Trace, hop: int) -> Tensor:
-    """Return q + o, or H q + o, with ReLU if the hop has it."""
+    """Return q + o, or H q + o, with ReLU on the last units."""
     step, query = problem.steps[hop], trace.queries[:, hop]
     transform, sums = problem.weight(step.transform), (trace.read, trace.weight_sum, trace.aged)
     out = embed_sums(problem, (step.c, step.c_bias, step.c_temporal), hop, sums)
     query = matmul_f64(query, None if transform is None else transform.mT) + out
-    return query.relu_() if step.relu else query
+    if step.relu:
+        query[:, -step.relu :].relu_()
+    return query
 
 
 def backward_hop(

@@ -87,11 +87,12 @@ def _begin(call, group, hop, workspace, like):  # type: ignore[no-untyped-def]
     grads_out = vectors_of(call.grad_out, call.hops, hop, columns, like)
     grads_read = vectors_of(call.grad_read, call.hops, hop, call.values.columns, like)
     for row in range(group[0], group[1]):
-        grad_query = row_at(call.grad_query, row, columns, like)
         grad_out = vector_of(grads_out, row, like)
+        copy(row_at(call.grad_query, row, columns, like), grad_out)
         updated = query_of(call, row, hop + 1, like)
-        for k in range(columns):
-            grad_out[k] = like if step.relu and updated[k] <= 0 else grad_query[k]
+        for k in range(columns - step.relu, columns):
+            if updated[k] <= 0:
+                grad_out[k] = 0
         if step.c < 0:
             copy(grad_out, vector_of(grads_read, row, like))
         else:

@@ -265,7 +265,7 @@ def _update(call, group, hop, workspace, like):  # type: ignore[no-untyped-def]
 
 @compiled
 def _finish_update(call, row, hop, workspace, updated):  # type: ignore[no-untyped-def]
-    """Add weight_sum c and sum_t aged_t T_C(t), and apply ReLU."""
+    """Add weight_sum c and sum_t aged_t T_C(t), and apply ReLU to the last units."""
     step, index, zero = step_of(call, hop), row * call.hops + hop, updated.dtype.type(0)
     if step.c_bias >= 0:
         weight_sum = row_at(call.weight_sum, index, 1, zero)[0]
@@ -273,9 +273,8 @@ def _finish_update(call, row, hop, workspace, updated):  # type: ignore[no-untyp
     if step.c_temporal >= 0:
         aged = row_at(call.aged, index, call.num_ages, zero)
         add_table_rows(call, step.c_temporal, aged, workspace, updated)
-    if step.relu:
-        for k in range(updated.shape[0]):
-            updated[k] = max(updated[k], zero)
+    for k in range(updated.shape[0] - step.relu, updated.shape[0]):
+        updated[k] = max(updated[k], zero)
 
 
 @compiled

@@ -37,6 +37,7 @@ from memhop.ops.cuda.primitives import (
     ages_at,
     count_readable,
     has_option,
+    has_relu,
     kernel_inputs,
     load_keys,
     load_mask,
@@ -244,7 +245,8 @@ def begin_update(inputs, layout, buffers, row, row_mask, hop, config: tl.constex
     if has_option(inputs, hop, RELU):
         following = row * (layout.hops + 1) + hop + 1
         updated = load_vectors(buffers.queries, following, memory_dim, config.query_width)
-        grad_out = tl.where(updated <= 0, 0.0, grad_out)  # a NaN passes its gradient, as in torch
+        is_zero = has_relu(inputs, layout, hop, config) & (updated <= 0)
+        grad_out = tl.where(is_zero, 0.0, grad_out)  # a NaN passes its gradient, as in torch
     store_vectors(buffers.grad_out, row_hop, row_mask, memory_dim, grad_out)
     tl.debug_barrier()
     factors = buffers.grad_out + row_hop * memory_dim

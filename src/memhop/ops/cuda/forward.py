@@ -42,6 +42,7 @@ from memhop.ops.cuda.primitives import (
     ages_at,
     count_readable,
     has_option,
+    has_relu,
     kernel_inputs,
     load_keys,
     load_mask,
@@ -349,7 +350,7 @@ def update(inputs, layout, buffers, row, row_mask, hop, weight_sum, config: tl.c
             aged = buffers.aged + row_hop * layout.ages
             updated += matvec(table, memory_dim, 1, aged, layout.ages, memory_dim, config, width)
     if has_option(inputs, hop, RELU):
-        updated = tl.where(updated <= 0, 0.0, updated)  # keeps NaN
+        updated = tl.where(has_relu(inputs, layout, hop, config) & (updated <= 0), 0.0, updated)
     store_vectors(buffers.queries, offset + 1, row_mask, memory_dim, updated)
 
 

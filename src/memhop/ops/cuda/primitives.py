@@ -33,8 +33,7 @@ def step_field(name: str) -> Any:
 
 A, A_BIAS, A_TEMPORAL = map(step_field, ("a", "a_bias", "a_temporal"))
 C, C_BIAS, C_TEMPORAL = map(step_field, ("c", "c_bias", "c_temporal"))
-TRANSFORM, RELU, SOFTMAX = map(step_field, ("transform", "relu", "softmax"))
-CARRY = step_field("carry")
+TRANSFORM, RELU, SOFTMAX, CARRY = map(step_field, ("transform", "relu", "softmax", "carry"))
 
 
 class KernelInputs(NamedTuple):
@@ -205,6 +204,13 @@ def weight_pointer(inputs, hop, field: tl.constexpr, config: tl.constexpr):
 def has_option(inputs, hop, field: tl.constexpr):
     """Return whether an option of a hop is on."""
     return tl.load(inputs.steps + hop * STEP_FIELDS + field) != 0
+
+
+@triton.jit
+def has_relu(inputs, layout, hop, config: tl.constexpr):
+    """Return a mask [1, query_width] of the units to which a hop applies ReLU, the last ones."""
+    count, unit = tl.load(inputs.steps + hop * STEP_FIELDS + RELU), tl.arange(0, config.query_width)
+    return (unit >= layout.query_columns * config.unit - count)[None, :]
 
 
 @triton.jit

@@ -75,14 +75,16 @@ def _rows(rows: Tensor, scale: Tensor | None, dtype: torch.dtype) -> Tensor:
 
 
 def _hop(problem: Problem, step: Step) -> Hop:
-    """Return a step with its weights."""
-    a, c = problem.weight(step.a), problem.weight(step.c)
-    assert a is not None
-    assert c is not None
-    return Hop(
-        Table(a, problem.weight(step.a_bias), problem.weight(step.a_temporal)),
-        Table(c, problem.weight(step.c_bias), problem.weight(step.c_temporal)),
-        problem.weight(step.transform),
-        bool(step.relu),
-        bool(step.softmax),
+    """Return a step with its weights; without A or C the table is the identity."""
+    a, c = (
+        Table._make(map(problem.weight, indices))
+        for indices in (
+            (step.a, step.a_bias, step.a_temporal),
+            (step.c, step.c_bias, step.c_temporal),
+        )
     )
+    memory_dim = problem.query.shape[-1]
+    relu: bool | float = bool(step.relu)
+    if 0 < step.relu < memory_dim:
+        relu = step.relu / memory_dim  # relu_units of this share is the number again
+    return Hop(a, c, problem.weight(step.transform), relu, bool(step.softmax))

@@ -11,7 +11,15 @@ from torch import Tensor
 from memhop.ops.call import Call
 from memhop.ops.checks import broadcast
 from memhop.ops.fused.problem import Problem, Step
-from memhop.ops.inputs import Hop, Memory, Quantized, Stored, storage, with_short_tables
+from memhop.ops.inputs import (
+    Hop,
+    Memory,
+    Quantized,
+    Stored,
+    relu_units,
+    storage,
+    with_short_tables,
+)
 
 
 class BatchLayout(NamedTuple):
@@ -76,7 +84,8 @@ def pack(call: Call, layout: BatchLayout) -> Problem:
     weights: tuple[Tensor, ...] = ()
     steps: tuple[Step, ...] = (Step(softmax=int(call.softmax), carry=0),)
     if call.hops:
-        weights, steps = steps_of(with_short_tables(call.hops, num_slots), dtype)
+        hops = with_short_tables(call.hops, num_slots)
+        weights, steps = steps_of(hops, dtype, call.query.shape[-1])
     banks = None if memory.slots is None else leading_of_banks(memory)
     keys, key_scale = flat_rows(memory.keys, layout, banks, dtype)
     values, value_scale = None, None
@@ -155,7 +164,7 @@ def ensure_last_contiguous(tensor: Tensor) -> Tensor:
 
 
 def steps_of(
-    hops: Sequence[Hop], dtype: torch.dtype
+    hops: Sequence[Hop], dtype: torch.dtype, memory_dim: int
 ) -> tuple[tuple[Tensor, ...], tuple[Step, ...]]:
     """Return the distinct weights in the compute dtype, and the steps with indices into them."""
     weights: list[Tensor] = []
@@ -169,7 +178,7 @@ def steps_of(
                 is_ready = weight.dtype == dtype and weight.is_contiguous()
                 weights.append(weight if is_ready else weight.to(dtype).contiguous())
             step.append(-1 if weight is None else indices[id(weight)])
-        steps.append(Step._make((*step, int(hop.relu), int(hop.softmax), 1)))
+        steps.append(Step._make((*step, relu_units(hop.relu, memory_dim), int(hop.softmax), 1)))
     return tuple(weights), tuple(steps)
 
 

@@ -6,13 +6,16 @@ reads a ``Problem`` has
     forward(problem, keep_weights) -> Trace
     backward(problem, trace, grad_result, grad_weights, wanted) -> Gradients
 
-With u_k = A_k^T q_k (or q_k without an A), hop k of K over readable slots i is
+With u_k = A_k^T q_k, hop k of K over readable slots i is
 
     s_i = u_k . m_i + q_k . T_A(i) + b_ki (+ q_k . a without a softmax)
     p   = softmax(s), or s without a softmax,      weight_sum = sum_i p_i
     r_k = sum_i p_i m_i,                aged_kt = sum of p_i over the slots of age t
     o_k = C r_k + weight_sum c + sum_t aged_kt T_C(t)
-    q_{k+1} = o_k + q_k (or + H q_k), followed by ReLU if the hop has it.
+    q_{k+1} = o_k + q_k (or + H q_k), followed by ReLU on the last units, as many as ``Step.relu``.
+
+A hop without A or C has the identity in its place, without a product: u_k = q_k, and o_k begins
+with r_k. Its biases and temporal tables do not depend on that.
 
 A slot is readable if it is not ignored, its index is below the row's length and its bias is above
 -inf; other slots have p = 0. Its age is the number of readable slots after it; ages beyond a
@@ -40,7 +43,8 @@ from torch import Tensor
 class Step(NamedTuple):
     """One hop; its weights are indices into ``Problem.weights``, -1 for one that it lacks.
 
-    Kernels take the order of fields from here: ``Step._fields.index("a_bias")``.
+    ``relu`` is the number of last units with ReLU. Kernels take the order of fields from here:
+    ``Step._fields.index("a_bias")``.
 
     Without ``carry`` it is a single ``read`` and no hop: r is the result, V may differ from D, the
     query is not added, and the gradient of the result is w.
