@@ -80,6 +80,8 @@ def check_multi_hop(
             f"multi_hop expected num_heads that divides D = {query.shape[-1]} of the query, got "
             f"{num_heads}"
         )
+    is_aged = any(hop.a.temporal is not None or hop.c.temporal is not None for hop in hops)
+    newest_first = newest_first and is_aged  # nothing else depends on it
     return call._replace(num_heads=num_heads, dropout=dropout, newest_first=newest_first)
 
 

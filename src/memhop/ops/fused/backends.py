@@ -10,6 +10,7 @@ import math
 import warnings
 from collections.abc import Callable
 from functools import cache
+from operator import attrgetter
 from typing import NamedTuple
 
 import torch
@@ -27,11 +28,11 @@ class Option(NamedTuple):
 
     Attributes:
         label: the words of messages and of the table in docs/layer.md.
-        is_used: whether a call has it; None if that is not known before the call is over.
+        is_used: whether a call has it, 0 if not; None if that is not known before the call is over.
     """
 
     label: str
-    is_used: Callable[[Call], bool] | None
+    is_used: Callable[[Call], float] | None
 
 
 def is_transformed() -> bool:
@@ -50,9 +51,10 @@ def _is_stored_as(call: Call, *dtypes: torch.dtype) -> bool:
 
 
 def has_shared_memory(call: Call) -> bool:
-    """Return whether several queries read each memory."""
+    """Return whether several queries, or several heads, read each memory."""
     keys = call.memory.keys
-    return call.memory.slots is None and math.prod(keys.shape[:-2]) < math.prod(call.batch)
+    num_queries = math.prod(call.batch) * call.num_heads
+    return call.memory.slots is None and math.prod(keys.shape[:-2]) < num_queries
 
 
 OPTIONS = {
@@ -95,8 +97,8 @@ OPTIONS = {
         lambda call: any(hop.transform is not None for hop in call.hops),
     ),
     "heads": Option("`num_heads` above 1", lambda call: call.num_heads > 1),
-    "newest_first": Option('`slot_order="newest_first"`', lambda call: call.newest_first),
-    "dropout": Option("`dropout`", lambda call: call.dropout > 0),
+    "newest_first": Option('`slot_order="newest_first"`', attrgetter("newest_first")),
+    "dropout": Option("`dropout`", attrgetter("dropout")),
     "read": Option("`read`, one read without weights", lambda call: not call.hops),
     "compile": Option("`torch.compile`", lambda call: torch.compiler.is_compiling()),
     "second_derivative": Option("second derivatives", None),

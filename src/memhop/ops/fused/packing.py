@@ -178,7 +178,8 @@ def steps_of(
                 is_ready = weight.dtype == dtype and weight.is_contiguous()
                 weights.append(weight if is_ready else weight.to(dtype).contiguous())
             step.append(-1 if weight is None else indices[id(weight)])
-        steps.append(Step._make((*step, relu_units(hop.relu, memory_dim), int(hop.softmax), 1)))
+        relu = relu_units(hop.relu, memory_dim) if hop.relu else 0
+        steps.append(Step._make((*step, relu, int(hop.softmax), 1)))
     return tuple(weights), tuple(steps)
 
 
