@@ -59,9 +59,10 @@ class Call:
         """``arrays`` go by field; ``sum_columns`` is the size of a weighted sum of rows."""
         self.problem = problem
         self.num_splits, self.workers = num_splits(problem), threads.count()
-        self.num_groups = -(-problem.query.shape[0] // rows_per_group(problem))
+        group_rows = rows_per_group(problem)
+        self.num_groups = -(-problem.query.shape[0] // group_rows)
         self._kept = [None if array is None else array.contiguous() for array in arrays.values()]
-        fields = sizes_and_inputs(problem, self.num_splits)
+        fields = sizes_and_inputs(problem, self.num_splits, group_rows)
         fields.update(zip(arrays, addresses(self._kept), strict=True))
         workspaces = self._allocate(fields, sum_columns)
         weights = problem.weights
@@ -113,13 +114,13 @@ def address_of(integers: "array[int]") -> int:
     return integers.buffer_info()[0]
 
 
-def sizes_and_inputs(problem: Problem, num_splits: int) -> dict[str, int]:
+def sizes_and_inputs(problem: Problem, num_splits: int, group_rows: int) -> dict[str, int]:
     """Return the fields of a record that do not depend on the pass."""
     slots, ignored, bias = problem.slots, problem.ignored, problem.score_bias
     fields = NO_FIELDS | {
         "rows": problem.query.shape[0], "hops": len(problem.steps),
         "num_slots": problem.num_slots, "memory_dim": problem.query.shape[1],
-        "num_ages": problem.num_ages, "group_rows": rows_per_group(problem),
+        "num_ages": problem.num_ages, "group_rows": group_rows,
         "num_splits": num_splits, "has_values": int(problem.values is not None),
         "query": address(problem.query),
     }  # fmt: skip

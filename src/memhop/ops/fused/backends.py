@@ -10,7 +10,6 @@ import math
 import warnings
 from collections.abc import Callable
 from functools import cache
-from operator import attrgetter
 from typing import NamedTuple
 
 import torch
@@ -28,11 +27,11 @@ class Option(NamedTuple):
 
     Attributes:
         label: the words of messages and of the table in docs/layer.md.
-        is_used: whether a call has it, 0 if not; None if that is not known before the call is over.
+        is_used: whether a call has it; None if that is not known before the call is over.
     """
 
     label: str
-    is_used: Callable[[Call], float] | None
+    is_used: Callable[[Call], bool] | None
 
 
 def is_transformed() -> bool:
@@ -97,8 +96,8 @@ OPTIONS = {
         lambda call: any(hop.transform is not None for hop in call.hops),
     ),
     "heads": Option("`num_heads` above 1", lambda call: call.num_heads > 1),
-    "newest_first": Option('`slot_order="newest_first"`', attrgetter("newest_first")),
-    "dropout": Option("`dropout`", attrgetter("dropout")),
+    "newest_first": Option('`slot_order="newest_first"`', lambda call: call.newest_first),
+    "dropout": Option("`dropout`", lambda call: call.dropout > 0),
     "read": Option("`read`, one read without weights", lambda call: not call.hops),
     "compile": Option("`torch.compile`", lambda call: torch.compiler.is_compiling()),
     "second_derivative": Option("second derivatives", None),
