@@ -171,6 +171,7 @@ class HopLayer(MemoryLayer):
         check_attention(layer, self.num_heads, dropout, slot_order)
         check_share(layer, "relu", relu)
         self._check_sizes_together(layer, embed)
+        self._dims = Dims(self.memory_dim, self.input_dim, self.value_dim, self.num_hops)
 
     def _tables(
         self,
@@ -223,11 +224,11 @@ class HopLayer(MemoryLayer):
     def _layer(self) -> Layer:
         """Return the options as they are now."""
         attention = PLAIN
-        dropout = self.dropout if self.training else 0.0
-        if self.num_heads > 1 or dropout > 0 or self.slot_order != "oldest_first":
+        if self.num_heads > 1 or self.dropout > 0 or self.slot_order != "oldest_first":
+            dropout = self.dropout if self.training else 0.0
             attention = Attention(self.num_heads, dropout, self.slot_order == "newest_first")
-        dims = Dims(self.memory_dim, self.input_dim, self.value_dim, self.num_hops)
-        return Layer(type(self).__name__, dims, self.relu, self.softmax, attention)
+            attention = PLAIN if attention == PLAIN else attention
+        return Layer(type(self).__name__, self._dims, self.relu, self.softmax, attention)
 
     def _run(self, inputs: Inputs, need_weights: bool, average_attn_weights: bool) -> Result:
         return run_hops(

@@ -113,20 +113,21 @@ def cheaper_form(num_queries: int, call: Call) -> str:
     if slots is not None:
         rows = min(rows, slots.shape[-1] * cost_of_gathering(storage(memories)))
     values = memories if call.memory.values is None else call.memory.values
-    embedded: dict[int, int] = {}  # the size of each weight
-    given_a = given_c = 0
-    for a, c, *_ in call.hops:
-        if a.weight is not None:
-            embedded[id(a.weight)] = a.weight.numel()
-            given_a += 1
-        if c.weight is not None:
-            embedded[id(c.weight)] = c.weight.numel()
-            given_c += 1
-    columns = given_a * memories.shape[-1] + given_c * values.shape[-1]
-    identities = 2 * len(call.hops) - given_a - given_c
+    all_a: list[int] = []
+    all_c: list[int] = []
+    for (a, _, _), (c, _, _), _, _, _ in call.hops:
+        if a is not None:
+            all_a.append(id(a))
+        if c is not None:
+            all_c.append(id(c))
+    input_dim, value_dim = memories.shape[-1], values.shape[-1]
+    columns = len(all_a) * input_dim + len(all_c) * value_dim
+    identities = 2 * len(call.hops) - len(all_a) - len(all_c)
     raw = (memory_dim + call.num_heads * rows) * columns + rows * memory_dim * identities
     projected = 2 * len(call.hops) * rows * memory_dim
-    embedding = math.prod(memories.shape[:-1]) * sum(embedded.values())
+    of_a = set(all_a)
+    columns = len(of_a) * input_dim + len(set(all_c) - of_a) * value_dim
+    embedding = math.prod(memories.shape[:-1]) * memory_dim * columns
     return "project" if num_queries * projected + embedding < num_queries * raw else "eager"
 
 

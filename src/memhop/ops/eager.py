@@ -112,10 +112,9 @@ def from_memory(summary: Tensor, weight: Tensor | None, num_heads: int) -> Tenso
 
 def weights_sum_to_one(keys: Tensor, hops: Sequence[Hop], readable: Sequence[Readable]) -> bool:
     """Return whether the weights of each hop are a softmax over all slots without any bias."""
-    for each in readable:
-        for part in each:  # torch 2.9 cannot compile a comparison with ALL_SLOTS
-            if part is not None:
-                return False
+    for ignored, score_bias, ages in readable:  # torch 2.9 cannot compile "is ALL_SLOTS"
+        if ignored is not None or score_bias is not None or ages is not None:
+            return False
     for hop in hops:
         if not hop.softmax:
             return False
@@ -129,20 +128,28 @@ def read_all_slots(
     """Compute ``raw_multi_hop`` in few operations, whose overhead dominates small calls."""
     if memories.dim() == 3 and memories.shape[0] == 1 and query.dim() == 2:
         memories = memories.squeeze(0)
-    one_memory, columns = memories.dim() == query.dim() == 2, memories.mT
+    columns, is_matrix = memories.mT, query.dim() == 2
+    one_memory = is_matrix and memories.dim() == 2
+    own_memories = is_matrix and memories.dim() == 3 and memories.shape[0] == query.shape[0]
 
     def read_hop(query: Tensor, k: int) -> tuple[Tensor, Tensor]:
         hop = hops[k]
-        u = query if hop.a.weight is None else query @ hop.a.weight
+        (a, _, _), (c, _, _), _, _, _ = hop
+        u = query
+        if a is not None:
+            u = torch.mm(query, a) if is_matrix else query @ a
         if one_memory:
             weights = torch.softmax(torch.mm(u, columns), -1)
             summary = torch.mm(weights, memories)
+        elif own_memories:
+            rows = torch.softmax(torch.bmm(u.unsqueeze(1), columns), -1)
+            summary, weights = torch.bmm(rows, memories).squeeze(1), rows.squeeze(1)
         else:
             weights = torch.softmax(score(u, memories), -1)
             summary = combine(weights, memories)
         bias = read_bias(hop)
-        if hop.c.weight is not None:
-            return functional.linear(summary, hop.c.weight, bias), weights
+        if c is not None:
+            return functional.linear(summary, c, bias), weights
         return summary if bias is None else summary + bias, weights
 
     return run_hops(query, hops, read_hop)

@@ -87,10 +87,10 @@ FORMS: dict[str, Form] = {
 
 def run_form(impl: str, call: Call) -> tuple[Tensor, list[Tensor]]:
     """Return the result and the weights of each hop by a form without kernels."""
-    memory, hops = call.memory, call.hops
-    if call.is_plain and isinstance(memory.keys, Tensor):
-        view = MemoryView(memory.keys, memory.keys, None, [ALL_SLOTS] * len(hops))
-        return FORMS[impl](call.query, view, hops)
+    query, memory, hops, _, _, _, is_plain, *_ = call
+    keys = memory.keys
+    if is_plain and isinstance(keys, Tensor):
+        return FORMS[impl](query, MemoryView(keys, keys, None, [ALL_SLOTS] * len(hops)), hops)
     query, view, hops = view_of(call)
     if not hops:
         read_form = partial(

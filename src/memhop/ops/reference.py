@@ -147,13 +147,16 @@ def update(query: Tensor, read_out: Tensor, hop: Hop | BankHop) -> Tensor:
     h = hop.transform
     if h is not None:  # linear takes no leading axes
         query = functional.linear(query, h) if h.dim() == 2 else query @ h.mT
-    return activated(query + read_out, hop.relu)
+    updated = query + read_out
+    return activated(updated, hop.relu) if hop.relu else updated
 
 
 def activated(query: Tensor, relu: bool | float) -> Tensor:
     """Return a query [..., D] with ReLU on a share of its units, as ``Hop.relu`` defines it."""
-    if relu is True or relu is False:  # the cases that need no arithmetic
-        return torch.relu(query) if relu else query
+    if relu is False:
+        return query
+    if relu is True:
+        return torch.relu(query)
     memory_dim = query.shape[-1]
     linear, rectified = query.tensor_split([memory_dim - relu_units(relu, memory_dim)], -1)
     return torch.cat([linear, torch.relu(rectified)], -1)
