@@ -82,7 +82,9 @@ def check_schema(content: Mapping[str, Any], path: Path) -> None:
     """Check that a JSON object has this version of the format."""
     schema = content.get("schema")
     if schema != SCHEMA or isinstance(schema, bool):
-        raise MemhopError(f"{path}: expected schema {SCHEMA}, got {schema!r:.60}")
+        is_newer = type(schema) is int and schema > SCHEMA
+        newer = ": written by a newer version of memhop" if is_newer else ""
+        raise MemhopError(f"{path}: expected schema {SCHEMA}, got {schema!r:.60}{newer}")
 
 
 def is_checkpoint(folder: Path) -> bool:
