@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+QUANTIZED_FORMAT = 1  # of a pickled `Quantized`; a file without a number has this format too
+
 
 @dataclass(frozen=True, eq=False)
 class Quantized:
@@ -63,6 +65,17 @@ class Quantized:
         # A scale that underflows belongs to a row of almost zero.
         steps = rows / torch.where(scale > 0, scale, 1.0).unsqueeze(-1)
         return cls(steps.round().clamp(-127, 127).to(torch.int8), scale)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"format": QUANTIZED_FORMAT, "data": self.data, "scale": self.scale}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        stored = state.get("format", QUANTIZED_FORMAT)
+        if stored != QUANTIZED_FORMAT:
+            expected = f"a file of format {QUANTIZED_FORMAT}"
+            came = f"format {stored!r:.60}: written by a newer version of memhop"
+            raise ValueError(f"Quantized expected {expected}, got {came}")
+        self.__dict__.update(data=state["data"], scale=state["scale"])
 
     def dequantized(self) -> Tensor:
         """Return a copy of the memory in float32."""
