@@ -10,7 +10,7 @@ from torch import Tensor
 
 from memhop import ops
 from memhop.ops import checks
-from memhop.ops.errors import Arguments, raise_invalid
+from memhop.ops.errors import PAIR, Arguments, raise_invalid
 from memhop.ops.inputs import Memory, Quantized, Stored, storage
 
 
@@ -38,8 +38,6 @@ class Inputs(NamedTuple):
             arguments |= zip(PAIR, self.slots, strict=True)
         return arguments
 
-
-PAIR = ("slots of the keys", "slots of the values")
 
 
 class Dims(NamedTuple):

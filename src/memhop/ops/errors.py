@@ -9,7 +9,8 @@ from torch import Tensor
 from memhop.ops.inputs import Quantized, Stored, is_dense
 
 STORED = ("keys", "memories", "values")  # arguments that may be Quantized or in a half type
-INDICES = ("slots", "padding_mask", "memory_padding_mask", "lengths")  # arguments without floats
+PAIR = ("slots of the keys", "slots of the values")
+INDICES = ("slots", *PAIR, "padding_mask", "memory_padding_mask", "lengths")  # without floats
 OPTIONAL = ("values", "score_bias", *INDICES)
 
 Arguments = Mapping[str, Stored | None]
