@@ -39,7 +39,6 @@ class Inputs(NamedTuple):
         return arguments
 
 
-
 class Dims(NamedTuple):
     """The sizes of a layer's query, slots and values, and its number of hops."""
 

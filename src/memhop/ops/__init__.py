@@ -120,6 +120,7 @@ def read(
         ValueError: for incompatible shapes, dtypes and devices, slots outside of the bank, and
             lengths outside of 0 to N.
 
+    >>> import torch
     >>> keys = torch.eye(3)
     >>> read_out, weights = read(torch.tensor([0.0, 9.0, 0.0]), keys, need_weights=True)
     >>> weights.argmax()
@@ -253,6 +254,7 @@ def multi_hop(
         ValueError: for incompatible shapes, dtypes and devices, slots outside of the bank, and
             lengths outside of 0 to N.
 
+    >>> import torch
     >>> table = Table(torch.eye(3))
     >>> query, weights = multi_hop(
     ...     torch.ones(3), 5 * torch.eye(3), [Hop(table, table)] * 2, need_weights=True
