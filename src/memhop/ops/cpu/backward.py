@@ -89,10 +89,11 @@ def _begin(call, group, hop, workspace, like):  # type: ignore[no-untyped-def]
     for row in range(group[0], group[1]):
         grad_out = vector_of(grads_out, row, like)
         copy(row_at(call.grad_query, row, columns, like), grad_out)
-        updated = query_of(call, row, hop + 1, like)
-        for k in range(columns - step.relu, columns):
-            if updated[k] <= 0:
-                grad_out[k] = 0
+        if step.relu:
+            last = grad_out[columns - step.relu :]  # indices from 0 on: the loop is vectorized
+            updated = query_of(call, row, hop + 1, like)[columns - step.relu :]
+            for k in range(last.shape[0]):
+                last[k] = like if updated[k] <= 0 else last[k]
         if step.c < 0:
             copy(grad_out, vector_of(grads_read, row, like))
         else:

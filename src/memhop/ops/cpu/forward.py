@@ -273,8 +273,10 @@ def _finish_update(call, row, hop, workspace, updated):  # type: ignore[no-untyp
     if step.c_temporal >= 0:
         aged = row_at(call.aged, index, call.num_ages, zero)
         add_table_rows(call, step.c_temporal, aged, workspace, updated)
-    for k in range(updated.shape[0] - step.relu, updated.shape[0]):
-        updated[k] = max(updated[k], zero)
+    if step.relu:
+        last = updated[updated.shape[0] - step.relu :]  # indices from 0 on: the loop is vectorized
+        for k in range(last.shape[0]):
+            last[k] = max(last[k], zero)
 
 
 @compiled
