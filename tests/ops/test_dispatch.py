@@ -132,11 +132,38 @@ def empty(*sizes: int, dtype: torch.dtype = torch.float32) -> Tensor:
 
 @pytest.mark.parametrize("grad", [False, True])
 def test_one_operation_for_all_hops_is_taken_from_a_size_on(grad: bool) -> None:
-    worth = dispatch.WORTH_FUSING_WITH_GRADIENT if grad else dispatch.WORTH_FUSING
+    worth = dispatch.WORTH_FUSING_WITH_GRADIENT if grad else dispatch.WORTH_FUSING_MANY_SLOTS
     slots = worth // (2 * 64 * 16)
+    assert slots >= dispatch.MANY_SLOTS
     for more, form in ((-1, "eager"), (0, "fused")):
         memory = Memory(empty(16, slots + more, 64))
         assert auto_form(16, slots + more, 64, 2, memory, grad) == form
+
+
+def test_few_slots_a_row_are_fused_from_a_larger_size_on() -> None:
+    slots = dispatch.MANY_SLOTS
+    rows = dispatch.WORTH_FUSING_MANY_SLOTS // (2 * 64 * slots) + 1
+    assert auto_form(rows, slots, 64, 2, Memory(empty(rows, slots, 64))) == "fused"
+    assert auto_form(rows, slots - 1, 64, 2, Memory(empty(rows, slots - 1, 64))) == "eager"
+    rows = dispatch.WORTH_FUSING // (2 * 64 * 8)
+    assert auto_form(rows, 8, 64, 2, Memory(empty(rows, 8, 64))) == "fused"
+    assert auto_form(rows - 1, 8, 64, 2, Memory(empty(rows - 1, 8, 64))) == "eager"
+
+
+@pytest.mark.parametrize("part", ["padding_mask", "lengths", "score_bias"])
+def test_a_call_that_ignores_slots_is_fused_sooner(part: str) -> None:
+    slots = dispatch.MANY_SLOTS_MASKED
+    rows = dispatch.WORTH_FUSING_MASKED // (2 * 64 * slots) + 1
+    given = {
+        "padding_mask": torch.zeros(slots, dtype=torch.bool),
+        "lengths": torch.zeros(rows, dtype=torch.long),
+        "score_bias": torch.zeros(slots),
+    }
+    memory = Memory(empty(rows, slots, 64))
+    assert auto_form(rows, slots, 64, 2, memory) == "eager"
+    assert auto_form(rows, slots, 64, 2, memory._replace(**{part: given[part]})) == "fused"
+    few = Memory(empty(2 * rows, slots - 1, 64), lengths=torch.zeros(2 * rows, dtype=torch.long))
+    assert auto_form(2 * rows, slots - 1, 64, 2, few) == "eager"
 
 
 def test_without_gradients_being_recorded_none_are_counted_on() -> None:

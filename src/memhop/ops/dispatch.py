@@ -21,9 +21,13 @@ GATHERED_ROW_WITH_GRADIENT = 40
 
 # The numbers read in all hops (columns x slots x rows x hops) from which the fused form pays off: a
 # fused call has twice the overhead of the eager operations, and so does its backward, but it reads
-# each number once a hop. Eager operations read it twice and write it for gradients.
+# each number once a hop. Eager operations read it twice and write it for gradients. With few slots
+# a row, the work for each row of the batch exceeds that for its numbers.
 WORTH_FUSING = 2**23
+WORTH_FUSING_MANY_SLOTS, MANY_SLOTS = 2**20, 200
 WORTH_FUSING_WITH_GRADIENT = 2**19
+# With a mask, lengths or a bias the eager form takes more operations.
+WORTH_FUSING_MASKED, MANY_SLOTS_MASKED = 2**19, 50
 # For a bank or a memory in a half type or int8, which the eager form copies first
 WORTH_FUSING_WHAT_IS_COPIED = 2**19
 # The number of scores [Q, N] of a shared memory from which they exceed the cache
@@ -66,7 +70,9 @@ def fusing_pays(call: Call, num_queries: int) -> bool:
     keys, slots = storage(memory.keys), memory.slots
     num_scores, columns = num_queries * num_slots, keys.shape[-1]
     num_reads = num_scores * columns * max(1, len(hops))
-    if num_reads < min(WORTH_FUSING_WITH_GRADIENT, WORTH_FUSING_WHAT_IS_COPIED):
+    if num_reads < min(
+        WORTH_FUSING_WITH_GRADIENT, WORTH_FUSING_MASKED, WORTH_FUSING_WHAT_IS_COPIED
+    ):
         return False  # in every case below
     if call.num_heads > 1 and (slots is not None or has_identity(hops)):
         return False  # not measured
@@ -76,7 +82,16 @@ def fusing_pays(call: Call, num_queries: int) -> bool:
     for table in (hops[0].a, hops[0].c) if hops else ():
         needs_grad |= table.weight is not None and table.weight.requires_grad
     needs_grad &= torch.is_grad_enabled()
-    worth = WORTH_FUSING_WITH_GRADIENT if needs_grad else WORTH_FUSING
+    is_masked = (
+        memory.padding_mask is not None
+        or memory.lengths is not None
+        or memory.score_bias is not None
+    )
+    worth = WORTH_FUSING_MANY_SLOTS if num_slots >= MANY_SLOTS else WORTH_FUSING
+    if needs_grad:
+        worth = WORTH_FUSING_WITH_GRADIENT
+    elif is_masked and num_slots >= MANY_SLOTS_MASKED:
+        worth = WORTH_FUSING_MASKED
     is_converted = isinstance(memory.keys, Quantized) or query.dtype in HALF or keys.dtype in HALF
     if slots is not None or is_converted:
         worth = WORTH_FUSING_WHAT_IS_COPIED

@@ -60,54 +60,55 @@ def raw_multi_hop(
     if slots is not None and not scores_whole_bank(keys, slots):
         keys, values = gather_both(keys, values, slots)  # once for all hops
         memory = MemoryView(keys, values, None, readable)
-    return raw_hops(query, memory, hops, num_heads, partial(read, dropout=dropout))
+    read_form = read if dropout == 0 else partial(read, dropout=dropout)
+    return raw_hops(query, memory, hops, num_heads, read_form)
 
 
 def raw_hops(
     query: Tensor, memory: MemoryView, hops: Sequence[Hop], num_heads: int, read_form: ReadForm
 ) -> tuple[Tensor, list[Tensor]]:
-    """Run hops, each with one read of the raw memory by ``read_form``, a ``read`` of this module.
-
-    Heads read a memory that they share, by a vector each, or their columns of it without a weight.
-    """
+    """Run hops, each with one read of the raw memory by ``read_form``, as ``read`` is one."""
     keys, values, slots, all_readable = memory
-    if num_heads > 1 and slots is not None:
-        slots = slots.unsqueeze(-2)
 
-    def rows_of_heads(rows: Tensor, weight: Tensor | None) -> Tensor:
-        if num_heads == 1:
-            return rows
-        return heads.split_rows(rows, num_heads) if weight is None else heads.shared_rows(rows)
+    def read_by_one_head(query: Tensor, k: int, readable: Readable) -> tuple[Tensor, Tensor]:
+        (a, _, _), (c, _, _), _, _, softmax = hops[k]
+        view = MemoryView(keys, values, slots, (readable,))
+        summary, weights = read_form(query if a is None else query @ a, view, softmax)
+        return summary if c is None else functional.linear(summary, c), weights
 
-    def read_slots(query: Tensor, k: int, readable: Readable) -> tuple[Tensor, Tensor]:
-        hop = hops[k]
-        a, c = hop.a.weight, hop.c.weight
-        key_rows = rows_of_heads(keys, a)
-        is_same = values is keys and (a is None) == (c is None)
-        value_rows = key_rows if is_same else rows_of_heads(values, c)
-        view = MemoryView(key_rows, value_rows, slots, (readable,))
-        summary, weights = read_form(to_memory(query, a, num_heads), view, hop.softmax)
-        return from_memory(summary, c, num_heads), weights
-
+    read_slots: ReadSlots = read_by_one_head
+    if num_heads > 1:
+        read_slots = read_slots_of_heads(memory, hops, num_heads, read_form)
     return run_biased_hops(query, hops, all_readable, read_slots, num_heads)
 
 
-def to_memory(query: Tensor, weight: Tensor | None, num_heads: int) -> Tensor:
-    """Return u = A^T q [..., I] in the space of the memory, or that of every head, [..., H, I]."""
-    if weight is None:
-        return query
-    if num_heads == 1:
-        return query @ weight
-    return torch.einsum("...hd,hdi->...hi", query, heads.split_weight(weight, num_heads))
+def read_slots_of_heads(
+    memory: MemoryView, hops: Sequence[Hop], num_heads: int, read_form: ReadForm
+) -> ReadSlots:
+    """Return the ``read_slots`` of heads, in which each reads the memory by its u = A^T q.
 
+    Without a weight, a head reads its columns of the memory.
+    """
+    keys, values, slots, _ = memory
+    slots = None if slots is None else slots.unsqueeze(-2)
 
-def from_memory(summary: Tensor, weight: Tensor | None, num_heads: int) -> Tensor:
-    """Return C r [..., D], or that of every head, [..., H, d]."""
-    if weight is None:
-        return summary
-    if num_heads == 1:
-        return functional.linear(summary, weight)
-    return torch.einsum("...hv,hdv->...hd", summary, heads.split_weight(weight, num_heads))
+    def rows_of_heads(rows: Tensor, weight: Tensor | None) -> Tensor:
+        return heads.split_rows(rows, num_heads) if weight is None else heads.shared_rows(rows)
+
+    def read_slots(query: Tensor, k: int, readable: Readable) -> tuple[Tensor, Tensor]:
+        (a, _, _), (c, _, _), _, _, softmax = hops[k]
+        key_rows = rows_of_heads(keys, a)
+        is_same = values is keys and (a is None) == (c is None)
+        value_rows = key_rows if is_same else rows_of_heads(values, c)
+        if a is not None:
+            query = torch.einsum("...hd,hdi->...hi", query, heads.split_weight(a, num_heads))
+        view = MemoryView(key_rows, value_rows, slots, (readable,))
+        summary, weights = read_form(query, view, softmax)
+        if c is not None:
+            summary = torch.einsum("...hv,hdv->...hd", summary, heads.split_weight(c, num_heads))
+        return summary, weights
+
+    return read_slots
 
 
 def weights_sum_to_one(keys: Tensor, hops: Sequence[Hop], readable: Sequence[Readable]) -> bool:
