@@ -115,10 +115,10 @@ def run_fused_heads(call: Call, need_weights: bool) -> tuple[Tensor, list[Tensor
 
     def read_form(query: Tensor, view: MemoryView, softmax: bool) -> tuple[Tensor, Tensor]:
         keys, values, slots, (readable,) = view
-        ignored = readable.ignored
-        memory = Memory(
-            keys, None if values is keys else values, slots, ignored, None, readable.score_bias
-        )
+        ignored, bias, _ = readable
+        if bias is not None:  # without a softmax q . a is one number for all slots
+            bias = bias.expand(*bias.shape[:-1], call.num_slots)
+        memory = Memory(keys, None if values is keys else values, slots, ignored, None, bias)
         read_call = checks.check_read(query, memory, softmax)._replace(precision=precision)
         read_out, weights = autograd.run(read_call, needed)
         if weights is not None:
