@@ -7,6 +7,7 @@ computes [N, memory_dim] twice a hop.
 """
 
 from collections.abc import Iterable, Sequence
+from functools import reduce
 from typing import Any, NamedTuple
 
 import torch
@@ -20,7 +21,7 @@ from memhop.nn.checks import Dims, Inputs
 from memhop.nn.embedding import EmbeddingTable
 from memhop.ops import eager, forms, heads, reference
 from memhop.ops.call import PLAIN, Attention, Call, autocast_dtype, common_case
-from memhop.ops.checks import check_multi_hop
+from memhop.ops.checks import broadcast, check_multi_hop
 from memhop.ops.inputs import Memory, Stored, converted, storage
 from memhop.ops.reference import Readable
 
@@ -164,16 +165,11 @@ def call_tables(
 ) -> tuple[Tensor, Tensor]:
     """Return the query after all hops, [..., D], and the attention [..., K, N] or [..., K, H, N].
 
-    The tables are called with the memory of the caller, with zeros in slots that all rows ignore.
+    The tables are called with the memory of the caller, with zeros in rows that no query reads.
     ``Quantized`` is dequantized first, and a smaller memory converted.
     """
     query, num_heads = inputs.query, layer.attention.num_heads
     autocast = autocast_dtype(query.device.type)
-    keys = rows_to_embed(inputs, inputs.memories)
-    values = keys if inputs.values is None else rows_to_embed(inputs, inputs.values)
-    embed_keys, embed_values = _OncePerModule(keys), _OncePerModule(values)
-    if values is keys:
-        embed_values = embed_keys
     num_slots = num_slots_of(inputs)
     hops = [
         ops.Hop(
@@ -183,13 +179,17 @@ def call_tables(
         )
         for a, c, _ in modules
     ]
+    all_readable = _readable(layer, inputs, hops)
+    keys, values = rows_to_embed(inputs, all_readable)
+    embed_keys = _OncePerModule(keys)
+    embed_values = embed_keys if values is keys else _OncePerModule(values)
 
     def read_slots(query: Tensor, k: int, readable: Readable) -> tuple[Tensor, Tensor]:
         a, c, _ = modules[k]
         rows = inputs._replace(memories=embed_keys(a), values=embed_values(c))
         return _read(query, checks.over_queries(rows), readable, layer)
 
-    read_hop = eager.biased_read(hops, _readable(layer, inputs, hops), read_slots, num_heads)
+    read_hop = eager.biased_read(hops, all_readable, read_slots, num_heads)
     attentions = []
     for k, (_, _, transform) in enumerate(modules):
         read_out, weights = read_hop(query, k)
@@ -208,17 +208,62 @@ def num_slots_of(inputs: Inputs) -> int:
     return storage(inputs.memories).shape[-2] if slots is None else slots.shape[-1]
 
 
-def rows_to_embed(inputs: Inputs, stored: Stored) -> Tensor:
-    """Return memories or values as the tables get them."""
-    query, mask, rows = inputs.query, inputs.memory_padding_mask, stored
-    if autocast_dtype(query.device.type) is None or not isinstance(rows, Tensor):
-        rows = converted(rows, query.dtype).to(query.dtype)
-    if mask is None or inputs.slots is not None:
-        return rows
-    ignored = mask
-    while ignored.dim() > rows.dim() - 1:
-        ignored = ignored.all(-2 if rows.dim() == 3 else 0)
-    return rows.masked_fill(ignored.unsqueeze(-1), 0.0)
+def rows_to_embed(inputs: Inputs, all_readable: Sequence[Readable]) -> tuple[Tensor, Tensor]:
+    """Return memories and values as the tables get them; one tensor if the values are the memories.
+
+    Rows that no query reads hold zeros, because the gradients of a table would be NaN if they hold
+    NaN or infinity.
+    """
+    excluded = [each.ignored for each in all_readable if each.ignored is not None]
+    ignored = reduce(torch.logical_and, excluded) if len(excluded) == len(all_readable) else None
+    slots = checks.over_queries(inputs).slots
+    of_keys, of_values = slots if isinstance(slots, tuple) else (slots, slots)
+    keys = _as_embedded(inputs.memories, inputs.query)
+    values = keys if inputs.values is None else _as_embedded(inputs.values, inputs.query)
+    unread, unread_values = (
+        _unread(rows, each, ignored) for rows, each in ((keys, of_keys), (values, of_values))
+    )
+    if values is not keys:
+        return _with_zeros(keys, unread), _with_zeros(values, unread_values)
+    if unread is not None:
+        unread = None if unread_values is None else unread & unread_values
+    keys = _with_zeros(keys, unread)
+    return keys, keys
+
+
+def _as_embedded(stored: Stored, query: Tensor) -> Tensor:
+    """Return memories or values in the dtype of the query; under autocast a tensor as it is."""
+    if autocast_dtype(query.device.type) is not None and isinstance(stored, Tensor):
+        return stored
+    return converted(stored, query.dtype).to(query.dtype)
+
+
+def _unread(rows: Tensor, slots: Tensor | None, ignored: Tensor | None) -> Tensor | None:
+    """Return which rows [B, U] or [U] no query reads, or None if all are read.
+
+    Slots [..., N] of a bank, and slots that all hops ignore [..., N], have the axes of the query.
+    """
+    if slots is None:
+        if ignored is None:
+            return None
+        while ignored.dim() > rows.dim() - 1:
+            ignored = ignored.all(-2 if rows.dim() == 3 else 0)
+        return ignored
+    is_read = torch.ones_like(slots, dtype=torch.bool) if ignored is None else ~ignored
+    shape = broadcast([slots.shape, is_read.shape])
+    slots, is_read = slots.long().expand(shape), is_read.expand(shape)
+    if rows.dim() == 2:
+        slots, is_read = slots.flatten(), is_read.flatten()
+    else:
+        axes = (len(rows), *slots.shape[slots.dim() > 1 :])
+        slots, is_read = slots.expand(axes).flatten(1), is_read.expand(axes).flatten(1)
+    readers = torch.zeros(rows.shape[:-1], dtype=torch.long, device=rows.device)
+    return readers.scatter_add(-1, slots, is_read.long()) == 0
+
+
+def _with_zeros(rows: Tensor, unread: Tensor | None) -> Tensor:
+    """Return rows with zeros where no query reads them."""
+    return rows if unread is None else rows.masked_fill(unread.unsqueeze(-1), 0.0)
 
 
 def _readable(layer: Layer, inputs: Inputs, hops: Sequence[ops.Hop]) -> list[Readable]:
