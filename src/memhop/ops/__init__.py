@@ -27,9 +27,11 @@ import warnings
 from collections.abc import Sequence
 from typing import Literal, overload
 
+import torch
 from torch import Tensor
 
 from memhop.ops import checks, eager, errors
+from memhop.ops.call import HALF
 from memhop.ops.checks import SlotOrder
 from memhop.ops.forms import run
 from memhop.ops.inputs import Hop, Memory, Quantized, Stored, Table
@@ -297,6 +299,9 @@ def gathered_rows(bank: Stored, slots: Tensor | None) -> Stored:
     if isinstance(bank, Quantized):
         scale = eager.gather_rows(bank.scale.unsqueeze(-1), slots).squeeze(-1)
         return Quantized(eager.gather_rows(bank.data, slots), scale)
+    if bank.dtype in HALF and bank.requires_grad and torch.is_grad_enabled():
+        # the backward adds the gradients of a row that several slots read: in float32
+        return eager.gather_rows(bank.float(), slots).to(bank.dtype)
     return eager.gather_rows(bank, slots)
 
 
