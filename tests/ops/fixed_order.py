@@ -5,6 +5,7 @@ has vectorized sums and exponentials for each instruction set, so their rounding
 between processors. A budget that is measured with ``FixedOrder`` does not.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -50,6 +51,12 @@ def sum_over(x: Tensor, axes: Sequence[int] | None, keepdim: bool = False, **_: 
     return total.to(x.dtype)
 
 
+def mean_over(x: Tensor, axes: Sequence[int] | None, keepdim: bool = False, **_: Any) -> Tensor:
+    """Return the mean over axes, the sum of which is in order."""
+    count = math.prod(x.shape[axis] for axis in axes or range(x.dim()))
+    return (sum_over(x.to(accumulator(x.dtype)), axes, keepdim) / count).to(x.dtype)
+
+
 def softmax(scores: Tensor, axis: int, _: bool) -> Tensor:
     """Return the softmax; exp is computed in float64, as that of float32 differs by processor."""
     if scores.shape[axis] == 0:
@@ -72,6 +79,7 @@ IN_ORDER: dict[Any, Callable[..., Tensor]] = {
     aten.addmm.default: linear,
     aten.sum.default: lambda x, **_: sum_over(x, None),
     aten.sum.dim_IntList: sum_over,
+    aten.mean.dim: mean_over,
     aten._softmax.default: softmax,
     aten._softmax_backward_data.default: softmax_backward,
 }
@@ -84,7 +92,7 @@ class FixedOrder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         name = func.overloadpacket.__name__
-        assert name not in REFUSED, f"{name} has no fixed order of summation"
+        assert func in IN_ORDER or name not in REFUSED, f"{name} has no fixed order of summation"
         return IN_ORDER.get(func, func)(*args, **(kwargs or {}))
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from memhop.ops import IMPLEMENTATIONS, Hop, Quantized, Table, multi_hop, reference
-from tests.ops import oracle
+from tests.ops import oracle, textbook
 from tests.ops.fixed_order import FixedOrder, WithoutCancellation
 from tests.seeds import seeds
 
@@ -30,11 +30,20 @@ def run(case: oracle.Case, impl: str) -> tuple[Tensor, Tensor]:
     return result, weights
 
 
+def is_supported(case: oracle.Case, impl: str) -> bool:
+    """Return whether a form can compute a case: no kernel counts ages from the first slot."""
+    return impl != "fused" or "slot_order" not in case.options
+
+
 @every_form
 @pytest.mark.parametrize("seed", seeds(40, 1000))
 def test_every_form_equals_the_formulas(seed: int, impl: str) -> None:
     case = oracle.draw_case(seed)
     query, attention = oracle.multi_hop(case.query, case.memories, case.hops, **case.options)
+    if not is_supported(case, impl):
+        with pytest.raises(NotImplementedError, match="slot_order"):
+            run(case, impl)
+        return
     result, weights = run(case, impl)
     assert result.shape == query.shape
     assert weights.shape == attention.shape
@@ -44,25 +53,8 @@ def test_every_form_equals_the_formulas(seed: int, impl: str) -> None:
 
 def in_its_own_dtype(case: oracle.Case) -> Tensor:
     """Return the textbook form computed in the case's dtype: its error is the budget."""
-    options = dict(case.options)
-    keys, slots = case.memories, options.get("slots")
-    keys, values = (
-        (rows.dequantized() if isinstance(rows, Quantized) else rows).to(case.query.dtype)
-        for rows in (keys, options.get("values", keys))
-    )
-    num_slots = keys.shape[-2] if slots is None else slots.shape[-1]
-    batch = case.query.shape[:-1]
-    bias = options.get("score_bias")
-    biases = [bias] if bias is None or bias.dim() < len(batch) + 2 else list(bias.unbind(-2))
-    ignored = options.get("padding_mask")
-    if "lengths" in options:
-        ignored = torch.arange(num_slots) >= options["lengths"].unsqueeze(-1)
     with FixedOrder():  # type: ignore[no-untyped-call]
-        view = reference.MemoryView(
-            keys, values, None if slots is None else slots.long(),
-            reference.readable_in_each_hop(case.hops, num_slots, ignored, biases),
-        )  # fmt: skip
-        return reference.multi_hop(case.query, view, case.hops)[0]
+        return textbook.multi_hop(case.query, case.memories, case.hops, **case.options)[0]
 
 
 def root_mean_square(difference: np.ndarray) -> float:
@@ -86,8 +78,25 @@ def budgets(
     return found
 
 
+def sensitivity(case: oracle.Case, truth: np.ndarray) -> float:
+    """Return how far the result moves if every number of a case moves by its rounding error."""
+    torch.manual_seed(0)
+    eps = torch.finfo(case.query.dtype).eps
+
+    def moved(tensor: Tensor) -> Tensor:
+        return tensor.double() * (1 + eps * (2 * torch.rand(tensor.shape).double() - 1))
+
+    distances = []
+    for _ in range(8):
+        other = case.mapped(moved)
+        result, _ = oracle.multi_hop(other.query, other.memories, other.hops, **other.options)
+        distances.append(root_mean_square(result - truth))
+    return max(distances)
+
+
 # Each form rounds in another order than the textbook: its error may be larger by a factor of 2 in
-# one case, and is no larger over all cases. Half types are computed in float32 and rounded once.
+# one case, and is no larger over all cases. Where the textbook form is exact by chance, so may be
+# the error of rounded arguments. Half types are computed in float32 and rounded once.
 @pytest.mark.parametrize(
     ("dtype", "fewer_bytes", "factor", "ulps", "overall"),
     [
@@ -105,11 +114,14 @@ def test_errors_stay_within_the_budget_of_the_textbook_form(
 ) -> None:
     ratios = []
     for seed, case, truth, plain in budgets(dtype, fewer_bytes):
+        if not is_supported(case, impl):
+            continue
         ulp = torch.finfo(dtype).eps * max(root_mean_square(truth), 1e-9)
         fast, weights = run(case, impl)
         assert fast.dtype == weights.dtype == dtype
         error = root_mean_square(fast.double().numpy() - truth)
-        assert error <= factor * plain + ulps * ulp, f"seed {seed}"
+        if error > factor * plain + ulps * ulp:
+            assert error <= factor * sensitivity(case, truth) + ulps * ulp, f"seed {seed}"
         ratios.append((error + ulp) / (plain + ulp))
     assert np.exp(np.mean(np.log(ratios))) <= overall
 
@@ -147,6 +159,8 @@ def gradients(
 def test_gradients_equal_those_of_the_formulas(impl: str) -> None:
     for seed in range(60):
         case = oracle.draw_case(seed)
+        if not is_supported(case, impl):
+            continue
         for exact, found in zip(gradients(case, "reference"), gradients(case, impl), strict=True):
             np.testing.assert_allclose(found, exact, rtol=1e-8, atol=1e-8, err_msg=f"seed {seed}")
 
@@ -184,6 +198,8 @@ def gradient_budgets() -> list[tuple[int, oracle.Case, list[np.ndarray], float, 
 def test_errors_of_gradients_stay_within_the_budget_of_the_textbook_form(impl: str) -> None:
     ratios = []
     for seed, case, truth, plain, ulp in gradient_budgets():
+        if not is_supported(case, impl):
+            continue
         fast = distance(gradients(case, impl), truth)
         assert fast <= 2 * plain + 4 * ulp, f"seed {seed}"
         ratios.append((fast + ulp) / (plain + ulp))
@@ -211,12 +227,14 @@ def test_gradients_are_of_the_dtype_of_what_they_belong_to(impl: str) -> None:
         case = oracle.draw_case(seed).to(torch.float32).in_fewer_bytes(seed)
         exact = exact_gradients(seed)
         largest = max(np.abs(each).max(initial=0) for each in exact)
-        if not 0 < largest < 1e4:
+        if not 0 < largest < 1e4 or not is_supported(case, impl):
             continue
         found = gradients(case, impl)
         for tensor, gradient, truth in zip(leaves(case), found, exact, strict=True):
             step = 0.51 * torch.finfo(tensor.dtype).eps  # rounded once
             near = step * torch.finfo(tensor.dtype).smallest_normal + 1e-5 * largest
+            if isinstance(case.options.get("slots"), tuple):  # gathered first, so once for each row
+                near += 2 * step * largest
             np.testing.assert_allclose(gradient, truth, rtol=step, atol=near, err_msg=f"{seed}")
             halves += tensor.dtype != torch.float32
     assert halves > 20
@@ -355,25 +373,40 @@ def test_huge_scores_and_excluded_slots_give_no_nan(impl: str, dtype: torch.dtyp
         assert gradient.isfinite().all()
 
 
+def arranged(case: oracle.Case, order: Tensor, **options: Any) -> oracle.Case:
+    """The case with its slots in another order, and with other options."""
+    given = dict(case.options)
+    slots, values = given.pop("slots", None), given.pop("values", case.memories)
+    if "lengths" in given:
+        lengths = given.pop("lengths")
+        given["padding_mask"] = torch.arange(len(order)) >= lengths.unsqueeze(-1)
+    for name in ("padding_mask", "score_bias"):
+        if name in given:
+            given[name] = given[name][..., order]
+    sides = []
+    for rows, numbers in zip((case.memories, values), oracle.both(slots), strict=True):
+        in_order = (rows[..., order, :], None) if numbers is None else (rows, numbers[..., order])
+        sides.append(in_order)
+    (memories, key_slots), (values, value_slots) = sides
+    given |= {"values": values, "slots": (key_slots, value_slots), **options}
+    return oracle.Case(case.query, memories, case.hops, given)
+
+
 @every_form
 def test_permuting_the_slots_permutes_the_attention_and_leaves_the_answer(impl: str) -> None:
+    """With temporal tables the order is reversed, and the slots count from the other end."""
     for seed in range(60):
-        case = oracle.draw_case(seed)
-        if any(hop.a.temporal is not None for hop in case.hops):
-            continue  # these are about the order
-        first = run(case, impl)
-        slots = case.options.get("slots")
+        case, options = oracle.draw_case(seed), {}
+        first = run(case, "reference")
         order = torch.randperm(first[1].shape[-1])
-        options = dict(case.options)
-        if "lengths" in options:
-            rest = torch.arange(len(order)) >= options.pop("lengths").unsqueeze(-1)
-            options["padding_mask"] = rest
-        values = options.pop("values", None)
-        options = {name: tensor[..., order] for name, tensor in options.items()}
-        memories = case.memories[..., order, :] if slots is None else case.memories
-        if values is not None:
-            options["values"] = values[..., order, :] if slots is None else values
-        result, weights = run(oracle.Case(case.query, memories, case.hops, options), impl)
+        if case.hops[0].a.temporal is not None:
+            order = torch.arange(len(order)).flip(0)
+            is_oldest_first = "slot_order" not in case.options
+            options["slot_order"] = "newest_first" if is_oldest_first else "oldest_first"
+        other = arranged(case, order, **options)
+        if options.get("slot_order") == "newest_first" and impl == "fused":
+            continue
+        result, weights = run(other, impl)
         torch.testing.assert_close(result, first[0], rtol=1e-9, atol=1e-9)
         torch.testing.assert_close(weights, first[1][..., order], rtol=1e-9, atol=1e-9)
 
