@@ -86,6 +86,21 @@ def tiny_hops() -> Case:
     return Case(operation, (normal(2, 2), normal(2, 4, 3), normal(2, 2, 4), *tables), 12)
 
 
+def hops_without_tables() -> Case:
+    """Tables that are left out, with biases and temporal rows, and ReLU on half of the units."""
+
+    def operation(impl: str, query: Tensor, memories: Tensor, *weights: Tensor) -> Leaves:
+        bias, temporal, c = weights
+        hops = [
+            Hop(Table(None, None, temporal), Table(None, bias, temporal), relu=0.5),
+            Hop(Table(None, bias), Table(c), softmax=False),
+        ]
+        return multi_hop(query, memories, hops, need_weights=True, impl=impl)
+
+    weights = (normal(2), normal(3, 2), normal(2, 2))
+    return Case(operation, (normal(3, 2), normal(3, 4, 2), *weights), 5)
+
+
 def large_hops(*lead: int) -> Case:
     """Layer-wise tying."""
     mask = torch.rand(8, 300) < 0.3
@@ -116,6 +131,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "tiny read": tiny_read,
     "large read": large_read,
     "tiny hops": tiny_hops,
+    "hops without tables": hops_without_tables,
     "large hops": lambda: large_hops(8),
     "shared memory": large_hops,
     "bank": bank_without_softmax,

@@ -25,26 +25,39 @@ def case(option: str, is_shared: bool) -> Case:
     """Return the arguments of a small call that uses one option."""
     torch.manual_seed(0)
 
-    def table(temporal: Tensor | None = None) -> Table:
-        return Table(0.3 * torch.randn(D, WIDTH), 0.3 * torch.randn(D), temporal)
+    def table(temporal: Tensor | None = None, width: int = WIDTH) -> Table:
+        return Table(0.3 * torch.randn(D, width), 0.3 * torch.randn(D), temporal)
 
     given: Case = {"query": torch.randn(B, D), "memories": torch.randn(B, N, WIDTH)}
     given["hops"] = [Hop(table(), table()) for _ in range(K)]
+    if option == "identity":
+        given["memories"] = torch.randn(B, N, D)
     if option == "shared_memory" or (is_shared and option != "own_memory"):
         given["memories"] = given["memories"][0]
     hop, half = given["hops"][0], torch.bfloat16
+    bank = {"memories": torch.randn(9, WIDTH), "slots": torch.randint(9, (B, N))}
+    left_out = Table(None, torch.randn(D))
+    with_ages = [Hop(table(torch.randn(3, D)), table(torch.randn(3, D)))] * K
     changes: dict[str, Callable[[], Case]] = {
         "padding_mask": lambda: {"padding_mask": torch.rand(B, N) < 0.4},
         "lengths": lambda: {"lengths": torch.tensor([0, 2, N])},
         "score_bias": lambda: {"score_bias": torch.randn(B, N)},
         "bias_per_hop": lambda: {"score_bias": torch.randn(B, K, N)},
-        "slots": lambda: {"memories": torch.randn(9, WIDTH), "slots": torch.randint(9, (B, N))},
+        "slots": lambda: bank,
         "values": lambda: {"values": torch.randn_like(given["memories"])},
         "half_memory": lambda: {"memories": given["memories"].to(half)},
         "quantized": lambda: {"memories": Quantized.of(given["memories"])},
-        "temporal": lambda: {"hops": [Hop(table(torch.randn(3, D)), table(torch.randn(3, D)))] * K},
+        "temporal": lambda: {"hops": with_ages},
         "linear": lambda: {"hops": [hop._replace(softmax=False)] * K},
         "relu": lambda: {"hops": [hop._replace(relu=True)] * K},
+        "relu_share": lambda: {"hops": [hop._replace(relu=0.5)] * K},
+        "identity": lambda: {
+            "hops": [Hop(left_out, table(width=D)), Hop(table(width=D), left_out)]
+        },
+        # Heads share a memory, so a backend for memories of single queries reads a bank.
+        "heads": lambda: {"num_heads": 2} | ({} if is_shared else bank),
+        "newest_first": lambda: {"slot_order": "newest_first", "hops": with_ages},
+        "dropout": lambda: {"dropout": 0.4},
         "transform": lambda: {"hops": [hop._replace(transform=torch.randn(D, D))] * K},
         "read": lambda: {"query": torch.randn(B, WIDTH), "hops": []},
     }
@@ -68,6 +81,7 @@ def run(impl: str, option: str, given: Case) -> list[Tensor]:
         return multi_hop(**options)  # type: ignore[no-any-return]
 
     query = given["query"].clone().requires_grad_()
+    torch.manual_seed(1)  # of dropout
     if option == "compile":
         torch.compiler.reset()
         call = torch.compile(call, fullgraph=True, backend="aot_eager")
@@ -89,9 +103,9 @@ def used(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     kernel_of = backends.kernel_of
 
     def recorded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any) -> Any:
+        def call(*args: Any, **options: Any) -> Any:
             names.add(name)
-            return function(*args)
+            return function(*args, **options)
 
         return call
 
@@ -141,7 +155,10 @@ def test_options_are_recognized(option: str) -> None:
         memory = Memory(given["memories"], **{k: given[k] for k in names if k in given})
         if not given["hops"]:
             return checks.check_read(given["query"], memory, softmax=True)
-        return checks.check_multi_hop(given["query"], memory, given["hops"])
+        defaults = {"num_heads": 1, "dropout": 0.0, "slot_order": "oldest_first"}
+        options = {name: given.get(name, default) for name, default in defaults.items()}
+        attention = checks.check_attention("multi_hop", **options)
+        return checks.check_multi_hop(given["query"], memory, given["hops"], attention)
 
     assert is_used(call_of(case(option, is_shared=False)))
     assert is_used(call_of(case("own_memory", is_shared=False))) == (option == "own_memory")
@@ -151,10 +168,10 @@ def test_an_option_that_is_not_claimed_falls_back(monkeypatch: pytest.MonkeyPatc
     given = case("own_memory", is_shared=False)
     call = checks.check_multi_hop(given["query"], Memory(given["memories"]), given["hops"])
     assert backends.why_not("project", call) is None
-    option = backends.Option("dropout", lambda _: True)
+    option = backends.Option("graphs", lambda _: True)
     monkeypatch.setitem(backends._LACKING, "project", [option])
-    assert backends.why_not("project", call) == "dropout"
-    with pytest.raises(NotImplementedError, match="impl='project' does not support dropout"):
+    assert backends.why_not("project", call) == "graphs"
+    with pytest.raises(NotImplementedError, match="impl='project' does not support graphs"):
         multi_hop(**given, impl="project")
     shared = {**given, "query": torch.randn(200, D), "memories": torch.randn(3, WIDTH)}
     call = checks.check_multi_hop(shared["query"], Memory(shared["memories"]), shared["hops"])

@@ -88,7 +88,8 @@ def test_fused_operations_are_what_torch_library_asks_for(name: str) -> None:
     assert [bool(spy.seen) for spy in spies] == [True, True]  # there and back
     for spy in spies:
         for operation, args, kwargs in spy.seen:
-            assert str(operation).split(".")[1] in dir(torch.ops.memhop)
+            # Saved programs hold these names; see the module.
+            assert str(operation).split(".")[1] in ("fused_v1", "fused_backward_v1")
             torch.library.opcheck(operation, args, kwargs)
 
 
