@@ -1,0 +1,57 @@
+"""Run the examples as a user does: each learns more than its baselines, as its docstring says."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.seeds import seeds
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+# Over seeds 0 to 9 (data and weights) the least margins over the best baseline were 0.53, 0.12 and
+# 0.44, and the largest differences from the docstring 0.022, 0.051 and 0.039.
+MARGINS = {"key_value_memory": 0.5, "bag_classifier": 0.09, "user_history_recommender": 0.4}
+TOLERANCES = {"key_value_memory": 0.03, "bag_classifier": 0.08, "user_history_recommender": 0.06}
+
+SLOW = [pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2)]
+
+
+def accuracies(text: str) -> dict[str, float]:
+    """Return the numbers of the line of accuracies in a text by name, the model's first."""
+    (line,) = re.findall(r"^held-out accuracy: (.*)$", text, re.MULTILINE)
+    return {name: float(share) for name, share in re.findall(r"([a-z ]+) (\d\.\d{3})", line)}
+
+
+def documented(name: str) -> dict[str, float]:
+    """Return the accuracies in the docstring of an example."""
+    source = (EXAMPLES / f"{name}.py").read_text(encoding="utf-8")
+    return accuracies(ast.get_docstring(ast.parse(source)) or "")
+
+
+def test_every_example_is_tested() -> None:
+    assert {file.stem for file in EXAMPLES.glob("*.py")} == MARGINS.keys() == TOLERANCES.keys()
+
+
+@pytest.mark.parametrize("name", MARGINS)
+def test_an_example_has_fewer_than_80_lines(name: str) -> None:
+    assert len((EXAMPLES / f"{name}.py").read_text(encoding="utf-8").splitlines()) < 80
+
+
+@pytest.mark.parametrize("seed", [0, *SLOW, *seeds(0, 7, first=3)])
+@pytest.mark.parametrize("name", MARGINS)
+def test_an_example_learns_more_than_its_baselines(name: str, seed: int, tmp_path: Path) -> None:
+    arguments = [str(seed)] if seed else []  # 0 is the default
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(EXAMPLES / f"{name}.py"), *arguments],
+        cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    printed = accuracies(done.stdout)
+    model, *baselines = printed.values()
+    assert baselines
+    assert model - max(baselines) > MARGINS[name]
+    assert printed == pytest.approx(documented(name), abs=TOLERANCES[name])
