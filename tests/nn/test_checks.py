@@ -190,7 +190,77 @@ def test_a_weight_that_was_put_in_wrong_is_refused_by_its_name(wrong: Tensor, wo
         table: Any = layer.get_submodule(f"{path}.embed_c")
         table.weight = nn.Parameter(wrong)
         dim = 5 if isinstance(layer, MemoryNetwork) else 4
-        with pytest.raises(ValueError, match="multi_hop expected") as error:
+        with pytest.raises(ValueError, match="MultiHop expected") as error:
             layer(torch.zeros(3, dim), torch.zeros(3, 6, 5))
-        assert str(error.value).startswith(f"multi_hop expected {words}")
+        assert str(error.value).startswith(f"MultiHop expected {words}")
         assert "hops[1].c.weight" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (
+            {"slots": [torch.zeros(4, 2).long()] * 3},
+            "expected slots as a tensor or as a pair .*3 ob",
+        ),
+        (
+            {"slots": (torch.zeros(4, 2).long(), torch.zeros(4, 3).long())},
+            "expected slots of the keys and of the values with one N",
+        ),
+        (
+            {"slots": torch.zeros(4, 2).long(), "values": torch.zeros(9, 5)},
+            r"expected values \[\.\.\., U, V\] with the U of the memories, or slots as a pair if the banks",
+        ),
+        ({"slots": torch.zeros(4, 2)}, r"expected slots \[4, N\], \[1, N\] or \[N\] of integers"),
+        ({"lengths": torch.zeros(4)}, r"expected lengths \[4\], \[1\] or \[\] of integers"),
+        ({"lengths": torch.zeros(3).long()}, r"expected lengths \[4\], \[1\] or \[\] of integers"),
+        (
+            {"lengths": torch.zeros(4).long(), "memory_padding_mask": torch.zeros(7).bool()},
+            "expected memory_padding_mask or lengths, not both",
+        ),
+        (
+            {"score_bias": torch.zeros(4, 2, 7)},
+            r"expected score_bias \[4, 7\], \[1, 7\] or \[7\], or of each hop \[4, 3, 7\]",
+        ),
+        ({"values": torch.zeros(4, 7, 6)}, r"expected values \[B, N, 5\] or \[N, 5\]"),
+    ],
+)
+def test_wrong_arguments_of_a_memory_are_refused_in_one_line(
+    given: dict[str, Any], words: str
+) -> None:
+    memories = torch.zeros(7, 5) if "slots" in given else torch.zeros(4, 7, 5)
+    with pytest.raises(ValueError, match=f"MultiHop {words}") as error:
+        MultiHop(5, 3)(torch.zeros(4, 3), memories, **given)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"num_heads": 2}, "num_heads that divides memory_dim, got num_heads=2, memory_dim=3"),
+        ({"num_heads": 0}, "num_heads to be an integer of at least 1"),
+        ({"dropout": 1.5}, "dropout from 0 to 1, got 1.5"),
+        ({"relu": -0.5}, "relu from 0 to 1, got -0.5"),
+        ({"relu": "half"}, "relu from 0 to 1, got 'half'"),
+        ({"embed": "b"}, "embed to be one of True, False, 'a', 'c', got 'b'"),
+        ({"embed": "c"}, "input_dim equal to memory_dim with embed='c', which leaves out A"),
+        ({"embed": "a"}, "value_dim equal to memory_dim with embed='a', which leaves out C"),
+        ({"slot_order": "newest"}, "slot_order to be one of 'oldest_first', 'newest_first'"),
+        ({"tying": "adjacent", "value_dim": 4}, "value_dim equal to input_dim, and embed=True"),
+    ],
+)
+def test_wrong_options_are_refused_in_one_line(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=f"MultiHop expected {words}"):
+        MultiHop(5, 3, **options)
+
+
+def test_values_of_another_size_are_required() -> None:
+    with pytest.raises(ValueError, match=r"MultiHop expected values \[\.\.\., N, 4\], whose size"):
+        MultiHop(5, 3, value_dim=4)(torch.zeros(4, 3), torch.zeros(4, 7, 5))
+
+
+def test_a_pair_of_slots_may_be_a_list() -> None:
+    hops, query, bank = MultiHop(5, 3), torch.randn(4, 3), torch.randn(9, 5)
+    pair = [torch.randint(9, (4, 6)), torch.randint(9, (4, 6))]
+    found = hops(query, bank, slots=pair)  # type: ignore[call-overload]
+    assert torch.equal(found, hops(query, bank, slots=(pair[0], pair[1])))

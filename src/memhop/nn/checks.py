@@ -123,7 +123,11 @@ def check_over_slots(
         num_slots = pair[0].shape[-1]
     if num_memories is not None and num_slots != num_memories:
         fail(f"{num_memories} slots (num_memories), not {num_slots}")
-    if lengths is not None and not fits(lengths.shape, leading):
+    if lengths is not None and mask is not None:
+        fail("memory_padding_mask or lengths, not both")
+    if lengths is not None and (
+        lengths.dtype not in checks.INTEGERS or not fits(lengths.shape, leading)
+    ):
         fail(f"lengths {choices_of(leading)} of integers")
     if mask is not None and (mask.dtype != torch.bool or not is_over(mask, leading, num_slots)):
         choices = choices_of(leading, num_slots)

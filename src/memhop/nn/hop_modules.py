@@ -157,7 +157,7 @@ def call_of(layer: Layer, inputs: Inputs, hops: Sequence[ops.Hop]) -> Call:
     weight = next((hop.a.weight for hop in hops if hop.a.weight is not None), None)
     checks.check_inputs(layer.name, layer.dims, inputs, weight)
     memory = checks.over_queries(inputs).memory(layer.name)
-    return check_multi_hop(query, memory, hops, layer.attention)
+    return check_multi_hop(query, memory, hops, layer.attention, layer.name)
 
 
 def call_tables(

@@ -12,7 +12,7 @@ from memhop.nn.checks import Dims, Inputs
 from memhop.nn.embedding import EmbeddingTable
 from memhop.nn.hop_modules import HopModules, Layer, Result, run_hops
 from memhop.ops.call import PLAIN, Attention
-from memhop.ops.checks import SlotOrder, check_attention, check_share
+from memhop.ops.checks import SlotOrder, check_attention, check_share, pair_of
 from memhop.ops.inputs import Stored
 
 Embed = bool | Literal["a", "c"]
@@ -124,6 +124,8 @@ class MemoryLayer(nn.Module):
         """
         if values is memories:
             values = None
+        if isinstance(slots, tuple | list):
+            slots = pair_of(type(self).__name__, slots)
         inputs = Inputs(query, memories, values, slots, lengths, memory_padding_mask, score_bias)
         return self._run(inputs, need_weights, average_attn_weights)
 

@@ -281,9 +281,9 @@ def memory_of(
     score_bias: Tensor | None,
 ) -> Memory:
     """Return a memory; that of a pair of slots is gathered."""
-    if isinstance(slots, tuple):
-        checks.check_pair(caller, keys, values, slots)
-        of_keys, of_values = slots
+    if isinstance(slots, tuple | list):
+        of_keys, of_values = checks.pair_of(caller, slots)
+        checks.check_pair(caller, keys, values, (of_keys, of_values))
         values = gathered_rows(keys if values is None else values, of_values)
         keys, slots = gathered_rows(keys, of_keys), None
     if values is keys:

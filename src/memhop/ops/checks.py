@@ -66,18 +66,22 @@ def check_read(query: Tensor, memory: Memory, softmax: bool, dropout: float = 0.
 
 
 def check_multi_hop(
-    query: Tensor, memory: Memory, hops: Sequence[Hop], attention: Attention = PLAIN
+    query: Tensor,
+    memory: Memory,
+    hops: Sequence[Hop],
+    attention: Attention = PLAIN,
+    caller: str = "multi_hop",
 ) -> Call:
     """Return the call of a ``multi_hop``, or raise ValueError."""
     if not hops:
-        raise ValueError("multi_hop expected at least one hop, got none")
+        raise ValueError(f"{caller} expected at least one hop, got none")
     if attention is PLAIN:
-        return common_case(query, memory, hops) or check_one_by_one(query, memory, hops)
+        return common_case(query, memory, hops) or check_one_by_one(query, memory, hops, caller)
     num_heads, dropout, newest_first = attention
-    call = check_one_by_one(query, memory, hops)
+    call = check_one_by_one(query, memory, hops, caller)
     if query.shape[-1] % num_heads:
         raise ValueError(
-            f"multi_hop expected num_heads that divides D = {query.shape[-1]} of the query, got "
+            f"{caller} expected num_heads that divides D = {query.shape[-1]} of the query, got "
             f"{num_heads}"
         )
     is_aged = any(hop.a.temporal is not None or hop.c.temporal is not None for hop in hops)
@@ -102,14 +106,21 @@ def check_share(caller: str, name: str, share: object) -> None:
         raise ValueError(f"{caller} expected {name} from 0 to 1, got {share!r}")
 
 
+def pair_of(caller: str, slots: Sequence[Tensor | None]) -> tuple[Tensor | None, Tensor | None]:
+    """Return the slots of the keys and those of the values, or raise ValueError."""
+    if len(slots) != 2:
+        expected = "slots as a tensor or as a pair (slots of the keys, slots of the values)"
+        raise ValueError(f"{caller} expected {expected}, got {len(slots)} objects")
+    return slots[0], slots[1]
+
+
 def check_pair(
-    caller: str, keys: Stored, values: Stored | None, slots: tuple[Tensor | None, ...]
+    caller: str,
+    keys: Stored,
+    values: Stored | None,
+    slots: tuple[Tensor | None, Tensor | None],
 ) -> None:
     """Check the slots of keys and values, of which each has a bank of its own."""
-    if len(slots) != 2:
-        raise ValueError(
-            f"{caller} expected slots of the keys and slots of the values, got {len(slots)} objects"
-        )
     banks: dict[str, Stored] = {"keys": keys, "values": keys if values is None else values}
     for (side, bank), each in zip(banks.items(), slots, strict=True):
         if each is None:
@@ -130,28 +141,34 @@ def check_pair(
         except ValueError:
             raise_invalid(caller, "leading axes that broadcast together", given)
         check_range(caller, name, storage(bank).shape[-2] - 1, given)
+    of_keys, of_values = slots
+    if of_keys is not None and of_values is not None and of_keys.shape[-1] != of_values.shape[-1]:
+        both = {"slots of the keys": of_keys, "slots of the values": of_values}
+        raise_invalid(caller, "slots of the keys and of the values with one N", both)
 
 
-def check_one_by_one(query: Tensor, memory: Memory, hops: Sequence[Hop]) -> Call:
+def check_one_by_one(
+    query: Tensor, memory: Memory, hops: Sequence[Hop], caller: str = "multi_hop"
+) -> Call:
     """Return the call of any ``multi_hop``, or raise ValueError."""
     memories, values, slots, padding_mask, lengths, score_bias = memory
     given = {
         "query": query, "memories": memories, "values": values, "score_bias": score_bias,
         "slots": slots, "padding_mask": padding_mask, "lengths": lengths,
     }  # fmt: skip
-    precision = check_together("multi_hop", given, hops)
+    precision = check_together(caller, given, hops)
     if query.dim() < 1 or storage(memories).dim() < 2:
         rows = "N" if slots is None else "U"
-        raise_invalid("multi_hop", f"query [..., D] and memories [..., {rows}, I]", given)
-    batch, num_slots = check_sizes("multi_hop", query, memory, given)
-    check_weights(query, memory, hops, given)
+        raise_invalid(caller, f"query [..., D] and memories [..., {rows}, I]", given)
+    batch, num_slots = check_sizes(caller, query, memory, given)
+    check_weights(caller, query, memory, hops, given)
     one_hop = memory
     if score_bias is not None and score_bias.dim() == len(batch) + 2:
         if score_bias.shape[-2] != len(hops):
             expected = f"score_bias [..., N] or [..., K, N] with K = {len(hops)} hops"
-            raise_invalid("multi_hop", expected, given)
+            raise_invalid(caller, expected, given)
         one_hop = memory._replace(score_bias=score_bias.select(-2, 0))
-    check_over_slots("multi_hop", (*batch, num_slots), one_hop, given)
+    check_over_slots(caller, (*batch, num_slots), one_hop, given)
     return Call(query, memory, hops, batch, num_slots, precision)
 
 
@@ -255,7 +272,10 @@ def check_sizes(
         if values.dim() < 2 or values.shape[-2] != num_rows:
             rows = "N" if slots is None else "U"
             name = "keys" if "keys" in given else "memories"
-            raise_invalid(caller, f"values [..., {rows}, V] with the {rows} of the {name}", given)
+            expected = f"values [..., {rows}, V] with the {rows} of the {name}"
+            if slots is not None:
+                expected += ", or slots as a pair if the banks have different rows"
+            raise_invalid(caller, expected, given)
         leading.append(values.shape[:-2])
     if slots is not None:
         if slots.dim() < 1 or slots.dtype not in INTEGERS:
@@ -339,11 +359,13 @@ def expands(shape: Sequence[int], target: Sequence[int]) -> bool:
     return all(x == y or x == 1 for x, y in zip(shape, ending, strict=True))
 
 
-def check_weights(query: Tensor, memory: Memory, hops: Sequence[Hop], given: Arguments) -> None:
+def check_weights(
+    caller: str, query: Tensor, memory: Memory, hops: Sequence[Hop], given: Arguments
+) -> None:
     """Check every weight of every hop against the query, the memory and the values."""
     memory_dim, input_dim = query.shape[-1], storage(memory.keys).shape[-1]
     for number, hop in enumerate(hops):
-        check_share("multi_hop", f"hops[{number}].relu", hop.relu)
+        check_share(caller, f"hops[{number}].relu", hop.relu)
     value_dim = input_dim if memory.values is None else storage(memory.values).shape[-1]
     weights = {"a": ("I", "memories", input_dim), "c": ("I", "memories", input_dim)}
     if memory.values is not None:
@@ -353,7 +375,7 @@ def check_weights(query: Tensor, memory: Memory, hops: Sequence[Hop], given: Arg
             letter, origin, row_dim = weights[side]
             if table.weight is None and row_dim != memory_dim:
                 expected = f"{letter} = D for hops[{number}].{side}, which is the identity"
-                raise_invalid("multi_hop", f"{expected} (its weight is None)", given)
+                raise_invalid(caller, f"{expected} (its weight is None)", given)
     for name, weight in named_weights(hops):
         side, part = name.split(".")[1], name.split(".")[-1]
         shape = weight.shape
@@ -368,4 +390,4 @@ def check_weights(query: Tensor, memory: Memory, hops: Sequence[Hop], given: Arg
             shape = shape[1:]
         if shape != sizes:
             dims = f"D = {memory_dim} from the query and {letter} = {row_dim} from the {origin}"
-            raise_invalid("multi_hop", f"{name} {expected}, {dims}", {**given, name: weight})
+            raise_invalid(caller, f"{name} {expected}, {dims}", {**given, name: weight})
