@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from memhop.ops.blocked import attention, blocks
+from memhop.ops.blocked import attention, blocks, flash
 from memhop.ops.fused.problem import Gradients, Problem, Step, Trace, Wanted
 from tests.ops.fixed_order import FixedOrder
 from tests.ops.optional_parts import PARTS, Parts, problem_of
@@ -26,6 +26,12 @@ from tests.seeds import seeds
 MIB = 1 << 20
 HALVES = [torch.bfloat16, torch.float16]
 STORED = [torch.float32, *HALVES, torch.int8]
+
+
+@pytest.fixture(autouse=True)
+def without_flash(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave every hop to the blocks; ``test_flash`` tests the kernel of torch."""
+    monkeypatch.setattr(flash, "reads", lambda *_: False)
 
 
 @pytest.fixture(params=["whole", "blocks", "chunks"])

@@ -23,6 +23,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from memhop.ops.blocked import flash
 from memhop.ops.blocked.blocks import (
     AffineScore,
     Block,
@@ -77,17 +78,21 @@ def forward(problem: Problem, keep_weights: bool) -> Trace:
     Products weigh ignored slots with zero, and zero times NaN or infinity is NaN: if the memory
     holds such numbers, or huge ones, blocks hold zeros in ignored slots.
     """
-    all_chunks = list(chunks(problem, zero_ignored=must_zero(problem)))
+    zero_ignored = must_zero(problem)
+    all_chunks = list(chunks(problem, zero_ignored=zero_ignored))
     trace, workspace = empty_trace(problem, keep_weights), Workspace(problem.query)
     trace.score_max.zero_()
     trace.exp_sum.fill_(1.0)
     trace.queries[:, 0] = problem.query
     for hop, step in enumerate(problem.steps):
         trace.projected_query[:, hop] = matmul_f64(trace.queries[:, hop], problem.weight(step.a))
-        scores = scores_of(problem, trace, hop)
-        for chunk in all_chunks:
-            own = Trace._make(slice_rows(tensor, chunk.rows) for tensor in trace)
-            read_slots(chunk, hop, scores.of(chunk), own, workspace)
+        if all_chunks and not zero_ignored and flash.reads(problem, hop, keep_weights):
+            flash.read_slots(problem, trace, hop)
+        else:
+            scores = scores_of(problem, trace, hop)
+            for chunk in all_chunks:
+                own = Trace._make(slice_rows(tensor, chunk.rows) for tensor in trace)
+                read_slots(chunk, hop, scores.of(chunk), own, workspace)
         if step.carry:
             trace.queries[:, hop + 1] = query_after(problem, trace, hop)
     return trace
@@ -101,7 +106,8 @@ def backward(
     The gradients of slots in a half type are summed over queries and hops in float32 and rounded
     once, in a second pass over the blocks.
     """
-    all_chunks = list(chunks(problem, zero_ignored=must_zero(problem)))
+    zero_ignored = must_zero(problem)
+    all_chunks = list(chunks(problem, zero_ignored=zero_ignored))
     gradients = empty_gradients(
         problem, grad_result, wanted, wanted.scores, new_rows=huge_pages.zeros_like
     )
@@ -117,11 +123,19 @@ def backward(
         w = grad_result
         if step.carry:
             w = matmul_f64(gradients.grad_out[:, hop], problem.weight(step.c))
-        inputs = backward_hop(problem, trace, gradients, w, grad_weights, hop, all_chunks)
-        for chunk in all_chunks:
-            backpropagate(chunk, trace, inputs, gradients, workspace, in_one_pass)
+        has_grad_weights = grad_weights is not None
+        if (
+            all_chunks
+            and not zero_ignored
+            and (flash.differentiates(problem, trace, hop, wanted, has_grad_weights))
+        ):
+            flash.backpropagate(problem, trace, gradients, w, hop)
+        else:
+            inputs = backward_hop(problem, trace, gradients, w, grad_weights, hop, all_chunks)
+            for chunk in all_chunks:
+                backpropagate(chunk, trace, inputs, gradients, workspace, in_one_pass)
+            backward_hops += [] if in_one_pass else [inputs]
         gradients.grad_query.copy_(grad_query_before(problem, gradients, hop))
-        backward_hops += [] if in_one_pass else [inputs]
     if not in_one_pass:
         for _, same_memories in groupby(all_chunks, lambda chunk: chunk.memories.start):
             accumulate_slots(list(same_memories), trace, backward_hops, gradients, workspace)
