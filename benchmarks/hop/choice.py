@@ -71,7 +71,7 @@ def of_paths(case: Case, setting: Setting) -> Iterator[dict[str, Any]]:
         times[n] = one
     for candidate, error, time in zip(candidates, errors, times, strict=True):
         yield row(
-            "choice", case, candidate.form, setting, **time._asdict(),
+            "choice", case, candidate.form, setting, seconds=time.seconds, rounds=time.rounds,
             error=error.result, gradient_error=error.gradients, bar=TOO_SLOW,
         )  # fmt: skip
 

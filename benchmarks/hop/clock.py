@@ -27,10 +27,14 @@ class Timed(NamedTuple):
 
 
 class Times(NamedTuple):
-    """The median over the rounds, in seconds a call."""
+    """The medians over the rounds: seconds a call by the clock, and of CPU time in all threads.
+
+    The CPU time includes ``before``.
+    """
 
     seconds: float
     rounds: int
+    cpu_seconds: float
 
 
 def timed(candidate: Candidate, gradients: bool) -> Timed:
@@ -77,14 +81,22 @@ def time_interleaved(
         try:
             start = time.perf_counter()
             samples: list[list[float]] = [[] for _ in candidates]
+            cpu: list[list[float]] = [[] for _ in candidates]
             for done in range(MAX_ROUNDS):
                 if done >= rounds and time.perf_counter() - start > seconds:
                     break
-                for candidate, count, own in zip(candidates, counts, samples, strict=True):
+                for candidate, count, own, used in zip(
+                    candidates, counts, samples, cpu, strict=True
+                ):
+                    before = time.process_time()
                     own.append(sample(candidate, count, stopwatch))
+                    used.append((time.process_time() - before) / count)
         finally:
             gc.enable()
-    return [Times(statistics.median(own), len(own)) for own in samples]
+    return [
+        Times(statistics.median(own), len(own), statistics.median(used))
+        for own, used in zip(samples, cpu, strict=True)
+    ]
 
 
 Stopwatch = Callable[[Callable[[], object]], float]

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from benchmarks.hop import forms
+from benchmarks.hop import forms, raw
 from benchmarks.hop.cases import Case, Inputs, Setting, make, row
 from benchmarks.hop.clock import reading, time_interleaved, timed
 from benchmarks.hop.forms import (
@@ -71,6 +71,7 @@ GPU_LONG = (
 )
 GPU_SHORT = Case(4096, 50)
 MAX_NOTE = 160  # characters
+NO_COMPILER = "InvalidCxxCompiler"  # a private class; other errors carry its name
 
 
 class Entry(NamedTuple):
@@ -95,8 +96,8 @@ def timed_rows(
     bandwidth = None if memory is None else memory.nbytes / times.pop().seconds
     for (case, candidate, errors, bar), time in zip(entries, times, strict=True):
         yield row(
-            part, case, candidate.form, setting, **time._asdict(), error=errors.result,
-            gradient_error=errors.gradients, read_speed=bandwidth, bar=bar,
+            part, case, candidate.form, setting, seconds=time.seconds, rounds=time.rounds,
+            error=errors.result, gradient_error=errors.gradients, read_speed=bandwidth, bar=bar,
         )  # fmt: skip
 
 
@@ -186,9 +187,10 @@ def last_cache_bytes() -> int:
 
 
 def others(setting: Setting) -> Iterator[dict[str, Any]]:
-    """Time the forward of each case of the bars, all forms."""
+    """Time all forms on each case of the bars, forward and with gradients."""
     for case in list(TINY)[:2] if setting.tiny else BARS:
-        yield from all_forms(case, setting)
+        for gradients in (False, True):
+            yield from all_forms(case._replace(gradients=gradients), setting)
 
 
 def all_forms(
@@ -197,13 +199,8 @@ def all_forms(
     """Time the baseline, ours and torch's forms; a form that fails has a row without a time."""
     inputs = make(case, setting.device)
     entries = entries_of(case, [baseline(inputs), path("auto")(inputs)], inputs, bar)
-    builds: dict[str, Build] = {
-        "compiled": forms.compiled("aot_eager" if setting.tiny else "inductor"),
-        "SDPA, raw form": forms.attention_of_torch,
-    }
-    if case.input_dim == case.memory_dim:
-        builds["MultiheadAttention"] = forms.attention_module
-    for name, build in builds.items():
+    torch.compiler.reset()  # graphs of other shapes count against a limit
+    for name, build in builds_of(case, "aot_eager" if setting.tiny else "inductor").items():
         setting.on_begin(f"{case.name}, {name}")
         checked = tried(build, inputs, entries[0].errors)
         if isinstance(checked, str):
@@ -214,16 +211,40 @@ def all_forms(
     yield from timed_rows(part, entries, setting, inputs.tensor)
 
 
+def builds_of(case: Case, backend: str) -> dict[str, Build]:
+    """Return torch's forms of a case by name, without the baseline."""
+    builds: dict[str, Build] = {}
+    if case.held == "shared":  # its baseline is the raw form
+        builds["textbook"] = textbook
+    builds["compiled"] = forms.compiled(backend)
+    if case.held != "shared":
+        builds["raw"] = raw.raw
+    builds["compiled raw bmm"] = raw.compiled_raw(backend, "bmm")
+    if raw.sum_is_feasible(case):
+        builds["compiled raw sum"] = raw.compiled_raw(backend, "sum")
+    builds["SDPA, raw form"] = forms.attention_of_torch
+    if case.input_dim == case.memory_dim and not case.gradients:  # its weights are no leaves
+        builds["MultiheadAttention"] = forms.attention_module
+    return builds
+
+
 def tried(build: Build, inputs: Inputs, yardstick: Errors) -> tuple[Candidate, Errors] | str:
     """Return the candidate and its errors, or why it fails, such as a missing compiler."""
     try:
         candidate = build(inputs)
         [measured] = forms.errors([candidate], inputs)
     except Exception as error:  # whatever a compiler raises: the others are measured without it
-        first_line = next(iter(str(error).splitlines()), "")
-        return f"not available: {type(error).__name__}: {first_line}"[:MAX_NOTE]
+        return why_not_available(error)
     reason = refusal(measured, yardstick, inputs)
     return f"not timed: {reason}" if reason else (candidate, measured)
+
+
+def why_not_available(error: Exception) -> str:
+    """Return the note of a form that raised an error."""
+    text = f"{type(error).__name__}: {error}"
+    if NO_COMPILER in text:
+        return "no compiler"
+    return f"not available: {text.splitlines()[0]}"[:MAX_NOTE]
 
 
 def scaling_cases(tiny: bool) -> list[Case]:

@@ -19,7 +19,16 @@ from memhop.reproduce.record import Rows, Sheet
 MEBIBYTE = 2**20
 CLOSE = 1.15
 WORST_SHOWN = 5
-TORCH_FORMS = ("compiled", "SDPA, raw form", "MultiheadAttention")
+FORMS = {  # the columns of all forms; the baseline of a shared memory is the raw form
+    "textbook": ("textbook",),
+    "compiled": ("compiled",),
+    "MHA": ("MultiheadAttention",),
+    "raw": ("raw", "two products"),
+    "compiled bmm": ("compiled raw bmm",),
+    "compiled sum": ("compiled raw sum",),
+    "SDPA": ("SDPA, raw form",),
+    "memhop": ("auto",),
+}
 
 
 def figure(number: float | None, unit: str = "") -> str:
@@ -116,16 +125,19 @@ def small(rows: Rows) -> list[Sheet]:
 
 def others(rows: Rows) -> list[Sheet]:
     """Return the times of all forms."""
-    columns = ("memories", "textbook", "compiled", "SDPA", "MHA", "memhop")
     cases = by_case(rows, "others")
-    return [Sheet("Against torch's own forms, forward, in ms", columns, times_of_forms(cases))]
+    sheets = []
+    for gradients, title in ((False, "forward"), (True, "forward and backward")):
+        own = {case: rows for case, rows in cases.items() if case.gradients is gradients}
+        lines = times_of_forms(own)
+        sheets.append(Sheet(f"All forms, {title}, in ms", ("memories", *FORMS), lines))
+    return sheets
 
 
 def times_of_forms(cases: dict[Case, Rows]) -> list[list[str]]:
     """Return a line of times for each case."""
-    forms: list[tuple[str, ...]] = [BASELINES, *((form,) for form in TORCH_FORMS), ("auto",)]
     return [
-        [case.name, *(milliseconds(seconds(own, *form)) for form in forms)]
+        [memory_name(case), *(milliseconds(seconds(own, *form)) for form in FORMS.values())]
         for case, own in cases.items()
     ]
 
@@ -186,7 +198,7 @@ def cuda(rows: Rows) -> list[Sheet]:
     lines = times_of_forms(cases)
     for line, own in zip(lines, cases.values(), strict=True):
         line.append(figure(100 * (share(own) or 0), "%"))
-    columns = ("memories", "textbook", "compiled", "SDPA", "MHA", "memhop", "share")
+    columns = ("memories", *FORMS, "share")
     hops = {case.hops: seconds(own, "auto") for case, own in by_case(rows, "cuda-hops").items()}
     note = ""
     if (one := hops.get(1)) and (three := hops.get(3)):

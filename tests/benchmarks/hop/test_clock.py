@@ -23,6 +23,7 @@ def test_calls_are_interleaved_after_a_warm_up(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(clock, "MIN_SAMPLE_SECONDS", 1e-9)
     now = [0.0]
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(time, "process_time", lambda: 2 * now[0])  # two busy threads
     called: list[str] = []
 
     def timed_call(form: str, seconds: float) -> Timed:
@@ -42,6 +43,7 @@ def test_calls_are_interleaved_after_a_warm_up(monkeypatch: pytest.MonkeyPatch) 
     assert slow.rounds == quick.rounds == 3
     assert slow.seconds == pytest.approx(0.02)
     assert quick.seconds == pytest.approx(0.001)
+    assert quick.cpu_seconds == pytest.approx(0.002)
 
 
 def test_there_are_more_rounds_until_the_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:

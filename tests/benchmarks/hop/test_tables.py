@@ -128,8 +128,9 @@ def test_other_tables() -> None:
     ]  # fmt: skip
     read = as_text(rows)
     assert hop_tables.small(read)[0].lines == [["memory_dim 4", "200", "100", "0.50x", "1.1x"]]
-    others = hop_tables.others(read)[0].lines
-    assert others == [["[2, 10, 5]", "2,000", "-", "-", "-", "500"]]
+    forward, both = hop_tables.others(read)
+    assert forward.lines == [["[2, 10, 5]", "2,000", *"------", "500"]]
+    assert both.lines == []
     assert hop_tables.notes_of(read) == "compiled: not available: no compiler."
     assert hop_tables.memory(read)[0].lines == [["[2, 10, 5]", "0.50", "1.00", "0.00"]]
     assert hop_tables.scaling(read)[0].lines == [
@@ -138,6 +139,24 @@ def test_other_tables() -> None:
     [on_gpu] = hop_tables.cuda(read)
     assert on_gpu.lines[0][-2:] == ["2,400", "50.0%"]
     assert on_gpu.note == "Three hops take 1.25 times the time of one."
+
+
+def test_all_forms_as_a_table() -> None:
+    shared, both = OWN._replace(held="shared"), OWN._replace(gradients=True)
+    rows = [
+        timed("others", case, form, 1, taken)
+        for case, base in ((OWN, "raw"), (shared, "two products"), (both, "raw"))
+        for form, taken in {
+            "textbook": 1, "compiled": 2, base: 3, "compiled raw bmm": 4, "compiled raw sum": 5,
+            "SDPA, raw form": 6, "auto": 7,
+        }.items()
+    ]  # fmt: skip
+    forward, backward = hop_tables.others(as_text(rows))
+    times = ["1,000", "2,000", "-", "3,000", "4,000", "5,000", "6,000", "7,000"]
+    assert forward.lines == [["[2, 10, 5]", *times], ["[10, 5] shared by 2", *times]]
+    assert backward.lines == [["[2, 10, 5]", *times]]
+    assert forward.columns[4:8] == ("raw", "compiled bmm", "compiled sum", "SDPA")
+    assert backward.title == "All forms, forward and backward, in ms"
 
 
 def page(name: str, body: str = NOT_MEASURED) -> str:
