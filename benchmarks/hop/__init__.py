@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -96,7 +96,7 @@ def measure(
     threads = check_threads(threads) if threads is not None else min(2, available_cores())
     rows: dict[str, list[dict[str, Any]]] = {part: [] for part in parts}
     seconds = dict.fromkeys(parts, 0.0)
-    with _status_line() as show:
+    with status_line() as show:
         for new in run(parts, device=device, threads=threads, tiny=tiny, on_begin=show):
             part = new.part
             rows[part] += new.rows
@@ -109,7 +109,7 @@ def measure(
 
 
 @contextmanager
-def _status_line() -> Iterator[Callable[[str], None]]:
+def status_line() -> Iterator[Callable[[str], None]]:
     """Show the current measurement on standard error."""
     console = stderr()
     if not console.is_terminal:
@@ -176,23 +176,27 @@ def run(
         }  # fmt: skip
         later = {part_of(measure) for process in left for measure in process.measures}
         start = time.perf_counter()
-        for measure, rows in run_child(job, process.sees_memory, on_begin):
+        environment = ENVIRONMENT if process.sees_memory else {}
+        for measure, rows in run_child("hop", job, environment, on_begin):
             part, end = part_of(measure), time.perf_counter()
             yield Measured(part, rows, end - start, is_last=part not in later)
             start = end
 
 
 def run_child(
-    job: dict[str, Any], sees_memory: bool, on_begin: Callable[[str], None]
+    benchmark: str,
+    job: dict[str, Any],
+    environment: Mapping[str, str],
+    on_begin: Callable[[str], None],
 ) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """Start a process for a job; yield each measure with its rows."""
+    """Start ``benchmarks.BENCHMARK.child`` for a job; yield each measure with its rows."""
     search = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    environment = {"OMP_NUM_THREADS": str(job["threads"]), "PYTHONPATH": search}
-    command = [sys.executable, "-m", "benchmarks.hop.child", json.dumps(job)]
+    threads = {"OMP_NUM_THREADS": str(job["threads"]), "PYTHONPATH": search}
+    command = [sys.executable, "-m", f"benchmarks.{benchmark}.child", json.dumps(job)]
     rows: list[dict[str, Any]] = []
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, encoding="utf-8",
-        env=os.environ | environment | (ENVIRONMENT if sees_memory else {}),
+        env={**os.environ, **threads, **environment},
     ) as child:  # fmt: skip
         for line in child.stdout or ():
             message = json.loads(line)
@@ -201,12 +205,14 @@ def run_child(
             elif "row" in message:
                 rows.append(message["row"])
             elif "error" in message:
-                raise MemhopError(f"benchmark hop: {message['error']}")
+                raise MemhopError(f"benchmark {benchmark}: {message['error']}")
             else:
                 yield message["measure"], rows
                 rows = []
     if child.returncode:
-        raise MemhopError(f"benchmark hop: a process exited with status {child.returncode}: {job}")
+        raise MemhopError(
+            f"benchmark {benchmark}: a process exited with status {child.returncode}: {job}"
+        )
 
 
 def part_of(measure: str) -> str:
