@@ -46,6 +46,18 @@ def test_calls_are_interleaved_after_a_warm_up(monkeypatch: pytest.MonkeyPatch) 
     assert quick.cpu_seconds == pytest.approx(0.002)
 
 
+def test_the_cpu_time_is_that_of_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(time, "process_time", lambda: 2 * now[0])
+
+    def call() -> None:
+        now[0] += 4e-4  # five calls make a sample
+
+    [found] = time_interleaved([Timed(call)], gradients=False, rounds=3)
+    assert found == pytest.approx((4e-4, 3, 8e-4))
+
+
 def test_there_are_more_rounds_until_the_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock, "MIN_SAMPLE_SECONDS", 1e-9)
     monkeypatch.setattr(clock, "MAX_ROUNDS", 11)
