@@ -67,11 +67,13 @@ def time_interleaved(
     seconds: float = 0.0,
     rounds: int = MIN_ROUNDS,
     device: str = "cpu",
+    settle: bool = False,
 ) -> list[Times]:
     """Return the times of the candidates in their order, after a warm-up.
 
     Each round calls all of them. There are at least ``rounds`` rounds, and more while they take
-    less than ``seconds`` in all.
+    less than ``seconds`` in all. With ``settle`` a candidate is called once more before each
+    sample: it finds the memory that its own call has freed, as in a loop, and not that of another.
     """
     stopwatch = device_seconds if device == "cuda" else clock_seconds
     with nullcontext() if gradients else torch.no_grad():
@@ -88,6 +90,9 @@ def time_interleaved(
                 for candidate, count, own, used in zip(
                     candidates, counts, samples, cpu, strict=True
                 ):
+                    if settle:
+                        candidate.before()
+                        candidate.call()
                     before = time.process_time()
                     own.append(sample(candidate, count, stopwatch))
                     used.append((time.process_time() - before) / count)

@@ -8,6 +8,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -148,16 +149,15 @@ def times_of(candidates: Sequence[Candidate], shape: Shape) -> list[Times]:
     """Time the forms interleaved, one round, then more rounds of those near the fastest."""
     gradients = shape.case.gradients
     calls = [timed(candidate, gradients) for candidate in candidates]
-    times = time_interleaved(calls, gradients=gradients, rounds=1)
+    run = partial(time_interleaved, gradients=gradients, settle=True)
+    times = run(calls, rounds=1)
     limit = HOPELESS * min(one.seconds for one in times)
     near = [
         number for number, (candidate, one) in enumerate(zip(candidates, times, strict=True))
         if one.seconds < limit or candidate.form in ("MultiHop", "auto")
     ]  # fmt: skip
-    extent = (2, 0.0) if shape.tiny else (MIN_ROUNDS, shape.seconds)
-    again = time_interleaved(
-        [calls[number] for number in near], gradients=gradients, rounds=extent[0], seconds=extent[1]
-    )
+    rounds, seconds = (2, 0.0) if shape.tiny else (MIN_ROUNDS, shape.seconds)
+    again = run([calls[number] for number in near], rounds=rounds, seconds=seconds)
     for number, one in zip(near, again, strict=True):
         times[number] = one
     return times

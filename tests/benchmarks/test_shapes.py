@@ -135,7 +135,7 @@ def test_a_form_far_from_the_fastest_has_one_round(monkeypatch: pytest.MonkeyPat
     found = child.times_of(candidates, Shape(1, Case(2, 5, 4, 4), 7.0, False))
     assert [one.seconds for one in found] == [1.5, 2.5, 3.1, 8.0]
     assert [one.rounds for one in found] == [5, 5, 1, 5]
-    assert calls[1] == (3, {"gradients": False, "rounds": 5, "seconds": 7.0})
+    assert calls[1] == (3, {"gradients": False, "settle": True, "rounds": 5, "seconds": 7.0})
 
 
 def timed(shape: int, case: Case, form: str, seconds: float, threads: int = 1) -> dict[str, Any]:

@@ -58,6 +58,20 @@ def test_the_cpu_time_is_that_of_one_call(monkeypatch: pytest.MonkeyPatch) -> No
     assert found == pytest.approx((4e-4, 3, 8e-4))
 
 
+def test_a_settled_call_follows_one_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock, "MIN_SAMPLE_SECONDS", 1e-9)
+    called: list[str] = []
+
+    def timed_call(form: str) -> Timed:
+        return Timed(lambda: called.append(form), lambda: called.append(f"before {form}"))
+
+    times = time_interleaved(
+        [timed_call("one"), timed_call("other")], gradients=True, rounds=2, settle=True
+    )
+    assert called[-16:] == [*["before one", "one"] * 2, *["before other", "other"] * 2] * 2
+    assert [one.rounds for one in times] == [2, 2]
+
+
 def test_there_are_more_rounds_until_the_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock, "MIN_SAMPLE_SECONDS", 1e-9)
     monkeypatch.setattr(clock, "MAX_ROUNDS", 11)
