@@ -38,8 +38,8 @@ from memhop.reproduce.record import provenance
 MAX_PROJECTED_BYTES = 2**30  # of the projected memories that the form "project" stores
 MAX_PROJECTIONS = 2**34  # its multiplications in a forward pass
 ROUNDING_STEPS = 64  # of float32: large scores magnify rounding
-HOPELESS = 3.0  # times the fastest: a form this slow has one round
-MIN_ROUNDS = 5
+HOPELESS = 3.0  # times the fastest: a form this slow has the first rounds only
+FIRST_ROUNDS, MIN_ROUNDS = 3, 5
 
 
 class Shape(NamedTuple):
@@ -146,11 +146,11 @@ def tried(
 
 
 def times_of(candidates: Sequence[Candidate], shape: Shape) -> list[Times]:
-    """Time the forms interleaved, one round, then more rounds of those near the fastest."""
+    """Time the forms interleaved, in a few rounds, then in more those near the fastest."""
     gradients = shape.case.gradients
     calls = [timed(candidate, gradients) for candidate in candidates]
     run = partial(time_interleaved, gradients=gradients, settle=True)
-    times = run(calls, rounds=1)
+    times = run(calls, rounds=1 if shape.tiny else FIRST_ROUNDS)
     limit = HOPELESS * min(one.seconds for one in times)
     near = [
         number for number, (candidate, one) in enumerate(zip(candidates, times, strict=True))
