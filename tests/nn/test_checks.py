@@ -200,8 +200,8 @@ def test_a_weight_that_was_put_in_wrong_is_refused_by_its_name(wrong: Tensor, wo
     ("given", "words"),
     [
         (
-            {"slots": [torch.zeros(4, 2).long()] * 3},
-            "expected slots as a tensor or as a pair .*3 ob",
+            {"slots": (torch.zeros(4, 2).long(),) * 3},
+            "expected slots as a tensor or as a tuple .*3 ob",
         ),
         (
             {"slots": (torch.zeros(4, 2).long(), torch.zeros(4, 3).long())},
@@ -255,12 +255,12 @@ def test_wrong_options_are_refused_in_one_line(options: dict[str, Any], words: s
 
 
 def test_values_of_another_size_are_required() -> None:
-    with pytest.raises(ValueError, match=r"MultiHop expected values \[\.\.\., N, 4\], whose size"):
+    with pytest.raises(ValueError, match=r"MultiHop expected values \[\.\.\., N, 4\], which value"):
         MultiHop(5, 3, value_dim=4)(torch.zeros(4, 3), torch.zeros(4, 7, 5))
 
 
-def test_a_pair_of_slots_may_be_a_list() -> None:
-    hops, query, bank = MultiHop(5, 3), torch.randn(4, 3), torch.randn(9, 5)
-    pair = [torch.randint(9, (4, 6)), torch.randint(9, (4, 6))]
-    found = hops(query, bank, slots=pair)  # type: ignore[call-overload]
-    assert torch.equal(found, hops(query, bank, slots=(pair[0], pair[1])))
+def test_a_list_of_slots_is_not_taken_as_a_pair() -> None:
+    """A list of two rows would be one by accident."""
+    slots: Any = [torch.zeros(6).long(), torch.zeros(6).long()]
+    with pytest.raises(ValueError, match=r"MultiHop expected tensors, .* slots of type list"):
+        MultiHop(5, 3)(torch.randn(2, 3), torch.randn(9, 5), slots=slots)

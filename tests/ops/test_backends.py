@@ -15,6 +15,7 @@ from memhop.ops.call import Call
 from memhop.ops.fused import backends
 from memhop.ops.fused.backends import BACKENDS, OPTIONS
 from memhop.ops.inputs import Memory
+from memhop.ops.options import check_attention
 
 B, N, WIDTH, D, K = 3, 5, 4, 6, 2
 
@@ -157,7 +158,7 @@ def test_options_are_recognized(option: str) -> None:
             return checks.check_read(given["query"], memory, softmax=True)
         defaults = {"num_heads": 1, "dropout": 0.0, "slot_order": "oldest_first"}
         options = {name: given.get(name, default) for name, default in defaults.items()}
-        attention = checks.check_attention("multi_hop", **options)
+        attention = check_attention("multi_hop", **options)
         return checks.check_multi_hop(given["query"], memory, given["hops"], attention)
 
     assert is_used(call_of(case(option, is_shared=False)))

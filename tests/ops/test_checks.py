@@ -213,3 +213,17 @@ def test_the_common_case_rejects_other_calls(options: dict[str, Any]) -> None:
     assert common_case(given["query"], memory, [hop(), hop(**parts)]) is None
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert common_case(QUERY, Memory(MEMORIES), [hop()]) is None
+
+
+@pytest.mark.parametrize(
+    ("hops", "came"),
+    [
+        (Hop(Table(torch.eye(3)), Table(torch.eye(3))), "one Hop"),
+        ([Table(torch.eye(3))], "Table"),
+        ([Hop(torch.eye(3), Table(torch.eye(3)))], "Hop with a of type Tensor"),  # type: ignore[arg-type]
+        ([Hop(Table(torch.eye(3)), torch.nn.Linear(3, 3))], "Hop with c of type Linear"),  # type: ignore[arg-type]
+    ],
+)
+def test_hops_of_another_type_are_refused(hops: Any, came: str) -> None:
+    with pytest.raises(ValueError, match=rf"sequence of Hop\(Table, Table\), got {came}$"):
+        multi_hop(torch.zeros(2, 3), torch.zeros(2, 4, 3), hops)

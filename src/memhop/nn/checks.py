@@ -93,7 +93,7 @@ def check_inputs(
     if values is not None and not are_rows(values, dims.values, query):
         fail(f"values [B, N, {dims.values}] or [N, {dims.values}]")
     if values is None and dims.values != dims.memories:
-        fail(f"values [..., N, {dims.values}], whose size differs from that of memories")
+        fail(f"values [..., N, {dims.values}], which value_dim={dims.values} requires")
     check_over_slots(dims, inputs, num_memories, fail)
 
 

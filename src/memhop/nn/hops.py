@@ -1,17 +1,4 @@
-"""Multi-hop memory as layers: ``MemoryHop``, ``MultiHop`` and ``MemoryNetwork``.
-
-They hold the weights and compute ``memhop.ops.multi_hop``. See "End-To-End Memory Networks", arXiv
-1503.08895, sections 2 and 4.1. Their ``forward`` has one signature, that of ``MemoryLayer``.
-
-B = 0 and N = 0 are allowed. Without readable slots a hop adds nothing to its query: all its weights
-are zero and so are the gradients through them. The content of an ignored slot has no effect, not
-even NaN. Query and weights have one dtype (float32, float64, bfloat16 or float16), and so have the
-results. Memories and values have it too, or bfloat16 or float16 with float32, or they are
-``ops.Quantized``, int8 with a scale for each row, with all dtypes but float64. Under
-``torch.autocast`` dtypes may differ and results have autocast's dtype, as those of
-``torch.nn.Linear``. All but float64 is computed in float32: a large memory of a smaller dtype is
-read in place, a small one is converted for the call.
-"""
+"""The layers ``MemoryHop``, ``MultiHop`` and ``MemoryNetwork``; ``memhop.nn`` describes them."""
 
 from itertools import pairwise
 from typing import Any, Literal, Self, get_args
@@ -25,8 +12,8 @@ from memhop.nn.checks import Dims, Inputs
 from memhop.nn.hop_modules import HopModules, Result, hops_of
 from memhop.nn.layer import Embed, HopLayer, MemoryLayer
 from memhop.ops import errors
-from memhop.ops.checks import SlotOrder
 from memhop.ops.inputs import is_dense
+from memhop.ops.options import SlotOrder
 
 __all__ = ["MemoryHop", "MemoryNetwork", "MultiHop", "Tying"]
 
@@ -40,7 +27,7 @@ class MemoryHop(HopLayer):
 
     Section 2.1 of arXiv 1503.08895; the values v_i are the m_i unless the caller passes others. The
     state dict has ``embed_a.*`` and ``embed_c.*``, both in the form of ``torch.nn.Linear``. For
-    shapes see ``forward``, for dtypes and empty memories the module.
+    shapes see ``forward``, for dtypes and empty memories ``memhop.nn``.
 
     Args:
         input_dim: size of a slot.
@@ -117,8 +104,8 @@ class MultiHop(HopLayer):
 
         p_i = softmax_i(q . (A_k m_i + a_k)),    q <- q + sum_i p_i (C_k v_i + c_k),    k = 1 .. K
 
-    Section 2.2 of arXiv 1503.08895. For shapes see ``forward``, for dtypes and empty memories the
-    module.
+    Section 2.2 of arXiv 1503.08895. For shapes see ``forward``, for dtypes and empty memories
+    ``memhop.nn``.
 
     Args:
         input_dim: size of a slot.
@@ -221,7 +208,7 @@ class MemoryNetwork(MemoryLayer):
 
     The state dict has ``query_proj.*``, ``hops.*`` as in ``MultiHop`` (``hops.K.embed_a.*``) and
     ``output_proj.*``. The options, such as tying and bias, concern the hops only.
-    For shapes see ``forward``, for dtypes and empty memories the module.
+    For shapes see ``forward``, for dtypes and empty memories ``memhop.nn``.
 
     Args:
         input_dim: size of a slot and of the query.

@@ -12,8 +12,9 @@ from memhop.nn.checks import Dims, Inputs
 from memhop.nn.embedding import EmbeddingTable
 from memhop.nn.hop_modules import HopModules, Layer, Result, run_hops
 from memhop.ops.call import PLAIN, Attention
-from memhop.ops.checks import SlotOrder, check_attention, check_share, pair_of
+from memhop.ops.errors import check_share
 from memhop.ops.inputs import Stored
+from memhop.ops.options import SlotOrder, check_attention, pair_of
 
 Embed = bool | Literal["a", "c"]
 
@@ -105,12 +106,12 @@ class MemoryLayer(nn.Module):
         Args:
             query: q.
             memories: a tensor or ``ops.Quantized``.
-            values: what C embeds, in the place of memories.
+            values: the input of C, instead of memories.
             slots: integers. Then memories and values are banks [U, I] and [U, V], or [B, U, I] and
                 [B, U, V], and slot i of the memory is the row ``slots[i]`` of the bank. A pair
                 (slots of the keys, slots of the values) if the banks have different rows; None in
                 it means that this side is no bank. Rows of a pair are gathered once.
-            lengths: integers: slot i is ignored if i >= length; in the place of a mask.
+            lengths: integers: slot i is ignored if i >= length; instead of a mask.
             memory_padding_mask: bool, True = ignore that slot.
             score_bias: added to the scores before the softmax; -inf makes a slot ignored.
             need_weights: also return the attention p of every hop.
@@ -124,7 +125,7 @@ class MemoryLayer(nn.Module):
         """
         if values is memories:
             values = None
-        if isinstance(slots, tuple | list):
+        if isinstance(slots, tuple):
             slots = pair_of(type(self).__name__, slots)
         inputs = Inputs(query, memories, values, slots, lengths, memory_padding_mask, score_bias)
         return self._run(inputs, need_weights, average_attn_weights)
@@ -168,9 +169,9 @@ class HopLayer(MemoryLayer):
         self.input_dim, self.memory_dim = int(input_dim), int(memory_dim)
         self.num_hops = 1 if num_hops is None else int(num_hops)
         self.value_dim = self.input_dim if value_dim is None else int(value_dim)
+        check_attention(layer, int(num_heads), dropout, slot_order)
         self.num_heads, self.dropout, self.slot_order = int(num_heads), float(dropout), slot_order
         self.relu, self.softmax = relu, softmax
-        check_attention(layer, self.num_heads, dropout, slot_order)
         check_share(layer, "relu", relu)
         self._check_sizes_together(layer, embed)
         self._dims = Dims(self.memory_dim, self.input_dim, self.value_dim, self.num_hops)
@@ -200,7 +201,7 @@ class HopLayer(MemoryLayer):
                 f"{layer} expected num_heads that divides memory_dim, got "
                 f"num_heads={self.num_heads}, memory_dim={self.memory_dim}"
             )
-        if embed not in (True, False, "a", "c"):
+        if not isinstance(embed, bool) and embed != "a" and embed != "c":
             raise ValueError(
                 f"{layer} expected embed to be one of True, False, 'a', 'c', got {embed!r}"
             )

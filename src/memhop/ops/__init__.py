@@ -10,7 +10,7 @@
   load the kernels from disk. Without a working compiler the eager form runs, with a warning.
 - ``"auto"``: the fastest form by the cost model of ``dispatch``. It does not wait for a compiler:
   while another process compiles the kernels, the eager form runs. ``memhop.warmup()`` compiles them
-  ahead of time; ``background`` lists the exceptions.
+  ahead of time; docs/layer.md lists the exceptions.
 
 All tensors have one dtype, float32, float64, bfloat16 or float16, and so do the results. Half types
 are computed in float32 and rounded once, at the end. A memory (keys, memories, values) may be
@@ -30,13 +30,13 @@ from typing import Literal, overload
 import torch
 from torch import Tensor
 
-from memhop.ops import checks, eager, errors
+from memhop.ops import checks, eager, errors, options
 from memhop.ops.call import HALF
-from memhop.ops.checks import SlotOrder
 from memhop.ops.forms import run
 from memhop.ops.inputs import Hop, Memory, Quantized, Stored, Table
+from memhop.ops.options import SlotOrder
 
-__all__ = ["IMPLEMENTATIONS", "Hop", "Quantized", "Table", "multi_hop", "read"]
+__all__ = ["IMPLEMENTATIONS", "Hop", "Pair", "Quantized", "Table", "multi_hop", "read"]
 
 IMPLEMENTATIONS = ("auto", "fused", "eager", "project", "reference")
 
@@ -265,8 +265,9 @@ def multi_hop(
     torch.Size([2, 3])
     """
     impl = check_impl("multi_hop", impl)
+    options.check_types_of_hops(hops)
     memory = memory_of("multi_hop", memories, values, slots, padding_mask, lengths, score_bias)
-    attention = checks.check_attention("multi_hop", num_heads, dropout, slot_order)
+    attention = options.check_attention("multi_hop", num_heads, dropout, slot_order)
     call = checks.check_multi_hop(query, memory, hops, attention)
     return run(call, impl, need_weights, average_attn_weights)
 
@@ -281,11 +282,14 @@ def memory_of(
     score_bias: Tensor | None,
 ) -> Memory:
     """Return a memory; that of a pair of slots is gathered."""
-    if isinstance(slots, tuple | list):
-        of_keys, of_values = checks.pair_of(caller, slots)
-        checks.check_pair(caller, keys, values, (of_keys, of_values))
-        values = gathered_rows(keys if values is None else values, of_values)
-        keys, slots = gathered_rows(keys, of_keys), None
+    if isinstance(slots, tuple):
+        of_keys, of_values = options.pair_of(caller, slots)
+        options.check_pair(caller, keys, values, (of_keys, of_values))
+        if of_keys is of_values:
+            slots = of_keys
+        else:
+            values = gathered_rows(keys if values is None else values, of_values)
+            keys, slots = gathered_rows(keys, of_keys), None
     if values is keys:
         values = None
     return Memory(keys, values, slots, padding_mask, lengths, score_bias)

@@ -95,7 +95,7 @@ def common_case(query: Tensor, memory: Memory, hops: Sequence[Hop]) -> Call | No
                 return None
             if temporal is not None:
                 return None
-        if transform is not None or not 0 <= relu <= 1:
+        if transform is not None or not isinstance(relu, (bool, float)) or not 0 <= relu <= 1:
             return None
     if mask is None:
         return Call(query, memory, hops, batch, num_slots, precision, precision.as_given)

@@ -9,7 +9,6 @@ checks one by one, which write the messages.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -30,11 +29,11 @@ from memhop.ops.errors import (
     STORED,
     Arguments,
     check_layouts,
-    check_word,
+    check_share,
     present,
     raise_invalid,
 )
-from memhop.ops.inputs import Hop, Memory, Quantized, Stored, Table, storage
+from memhop.ops.inputs import Hop, Memory, Quantized, Table, storage
 
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 LAST_ROW = "U - 1, the last row of the bank"
@@ -42,8 +41,6 @@ HIGHEST = {
     "slots": LAST_ROW, "slots of the keys": LAST_ROW, "slots of the values": LAST_ROW,
     "lengths": "N, the number of slots",
 }  # fmt: skip
-
-SlotOrder = Literal["oldest_first", "newest_first"]
 
 
 def check_read(query: Tensor, memory: Memory, softmax: bool, dropout: float = 0.0) -> Call:
@@ -87,64 +84,6 @@ def check_multi_hop(
     is_aged = any(hop.a.temporal is not None or hop.c.temporal is not None for hop in hops)
     newest_first = newest_first and is_aged  # nothing else depends on it
     return call._replace(num_heads=num_heads, dropout=dropout, newest_first=newest_first)
-
-
-def check_attention(caller: str, num_heads: int, dropout: float, slot_order: str) -> Attention:
-    """Return the options of all hops, or raise ValueError; ``PLAIN`` itself for the defaults."""
-    if num_heads == 1 and dropout == 0 and slot_order == "oldest_first":
-        return PLAIN
-    if isinstance(num_heads, bool) or not isinstance(num_heads, int) or num_heads < 1:
-        raise ValueError(f"{caller} expected num_heads of at least 1, got {num_heads!r}")
-    check_share(caller, "dropout", dropout)
-    check_word(caller, "slot_order", slot_order, get_args(SlotOrder))
-    return Attention(num_heads, float(dropout), slot_order == "newest_first")
-
-
-def check_share(caller: str, name: str, share: object) -> None:
-    """Check that it is a number from 0 to 1."""
-    if not isinstance(share, int | float) or not 0 <= share <= 1:
-        raise ValueError(f"{caller} expected {name} from 0 to 1, got {share!r}")
-
-
-def pair_of(caller: str, slots: Sequence[Tensor | None]) -> tuple[Tensor | None, Tensor | None]:
-    """Return the slots of the keys and those of the values, or raise ValueError."""
-    if len(slots) != 2:
-        expected = "slots as a tensor or as a pair (slots of the keys, slots of the values)"
-        raise ValueError(f"{caller} expected {expected}, got {len(slots)} objects")
-    return slots[0], slots[1]
-
-
-def check_pair(
-    caller: str,
-    keys: Stored,
-    values: Stored | None,
-    slots: tuple[Tensor | None, Tensor | None],
-) -> None:
-    """Check the slots of keys and values, of which each has a bank of its own."""
-    banks: dict[str, Stored] = {"keys": keys, "values": keys if values is None else values}
-    for (side, bank), each in zip(banks.items(), slots, strict=True):
-        if each is None:
-            continue
-        name = f"slots of the {side}"
-        given = {side: bank, name: each}
-        if not isinstance(bank, Tensor | Quantized) or not isinstance(each, Tensor):
-            raise_invalid(caller, "tensors", given)
-        if isinstance(bank, Quantized):
-            check_quantized(caller, side, bank, given)
-        check_layouts(caller, given)
-        if each.device != storage(bank).device:
-            raise_invalid(caller, "all tensors on one device", given)
-        if each.dim() < 1 or each.dtype not in INTEGERS or storage(bank).dim() < 2:
-            raise_invalid(caller, f"{side} [..., U, I] and {name} [..., N] of integers", given)
-        try:
-            broadcast([storage(bank).shape[:-2], each.shape[:-1]])
-        except ValueError:
-            raise_invalid(caller, "leading axes that broadcast together", given)
-        check_range(caller, name, storage(bank).shape[-2] - 1, given)
-    of_keys, of_values = slots
-    if of_keys is not None and of_values is not None and of_keys.shape[-1] != of_values.shape[-1]:
-        both = {"slots of the keys": of_keys, "slots of the values": of_values}
-        raise_invalid(caller, "slots of the keys and of the values with one N", both)
 
 
 def check_one_by_one(

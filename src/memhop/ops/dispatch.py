@@ -79,6 +79,8 @@ def fusing_pays(call: Call, num_queries: int) -> bool:
     if slots is None and math.prod(keys.shape[:-2]) < num_queries:
         return num_scores >= WORTH_CUTTING_INTO_BLOCKS
     needs_grad = query.requires_grad or keys.requires_grad
+    if memory.values is not None:
+        needs_grad |= storage(memory.values).requires_grad
     for table in (hops[0].a, hops[0].c) if hops else ():
         needs_grad |= table.weight is not None and table.weight.requires_grad
     needs_grad &= torch.is_grad_enabled()

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -58,3 +59,9 @@ def check_word(caller: str, argument: str, word: str, words: Sequence[str]) -> N
     if word not in words:
         choices = ", ".join(repr(choice) for choice in words)
         raise ValueError(f"{caller} expected {argument} to be one of {choices}, got {word!r}")
+
+
+def check_share(caller: str, name: str, share: object) -> None:
+    """Check that a share is a number from 0 to 1."""
+    if not isinstance(share, (bool, int, float, np.number, np.bool_)) or not 0 <= share <= 1:
+        raise ValueError(f"{caller} expected {name} from 0 to 1, got {share!r}")

@@ -41,17 +41,18 @@ def run(
     else:
         with no_autocast(call.query):
             result, weights = compute(call, impl, need_weights)
+    if weights is not None:
+        weights = weights_as_returned(weights, call.num_heads, average_attn_weights)
+    if not precision.as_given:
         result = result.to(precision.result)
         weights = None if weights is None else weights.to(precision.result)
-    if weights is None:
-        return result
-    return result, weights_as_returned(weights, call.num_heads, average_attn_weights)
+    return result if weights is None else (result, weights)
 
 
 def weights_as_returned(weights: Tensor, num_heads: int, average_attn_weights: bool) -> Tensor:
-    """Return the weights [..., N] of one head or [..., H, N] of several as the caller wants them.
+    """Return the attention of one head, [..., N], or of several, [..., H, N], as a caller wants it.
 
-    That is their mean over heads, [..., N], or all of them.
+    That is the mean over heads, [..., N], or that of each head, [..., H, N].
     """
     if num_heads == 1:
         return weights if average_attn_weights else weights.unsqueeze(-2)

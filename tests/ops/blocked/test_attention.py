@@ -31,7 +31,7 @@ STORED = [torch.float32, *HALVES, torch.int8]
 @pytest.fixture(autouse=True)
 def without_flash(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave every hop to the blocks; ``test_flash`` tests the kernel of torch."""
-    monkeypatch.setattr(flash, "reads", lambda *_: False)
+    monkeypatch.setattr(flash, "supports_forward", lambda *_: False)
 
 
 @pytest.fixture(params=["whole", "blocks", "chunks"])

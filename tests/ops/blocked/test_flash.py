@@ -27,7 +27,7 @@ def one_thread() -> Iterator[None]:
 def part(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Read all slots at once, or a few at a time."""
     if request.param == "parts":
-        monkeypatch.setattr(flash, "_PART", 20)
+        monkeypatch.setattr(flash, "MAX_PART_NUMBERS", 20)
 
 
 def drawn(seed: int, dtype: torch.dtype = torch.float64) -> Problem:
@@ -107,7 +107,7 @@ def test_sums_over_many_slots_stay_exact() -> None:
     problem = plain(4, 50_000, 3, 0.1)
     problem = problem._replace(keys=problem.keys + 0.25)  # sums that grow with the number of slots
     grad_result = problem.query.sign()
-    assert flash.reads(problem, 0, False)
+    assert flash.supports_forward(problem, 0, False)
     trace, gradients = run(problem, grad_result)
     truth = outcome(problem, grad_result)
     assert_close("result", trace.queries[:, -1], truth.result, 5e-7, 0.0)
@@ -140,19 +140,19 @@ def test_the_gradient_of_large_scores_is_left_to_the_blocks(scale: float) -> Non
     problem = problem._replace(query=problem.query * scale)
     trace, gradients = run(problem, problem.query.sign())
     wanted = Wanted(True, False, False)
-    assert not flash.differentiates(problem, trace, 0, wanted, False)
+    assert not flash.supports_backward(problem, trace, 0, wanted, False)
     assert gradients.grad_keys is not None
     assert gradients.grad_keys.isfinite().all()
 
 
 def test_what_the_kernel_lacks_is_left_to_the_blocks() -> None:
     problem = plain(3, 40, 5)
-    assert flash.reads(problem, 0, False)
+    assert flash.supports_forward(problem, 0, False)
     linear = problem.steps[0]._replace(softmax=0)
     aged = problem.steps[0]._replace(a_temporal=0)
     few_threads = torch.get_num_threads()
     torch.set_num_threads(2)
-    assert not flash.reads(problem, 0, False)  # one block of queries for two threads
+    assert not flash.supports_forward(problem, 0, False)  # one block of queries for two threads
     torch.set_num_threads(few_threads)
     for other in (
         problem._replace(steps=(linear, problem.steps[1])),
@@ -160,9 +160,9 @@ def test_what_the_kernel_lacks_is_left_to_the_blocks() -> None:
         problem._replace(keys=problem.keys.half()),
         problem._replace(values=torch.randn(1, 40, 7)),
     ):
-        assert not flash.reads(other, 0, False)
-    assert not flash.reads(problem, 0, True)  # the weights
+        assert not flash.supports_forward(other, 0, False)
+    assert not flash.supports_forward(problem, 0, True)  # the weights
     trace = attention.forward(problem, False)
-    assert flash.differentiates(problem, trace, 0, Wanted(True, False, False), False)
+    assert flash.supports_backward(problem, trace, 0, Wanted(True, False, False), False)
     for wanted in (Wanted(False, False, False), Wanted(True, False, True)):
-        assert not flash.differentiates(problem, trace, 0, wanted, False)
+        assert not flash.supports_backward(problem, trace, 0, wanted, False)

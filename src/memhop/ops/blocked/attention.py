@@ -86,7 +86,7 @@ def forward(problem: Problem, keep_weights: bool) -> Trace:
     trace.queries[:, 0] = problem.query
     for hop, step in enumerate(problem.steps):
         trace.projected_query[:, hop] = matmul_f64(trace.queries[:, hop], problem.weight(step.a))
-        if all_chunks and not zero_ignored and flash.reads(problem, hop, keep_weights):
+        if all_chunks and not zero_ignored and flash.supports_forward(problem, hop, keep_weights):
             flash.read_slots(problem, trace, hop)
         else:
             scores = scores_of(problem, trace, hop)
@@ -127,7 +127,7 @@ def backward(
         if (
             all_chunks
             and not zero_ignored
-            and (flash.differentiates(problem, trace, hop, wanted, has_grad_weights))
+            and (flash.supports_backward(problem, trace, hop, wanted, has_grad_weights))
         ):
             flash.backpropagate(problem, trace, gradients, w, hop)
         else:

@@ -153,9 +153,9 @@ class Trace(NamedTuple):
         projected_query: u_k, [B, K, I].
         read: r_k, [B, K, V].
         weight_sum: the sum of p, [B, K].
-        score_max, exp_sum: the largest score and sum_i exp(s_i - score_max), [B, K], so that p_i
-            is exp(s_i - score_max) / exp_sum; 0 and 1 without readable slots. Unused without a
-            softmax.
+        score_max, exp_sum: a number near the largest score, and sum_i exp(s_i - score_max), [B, K],
+            so that p_i is exp(s_i - score_max) / exp_sum; 0 and 1 without readable slots. Unused
+            without a softmax.
         aged: [B, K, T], or None without temporal tables.
         weights: p, [B, K, N], or None if they are not kept.
     """
