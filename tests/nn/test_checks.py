@@ -205,7 +205,7 @@ def test_a_weight_that_was_put_in_wrong_is_refused_by_its_name(wrong: Tensor, wo
         ),
         (
             {"slots": (torch.zeros(4, 2).long(), torch.zeros(4, 3).long())},
-            "expected slots of the keys and of the values with one N",
+            "expected keys and values with one N, that of their slots",
         ),
         (
             {"slots": torch.zeros(4, 2).long(), "values": torch.zeros(9, 5)},

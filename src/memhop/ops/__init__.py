@@ -36,7 +36,7 @@ from memhop.ops.forms import run
 from memhop.ops.inputs import Hop, Memory, Quantized, Stored, Table
 from memhop.ops.options import SlotOrder
 
-__all__ = ["IMPLEMENTATIONS", "Hop", "Pair", "Quantized", "Table", "multi_hop", "read"]
+__all__ = ["IMPLEMENTATIONS", "Hop", "Quantized", "Table", "multi_hop", "read"]
 
 IMPLEMENTATIONS = ("auto", "fused", "eager", "project", "reference")
 
