@@ -194,7 +194,10 @@ def test_slots_beyond_the_longest_length_are_not_read() -> None:
         assert not padded.narrow(axis, 17, 33).any()
 
 
-@pytest.mark.parametrize(("std", "most"), [(0.05, 0.6), (0.3, 0.6), (2.0, 1.0)])
+@pytest.mark.parametrize(
+    ("std", "most"),
+    [pytest.param(0.05, 0.6, marks=pytest.mark.slow), (0.3, 0.6), (2.0, 1.0)],  # seconds each
+)
 def test_float32_is_closer_to_the_truth_than_sums_in_order(std: float, most: float) -> None:
     """Blocks keep the error of a sum over 3001 slots far below that of one running sum.
 
