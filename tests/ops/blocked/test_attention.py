@@ -117,6 +117,11 @@ def test_no_rows_no_slots_and_many(rows: int, slots: int, seed: int) -> None:
 
 
 @pytest.mark.usefixtures("size", "garbage")
+@pytest.mark.parametrize(
+    "size",
+    ["whole", pytest.param("blocks", marks=pytest.mark.slow), "chunks"],  # chunks have blocks
+    indirect=True,
+)
 @pytest.mark.parametrize("memory", ["values", "no values"])
 @pytest.mark.parametrize("parts", PARTS)
 def test_tables_that_are_left_out_and_shares_of_relu(parts: Parts, memory: str) -> None:
