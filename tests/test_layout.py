@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -161,6 +162,7 @@ def arguments(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     return len([name for name in names if name.arg not in NOT_COUNTED])
 
 
+@cache
 def loaded_by(statement: str) -> set[str]:
     """Return the modules of a fresh interpreter after a statement."""
     code = f"import sys\n{statement}\nprint(*sys.modules)"

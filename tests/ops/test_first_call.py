@@ -95,8 +95,8 @@ def test_a_tiny_call_never_waits_for_the_compiler(tmp_path: Path) -> None:
 
 def test_a_large_call_loads_what_was_compiled_before() -> None:
     here = str(Path(memhop.__file__).parent)
-    passes(LARGE, "back", here)
-    assert passes(LARGE, "back", here) == 0
+    if passes(LARGE, "back", here) > 0:
+        assert passes(LARGE, "back", here) == 0
     assert passes(LARGE, "there", here) == 0
 
 

@@ -111,8 +111,14 @@ def test_a_question_ends_in_a_question_mark(mark: str) -> None:
 
 def test_the_pattern_of_a_word_knows_every_character() -> None:
     pattern = re.compile(word_pattern())
-    every = map(chr, range(sys.maxunicode + 1))
-    assert [c for c in every if bool(pattern.search(c)) != bool(split_words(c))] == []
+    # a call for a thousand characters is ten times as fast as a thousand calls
+    for start in range(0, sys.maxunicode + 1, 1024):
+        kinds: dict[bool, list[str]] = {True: [], False: []}
+        for character in map(chr, range(start, start + 1024)):
+            kinds[pattern.search(character) is not None].append(character)
+        words, others = kinds[True], kinds[False]
+        assert len(split_words(" ".join(words))) == len(words), hex(start)
+        assert split_words(" ".join(others)) == []
 
 
 @given(any_text)

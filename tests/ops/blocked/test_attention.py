@@ -117,6 +117,11 @@ def test_no_rows_no_slots_and_many(rows: int, slots: int, seed: int) -> None:
 
 
 @pytest.mark.usefixtures("size", "garbage")
+@pytest.mark.parametrize(
+    "size",
+    ["whole", pytest.param("blocks", marks=pytest.mark.slow), "chunks"],  # chunks have blocks
+    indirect=True,
+)
 @pytest.mark.parametrize("memory", ["values", "no values"])
 @pytest.mark.parametrize("parts", PARTS)
 def test_tables_that_are_left_out_and_shares_of_relu(parts: Parts, memory: str) -> None:
@@ -194,7 +199,10 @@ def test_slots_beyond_the_longest_length_are_not_read() -> None:
         assert not padded.narrow(axis, 17, 33).any()
 
 
-@pytest.mark.parametrize(("std", "most"), [(0.05, 0.6), (0.3, 0.6), (2.0, 1.0)])
+@pytest.mark.parametrize(
+    ("std", "most"),
+    [pytest.param(0.05, 0.6, marks=pytest.mark.slow), (0.3, 0.6), (2.0, 1.0)],  # seconds each
+)
 def test_float32_is_closer_to_the_truth_than_sums_in_order(std: float, most: float) -> None:
     """Blocks keep the error of a sum over 3001 slots far below that of one running sum.
 
