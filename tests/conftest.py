@@ -47,6 +47,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_unconfigure() -> None:
+    """Let the end of the process find all objects again."""
+    gc.unfreeze()
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Compile in the process that starts the workers, if there are any."""
     if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):

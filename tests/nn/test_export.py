@@ -1,11 +1,10 @@
-"""``torch.export`` takes the plain path and leaves batch and slots open.
+"""``torch.export`` records plain operations and leaves all sizes of a call open.
 
-The sizes traced are ones where a fused kernel is worth its while; an exported graph must not hold
-it, nor any size that the trace happened to have. In float64, so that order of sums does not matter.
+The traced sizes are so large that ``impl="auto"`` would fuse the call. An exported graph must not
+contain a fused operation, nor any size that the trace had.
 """
 
 import io
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,44 +12,46 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram, export
 
-from memhop.nn.hops import MemoryHop, MemoryNetwork, MultiHop, Tying
 from memhop.ops import read
+from tests.nn.every_option import SIZES, STORED, Case, some_cases
 
 DIM = 16
-TRACED = (8, 300)
-OTHER_SIZES = [(3, 7), (1, 1), (1, 9), (5, 1), (0, 3), (2, 0), (0, 0)]
-TYINGS: list[Tying] = ["none", "adjacent", "layerwise"]
+TRACED = {"B": 8, "L": 3, "N": 20_000, "U": 50, "W": 40}
+ONES = dict.fromkeys(SIZES, 1)
+OTHER_SIZES: list[dict[str, int]] = [
+    {}, ONES, {"B": 1, "N": 9}, {"B": 5, "N": 1}, {"U": 1, "W": 1}, {"B": 0}, {"N": 0}, {"L": 0},
+    {"B": 0, "N": 0},
+]  # fmt: skip
 
 
-def arguments(
-    batch: int, num_slots: int, masked: bool = True, shared: bool = False
-) -> dict[str, Tensor]:
-    """What a layer is called with; the second of a batch has no slot to read."""
-    query = torch.randn(batch, DIM, dtype=torch.float64)
-    memories = torch.randn(*(() if shared else (batch,)), num_slots, DIM, dtype=torch.float64)
-    if not masked:
-        return {"query": query, "memories": memories}
-    mask = torch.rand(batch, num_slots) < 0.4
-    mask[1:2] = True
-    return {"query": query, "memories": memories, "memory_padding_mask": mask}
+def open_axes(case: Case) -> dict[str, Any]:
+    """Return ``dynamic_shapes``: every size that the layer does not fix may be any number."""
+    dims = {letter: Dim(letter) for letter in SIZES}
+
+    def of(letters: str | None) -> dict[int, Dim] | None:
+        if letters is None:
+            return None
+        return {axis: dims[letter] for axis, letter in enumerate(letters) if letter in dims}
+
+    found: dict[str, Any] = dict.fromkeys(case.options)
+    for name, letters in case.axes.items():
+        found[name] = tuple(map(of, letters)) if isinstance(letters, tuple) else of(letters)
+        if name in STORED and case["storage"] == "int8":  # the numbers, and the scale of each row
+            found[name] = [found[name], found[name]]
+    return found
 
 
-def open_axes(shared: bool = False) -> dict[str, dict[int, Dim]]:
-    """Batch and slots may be any number."""
-    batch, slots = Dim("batch"), Dim("slots")
-    memories = {0: slots} if shared else {0: batch, 1: slots}
-    return {
-        "query": {0: batch},
-        "memories": memories,
-        "memory_padding_mask": {0: batch, 1: slots},
-    }
+def exported(case: Case, layer: nn.Module, **options: Any) -> ExportedProgram:
+    """Return the exported program of a layer, traced at large sizes."""
+    given = {**case.tensors(**TRACED), **case.options}
+    return export(layer, (), given, dynamic_shapes=open_axes(case), **options)
 
 
-def exported(layer: nn.Module, masked: bool = True, shared: bool = False, **fixed: Any) -> Any:
-    """The exported program of a layer; ``fixed`` are the arguments that are no tensors."""
-    given = arguments(*TRACED, masked, shared)
-    axes = {name: axes for name, axes in open_axes(shared).items() if name in given}
-    return export(layer, (), {**given, **fixed}, dynamic_shapes={**axes, **dict.fromkeys(fixed)})
+def saved_and_loaded(program: ExportedProgram) -> ExportedProgram:
+    file = io.BytesIO()
+    torch.export.save(program, file)
+    file.seek(0)
+    return torch.export.load(file)
 
 
 def operations(program: ExportedProgram) -> set[str]:
@@ -63,42 +64,16 @@ def operations(program: ExportedProgram) -> set[str]:
     return found
 
 
-def assert_equal_at_all_sizes(
-    program: ExportedProgram, layer: nn.Module, masked: bool, shared: bool = False, **fixed: Any
-) -> None:
-    assert operations(program) <= {"aten", "_operator"}
+@some_cases(0)
+@pytest.mark.parametrize("strict", [False, True])
+def test_every_option_at_all_sizes(case: Case, strict: bool) -> None:
+    layer = case.layer()
+    program = saved_and_loaded(exported(case, layer, strict=strict))
+    assert operations(program) <= {"aten", "_operator", "higher_order"}  # no autocast inside
     module = program.module()
     for sizes in [*OTHER_SIZES, TRACED]:
-        given = arguments(*sizes, masked, shared)
-        torch.testing.assert_close(module(**given, **fixed), layer(**given, **fixed))
-
-
-@pytest.mark.parametrize("tying", TYINGS)
-@pytest.mark.parametrize(
-    ("make", "masked", "weights", "temporal_slots"),
-    [(MultiHop, False, False, None), (MemoryNetwork, True, True, 4)],
-)
-def test_every_tying_with_mask_weights_and_temporal_tables(
-    make: Callable[..., nn.Module],
-    masked: bool,
-    weights: bool,
-    temporal_slots: int | None,
-    tying: Tying,
-) -> None:
-    layer = make(DIM, DIM, 2, tying=tying, temporal_slots=temporal_slots, dtype=torch.float64)
-    program = exported(layer, masked, need_weights=weights)
-    assert_equal_at_all_sizes(program, layer, masked, need_weights=weights)
-
-
-def test_a_memory_that_the_batch_shares() -> None:
-    layer = MultiHop(DIM, DIM, 2, temporal_slots=4, dtype=torch.float64)
-    program = exported(layer, shared=True)
-    assert_equal_at_all_sizes(program, layer, masked=True, shared=True)
-
-
-def test_one_hop_with_relu_and_without_softmax() -> None:
-    layer = MemoryHop(DIM, DIM, relu=True, softmax=False, dtype=torch.float64)
-    assert_equal_at_all_sizes(exported(layer), layer, masked=True)
+        tensors = case.tensors(**sizes)
+        case.assert_close(case.call(module, tensors), case.call(layer, tensors))
 
 
 def test_a_read_of_a_bank_with_a_score_bias() -> None:
@@ -119,22 +94,20 @@ def test_a_read_of_a_bank_with_a_score_bias() -> None:
     batch, slots, rows = Dim("batch"), Dim("slots"), Dim("rows")
     over_slots = {0: batch, 1: slots}
     axes = [{0: batch}, {0: rows}, over_slots, over_slots]
-    program = export(Bank(), tuple(given(*TRACED, 50)), dynamic_shapes=axes)
+    program = export(Bank(), tuple(given(8, 20_000, 50)), dynamic_shapes=axes)
     assert operations(program) <= {"aten", "_operator"}
     for sizes in ((3, 7, 1), (1, 1, 4), (2, 5, 10_000), (0, 3, 2), (2, 0, 3)):
         tensors = given(*sizes)
         torch.testing.assert_close(program.module()(*tensors), Bank()(*tensors))
 
 
-def test_an_exported_layer_is_kept_in_a_file_and_trained() -> None:
-    layer = MultiHop(DIM, DIM, 2, tying="adjacent", dtype=torch.float64)
-    file = io.BytesIO()
-    torch.export.save(exported(layer), file)
-    file.seek(0)
-    loaded = torch.export.load(file).module()
-    given: dict[str, Any] = arguments(3, 7)
+def test_a_loaded_layer_can_be_trained() -> None:
+    case = Case({"tying": "adjacent", "num_heads": 2, "temporal_slots": 3, "query": "several"})
+    layer = case.layer()
+    loaded = saved_and_loaded(exported(case, layer)).module()
+    gradients = []
     for module in (loaded, layer):
-        module(**given).square().sum().backward()
-    found = {name: weight.grad for name, weight in loaded.named_parameters()}
-    expected = {name: weight.grad for name, weight in layer.named_parameters()}
-    torch.testing.assert_close(found, expected)
+        outputs = case.call(module, case.tensors())
+        torch.autograd.backward(torch.stack([x.square().sum() for x in outputs]).sum())
+        gradients.append({name: weight.grad for name, weight in module.named_parameters()})
+    torch.testing.assert_close(gradients[0], gradients[1])

@@ -11,9 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.export import Dim
+from torch.utils._pytree import tree_leaves
 
 from memhop.nn.hops import MemoryNetwork, MultiHop
 from memhop.ops import multi_hop
+from tests.nn.every_option import Case, some_cases
+from tests.nn.test_export import OTHER_SIZES as SIZES_OF_OPTIONS
+from tests.nn.test_export import exported
 from tests.ops import oracle
 from tests.ops.fixed_order import FixedOrder
 
@@ -21,10 +25,14 @@ onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
-# torch copies its own tree specs, and warns of that.
-pytestmark = pytest.mark.filterwarnings(
-    r"ignore:`isinstance\(treespec, LeafSpec\)` is deprecated:FutureWarning"
-)
+pytestmark = [
+    # torch copies its own tree specs, and warns of that.
+    pytest.mark.filterwarnings(
+        r"ignore:`isinstance\(treespec, LeafSpec\)` is deprecated:FutureWarning"
+    ),
+    # The lowest float64, where a layer fills scores with it, becomes -inf.
+    pytest.mark.filterwarnings("ignore:overflow encountered in cast:RuntimeWarning"),
+]
 
 DIM = 16
 TRACED = (8, 300)
@@ -100,13 +108,18 @@ def layer_and_graph(name: str) -> tuple[nn.Module, Any]:
     return layer, program.model_proto
 
 
-def run(graph: Any, given: dict[str, Tensor]) -> list[Tensor]:
-    """What onnxruntime makes of a graph, on one thread."""
+def session_of(graph: Any) -> Any:
+    """Return a session of onnxruntime, on one thread."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(
+    return onnxruntime.InferenceSession(
         graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
+
+
+def run(graph: Any, given: dict[str, Tensor]) -> list[Tensor]:
+    """What onnxruntime makes of a graph."""
+    session = session_of(graph)
     assert [entry.name for entry in session.get_inputs()] == list(given)
     return [torch.as_tensor(x) for x in session.run(None, {k: v.numpy() for k, v in given.items()})]
 
@@ -186,3 +199,28 @@ def test_onnxruntime_errs_no_more_than_the_textbook_form(name: str) -> None:
             assert error <= 2 * budget + 4 * ulp, f"{sizes}"
             ratios.append((error + ulp) / (budget + ulp))
     assert np.exp(np.mean(np.log(ratios))) <= 1.1
+
+
+def value_of(tensor: Tensor) -> Any:
+    """Return a tensor as onnxruntime takes it; NumPy has no bfloat16."""
+    if tensor.dtype == torch.bfloat16:
+        bits, number = tensor.view(torch.int16).numpy(), onnx.TensorProto.BFLOAT16
+        return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(bits, number)
+    return onnxruntime.OrtValue.ortvalue_from_numpy(tensor.numpy())
+
+
+@some_cases(2)
+@torch.no_grad()
+def test_every_option_at_all_sizes(case: Case) -> None:
+    layer = case.layer().eval()
+    program = torch.onnx.export(exported(case, layer), dynamo=True, verbose=False)
+    assert program is not None
+    onnx.checker.check_model(program.model_proto, full_check=True)
+    session = session_of(program.model_proto)
+    names = [entry.name for entry in session.get_inputs()]
+    for sizes in SIZES_OF_OPTIONS:
+        tensors = case.tensors(**sizes)
+        values = [value_of(leaf) for leaf in tree_leaves(tensors) if leaf is not None]
+        found = session.run_with_ort_values(None, dict(zip(names, values, strict=True)))
+        outputs = [torch.as_tensor(value.numpy()) for value in found]
+        case.assert_close(outputs, case.call(layer, tensors))

@@ -151,7 +151,7 @@ def fits(shape: Sequence[int], leading: Sequence[int]) -> bool:
     Equality comes first: B and L stay dynamic in an exported graph, without a guard on 1.
     """
     return len(shape) <= len(leading) and all(
-        size == whole or size == 1 for size, whole in zip(shape, leading, strict=False)
+        size == leading[axis] or size == 1 for axis, size in enumerate(shape)
     )
 
 

@@ -255,7 +255,7 @@ def _unread(rows: Tensor, slots: Tensor | None, ignored: Tensor | None) -> Tenso
     if rows.dim() == 2:
         slots, is_read = slots.flatten(), is_read.flatten()
     else:
-        axes = (len(rows), *slots.shape[slots.dim() > 1 :])
+        axes = (rows.shape[0], *slots.shape[slots.dim() > 1 :])
         slots, is_read = slots.expand(axes).flatten(1), is_read.expand(axes).flatten(1)
     readers = torch.zeros(rows.shape[:-1], dtype=torch.long, device=rows.device)
     return readers.scatter_add(-1, slots, is_read.long()) == 0
@@ -333,4 +333,6 @@ def _temporal_of(module: nn.Module, num_slots: int) -> Tensor | None:
     if len(rows) > 1 or is_sharded:
         came = "sharded rows" if is_sharded else f"{len(rows)} tables"
         raise ValueError(f"expected one table with temporal rows on one device, got {came}")
+    if torch.compiler.is_exporting():  # the number of slots stays dynamic
+        return rows[0]
     return rows[0][: max(1, num_slots)]

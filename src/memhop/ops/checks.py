@@ -238,7 +238,7 @@ def broadcast(shapes: Iterable[Sequence[int]]) -> tuple[int, ...]:
     """Return ``torch.broadcast_shapes(*shapes)``, which takes 30 us; or raise ValueError."""
     batch: tuple[int, ...] = ()
     for shape in shapes:
-        if shape == batch:
+        if len(shape) == len(batch) and shape == batch:  # sizes of other axes stay dynamic
             continue
         left = (1,) * (len(shape) - len(batch)) + batch
         right = (1,) * (len(batch) - len(shape)) + tuple(shape)

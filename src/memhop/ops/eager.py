@@ -92,20 +92,20 @@ def read_slots_of_heads(
     keys, values, slots, _ = memory
     slots = None if slots is None else slots.unsqueeze(-2)
 
-    def rows_of_heads(rows: Tensor, weight: Tensor | None) -> Tensor:
-        return heads.split_rows(rows, num_heads) if weight is None else heads.shared_rows(rows)
+    def rows_of_heads(rows: Tensor, is_identity: bool) -> Tensor:
+        return heads.split_rows(rows, num_heads) if is_identity else heads.shared_rows(rows)
 
     def read_slots(query: Tensor, k: int, readable: Readable) -> tuple[Tensor, Tensor]:
         (a, _, _), (c, _, _), _, _, softmax = hops[k]
-        key_rows = rows_of_heads(keys, a)
+        key_rows = rows_of_heads(keys, a is None)
         is_same = values is keys and (a is None) == (c is None)
-        value_rows = key_rows if is_same else rows_of_heads(values, c)
+        value_rows = key_rows if is_same else rows_of_heads(values, c is None)
         if a is not None:
-            query = torch.einsum("...hd,hdi->...hi", query, heads.split_weight(a, num_heads))
+            query = product(query, heads.split_weight(a, num_heads))
         view = MemoryView(key_rows, value_rows, slots, (readable,))
         summary, weights = read_form(query, view, softmax)
         if c is not None:
-            summary = torch.einsum("...hv,hdv->...hd", summary, heads.split_weight(c, num_heads))
+            summary = product(summary, heads.split_weight(c, num_heads).mT)
         return summary, weights
 
     return read_slots
@@ -269,19 +269,39 @@ def score(query: Tensor, keys: Tensor) -> Tensor:
     """Return q . k_i, [..., N], of a query [..., I] and keys [..., N, I]."""
     if keys.dim() == 2:
         return functional.linear(query, keys)
-    if keys.dim() == 3 and query.shape[:-1] == keys.shape[:-2]:
+    if keys.dim() == query.dim() + 1 == 3 and query.shape[0] == keys.shape[0]:
         return torch.bmm(query.unsqueeze(1), keys.mT).squeeze(1)
-    # einsum computes one matrix product for queries that share keys, without a copy of the keys.
-    return torch.einsum("...i,...ni->...n", query, keys)
+    return product(query, keys.mT)
 
 
 def combine(weights: Tensor, values: Tensor) -> Tensor:
     """Return sum_i p_i v_i, [..., V], of weights [..., N] and values [..., N, V]."""
     if values.dim() == 2:
         return weights @ values
-    if values.dim() == 3 and weights.shape[:-1] == values.shape[:-2]:
+    if values.dim() == weights.dim() + 1 == 3 and weights.shape[0] == values.shape[0]:
         return torch.bmm(weights.unsqueeze(1), values).squeeze(1)
-    return torch.einsum("...n,...nv->...v", weights, values)
+    return product(weights, values)
+
+
+def product(vectors: Tensor, matrices: Tensor) -> Tensor:
+    """Return x @ M, [..., J], of vectors [..., I] and matrices [..., I, J].
+
+    Vectors that share a matrix are the rows of one product, without a copy of the matrix.
+    """
+    if not torch.compiler.is_exporting():
+        return torch.einsum("...i,...ij->...j", vectors, matrices)
+    # onnxruntime divides by zero in an Einsum of an empty batch
+    matrices = matrices[(None,) * (vectors.dim() + 1 - matrices.dim())]
+    sizes = vectors.shape[:-1]
+    shared = [axis for axis, size in enumerate(sizes) if matrices.shape[axis] == 1 != size]
+    if not shared:
+        return (vectors.unsqueeze(-2) @ matrices).squeeze(-2)
+    axes = [axis for axis in range(len(sizes)) if axis not in shared]
+    first = len(axes)
+    axes += shared
+    rows = vectors.permute(*axes, -1).flatten(first, -2) @ matrices.squeeze(shared)
+    rows = rows.reshape(*rows.shape[:-2], *[sizes[axis] for axis in shared], rows.shape[-1])
+    return rows.permute(*sorted(range(len(axes)), key=axes.__getitem__), -1)
 
 
 def score_bank(query: Tensor, bank: Tensor, slots: Tensor) -> Tensor:

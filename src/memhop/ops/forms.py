@@ -93,16 +93,17 @@ def run_form(impl: str, call: Call) -> tuple[Tensor, list[Tensor]]:
     if is_plain and isinstance(keys, Tensor):
         return FORMS[impl](query, MemoryView(keys, keys, None, [ALL_SLOTS] * len(hops)), hops)
     query, view, hops = view_of(call)
+    is_random = call.dropout > 0
     if not hops:
         read_form = partial(
             reference.read if impl == "reference" else eager.read, dropout=call.dropout
         )
-        result, weights = ignored_content.read(read_form, query, view, call.softmax)
+        result, weights = ignored_content.read(read_form, query, view, call.softmax, is_random)
         return result, [weights]
     form = FORMS[impl]
     if call.num_heads > 1 or call.dropout > 0:
         form = partial(form, num_heads=call.num_heads, dropout=call.dropout)
-    return ignored_content.multi_hop(form, query, view, hops)
+    return ignored_content.multi_hop(form, query, view, hops, is_random)
 
 
 def run_fused_heads(call: Call, need_weights: bool) -> tuple[Tensor, list[Tensor]]:

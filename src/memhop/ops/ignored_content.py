@@ -24,21 +24,30 @@ HopsForm = Callable[[Tensor, MemoryView, Sequence[Hop]], tuple[Tensor, list[Tens
 HUGE = math.sqrt(torch.finfo(torch.float32).max)  # products of larger numbers may be infinite
 
 
-def read(form: ReadForm, query: Tensor, memory: MemoryView, softmax: bool) -> tuple[Tensor, Tensor]:
+def read(
+    form: ReadForm, query: Tensor, memory: MemoryView, softmax: bool, is_random: bool = False
+) -> tuple[Tensor, Tensor]:
     """Return the result of ``form``, a ``read`` of ``reference``, with zeros in ignored slots."""
 
     def as_hops(query: Tensor, memory: MemoryView, _: Sequence[Hop]) -> tuple[Tensor, list[Tensor]]:
         read_out, weights = form(query, memory, softmax)
         return read_out, [weights]
 
-    result, (weights,) = multi_hop(as_hops, query, memory, ())
+    result, (weights,) = multi_hop(as_hops, query, memory, (), is_random)
     return result, weights
 
 
 def multi_hop(
-    form: HopsForm, query: Tensor, memory: MemoryView, hops: Sequence[Hop]
+    form: HopsForm,
+    query: Tensor,
+    memory: MemoryView,
+    hops: Sequence[Hop],
+    is_random: bool = False,
 ) -> tuple[Tensor, list[Tensor]]:
-    """Return the result of ``form``, a ``multi_hop`` of ``reference``, with zeros likewise."""
+    """Return the result of ``form``, a ``multi_hop`` of ``reference``, with zeros likewise.
+
+    A random form, one with dropout, runs once: a seed gives the same with and without gradients.
+    """
     keys, values, slots, readable = memory
     ignored = readable[0].ignored
     if slots is None and ignored is None:
@@ -46,7 +55,8 @@ def multi_hop(
     is_visible = not torch.compiler.is_compiling() and are_readable(query, keys, values)
     if is_visible and query.is_cpu:
         # A finite result is right, but gradients are products of their own.
-        result = None if torch.is_grad_enabled() else form(query, memory, hops)
+        is_tried = not (torch.is_grad_enabled() or is_random)
+        result = form(query, memory, hops) if is_tried else None
         if result is not None and math.isfinite(result[0].sum().item()):
             return result
         if is_tame(keys) and (values is keys or is_tame(values)):

@@ -142,7 +142,9 @@ class Quantized:
 
 
 torch.serialization.add_safe_globals([Quantized])  # for torch.load(..., weights_only=True)
-torch.export.register_dataclass(Quantized)  # for torch.export and vmap
+torch.export.register_dataclass(  # for torch.export and vmap
+    Quantized, serialized_type_name="memhop.Quantized"
+)
 
 
 Stored = Tensor | Quantized
@@ -223,7 +225,7 @@ class Hop(NamedTuple):
 
 def relu_units(relu: bool | float, memory_dim: int) -> int:
     """Return the number of units, the last ones, that ``Hop.relu`` applies to."""
-    return round(relu * memory_dim)
+    return round(relu * int(memory_dim))  # torch.jit.trace has a tensor for it
 
 
 class BankHop(NamedTuple):

@@ -67,7 +67,7 @@ def check_pair(
             continue
         name = f"slots of the {side}"
         given = {side: bank, name: each}
-        if not isinstance(bank, Tensor | Quantized) or not isinstance(each, Tensor):
+        if not isinstance(bank, (Tensor, Quantized)) or not isinstance(each, Tensor):
             raise_invalid(caller, "tensors", given)
         if isinstance(bank, Quantized):
             check_quantized(caller, side, bank, given)
