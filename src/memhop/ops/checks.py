@@ -238,14 +238,15 @@ def broadcast(shapes: Iterable[Sequence[int]]) -> tuple[int, ...]:
     """Return ``torch.broadcast_shapes(*shapes)``, which takes 30 us; or raise ValueError."""
     batch: tuple[int, ...] = ()
     for shape in shapes:
-        if len(shape) == len(batch) and shape == batch:  # sizes of other axes stay dynamic
+        if len(shape) == len(batch) and shape == batch:
             continue
-        left = (1,) * (len(shape) - len(batch)) + batch
-        right = (1,) * (len(batch) - len(shape)) + tuple(shape)
-        pairs = list(zip(left, right, strict=True))
+        long, short = (shape, batch) if len(shape) > len(batch) else (batch, shape)
+        first = len(long) - len(short)
+        # an exported graph keeps the result of each comparison: only sizes of one axis are compared
+        pairs = list(zip(long[first:], short, strict=True))
         if not all(x == y or x == 1 or y == 1 for x, y in pairs):
-            raise ValueError(f"{left} and {right} do not broadcast together")
-        batch = tuple(y if x == 1 else x for x, y in pairs)
+            raise ValueError(f"{tuple(batch)} and {tuple(shape)} do not broadcast together")
+        batch = (*long[:first], *(x if x == y or y == 1 else y for x, y in pairs))
     return batch
 
 
