@@ -114,7 +114,7 @@ def test_sums_over_many_slots_stay_exact() -> None:
     assert_close("grad_query", gradients.grad_query, truth.grad_query, 2e-6, 0.0)
 
 
-@pytest.mark.parametrize("std", [0.05, 0.3, 2.0])
+@pytest.mark.parametrize("std", [pytest.param(0.05, marks=pytest.mark.slow), 0.3, 2.0])
 def test_float32_is_closer_to_the_truth_than_sums_in_order(std: float) -> None:
     """Norms of errors over norms of exact tensors, of results and gradients, for four seeds.
 
