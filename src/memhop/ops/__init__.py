@@ -78,6 +78,23 @@ def read(
 ) -> tuple[Tensor, Tensor]: ...
 
 
+@overload
+def read(
+    query: Tensor,
+    keys: Stored,
+    values: Stored | None = None,
+    *,
+    slots: Tensor | Pair | None = None,
+    padding_mask: Tensor | None = None,
+    lengths: Tensor | None = None,
+    score_bias: Tensor | None = None,
+    softmax: bool = True,
+    dropout: float = 0.0,
+    need_weights: bool,
+    impl: str = "auto",
+) -> Tensor | tuple[Tensor, Tensor]: ...
+
+
 def read(
     query: Tensor,
     keys: Stored,
