@@ -101,6 +101,24 @@ def hops_without_tables() -> Case:
     return Case(operation, (normal(3, 2), normal(3, 4, 2), *weights), 5)
 
 
+def heads_and_pair_of_banks() -> Case:
+    """Two heads, keys and values of two banks, lengths, and the weights of each head."""
+    slots, lengths = (torch.randint(5, (2, 4)), torch.randint(6, (2, 4))), torch.tensor([3, 0])
+
+    def operation(
+        impl: str, query: Tensor, keys: Tensor, values: Tensor, bias: Tensor, *weights: Tensor
+    ) -> Leaves:
+        a, temporal, c = weights
+        hops = [Hop(Table(a, None, temporal), Table(c)), Hop(Table(a), Table(c), relu=True)]
+        return multi_hop(
+            query, keys, hops, values=values, slots=slots, lengths=lengths, score_bias=bias,
+            num_heads=2, need_weights=True, average_attn_weights=False, impl=impl,
+        )  # fmt: skip
+
+    leaves = (normal(2, 4), normal(5, 3), normal(6, 2), normal(2, 2, 4))
+    return Case(operation, (*leaves, normal(4, 3), normal(2, 4), normal(4, 2)), 7)
+
+
 def large_hops(*lead: int) -> Case:
     """Layer-wise tying."""
     mask = torch.rand(8, 300) < 0.3
@@ -132,6 +150,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "large read": large_read,
     "tiny hops": tiny_hops,
     "hops without tables": hops_without_tables,
+    "heads and a pair of banks": heads_and_pair_of_banks,
     "large hops": lambda: large_hops(8),
     "shared memory": large_hops,
     "bank": bank_without_softmax,
