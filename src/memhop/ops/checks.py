@@ -72,7 +72,7 @@ def check_multi_hop(
     """Return the call of a ``multi_hop``, or raise ValueError."""
     if not hops:
         raise ValueError(f"{caller} expected at least one hop, got none")
-    if attention is PLAIN:
+    if attention == PLAIN:  # by value, for Dynamo of torch 2.9
         return common_case(query, memory, hops) or check_one_by_one(query, memory, hops, caller)
     num_heads, dropout, newest_first = attention
     call = check_one_by_one(query, memory, hops, caller)
