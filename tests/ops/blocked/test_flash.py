@@ -14,20 +14,18 @@ from tests.ops.problem_oracle import assert_close, draw_problem, outcome, weight
 from tests.seeds import seeds
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Use one thread: the kernel is taken only where its work is shared out among all."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(params=["whole", "parts"])
-def part(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Read all slots at once, or a few at a time."""
-    if request.param == "parts":
+@pytest.fixture(params=["whole", "parts", "parts of threads", "parts one by one"])
+def part(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Read all slots at once, or a few at a time, in one call of the kernel or in several."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(3 if request.param == "parts of threads" else 1)
+    monkeypatch.setattr(flash, "MIN_PART_SLOTS", 1)
+    if request.param.startswith("parts"):
         monkeypatch.setattr(flash, "MAX_PART_NUMBERS", 20)
+    if request.param == "parts one by one":
+        monkeypatch.setattr(flash, "MAX_RESULTS", 1)
+    yield
+    torch.set_num_threads(before)
 
 
 def drawn(seed: int, dtype: torch.dtype = torch.float64) -> Problem:
@@ -74,7 +72,7 @@ def test_the_kernel_equals_the_formula(seed: int, monkeypatch: pytest.MonkeyPatc
     trace, gradients = run(problem, grad_result)
     truth = outcome(problem, grad_result)
     if len(problem.query):
-        hops = len(problem.steps)
+        hops = len(problem.steps) if problem.num_slots else 0
         assert calls == ["read_slots"] * hops + ["backpropagate"] * hops
     result = trace.queries[:, -1] if problem.steps[-1].carry else trace.read[:, 0]
     pairs = [
@@ -150,10 +148,6 @@ def test_what_the_kernel_lacks_is_left_to_the_blocks() -> None:
     assert flash.supports_forward(problem, 0, False)
     linear = problem.steps[0]._replace(softmax=0)
     aged = problem.steps[0]._replace(a_temporal=0)
-    few_threads = torch.get_num_threads()
-    torch.set_num_threads(2)
-    assert not flash.supports_forward(problem, 0, False)  # one block of queries for two threads
-    torch.set_num_threads(few_threads)
     for other in (
         problem._replace(steps=(linear, problem.steps[1])),
         problem._replace(steps=(aged, problem.steps[1])),

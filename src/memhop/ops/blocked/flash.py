@@ -1,15 +1,17 @@
 """One hop of rows that share memories by torch's FlashAttention for the CPU, forward and backward.
 
 It computes r = softmax(u M^T + b) M and the logarithm l of the sum of exponentials, which becomes
-the maximum of a ``Trace``: p_i = exp(s_i - l). Parts of the slots merge by their l, in float64. The
-backward pass is right for any part of the slots, given the result and l of all of them, so it needs
-no second buffer of the size of the memory.
+the maximum of a ``Trace``: p_i = exp(s_i - l). Parts of the slots are heads of the kernel, so that
+threads share them out, and merge by their l, in float64. The backward pass is right for any part of
+the slots, given the result and l of all of them, so it needs no second buffer of the size of the
+memory.
 
 ``scaled_dot_product_attention`` calls the same kernel, but its gradient cannot be differentiated
 again, and it does not return l.
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,24 +23,24 @@ _forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 MAX_LOG_SUM_EXP = 16  # as a score: float32 rounds l to 1e-6, and p_i by that factor
-MAX_PART_NUMBERS = 1 << 20  # numbers of a memory whose gradients are computed together
+MAX_PART_NUMBERS = 1 << 20  # numbers of a part of a memory, whose gradients are a buffer
 MAX_PART_SLOTS = 1 << 13  # of a part: the kernel sums them in their own dtype
+MIN_PART_SLOTS = 1 << 9  # smaller parts cost more than another thread gains
+MAX_RESULTS = 1 << 22  # numbers that all parts together read before they merge
 MAX_MASK_NUMBERS = 1 << 24  # numbers of a mask that differs between rows
 
 
 def supports_forward(problem: Problem, hop: int, keep_weights: bool) -> bool:
-    """Return whether the kernel computes a hop, and does it with all threads."""
+    """Return whether the kernel computes a hop."""
     query, keys, values = problem.query, problem.keys, problem.values
-    group = query.shape[0] // keys.shape[0]
-    block = 32 if group < 192 else 64 if group < 768 else 256  # of queries, the work of a thread
     return (
         query.is_cpu
+        and problem.num_slots > 0
         and bool(problem.steps[hop].softmax)
         and not keep_weights
         and problem.num_ages == 0
         and keys.dtype == query.dtype
         and (values is None or (values.dtype, values.shape) == (keys.dtype, keys.shape))
-        and keys.shape[0] * -(-group // block) >= torch.get_num_threads()
         and (query.shape[0] * problem.num_slots <= MAX_MASK_NUMBERS or ignores_the_same(problem))
     )
 
@@ -92,21 +94,24 @@ def read_slots(problem: Problem, trace: Trace, hop: int) -> None:
     """Write one hop into the trace: r and l, of parts that are merged in float64."""
     values, mask = rows_of_values(problem), mask_of(problem, hop)
     u = grouped(problem, trace.projected_query[:, hop])
-    read = u.new_zeros((*u.shape[:-1], values.shape[-1]), dtype=torch.float64)
-    log_sum_exp = u.new_full(u.shape[:-1], -torch.inf, dtype=torch.float64)
-    for slots in parts(problem):
-        own = None if mask is None else mask[..., slots]
-        rows = problem.keys[:, slots].unsqueeze(1), values[:, slots].unsqueeze(1)
-        part, part_log_sum_exp = _forward(u, *rows, 0.0, False, attn_mask=own, scale=1.0)
-        part_log_sum_exp = part_log_sum_exp.double()
+    group = u.shape[2]
+    block = 32 if group < 192 else 64 if group < 768 else 256  # of queries, a work item
+    wanted = parts_for_threads(u.shape[0] * -(-group // block))
+    together = max(wanted, MAX_RESULTS // (problem.query.shape[0] * values.shape[-1]))
+    read: Tensor | None = None
+    log_sum_exp = torch.empty(0)
+    for part in parts(problem, wanted, together):
+        rows = part.of_rows(problem.keys), part.of_rows(values)
+        own = None if mask is None else part.of_mask(mask)
+        queries = u.expand(-1, part.num, -1, -1)
+        reads, logs = _forward(queries, *rows, 0.0, False, attn_mask=own, scale=1.0)
+        logs = logs.double()
         if own is not None:  # the kernel returns 0 where nothing is readable
-            part_log_sum_exp = part_log_sum_exp.where((own > -torch.inf).any(-1), -torch.inf)
-        merged = torch.logaddexp(log_sum_exp, part_log_sum_exp)
-        for each, weight in ((read, log_sum_exp), (part, part_log_sum_exp)):
-            factor = (weight - merged).exp_().nan_to_num_(0.0)  # -inf less -inf is NaN
-            each.mul_(factor.unsqueeze(-1))
-        read += part
-        log_sum_exp = merged
+            logs = logs.where((own > -torch.inf).any(-1), -torch.inf)
+        if read is not None:
+            reads, logs = torch.cat([read, reads.double()], 1), torch.cat([log_sum_exp, logs], 1)
+        read, log_sum_exp = merged(reads, logs)
+    assert read is not None
     trace.read[:, hop] = read.reshape(trace.read[:, hop].shape)
     is_read = log_sum_exp > -torch.inf
     log_sum_exp = log_sum_exp.where(is_read, 0.0).flatten()
@@ -116,11 +121,51 @@ def read_slots(problem: Problem, trace: Trace, hop: int) -> None:
     trace.weight_sum[:, hop] = is_read.flatten()
 
 
-def parts(problem: Problem) -> Iterator[slice]:
-    """Yield ranges of slots."""
-    size = max(1, min(MAX_PART_NUMBERS // problem.keys.shape[-1], MAX_PART_SLOTS))
-    for first in range(0, problem.num_slots, size):
-        yield slice(first, min(first + size, problem.num_slots))
+def merged(reads: Tensor, logs: Tensor) -> tuple[Tensor, Tensor]:
+    """Return r [G, 1, Q, V] and l [G, 1, Q] of P parts, merged in float64."""
+    if logs.shape[1] == 1:
+        return reads, logs
+    log_sum_exp = logs.logsumexp(1, keepdim=True)
+    factors = (logs - log_sum_exp).exp_().nan_to_num_(0.0)  # -inf less -inf is NaN
+    return (reads.double() * factors.unsqueeze(-1)).sum(1, keepdim=True), log_sum_exp
+
+
+class Parts(NamedTuple):
+    """A range of slots that is cut into parts of one size."""
+
+    slots: slice
+    num: int
+
+    def of_rows(self, rows: Tensor) -> Tensor:
+        """Return the rows [G, N, I] of the slots as [G, P, n, I]."""
+        rows = rows[:, self.slots]
+        return rows.view(rows.shape[0], self.num, -1, rows.shape[-1])
+
+    def of_mask(self, mask: Tensor) -> Tensor:
+        """Return the mask [G, 1, Q, N] of the slots as [G, P, Q, n]."""
+        mask = mask[:, 0, :, self.slots]
+        return mask.reshape(*mask.shape[:2], self.num, -1).transpose(1, 2)
+
+
+def parts(problem: Problem, wanted: int, together: int) -> Iterator[Parts]:
+    """Yield all slots as at least the wanted number of parts, some together.
+
+    What remains of the division is a part of its own.
+    """
+    num_slots, columns = problem.keys.shape[1:]
+    most = max(1, min(MAX_PART_NUMBERS // columns, MAX_PART_SLOTS))
+    count = max(-(-num_slots // most), min(wanted, num_slots // MIN_PART_SLOTS))
+    size, first = num_slots // max(1, count), 0
+    while first < num_slots:
+        own = min(together, (num_slots - first) // size)
+        last = first + own * size if own else num_slots
+        yield Parts(slice(first, last), max(1, own))
+        first = last
+
+
+def parts_for_threads(work_items: int) -> int:
+    """Return how many parts give each thread one of the kernel's work items."""
+    return -(-torch.get_num_threads() // work_items)
 
 
 def backpropagate(
@@ -130,22 +175,24 @@ def backpropagate(
     values, mask = rows_of_values(problem), mask_of(problem, hop)
     grad_u = torch.zeros_like(w, dtype=torch.float64)
     log_sum_exp = trace.score_max[:, hop] + trace.exp_sum[:, hop].log()
-    grad_read, u, read, log_sum_exp = (
+    of_queries = [
         grouped(problem, rows)
         for rows in (w, trace.projected_query[:, hop], trace.read[:, hop], log_sum_exp)
-    )
-    for slots in parts(problem):
-        rows = problem.keys[:, slots].unsqueeze(1), values[:, slots].unsqueeze(1)
-        own_mask = None if mask is None else mask[..., slots]
-        grads = _backward(
-            grad_read, u, *rows, read, log_sum_exp, 0.0, False, attn_mask=own_mask, scale=1.0
+    ]
+    wanted = parts_for_threads(problem.keys.shape[0])
+    for part in parts(problem, wanted, wanted):
+        rows = part.of_rows(problem.keys), part.of_rows(values)
+        own = None if mask is None else part.of_mask(mask)
+        grad_read, u, read, log = (
+            each.expand(-1, part.num, *each.shape[2:]) for each in of_queries
         )
-        grad_u += grads[0].reshape(grad_u.shape)
+        grads = _backward(grad_read, u, *rows, read, log, 0.0, False, attn_mask=own, scale=1.0)
+        grad_u += grads[0].sum(1, dtype=torch.float64).reshape(grad_u.shape)
         targets = gradients.grad_keys, gradients.grad_values
         if problem.values is None:
             targets = gradients.grad_keys, gradients.grad_keys
         for target, grad in zip(targets, grads[1:], strict=True):
             if target is not None:
-                target[:, slots] += grad.squeeze(1)
+                target[:, part.slots] += grad.flatten(1, 2)
     gradients.grad_u[:, hop] = grad_u
     gradients.grad_weight_sum[:, hop] = 0.0
