@@ -132,54 +132,36 @@ def empty(*sizes: int, dtype: torch.dtype = torch.float32) -> Tensor:
 
 @pytest.mark.parametrize("grad", [False, True])
 def test_one_operation_for_all_hops_is_taken_from_a_size_on(grad: bool) -> None:
-    worth = dispatch.WORTH_FUSING_WITH_GRADIENT if grad else dispatch.WORTH_FUSING_MANY_SLOTS
+    worth = dispatch.WORTH_FUSING_WITH_GRADIENT if grad else dispatch.WORTH_FUSING
     slots = worth // (2 * 64 * 16)
-    assert slots >= dispatch.MANY_SLOTS
     for more, form in ((-1, "eager"), (0, "fused")):
         memory = Memory(empty(16, slots + more, 64))
         assert auto_form(16, slots + more, 64, 2, memory, grad) == form
 
 
-def test_few_slots_a_row_are_fused_from_a_larger_size_on() -> None:
-    slots = dispatch.MANY_SLOTS
-    rows = dispatch.WORTH_FUSING_MANY_SLOTS // (2 * 64 * slots) + 1
-    assert auto_form(rows, slots, 64, 2, Memory(empty(rows, slots, 64))) == "fused"
-    assert auto_form(rows, slots - 1, 64, 2, Memory(empty(rows, slots - 1, 64))) == "eager"
-    rows = dispatch.WORTH_FUSING // (2 * 64 * 8)
-    assert auto_form(rows, 8, 64, 2, Memory(empty(rows, 8, 64))) == "fused"
-    assert auto_form(rows - 1, 8, 64, 2, Memory(empty(rows - 1, 8, 64))) == "eager"
-
-
-@pytest.mark.parametrize("part", ["padding_mask", "lengths", "score_bias"])
-def test_a_call_that_ignores_slots_is_fused_sooner(part: str) -> None:
-    slots = dispatch.MANY_SLOTS_MASKED
-    rows = dispatch.WORTH_FUSING_MASKED // (2 * 64 * slots) + 1
-    given = {
-        "padding_mask": torch.zeros(slots, dtype=torch.bool),
-        "lengths": torch.zeros(rows, dtype=torch.long),
-        "score_bias": torch.zeros(slots),
-    }
-    memory = Memory(empty(rows, slots, 64))
-    assert auto_form(rows, slots, 64, 2, memory) == "eager"
-    assert auto_form(rows, slots, 64, 2, memory._replace(**{part: given[part]})) == "fused"
-    few = Memory(empty(2 * rows, slots - 1, 64), lengths=torch.zeros(2 * rows, dtype=torch.long))
-    assert auto_form(2 * rows, slots - 1, 64, 2, few) == "eager"
+def test_large_weights_and_few_slots_a_row_are_left_to_matrix_products() -> None:
+    size = 16 * dispatch.LARGE_DIM
+    slots = int(dispatch.MIN_SLOTS_TO_DIM * size)
+    assert auto_form(64, slots, size, 2, Memory(empty(64, slots, size))) == "fused"
+    assert auto_form(64, slots - 1, size, 2, Memory(empty(64, slots - 1, size))) == "eager"
+    size = dispatch.LARGE_DIM - 1
+    assert auto_form(64, 3, size, 2, Memory(empty(64, 3, size))) == "fused"
 
 
 def test_without_gradients_being_recorded_none_are_counted_on() -> None:
-    slots = dispatch.WORTH_FUSING_WITH_GRADIENT // (2 * 64 * 16)
+    slots = dispatch.WORTH_FUSING_WITH_GRADIENT // (2 * 64 * 16) - 1
+    memory = Memory(empty(16, slots, 64))
+    assert auto_form(16, slots, 64, 2, memory, grad=True) == "eager"
     with torch.no_grad():
-        assert auto_form(16, slots, 64, 2, Memory(empty(16, slots, 64)), grad=True) == "eager"
+        assert auto_form(16, slots, 64, 2, memory, grad=True) == "fused"
 
 
-def test_numbers_that_torch_would_convert_are_fused_sooner() -> None:
-    slots = dispatch.WORTH_FUSING_WHAT_IS_COPIED // (2 * 64 * 16)
-    assert auto_form(16, slots, 64, 2, Memory(empty(16, slots, 64))) == "eager"
+def test_numbers_of_another_type_are_fused_as_those_of_the_query() -> None:
+    slots = dispatch.WORTH_FUSING // (2 * 64 * 16)
     half = Memory(empty(16, slots, 64, dtype=torch.bfloat16))
     assert auto_form(16, slots, 64, 2, half) == "fused"
     whole = Quantized(empty(16, slots, 64, dtype=torch.int8), torch.ones(16, slots))
     assert auto_form(16, slots, 64, 2, Memory(whole)) == "fused"
-    assert auto_form(16, slots - 1, 64, 2, Memory(empty(16, slots - 1, 64).half())) == "eager"
 
 
 def test_a_shared_memory_is_cut_into_blocks_from_a_number_of_scores_on() -> None:

@@ -10,28 +10,26 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from memhop.ops.call import HALF, Call
+from memhop.ops.call import Call
 from memhop.ops.fused import backends
-from memhop.ops.inputs import Hop, Quantized, storage
+from memhop.ops.inputs import Hop, storage
 
 # The cost of gathering a row of a bank, in rows scored by a matrix product, measured on the CPU.
 # The backward adds the rows' gradients to the bank one at a time.
 GATHERED_ROW = 8
 GATHERED_ROW_WITH_GRADIENT = 40
 
-# The numbers read in all hops (columns x slots x rows x hops) from which the fused form pays off: a
-# fused call has twice the overhead of the eager operations, and so does its backward, but it reads
-# each number once a hop. Eager operations read it twice and write it for gradients. With few slots
-# a row, the work for each row of the batch exceeds that for its numbers.
-WORTH_FUSING = 2**23
-WORTH_FUSING_MANY_SLOTS, MANY_SLOTS = 2**20, 200
-WORTH_FUSING_WITH_GRADIENT = 2**19
-# With a mask, lengths or a bias the eager form takes more operations.
-WORTH_FUSING_MASKED, MANY_SLOTS_MASKED = 2**19, 50
-# For a bank or a memory in a half type or int8, which the eager form copies first
-WORTH_FUSING_WHAT_IS_COPIED = 2**19
+# The numbers read in all hops (columns x slots x rows x hops) from which the fused form pays off:
+# in small calls the Python code around a kernel takes longer than a few eager operations. There
+# must also be enough slots a row: if the weights dominate, the eager form is faster.
+WORTH_FUSING = 2**15
+MIN_SLOTS_TO_DIM, LARGE_DIM = 1 / 16, 128
+# The same with gradients, in a compiled graph, and for a bank
+WORTH_FUSING_WITH_GRADIENT = 2**17
+WORTH_FUSING_IN_A_GRAPH = 2**20
+WORTH_FUSING_A_BANK = 2**19
 # The number of scores [Q, N] of a shared memory from which they exceed the cache
-WORTH_CUTTING_INTO_BLOCKS = 2**23
+WORTH_CUTTING_INTO_BLOCKS = 2**21
 
 # The cost of a slot of a bank in the fused form, of one of its numbers, and of one index lookup in
 # the eager form, in numbers of a row scored by a matrix product.
@@ -57,7 +55,9 @@ def form_of(call: Call) -> str:
 def cheapest_form(call: Call) -> str:
     """Return "fused" if one operation for all hops pays off, else "project" or "eager"."""
     num_queries, form = math.prod(call.batch), "eager"
-    if call.hops:
+    keys, is_bank = storage(call.memory.keys), call.memory.slots is not None
+    is_shared = is_bank or math.prod(keys.shape[:-2]) < num_queries * call.num_heads
+    if call.hops and is_shared:
         form = cheaper_form(num_queries, call)
     return "fused" if form == "eager" and fusing_pays(call, num_queries * call.num_heads) else form
 
@@ -65,43 +65,38 @@ def cheapest_form(call: Call) -> str:
 def fusing_pays(call: Call, num_queries: int) -> bool:
     """Return whether one operation for all hops is faster than the eager operations."""
     query, memory, hops, num_slots = call.query, call.memory, call.hops, call.num_slots
-    if query.device.type != "cpu" or torch.compiler.is_exporting():
+    if not query.is_cpu or torch.compiler.is_exporting():
         return False  # not measured on a GPU
     keys, slots = storage(memory.keys), memory.slots
     num_scores, columns = num_queries * num_slots, keys.shape[-1]
-    num_reads = num_scores * columns * max(1, len(hops))
-    if num_reads < min(
-        WORTH_FUSING_WITH_GRADIENT, WORTH_FUSING_MASKED, WORTH_FUSING_WHAT_IS_COPIED
-    ):
-        return False  # in every case below
     if call.num_heads > 1 and (slots is not None or has_identity(hops)):
         return False  # not measured
     if slots is None and math.prod(keys.shape[:-2]) < num_queries:
         return num_scores >= WORTH_CUTTING_INTO_BLOCKS
-    needs_grad = query.requires_grad or keys.requires_grad
-    if memory.values is not None:
-        needs_grad |= storage(memory.values).requires_grad
-    for table in (hops[0].a, hops[0].c) if hops else ():
-        needs_grad |= table.weight is not None and table.weight.requires_grad
-    needs_grad &= torch.is_grad_enabled()
-    is_masked = (
-        memory.padding_mask is not None
-        or memory.lengths is not None
-        or memory.score_bias is not None
-    )
-    worth = WORTH_FUSING_MANY_SLOTS if num_slots >= MANY_SLOTS else WORTH_FUSING
-    if needs_grad:
-        worth = WORTH_FUSING_WITH_GRADIENT
-    elif is_masked and num_slots >= MANY_SLOTS_MASKED:
-        worth = WORTH_FUSING_MASKED
-    is_converted = isinstance(memory.keys, Quantized) or query.dtype in HALF or keys.dtype in HALF
-    if slots is not None or is_converted:
-        worth = WORTH_FUSING_WHAT_IS_COPIED
+    num_reads = num_scores * columns * max(1, len(hops))
     if slots is not None:
         eager = keys.shape[-2] * columns + LOOKED_UP_SLOT * num_slots
-        if FUSED_NUMBER * num_slots * (columns + FUSED_SLOT) > eager:
-            return False
-    return num_reads >= worth
+        is_cheaper = FUSED_NUMBER * num_slots * (columns + FUSED_SLOT) <= eager
+        return num_reads >= WORTH_FUSING_A_BANK and is_cheaper
+    if torch.is_grad_enabled() and needs_grad(call):
+        return num_reads >= WORTH_FUSING_WITH_GRADIENT
+    if torch.compiler.is_compiling():
+        return num_reads >= WORTH_FUSING_IN_A_GRAPH
+    if num_reads < WORTH_FUSING:
+        return False
+    memory_dim = query.shape[-1]
+    return memory_dim < LARGE_DIM or num_slots >= MIN_SLOTS_TO_DIM * memory_dim
+
+
+def needs_grad(call: Call) -> bool:
+    """Return whether query, memory or the weights of the first hop require a gradient."""
+    query, (keys, values, *_), hops = call.query, call.memory, call.hops
+    if query.requires_grad or storage(keys).requires_grad:
+        return True
+    if values is not None and storage(values).requires_grad:
+        return True
+    tables = (hops[0].a, hops[0].c) if hops else ()
+    return any(table.weight is not None and table.weight.requires_grad for table in tables)
 
 
 def has_identity(hops: Sequence[Hop]) -> bool:
