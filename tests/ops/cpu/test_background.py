@@ -13,12 +13,13 @@ import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from memhop.ops.call import OF_ONE_DTYPE, Call
 from memhop.ops.cpu import background, kernel_cache
+from memhop.ops.fused import backends
 from memhop.ops.inputs import Memory
 from tests.ops.large_calls import assert_same, forward
 
 F32 = torch.float32
-MEMORY = Memory(torch.zeros(2, 3, 4))
 
 
 class Machine:
@@ -39,7 +40,7 @@ class Machine:
     def run(self, program: str) -> None:
         """Start a process that runs a program, and wait for it."""
         self.program = program
-        background.is_ready(MEMORY, 2, F32)
+        background.is_ready(F32)
         self.started[-1].wait()
 
 
@@ -58,8 +59,8 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
         process.wait()
 
 
-def is_ready(num_queries: int = 2) -> bool:
-    return background.is_ready(MEMORY, num_queries, F32)
+def is_ready() -> bool:
+    return background.is_ready(F32)
 
 
 def test_one_process_compiles_and_one_line_says_so(
@@ -94,7 +95,8 @@ def test_kernels_on_disk_are_found_once(machine: Machine) -> None:
 
 
 def test_a_shared_memory_has_no_kernel_to_wait_for(machine: Machine) -> None:
-    assert is_ready(num_queries=3)
+    query, memory = torch.zeros(3, 4), Memory(torch.zeros(1, 3, 4))
+    assert backends.is_usable(Call(query, memory, (), (3,), 3, OF_ONE_DTYPE[F32]))
     assert machine.started == []
 
 

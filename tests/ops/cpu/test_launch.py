@@ -1,6 +1,7 @@
 """The CPU kernels, for rows that share no memory, against the textbook formula."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -35,7 +36,7 @@ def cut(request: pytest.FixtureRequest, threads: int, monkeypatch: pytest.Monkey
     """Run small problems on several threads: a row for each, or splits of the slots of rows."""
     monkeypatch.setattr(launch, "SERIAL", -1)
     if request.param == "rows":
-        monkeypatch.setattr(launch, "is_split", lambda problem: False)
+        monkeypatch.setattr(launch, "is_split", lambda *sizes: False)
     return str(request.param)
 
 
@@ -223,3 +224,40 @@ def test_the_order_of_slots_changes_nothing_but_rounding() -> None:
     assert_close("result", permuted.queries[:, -1], trace.queries[:, -1].double(), 1e-5, 0.0)
     assert_close("weights", permuted.weights, trace.weights[..., order].double(), 1e-5, 0.0)
     assert_close("grad_keys", by.grad_keys, gradients.grad_keys[:, order].double(), 1e-5, 0.0)
+
+
+@pytest.mark.usefixtures("cut")
+@pytest.mark.parametrize("rows", [3, 4, 9, 27])
+@pytest.mark.parametrize(("memory_dim", "columns"), [(64, 64), (65, 133), (130, 67), (1, 80)])
+def test_weights_larger_than_a_tile(rows: int, memory_dim: int, columns: int) -> None:
+    """Groups of rows multiply weights tile by tile, and what remains of a tile with a mask."""
+    make = torch.Generator().manual_seed(rows)
+
+    def drawn(*sizes: int) -> Tensor:
+        numbers = torch.randn(sizes, generator=make, dtype=torch.float64)
+        return numbers / float(sizes[-1] ** 0.5)
+
+    weights = tuple(drawn(memory_dim, columns) for _ in range(4))
+    steps, none = (Step(a=0, c=1), Step(a=2, c=3, relu=1)), None
+    query, keys = drawn(rows, memory_dim), drawn(rows, 5, columns)
+    problem = Problem(query, keys, none, none, none, none, none, none, none, weights, steps)
+    assert_kernel_agrees(
+        launch.forward, launch.backward, problem, rtol=1e-11, atol=1e-11, keep=(True,)
+    )
+
+
+def test_a_call_without_a_trace_gives_the_same_bits() -> None:
+    for problem in (plain(5, 70, 9), plain(1, 3000, 130)):
+        trace, (result, weights) = launch.forward(problem, True), launch.infer(problem, True)
+        assert torch.equal(result, trace.queries[:, -1])
+        assert trace.weights is not None
+        assert weights is not None
+        assert torch.equal(weights, trace.weights)
+
+
+def test_calls_in_many_threads_share_no_scratch_memory() -> None:
+    problem = plain(6, 40, 33)
+    expected, _ = launch.infer(problem, False)
+    with ThreadPoolExecutor(4) as pool:
+        futures = [pool.submit(launch.infer, problem, False) for _ in range(200)]
+    assert all(torch.equal(future.result()[0], expected) for future in futures)

@@ -9,7 +9,6 @@ This module does not import numba, which takes a quarter of a second.
 
 import functools
 import logging
-import math
 import os
 import subprocess
 import sys
@@ -22,7 +21,6 @@ from typing import Any
 import torch
 
 from memhop.ops.cpu import kernel_cache
-from memhop.ops.inputs import Memory, storage
 
 LOG = logging.getLogger("memhop")
 POLL_SECONDS = 0.25  # between two checks of the disk
@@ -90,7 +88,8 @@ class _State:
         self.logged: set[str] = set()
 
     def of(self, dtype: torch.dtype) -> Compilation:
-        return self.of_dtype.setdefault(dtype, Compilation())
+        known = self.of_dtype.get(dtype)
+        return self.of_dtype.setdefault(dtype, Compilation()) if known is None else known
 
 
 _state = _State()
@@ -107,16 +106,14 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def is_ready(memory: Memory, num_queries: int, dtype: torch.dtype) -> bool:
-    """Return whether the kernels of a call are compiled; if not, start a process that does it.
+def is_ready(dtype: torch.dtype) -> bool:
+    """Return whether the kernels for a dtype are compiled; if not, start a process that does it.
 
     Calls that record gradients need the kernels of both passes, so that the backward of a fused
     forward never waits.
     """
     if torch.compiler.is_compiling():
         return True  # a graph keeps its form, and compiling it takes as long
-    if memory.slots is None and math.prod(storage(memory.keys).shape[:-2]) < num_queries:
-        return True  # the blocked form needs no compiled kernel
     backward = torch.is_grad_enabled()
     compilation = _state.of(dtype)
     if backward in compilation.ready:

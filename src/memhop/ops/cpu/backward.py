@@ -43,7 +43,6 @@ from memhop.ops.cpu.rows import (
     row_at,
     step_of,
     sum_by_age,
-    whole_vectors,
     work_item,
 )
 
@@ -61,7 +60,7 @@ def backward(call, targets, job, counter, workspace, like):  # type: ignore[no-u
         index = fetch_and_add(counter, 1)
         if index >= job.num_items:
             return
-        item = work_item(call, job, index)
+        item = work_item(call, job, index, workspace)
         group = item.first_row, item.last_row
         for hop in range(job.last_hop - 1, job.first_hop - 1, -1):
             if job.stages & BEGIN:
@@ -73,7 +72,7 @@ def backward(call, targets, job, counter, workspace, like):  # type: ignore[no-u
                 for row in range(group[0], group[1]):
                     _attend(call, item, row, hop, workspace, like)
             if job.stages & FINISH:
-                _finish(call, group, hop, workspace, like)
+                _finish(call, item, hop, workspace, like)
         if job.stages & NORMALIZE:
             for row in range(group[0], group[1]):
                 for target in range(targets.shape[0]):
@@ -130,11 +129,11 @@ def _set_mean(call, row, hop, workspace, like):  # type: ignore[no-untyped-def]
 @compiled
 def _attend(call, item, row, hop, workspace, like):  # type: ignore[no-untyped-def]
     """Compute d over a range of slots, and its sums."""
-    split, index = item.split * call.rows + row, row * call.hops + hop
+    partial, index = item.partial + row, row * call.hops + hop
     grad_read = row_at(call.grad_read, index, call.values.columns, like)
     acc = array_at(workspace.acc, call.keys.columns, like)
-    acc_f64 = row_at(call.split_sums, split, call.keys.columns, DOUBLE)
-    aged = row_at(call.split_aged, split, call.num_ages, DOUBLE)
+    acc_f64 = row_at(call.partial_sums, partial, call.keys.columns, DOUBLE)
+    aged = row_at(call.partial_aged, partial, call.num_ages, DOUBLE)
     grad_scores = row_at(call.grad_scores, index, call.num_slots, like)
     fill(acc, 0)
     fill(acc_f64, 0)
@@ -170,7 +169,7 @@ def _attend(call, item, row, hop, workspace, like):  # type: ignore[no-untyped-d
             add(acc, 1, acc_f64)
             fill(acc, 0)
     add(acc, 1, acc_f64)
-    row_at(call.split_total, split, 1, DOUBLE)[0] = total
+    row_at(call.partial_total, partial, 1, DOUBLE)[0] = total
 
 
 @compiled
@@ -207,15 +206,15 @@ def _add_grad_terms(call, row, hop, age, workspace, count, by_age, constant):  #
 
 
 @compiled
-def _finish(call, group, hop, workspace, like):  # type: ignore[no-untyped-def]
+def _finish(call, item, hop, workspace, like):  # type: ignore[no-untyped-def]
     """Compute the gradient of q before the hop."""
-    step = step_of(call, hop)
+    step, group = step_of(call, hop), (item.first_row, item.last_row)
     grads_query = vectors_of(call.grad_query, 1, 0, call.memory_dim, like)
     grads_out = vectors_of(call.grad_out, call.hops, hop, call.memory_dim, like)
     grads_u = vectors_of(call.grad_u, call.hops, hop, call.keys.columns, like)
     for row in range(group[0], group[1]):
         grad_query = vector_of(grads_query, row, like)
-        _merge_splits(call, row, hop, like)
+        _merge_splits(call, item.partial + row, row * call.hops + hop, like)
         if step.transform >= 0:
             fill(grad_query, 0)
         else:
@@ -238,18 +237,17 @@ def _finish(call, group, hop, workspace, like):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _merge_splits(call, row, hop, like):  # type: ignore[no-untyped-def]
+def _merge_splits(call, partial, index, like):  # type: ignore[no-untyped-def]
     """Add up all splits of a row, and write the sums."""
-    totals = array_at(call.split_total, call.num_splits * call.rows, DOUBLE)
-    columns, ages, index = call.keys.columns, call.num_ages, row * call.hops + hop
-    sums = row_at(call.split_sums, row, columns, DOUBLE)
-    aged = row_at(call.split_aged, row, ages, DOUBLE)
-    total = totals[row]
-    for split in range(1, call.num_splits):
-        other = split * call.rows + row
+    columns, ages, end = call.keys.columns, call.num_ages, partial + call.num_splits * call.rows
+    totals = array_at(call.partial_total, end, DOUBLE)
+    sums = row_at(call.partial_sums, partial, columns, DOUBLE)
+    aged = row_at(call.partial_aged, partial, ages, DOUBLE)
+    total = totals[partial]
+    for other in range(partial + call.rows, end, call.rows):
         total += totals[other]
-        add(row_at(call.split_sums, other, columns, DOUBLE), 1, sums)
-        add(row_at(call.split_aged, other, ages, DOUBLE), 1, aged)
+        add(row_at(call.partial_sums, other, columns, DOUBLE), 1, sums)
+        add(row_at(call.partial_aged, other, ages, DOUBLE), 1, aged)
     row_at(call.grad_weight_sum, index, 1, like)[0] = total
     copy(sums, row_at(call.grad_u, index, columns, like))
     copy(aged, row_at(call.grad_aged, index, ages, like))
@@ -279,34 +277,20 @@ def _set_terms(call, target, row, workspace, like):  # type: ignore[no-untyped-d
 
 
 @compiled
-def _add_remaining_columns(workspace, count, shift, out, first, columns, like):  # type: ignore[no-untyped-def]
-    """Add a slot's terms in the columns after the last whole vector."""
-    rows = integers_at(workspace.term_rows, count)
-    factors, total = integers_at(workspace.term_factors, count), array_at(out, columns, like)
-    for j in range(count):
-        factor, row = array_at(factors[j] + shift, 1, like)[0], array_at(rows[j], columns, like)
-        for k in range(first, columns):
-            total[k] += factor * row[k]
-
-
-@compiled
 def _write_slots(call, target, row, item, workspace, like):  # type: ignore[no-untyped-def]
     """Write the gradients of a range of slots, the sum over all hops."""
     if target.address == 0:
         return
-    columns, itemsize = target.columns, itemsize_of(like)
-    whole, count = whole_vectors(columns, like), _set_terms(call, target, row, workspace, like)
+    itemsize, count = itemsize_of(like), _set_terms(call, target, row, workspace, like)
     for slot in range(item.first_slot, item.last_slot):
         address = target.address + (row * call.num_slots + slot) * target.row_bytes
         out, shift = address if target.format == NATIVE else workspace.acc, slot * itemsize
         simd.write_gradient(
-            workspace.term_factors, shift, workspace.term_rows, count, out, whole * itemsize, like
-        )
-        if whole < columns:
-            fill(array_at(out + whole * itemsize, columns - whole, like), 0)
-            _add_remaining_columns(workspace, count, shift, out, whole, columns, like)
+            workspace.term_factors, shift, workspace.term_rows, count, out,
+            target.columns * itemsize, like,
+        )  # fmt: skip
         if target.format != NATIVE:
-            store_row(target.format, out, columns, address, like)
+            store_row(target.format, out, target.columns, address, like)
 
 
 @compiled
@@ -361,9 +345,7 @@ def write_bank(call, target, starts, order, counter, workspace, like):  # type: 
 @compiled
 def _add_slot(call, target, row, slot, workspace, like):  # type: ignore[no-untyped-def]
     """Add the gradient of one slot to the accumulator."""
-    columns, shift = target.columns, slot * itemsize_of(like)
-    whole, count = whole_vectors(columns, like), _set_terms(call, target, row, workspace, like)
+    count, itemsize = _set_terms(call, target, row, workspace, like), itemsize_of(like)
     factors, rows, acc = workspace.term_factors, workspace.term_rows, workspace.acc
-    simd.add_gradient(factors, shift, rows, count, acc, whole * itemsize_of(like), like)
-    if whole < columns:
-        _add_remaining_columns(workspace, count, shift, acc, whole, columns, like)
+    size = target.columns * itemsize
+    simd.add_gradient(factors, slot * itemsize, rows, count, acc, size, like)

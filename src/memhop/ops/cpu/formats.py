@@ -98,23 +98,43 @@ def pointer_to(builder: Any, kind: Any, address: Any, offset: Any) -> Any:
     return builder.inttoptr(builder.add(address, offset), ir.PointerType(kind))
 
 
-def load(builder: Any, kind: Any, address: Any, offset: Any) -> Any:
-    """Load a vector or scalar; it need not be aligned."""
-    return builder.load(pointer_to(builder, kind, address, offset), align=1)
+def load(builder: Any, kind: Any, address: Any, offset: Any, mask: Any = None) -> Any:
+    """Load a vector or scalar; it need not be aligned. Lanes outside of a mask are zero."""
+    pointer = pointer_to(builder, kind, address, offset)
+    if mask is None:
+        return builder.load(pointer, align=1)
+    zeros = ir.Constant(kind, None)
+    return _masked(builder, "load", kind, kind, [pointer, integer(1, 32), mask, zeros])
 
 
-def store(builder: Any, value: Any, address: Any, offset: Any) -> None:
-    """Store a vector or scalar; it need not be aligned."""
-    builder.store(value, pointer_to(builder, value.type, address, offset), align=1)
+def store(builder: Any, value: Any, address: Any, offset: Any, mask: Any = None) -> None:
+    """Store a vector or scalar, or its lanes in a mask; it need not be aligned."""
+    kind, pointer = value.type, pointer_to(builder, value.type, address, offset)
+    if mask is None:
+        builder.store(value, pointer, align=1)
+        return
+    _masked(builder, "store", kind, ir.VoidType(), [value, pointer, integer(1, 32), mask])
 
 
-def load_stored(builder: Any, kind: Any, code: int, address: Any, offset: Any) -> Any:
+def _masked(builder: Any, name: str, kind: Any, result: Any, arguments: list[Any]) -> Any:
+    """Call ``llvm.masked.load`` or ``llvm.masked.store`` for a vector type."""
+    element = kind.element
+    letter = f"i{element.width}" if isinstance(element, ir.IntType) else element.intrinsic_name
+    signature = ir.FunctionType(result, [argument.type for argument in arguments])
+    full_name = f"llvm.masked.{name}.v{kind.count}{letter}.p0"
+    function = cgutils.get_or_insert_function(builder.module, signature, full_name)
+    return builder.call(function, arguments)
+
+
+def load_stored(
+    builder: Any, kind: Any, code: int, address: Any, offset: Any, mask: Any = None
+) -> Any:
     """Load a float32 vector or scalar from a format; ``offset`` is that in an array of float32."""
     if code == NATIVE:
-        return load(builder, kind, address, offset)
+        return load(builder, kind, address, offset, mask)
     stored = FORMATS[code - 1]
     offset = builder.lshr(offset, integer((32 // stored.bits).bit_length() - 1))
-    integers = load(builder, _like(kind, ir.IntType(stored.bits)), address, offset)
+    integers = load(builder, _like(kind, ir.IntType(stored.bits)), address, offset, mask)
     return stored.widen(builder, integers, kind)
 
 
@@ -126,25 +146,6 @@ def for_each_format(builder: Any, like: Any, code: Any, generate: Callable[[int]
     for each in range(len(FORMATS) + 1):
         with builder.if_then(builder.icmp_signed("==", code, integer(each))):
             generate(each)
-
-
-@llvm
-def element_at(typing, code, address, index, like):  # type: ignore[no-untyped-def]
-    """Return an element of a row in a format, in the dtype of ``like``."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        code, address, index, _ = args
-        kind = context.get_value_type(like)
-        offset = builder.mul(index, integer(like.bitwidth // 8))
-        result = cgutils.alloca_once(builder, kind)
-
-        def load_as(each: int) -> None:
-            builder.store(load_stored(builder, kind, each, address, offset), result)
-
-        for_each_format(builder, like, code, load_as)
-        return builder.load(result)
-
-    return like(types.int64, types.int64, types.int64, like), generate
 
 
 @llvm

@@ -38,6 +38,7 @@ from memhop.ops.cpu.rows import (
     multiply_scales,
     next_block,
     readable_from,
+    round_up,
     row_at,
     scale,
     step_of,
@@ -47,6 +48,8 @@ from memhop.ops.cpu.rows import (
 
 # Stages of a hop, in this order. Where rows are split, all splits finish one before the next.
 BEGIN, ATTEND, FINISH, NORMALIZE = 1, 2, 4, 8
+
+LANES = 16  # numbers of a block that are computed together
 
 FLOAT_BLOCKS = 16  # blocks that are summed in float32 before their sum is added in float64
 
@@ -60,7 +63,7 @@ def forward(call, job, counter, workspace, like):  # type: ignore[no-untyped-def
         index = fetch_and_add(counter, 1)
         if index >= job.num_items:
             return
-        item = work_item(call, job, index)
+        item = work_item(call, job, index, workspace)
         group = item.first_row, item.last_row
         for hop in range(job.first_hop, job.last_hop):
             if job.stages & BEGIN:
@@ -70,7 +73,7 @@ def forward(call, job, counter, workspace, like):  # type: ignore[no-untyped-def
                     _attend(call, item, row, hop, workspace, like)
             if job.stages & FINISH:
                 for row in range(group[0], group[1]):
-                    _finish(call, row, hop, like)
+                    _finish(call, item.partial + row, row, hop, like)
                 if step_of(call, hop).carry:
                     _update(call, group, hop, workspace, like)
             if job.stages & NORMALIZE and call.weights:
@@ -107,14 +110,13 @@ def query_of(call, row, hop, like):  # type: ignore[no-untyped-def]
 @compiled
 def _attend(call, item, row, hop, workspace, like):  # type: ignore[no-untyped-def]
     """Compute the maximum score, sum of exponentials and weighted sum over a range of slots."""
-    split, index = item.split * call.rows + row, row * call.hops + hop
+    partial, index = item.partial + row, row * call.hops + hop
     softmax = step_of(call, hop).softmax
     projected_query = row_at(call.projected_query, index, call.keys.columns, like)
     acc = array_at(workspace.acc, call.values.columns, like)
-    acc_f64 = row_at(call.split_sums, split, call.values.columns, DOUBLE)
-    aged = row_at(call.split_aged, split, call.num_ages, DOUBLE)
+    acc_f64 = row_at(call.partial_sums, partial, call.values.columns, DOUBLE)
+    aged = row_at(call.partial_aged, partial, call.num_ages, DOUBLE)
     fill(acc, 0)
-    fill(acc_f64, 0)
     fill(aged, 0)
     by_age, constant = _score_terms(call, row, hop, workspace, like)
     age = readable_from(call, row, hop, item.first_slot, like) - 1 if call.num_ages else 0
@@ -136,20 +138,23 @@ def _attend(call, item, row, hop, workspace, like):  # type: ignore[no-untyped-d
         if call.weights:
             for j in range(count):
                 kept_scores[slots[j]] = scores[j]
+        used = round_up(count, LANES)
         if softmax:
-            fill(scores[count:], -np.inf)
-            block_max = simd.maximum(workspace.scores, BLOCK_SLOTS * itemsize_of(like), like)
+            fill(scores[count:used], -np.inf)
+            block_max = simd.maximum(workspace.scores, used * itemsize_of(like), like)
             if block_max > score_max:
-                rescale = exponential(score_max - block_max)
+                if blocks:
+                    rescale = exponential(score_max - block_max)
+                    total *= rescale
+                    scale(acc, rescale)
+                    scale(aged, rescale)
+                    if blocks >= FLOAT_BLOCKS:
+                        scale(acc_f64, rescale)
                 score_max = block_max
-                total *= rescale
-                _rescale(acc, acc_f64, aged, rescale)
-            for j in range(BLOCK_SLOTS):
-                weights[j] = exponential(scores[j] - score_max)
+            total += _exponentials(scores, score_max, weights[:used])
         else:
-            copy(scores, weights)
-            fill(weights[count:], 0)
-        total += _sum_of_block(weights, like)
+            copy(scores, weights[:count])
+            total += _sum(weights[:count])
         sum_by_age(weights, aged, age, count)
         age -= count
         if call.values.scale:
@@ -157,28 +162,40 @@ def _attend(call, item, row, hop, workspace, like):  # type: ignore[no-untyped-d
         add_rows(weights, values, count, acc, call.values.format)
         blocks += 1
         if blocks % FLOAT_BLOCKS == 0:
-            add(acc, 1, acc_f64)
-            fill(acc, 0)
-    add(acc, 1, acc_f64)
-    row_at(call.split_max, split, 1, DOUBLE)[0] = score_max
-    row_at(call.split_total, split, 1, DOUBLE)[0] = total
+            _flush(acc, acc_f64, blocks == FLOAT_BLOCKS)
+    _flush(acc, acc_f64, blocks < FLOAT_BLOCKS)
+    row_at(call.partial_max, partial, 1, DOUBLE)[0] = score_max
+    row_at(call.partial_total, partial, 1, DOUBLE)[0] = total
 
 
 @compiled
-def _sum_of_block(numbers, like):  # type: ignore[no-untyped-def]
-    """Return the sum of a block's numbers in their own dtype."""
-    total = like
-    for j in range(BLOCK_SLOTS):
+def _exponentials(scores, score_max, weights):  # type: ignore[no-untyped-def]
+    """weights = exp(scores - score_max) for a multiple of ``LANES``; return their sum."""
+    total = weights.dtype.type(0)
+    for j in range(weights.shape[0]):
+        weights[j] = exponential(scores[j] - score_max)
+    for j in range(weights.shape[0]):  # a loop of its own, or the one before it is not vectorized
+        total += weights[j]
+    return total
+
+
+@compiled
+def _sum(numbers):  # type: ignore[no-untyped-def]
+    """Return the sum of numbers in their own dtype."""
+    total = numbers.dtype.type(0)
+    for j in range(numbers.shape[0]):
         total += numbers[j]
     return total
 
 
 @compiled
-def _rescale(acc, acc_f64, aged, factor):  # type: ignore[no-untyped-def]
-    """Rescale the accumulators after the running maximum grew."""
-    scale(acc, factor)
-    scale(acc_f64, factor)
-    scale(aged, factor)
+def _flush(acc, acc_f64, is_first):  # type: ignore[no-untyped-def]
+    """Move the sum of some blocks to the sum in float64, which the first one begins."""
+    if is_first:
+        copy(acc, acc_f64)
+    else:
+        add(acc, 1, acc_f64)
+    fill(acc, 0)
 
 
 @compiled
@@ -197,7 +214,8 @@ def dot_table(call, vector, bias, temporal, workspace):  # type: ignore[no-untyp
         numbers = bias_vector(call, bias, constant)
         for k in range(vector.shape[0]):
             constant += vector[k] * numbers[k]
-    by_age = np.empty(num_rows(call, temporal) if temporal >= 0 else 0, vector.dtype)
+    ages = num_rows(call, temporal) if temporal >= 0 else 0
+    by_age = array_at(workspace.by_age, ages, constant)
     if temporal >= 0:
         multiply_weight(call, temporal, vector, workspace, by_age)
     return by_age, constant
@@ -221,17 +239,17 @@ def _add_score_terms(call, row, hop, age, workspace, count, by_age, constant):  
 
 
 @compiled
-def _finish(call, row, hop, like):  # type: ignore[no-untyped-def]
+def _finish(call, partial, row, hop, like):  # type: ignore[no-untyped-def]
     """Write r and the other sums of a row."""
     step, index = step_of(call, hop), row * call.hops + hop
     read = row_at(call.read, index, call.values.columns, like)
     aged = row_at(call.aged, index, call.num_ages, like)
-    score_max, total = _merge_splits(call, row, step.softmax)
+    score_max, total = _merge_splits(call, partial, step.softmax)
     factor = 1.0 / total if step.softmax else 1.0
-    sums = row_at(call.split_sums, row, call.values.columns, DOUBLE)
+    sums = row_at(call.partial_sums, partial, call.values.columns, DOUBLE)
     for k in range(read.shape[0]):
         read[k] = sums[k] * factor
-    sums = row_at(call.split_aged, row, call.num_ages, DOUBLE)
+    sums = row_at(call.partial_aged, partial, call.num_ages, DOUBLE)
     for t in range(call.num_ages):
         aged[t] = sums[t] * factor
     readable = score_max > -np.inf
@@ -239,6 +257,8 @@ def _finish(call, row, hop, like):  # type: ignore[no-untyped-def]
     row_at(call.exp_sum, index, 1, like)[0] = total
     weight_sum = read.dtype.type(total if not step.softmax else 1.0 if readable else 0.0)
     row_at(call.weight_sum, index, 1, like)[0] = weight_sum
+    if call.result and not step.carry:
+        copy(read, row_at(call.result, row, call.values.columns, like))
 
 
 @compiled
@@ -277,29 +297,34 @@ def _finish_update(call, row, hop, workspace, updated):  # type: ignore[no-untyp
         last = updated[updated.shape[0] - step.relu :]  # indices from 0 on: the loop is vectorized
         for k in range(last.shape[0]):
             last[k] = max(last[k], zero)
+    if call.result and hop == call.hops - 1:
+        copy(updated, row_at(call.result, row, call.memory_dim, zero))
 
 
 @compiled
-def _merge_splits(call, row, softmax):  # type: ignore[no-untyped-def]
+def _merge_splits(call, partial, softmax):  # type: ignore[no-untyped-def]
     """Merge all splits of a row into the first; return the maximum score and the total."""
-    split_max = array_at(call.split_max, call.num_splits * call.rows, DOUBLE)
-    split_total = array_at(call.split_total, call.num_splits * call.rows, DOUBLE)
-    sums = row_at(call.split_sums, row, call.values.columns, DOUBLE)
-    aged = row_at(call.split_aged, row, call.num_ages, DOUBLE)
-    score_max, total = -np.inf, 0.0
-    for split in range(call.num_splits):
-        score_max = max(score_max, split_max[split * call.rows + row])
-    for split in range(call.num_splits):
-        index, rescale = split * call.rows + row, 1.0
-        if softmax:
-            rescale = np.exp(split_max[index] - score_max) if score_max > -np.inf else 0.0
-        total += split_total[index] * rescale
-        if split == 0:
-            scale(sums, rescale)
-            scale(aged, rescale)
-        else:
-            add(row_at(call.split_sums, index, call.values.columns, DOUBLE), rescale, sums)
-            add(row_at(call.split_aged, index, call.num_ages, DOUBLE), rescale, aged)
+    end = partial + (call.num_splits - 1) * call.rows + 1
+    partial_max = array_at(call.partial_max, end, DOUBLE)
+    partial_total = array_at(call.partial_total, end, DOUBLE)
+    score_max, total = partial_max[partial], partial_total[partial]
+    if call.num_splits > 1:
+        sums = row_at(call.partial_sums, partial, call.values.columns, DOUBLE)
+        aged = row_at(call.partial_aged, partial, call.num_ages, DOUBLE)
+        for index in range(partial, end, call.rows):
+            score_max = max(score_max, partial_max[index])
+        total = 0.0
+        for index in range(partial, end, call.rows):
+            rescale = 1.0
+            if softmax:
+                rescale = np.exp(partial_max[index] - score_max) if score_max > -np.inf else 0.0
+            total += partial_total[index] * rescale
+            if index == partial:
+                scale(sums, rescale)
+                scale(aged, rescale)
+            else:
+                add(row_at(call.partial_sums, index, call.values.columns, DOUBLE), rescale, sums)
+                add(row_at(call.partial_aged, index, call.num_ages, DOUBLE), rescale, aged)
     if softmax and total == 0:
         total = 1.0
     return score_max, total

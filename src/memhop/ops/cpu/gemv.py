@@ -2,10 +2,15 @@
 
 from typing import NamedTuple
 
+from memhop.ops.cpu import simd
+from memhop.ops.cpu.formats import NATIVE
 from memhop.ops.cpu.numba_ext import array_at, compiled, integers_at, itemsize_of
-from memhop.ops.cpu.rows import add_rows, copy, dot_rows, round_up_to_four
+from memhop.ops.cpu.rows import add_rows, copy, dot_rows, round_up
 
-STRIP_ROWS = 8  # rows of a weight that serve a whole group of rows while they are in the L1 cache
+# Parts of a weight that serve a whole group of rows while they are in the L1 cache: some rows, and
+# tiles of more rows and some bytes of their columns
+STRIP_ROWS = 8
+TILE_ROWS, TILE_BYTES = 64, 256
 
 
 class Vectors(NamedTuple):
@@ -33,29 +38,49 @@ def vectors_of(address, hops, hop, columns, like):  # type: ignore[no-untyped-de
 def add_products(call, weight, vectors, outs, group, workspace, like):  # type: ignore[no-untyped-def]
     """out += W vector for each row of a group, a strip of the weight at a time."""
     rows, dots = _weight(call, weight, vectors.columns, workspace, like)
-    count = outs.columns
-    for begin in range(0, count, STRIP_ROWS):
-        size = min(STRIP_ROWS, count - begin)
-        for row in range(group[0], group[1]):
-            vector = vector_of(vectors, row, like)
-            dot_rows(vector, rows[begin:], size, dots)
-            out = vector_of(outs, row, like)
-            for j in range(size):
-                out[begin + j] += dots[j]
+    itemsize = itemsize_of(like)
+    for begin in range(0, outs.columns, STRIP_ROWS):
+        count, row = min(STRIP_ROWS, outs.columns - begin), group[0]
+        while row < group[1]:
+            strip = rows[begin:]
+            if row + simd.GROUP <= group[1]:
+                simd.dot_group(
+                    (vectors.address + row * vectors.row_stride, vectors.row_stride),
+                    strip.ctypes.data, count, (dots.ctypes.data, STRIP_ROWS * itemsize),
+                    vectors.columns * itemsize, like,
+                )  # fmt: skip
+                last = row + simd.GROUP
+            else:
+                dot_rows(vector_of(vectors, row, like), strip, count, dots)
+                last = row + 1
+            for i in range(last - row):
+                out, first = vector_of(outs, row + i, like), i * STRIP_ROWS
+                for j in range(count):
+                    out[begin + j] += dots[first + j]
+            row = last
 
 
 @compiled
 def add_transposed_products(call, weight, vectors, outs, group, workspace, like):  # type: ignore[no-untyped-def]
-    """out += W^T vector for each row of a group, a strip of the weight at a time."""
-    rows, factors = _weight(call, weight, outs.columns, workspace, like)
-    count = vectors.columns
-    for begin in range(0, count, STRIP_ROWS):
-        size = min(STRIP_ROWS, count - begin)
-        for row in range(group[0], group[1]):
-            vector = vector_of(vectors, row, like)
-            for j in range(size):
-                factors[j] = vector[begin + j]
-            add_rows(factors, rows[begin:], size, vector_of(outs, row, like))
+    """out += W^T vector for each row of a group, a tile of the weight at a time."""
+    rows, _ = _weight(call, weight, outs.columns, workspace, like)
+    itemsize = itemsize_of(like)
+    size = outs.columns * itemsize
+    for begin in range(0, size, TILE_BYTES):
+        span = begin, min(size, begin + TILE_BYTES)
+        for first in range(0, vectors.columns, TILE_ROWS):
+            count, row = min(TILE_ROWS, vectors.columns - first), group[0]
+            tile = rows[first:].ctypes.data
+            while row < group[1]:
+                vector = vectors.address + row * vectors.row_stride + first * itemsize
+                out = outs.address + row * outs.row_stride
+                if row + simd.GROUP <= group[1]:
+                    factors, totals = (vector, vectors.row_stride), (out, outs.row_stride)
+                    simd.add_group(factors, tile, count, totals, span, like)
+                    row += simd.GROUP
+                else:
+                    simd.add(vector, tile, NATIVE, count, out, span, like)
+                    row += 1
 
 
 @compiled
@@ -80,11 +105,11 @@ def add_transposed_product(call, weight, vector, workspace, total):  # type: ign
 def _weight(call, weight, columns, workspace, like):  # type: ignore[no-untyped-def]
     """Return the addresses of a weight's rows, and scratch memory for a number per row."""
     count, begin = num_rows(call, weight), _address(call, weight)
-    rows = integers_at(workspace.weight_rows, round_up_to_four(count))
+    rows = integers_at(workspace.weight_rows, round_up(count, 4))
     stride = columns * itemsize_of(like)
-    for j in range(round_up_to_four(count)):
+    for j in range(round_up(count, 4)):
         rows[j] = begin + min(j, count - 1) * stride
-    return rows, array_at(workspace.factors, round_up_to_four(count), like)
+    return rows, array_at(workspace.factors, max(round_up(count, 4), simd.GROUP * STRIP_ROWS), like)
 
 
 @compiled

@@ -13,100 +13,179 @@ Unreadable slots are not loaded, so their content, NaN included, has no effect.
 """
 
 from array import array
+from collections.abc import Sequence
+from functools import lru_cache
 from itertools import accumulate, chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from memhop.ops.cpu import huge_pages, threads
+from memhop.ops.cpu import huge_pages, simd, threads
 from memhop.ops.cpu.background import ready_job
 from memhop.ops.cpu.backward import SORT
 from memhop.ops.cpu.formats import code_of
 from memhop.ops.cpu.forward import ATTEND, BEGIN, FINISH, NORMALIZE
-from memhop.ops.cpu.rows import FIELDS, JOB, STEP, TARGET, workspace_sizes
+from memhop.ops.cpu.rows import ARRAYS, CALL, FIELDS, ROWS, STEP, TARGET, Job, workspace_sizes
 from memhop.ops.fused.addresses import address, addresses
 from memhop.ops.fused.problem import (
     Gradients,
     Problem,
+    Step,
     Trace,
     Wanted,
     empty_gradients,
+    empty_result,
     empty_trace,
+    empty_weights,
     value_rows,
 )
 
 L2_CACHE_BYTES = 2**19  # for the memories of a group of rows
+MAX_GROUP_ROWS = 64  # rows that share each load of a weight
 
 SPLITS_PER_THREAD = 4  # several, so that a thread that is held up leaves work to the others
 
 SERIAL = 1_000_000  # numbers read; for fewer, waking a thread costs more than its help
 
-NO_FIELDS = dict.fromkeys(FIELDS, 0)
-NO_JOB = dict.fromkeys(JOB.names or (), 0)
+MAX_KEPT_NUMBERS = 1 << 15  # of a scratch memory that later calls use again
+
+NUM_ARRAYS = len(ARRAYS)
+WEIGHT_ADDRESSES = 2 * len(ROWS.names or ()) + FIELDS.index("weight_addresses")
+
+
+class Layout(NamedTuple):
+    """What the scratch memory of a call depends on.
+
+    Attributes:
+        sizes: the fields ``SIZES`` of the record.
+        columns: of a row of the keys, of the values, and of a weighted sum of rows.
+        steps: the hops.
+        weight_rows: the number of rows of each weight.
+        workers: the number of threads.
+        trace_bytes: of a number of the trace if that is scratch memory too, or 0.
+    """
+
+    sizes: tuple[int, ...]
+    columns: tuple[int, int, int]
+    steps: tuple[Step, ...]
+    weight_rows: tuple[int, ...]
+    workers: int
+    trace_bytes: int
+
+
+class Scratch:
+    """The memory of a call that nothing reads after it: partial results, workspaces of threads."""
+
+    def __init__(self, layout: Layout) -> None:
+        rows, hops, _, memory_dim, ages, group_rows, splits, _ = layout.sizes
+        (key_columns, value_columns, sum_columns), workers = layout.columns, layout.workers
+        partial = splits * rows if splits > 1 else workers * group_rows
+        numbers = [partial, partial, partial * sum_columns, partial * ages, rows * hops]
+        trace_at = len(numbers)
+        if layout.trace_bytes:
+            of_row = [
+                (hops + 1) * memory_dim, hops * key_columns, hops * value_columns,
+                hops, hops, hops, hops * ages,
+            ]  # fmt: skip
+            numbers += [-(-rows * count * layout.trace_bytes // 8) for count in of_row]
+        own_at = len(numbers)
+        most_rows = max(layout.weight_rows, default=0)
+        workspace = workspace_sizes(max(key_columns, value_columns), most_rows, hops)
+        numbers += workspace * workers
+        self.is_kept = sum(numbers) <= MAX_KEPT_NUMBERS
+        self._buffer = torch.empty(sum(numbers), dtype=torch.float64, device="cpu")
+        begin, size = address(self._buffer), len(workspace)
+        places = [begin + 8 * offset for offset in accumulate(numbers, initial=0)]
+        workspaces = [
+            (*places[own_at + size * worker : own_at + size * (worker + 1)], worker * group_rows)
+            for worker in range(workers)
+        ]
+        lists = [*layout.steps, layout.weight_rows, *workspaces]
+        self._lists = array("q", chain.from_iterable(lists))
+        steps = address_of(self._lists)
+        weight_rows = steps + STEP.itemsize * len(layout.steps)
+        self.workspaces = weight_rows + 8 * len(layout.weight_rows)
+        self.fields = (steps, weight_rows, *places[:trace_at])
+        self.trace = places[trace_at:own_at]
+
+
+@lru_cache(maxsize=64)
+def unused(layout: Layout) -> list[Scratch]:
+    """Return the scratch memories of a layout that no call is using."""
+    return []
 
 
 class Call:
-    """A call of the kernels: its record, and the workspaces of threads.
+    """A call of the kernels: its record, which holds addresses, and its scratch memory.
 
-    The record holds addresses; the object keeps the tensors behind them alive.
+    The caller keeps the tensors behind the addresses alive.
     """
 
     def __init__(
-        self, problem: Problem, sum_columns: int, arrays: dict[str, Tensor | None]
+        self,
+        problem: Problem,
+        sum_columns: int,
+        arrays: Sequence[Tensor | None],
+        trace_is_scratch: bool = False,
     ) -> None:
-        """``arrays`` go by field; ``sum_columns`` is the size of a weighted sum of rows."""
-        self.problem = problem
-        self.num_splits, self.workers = num_splits(problem), threads.count()
-        group_rows = rows_per_group(problem)
-        self.num_groups = -(-problem.query.shape[0] // group_rows)
-        self._kept = [None if array is None else array.contiguous() for array in arrays.values()]
-        fields = sizes_and_inputs(problem, self.num_splits, group_rows)
-        fields.update(zip(arrays, addresses(self._kept), strict=True))
-        workspaces = self._allocate(fields, sum_columns)
-        weights = problem.weights
-        lists = [
-            *chain.from_iterable(problem.steps),
-            *addresses(weights),
-            *[weight.shape[0] for weight in weights],
-            *workspaces,
-        ]
-        self._lists = array("q", lists)
-        fields["steps"] = address_of(self._lists)
-        fields["weight_addresses"] = fields["steps"] + STEP.itemsize * len(problem.steps)
-        fields["weight_rows"] = fields["weight_addresses"] + 8 * len(weights)
-        self._workspaces = fields["weight_rows"] + 8 * len(weights)
-        is_bank = problem.slots is not None
-        self._record = array("q", rows_fields(problem.keys, problem.key_scale, is_bank))
-        self._record.extend(rows_fields(*value_rows(problem), is_bank))
-        self._record.extend(fields.values())
+        """``arrays`` go by field in the order of ``ARRAYS``, without a trace in scratch memory.
 
-    def _allocate(self, fields: dict[str, int], sum_columns: int) -> list[int]:
-        """Allocate the results of splits and the workspaces; return the latter's addresses."""
-        problem, rows = self.problem, self.problem.query.shape[0]
-        columns = max(problem.keys.shape[-1], value_rows(problem)[0].shape[-1])
-        weight_rows = max([weight.shape[0] for weight in problem.weights], default=0)
-        workspace = workspace_sizes(columns, weight_rows, len(problem.steps))
-        per_split = {
-            "split_max": 1, "split_total": 1,
-            "split_sums": sum_columns, "split_aged": problem.num_ages,
-        }  # fmt: skip
-        results = {name: self.num_splits * rows * size for name, size in per_split.items()}
-        results["grad_means"] = rows * len(problem.steps)
-        sizes = [*results.values(), *workspace * self.workers]
-        self._buffer = torch.empty(sum(sizes), dtype=torch.float64, device="cpu")
-        begin = address(self._buffer)
-        places = [begin + 8 * offset for offset in accumulate(sizes[:-1], initial=0)]
-        fields.update(zip(results, places, strict=False))
-        return places[len(results) :]
+        ``sum_columns`` is the size of a weighted sum of rows.
+        """
+        (rows, memory_dim), keys, values = problem.query.shape, problem.keys, problem.values
+        num_slots, columns, workers = problem.num_slots, keys.shape[-1], threads.count()
+        value_columns = columns if values is None else values.shape[-1]
+        self.problem, self.workers = problem, workers
+        self.numbers, self.num_splits = numbers_read(problem, rows, num_slots), 1
+        if is_split(rows, workers, self.numbers):
+            self.num_splits = min(SPLITS_PER_THREAD * workers, num_slots)
+        group_rows = rows_per_group(
+            -(-rows // workers), num_slots * columns * keys.element_size(),
+            2 * memory_dim * columns * problem.query.element_size() if problem.weights else 0,
+        )  # fmt: skip
+        self.num_groups = -(-rows // group_rows)
+        layout = Layout(
+            (rows, len(problem.steps), num_slots, memory_dim, problem.num_ages, group_rows,
+             self.num_splits, int(values is not None)),
+            (columns, value_columns, sum_columns),
+            problem.steps,
+            tuple([weight.shape[0] for weight in problem.weights]),
+            workers,
+            problem.query.element_size() if trace_is_scratch else 0,
+        )  # fmt: skip
+        self._unused = unused(layout)
+        try:
+            self._scratch = self._unused.pop()
+        except IndexError:
+            self._scratch = Scratch(layout)
+        of_keys = rows_fields(keys, problem.key_scale, problem.slots is not None)
+        of_values = of_keys
+        if values is not None:
+            of_values = rows_fields(values, problem.value_scale, problem.slots is not None)
+        places = addresses(arrays)
+        places[1:1] = self._scratch.trace
+        fields = [
+            *of_keys, *of_values, *layout.sizes, *fields_of_inputs(problem),
+            *self._scratch.fields, 0, *places, *[0] * (NUM_ARRAYS - len(places)),
+            *addresses(problem.weights),
+        ]  # fmt: skip
+        self._record = array("q", fields)
+        self._address = address_of(self._record)
+        self._record[WEIGHT_ADDRESSES] = self._address + CALL.itemsize
 
-    def run(self, name: str, workers: int, **fields: int) -> None:
-        """Run a job on so many threads; the fields are those of ``JOB``."""
-        given = {"call": address_of(self._record), "workspaces": self._workspaces}
-        record = array("q", (NO_JOB | given | fields).values())
-        job = ready_job(name, self.problem.query.dtype)
-        threads.run(job, address_of(record), workers)
+    def run(self, name: str, workers: int, stages: int, **fields: int) -> None:
+        """Run a job on so many threads; the fields are those of ``Job``."""
+        job = Job(self._address, self._scratch.workspaces, stages, **fields)
+        record = array("q", (0, 0, *job))
+        compiled = ready_job(name, self.problem.query.dtype)
+        threads.run(compiled, address_of(record), workers)
+
+    def end(self) -> None:
+        """Let a later call use the scratch memory."""
+        if self._scratch.is_kept:
+            self._unused.append(self._scratch)
 
 
 def address_of(integers: "array[int]") -> int:
@@ -114,30 +193,20 @@ def address_of(integers: "array[int]") -> int:
     return integers.buffer_info()[0]
 
 
-def sizes_and_inputs(problem: Problem, num_splits: int, group_rows: int) -> dict[str, int]:
-    """Return the fields of a record that do not depend on the pass."""
+def fields_of_inputs(problem: Problem) -> tuple[int, ...]:
+    """Return the fields ``INPUTS`` of a record."""
     slots, ignored, bias = problem.slots, problem.ignored, problem.score_bias
-    fields = NO_FIELDS | {
-        "rows": problem.query.shape[0], "hops": len(problem.steps),
-        "num_slots": problem.num_slots, "memory_dim": problem.query.shape[1],
-        "num_ages": problem.num_ages, "group_rows": group_rows,
-        "num_splits": num_splits, "has_values": int(problem.values is not None),
-        "query": address(problem.query),
-    }  # fmt: skip
+    of_slots, of_ignored, of_bias = (0, 0, 0), (0, 0), (0, 0, 0)
     if slots is not None:
         size = slots.element_size()
-        fields |= {
-            "slots": address(slots), "slots_row_stride": slots.stride(0) * size, "slot_bytes": size,
-        }  # fmt: skip
+        of_slots = address(slots), slots.stride(0) * size, size
     if ignored is not None:
-        fields |= {"ignored": address(ignored), "ignored_row_stride": ignored.stride(0)}
+        of_ignored = address(ignored), ignored.stride(0)
     if bias is not None:
         row_stride, hop_stride = (stride * bias.element_size() for stride in bias.stride()[:2])
-        fields |= {
-            "bias": address(bias), "bias_row_stride": row_stride,
-            "bias_hop_stride": hop_stride if bias.shape[1] > 1 else 0,
-        }  # fmt: skip
-    return fields
+        of_bias = address(bias), row_stride, hop_stride if bias.shape[1] > 1 else 0
+    lengths = 0 if problem.lengths is None else address(problem.lengths)
+    return address(problem.query), *of_slots, *of_ignored, lengths, *of_bias
 
 
 def rows_fields(rows: Tensor, scale: Tensor | None, is_bank: bool) -> tuple[int, ...]:
@@ -156,10 +225,21 @@ def forward(problem: Problem, keep_weights: bool) -> Trace:
     """Run all hops; see ``problem``."""
     trace = empty_trace(problem, keep_weights)
     if problem.query.shape[0]:
-        arrays = {"lengths": problem.lengths, **trace._asdict()}
-        call = Call(problem, trace.read.shape[-1], arrays)
+        call = Call(problem, trace.read.shape[-1], (None, *trace))
         run_hops(call, "forward", range(len(problem.steps)), normalize=keep_weights)
+        call.end()
     return trace
+
+
+def infer(problem: Problem, need_weights: bool) -> tuple[Tensor, Tensor | None]:
+    """Run all hops; return the result, and the weights if they are needed."""
+    result, weights = empty_result(problem), empty_weights(problem, need_weights)
+    if problem.query.shape[0]:
+        columns = value_rows(problem)[0].shape[-1]
+        call = Call(problem, columns, (result, weights), trace_is_scratch=True)
+        run_hops(call, "forward", range(len(problem.steps)), normalize=need_weights)
+        call.end()
+    return result, weights
 
 
 def backward(
@@ -178,9 +258,8 @@ def backward(
     grad_read = torch.empty_like(trace.read)
     if not problem.steps[0].carry:
         grad_read[:, 0] = grad_result
-    arrays = {"lengths": problem.lengths, **trace._asdict(), **gradients._asdict()}
-    del arrays["grad_keys"], arrays["grad_values"]
-    arrays |= {"grad_read": grad_read, "grad_weights": grad_weights}
+    trace = Trace._make(None if part is None else part.contiguous() for part in trace)
+    arrays = (None, *trace, *gradients[:-2], grad_read, grad_weights)
     call = Call(problem, problem.keys.shape[-1], arrays)
     targets, is_bank = targets_of(problem, gradients), problem.slots is not None
     num_targets = 0 if is_bank else len(targets)
@@ -188,6 +267,7 @@ def backward(
     run_hops(call, "backward", range(hops - 1, -1, -1), normalize=num_targets > 0, **fields)
     for target in targets if is_bank else ():
         write_gradient_of_bank(call, target)
+    call.end()
     return gradients
 
 
@@ -216,8 +296,8 @@ def write_gradient_of_bank(call: Call, target: Any) -> None:
         "starts": starts.ctypes.data, "order": order.ctypes.data, "bank_rows": bank_rows,
         "targets": targets.ctypes.data,
     }  # fmt: skip
-    call.run("write_bank", 1, stages=SORT, **fields)
-    call.run("write_bank", call.workers, **fields)
+    call.run("write_bank", 1, SORT, **fields)
+    call.run("write_bank", call.workers, 0, **fields)
 
 
 def run_hops(call: Call, name: str, hops: range, normalize: bool, **fields: int) -> None:
@@ -226,12 +306,12 @@ def run_hops(call: Call, name: str, hops: range, normalize: bool, **fields: int)
 
     def run(stages: int, first_hop: int, last_hop: int, splits: int = 0, workers: int = 1) -> None:
         call.run(
-            name, workers, stages=stages, first_hop=first_hop, last_hop=last_hop,
+            name, workers, stages, first_hop=first_hop, last_hop=last_hop,
             by_rows=int(splits == 0), num_items=splits or num_groups, **fields,
         )  # fmt: skip
 
     if call.num_splits == 1:
-        workers = min(call.workers, num_groups) if numbers_read(call.problem) > SERIAL else 1
+        workers = min(call.workers, num_groups) if call.numbers > SERIAL else 1
         run(BEGIN | ATTEND | FINISH | normalizing, 0, count, workers=workers)
         return
     for hop in hops:
@@ -242,30 +322,28 @@ def run_hops(call: Call, name: str, hops: range, normalize: bool, **fields: int)
         run(NORMALIZE, 0, count, call.num_splits, call.workers)
 
 
-def numbers_read(problem: Problem) -> int:
+def numbers_read(problem: Problem, rows: int, num_slots: int) -> int:
     """Return how many numbers of slots and weights all hops read."""
-    (rows, memory_dim), columns = problem.query.shape, problem.keys.shape[-1]
-    weights = 2 * memory_dim if problem.weights else 0
-    return rows * len(problem.steps) * (problem.num_slots + weights) * columns
+    weights = 2 * problem.query.shape[1] if problem.weights else 0
+    return rows * len(problem.steps) * (num_slots + weights) * problem.keys.shape[-1]
 
 
-def is_split(problem: Problem) -> bool:
+def is_split(rows: int, workers: int, numbers: int) -> bool:
     """Return whether to split each row's slots, because whole rows would leave threads idle."""
-    rows, workers = problem.query.shape[0], threads.count()
     rows_in_time = -(-rows // workers) * workers
-    return 4 * rows_in_time > 5 * rows and numbers_read(problem) > 4 * SERIAL
+    return 4 * rows_in_time > 5 * rows and numbers > 4 * SERIAL
 
 
-def rows_per_group(problem: Problem) -> int:
-    """Return how many rows share each load of a weight while their memories fit the L2 cache."""
-    slot_bytes = problem.keys.element_size() * problem.keys.shape[-1]
-    fitting = min(4, L2_CACHE_BYTES // max(1, problem.num_slots * slot_bytes))
-    rows_per_thread = problem.query.shape[0] // threads.count()
-    return max(1, min(fitting, rows_per_thread))
+def rows_per_group(rows: int, memory_bytes: int, weight_bytes: int) -> int:
+    """Return how many of a thread's rows share each load of a weight.
 
-
-def num_splits(problem: Problem) -> int:
-    """Return the number of splits of each row's slots."""
-    if not is_split(problem):
-        return 1
-    return min(SPLITS_PER_THREAD * threads.count(), problem.num_slots)
+    That is as many as have memories that fit the L2 cache, where the next hop finds them; if so few
+    share it that the weights are read more often than the memories, then as many as possible.
+    """
+    fitting = L2_CACHE_BYTES // max(1, memory_bytes)
+    if fitting * memory_bytes < weight_bytes:
+        fitting = MAX_GROUP_ROWS
+    count = min(fitting, MAX_GROUP_ROWS, rows)
+    return max(
+        1, count if count < simd.GROUP or count == rows else count // simd.GROUP * simd.GROUP
+    )

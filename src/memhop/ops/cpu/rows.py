@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from memhop.ops.cpu import simd
-from memhop.ops.cpu.formats import NATIVE, element_at
+from memhop.ops.cpu.formats import NATIVE
 from memhop.ops.cpu.numba_ext import array_at, compiled, integers_at, itemsize_of, records_at
 from memhop.ops.fused.problem import Gradients, Step, Trace
 
@@ -33,15 +33,21 @@ ROWS = record(
     "scale", "scale_row_stride", "scale_slot_stride",
 )  # fmt: skip
 
-# A problem, its trace and gradients, and the partial results of splits, in float64. All arrays
-# without a stride here are contiguous; strides are in bytes.
-FIELDS = (
+# A problem, scratch memory, a trace and gradients; partial results are in float64. All arrays
+# without a stride here are contiguous; strides are in bytes. The addresses of the weights follow.
+SIZES = (
     "rows", "hops", "num_slots", "memory_dim", "num_ages", "group_rows", "num_splits", "has_values",
-    "query", "slots", "slots_row_stride", "slot_bytes", "ignored", "ignored_row_stride", "lengths",
-    "bias", "bias_row_stride", "bias_hop_stride", "steps", "weight_addresses", "weight_rows",
-    *Trace._fields, "split_max", "split_total", "split_sums", "split_aged",
-    *Gradients._fields[:-2], "grad_read", "grad_weights", "grad_means",
 )  # fmt: skip
+INPUTS = (
+    "query", "slots", "slots_row_stride", "slot_bytes", "ignored", "ignored_row_stride", "lengths",
+    "bias", "bias_row_stride", "bias_hop_stride",
+)  # fmt: skip
+SCRATCH = (
+    "steps", "weight_rows",
+    "partial_max", "partial_total", "partial_sums", "partial_aged", "grad_means",
+)  # fmt: skip
+ARRAYS = ("result", *Trace._fields, *Gradients._fields[:-2], "grad_read", "grad_weights")
+FIELDS = (*SIZES, *INPUTS, *SCRATCH, "weight_addresses", *ARRAYS)
 CALL = np.dtype([("keys", ROWS), ("values", ROWS), *((field, np.int64) for field in FIELDS)])
 
 # The gradient of keys or values, and which of their two terms it has.
@@ -49,83 +55,86 @@ TARGET = record("address", "format", "row_bytes", "columns", "of_keys", "of_valu
 
 # The scratch memory of a thread, by address. For a block of slots: their indices, the addresses and
 # scales of their keys and values, their scores and weights. Then an accumulator; the addresses of
-# a weight's rows, and a factor for each; those of the terms of a slot's gradient.
+# a weight's rows, and a factor for each and each row of a group; those of the terms of a slot's
+# gradient; a number for each age. The last field is the index of the thread's partial results.
 WORKSPACE = record(
     "slots", "keys", "values", "key_scales", "value_scales", "scores", "weights",
-    "acc", "weight_rows", "factors", "term_rows", "term_factors",
+    "acc", "weight_rows", "factors", "term_rows", "term_factors", "by_age", "partial",
 )  # fmt: skip
 
 
 def workspace_sizes(columns: int, weight_rows: int, hops: int) -> list[int]:
     """Return the size of each array of a workspace, in doubles."""
-    return [*[BLOCK_SLOTS] * 7, columns, *[weight_rows + 3] * 2, *[2 * hops] * 2]
+    rows = max(weight_rows + 3, 32)
+    return [*[BLOCK_SLOTS] * 7, columns, rows, rows, *[2 * hops] * 2, weight_rows]
 
 
-# What threads do. The first two fields are atomic counters. Threads take the stages of hops in work
-# items: groups of rows where ``by_rows``, else splits of the slots of all rows. For the gradient of
-# a bank, ``order`` are the slots sorted by bank row, of which row i's begin at ``starts[i]``.
-JOB = record(
-    "next_item", "next_worker", "call", "workspaces", "stages", "first_hop", "last_hop", "by_rows",
-    "num_items", "targets", "num_targets", "starts", "order", "bank_rows",
-)  # fmt: skip
+class Job(NamedTuple):
+    """What threads do: the fields of ``JOB`` after two atomic counters.
+
+    Threads take the stages of hops in work items: groups of rows where ``by_rows``, else splits of
+    the slots of all rows. For the gradient of a bank, ``order`` are the slots sorted by bank row,
+    of which row i's begin at ``starts[i]``.
+    """
+
+    call: int
+    workspaces: int
+    stages: int = 0
+    first_hop: int = 0
+    last_hop: int = 0
+    by_rows: int = 0
+    num_items: int = 0
+    targets: int = 0
+    num_targets: int = 0
+    starts: int = 0
+    order: int = 0
+    bank_rows: int = 0
+
+
+JOB = record("next_item", "next_worker", *Job._fields)
 
 
 class WorkItem(NamedTuple):
-    """A range of rows, a range of their slots, and the index of the split of those slots."""
+    """A range of rows and a range of their slots; row i has the partial result ``partial + i``."""
 
     first_row: int
     last_row: int
     first_slot: int
     last_slot: int
-    split: int
+    partial: int
 
 
 @compiled
-def work_item(call, job, index):  # type: ignore[no-untyped-def]
+def work_item(call, job, index, workspace):  # type: ignore[no-untyped-def]
     """Return a work item of a job."""
     if job.by_rows:
         first = index * call.group_rows
-        return WorkItem(first, min(first + call.group_rows, call.rows), 0, call.num_slots, 0)
+        last = min(first + call.group_rows, call.rows)
+        partial = 0 if call.num_splits > 1 else workspace.partial - first
+        return WorkItem(first, last, 0, call.num_slots, partial)
     first = call.num_slots * index // job.num_items
     last = call.num_slots * (index + 1) // job.num_items
-    return WorkItem(0, call.rows, first, last, index)
+    return WorkItem(0, call.rows, first, last, index * call.rows)
 
 
 @compiled
 def dot_rows(vector, rows, count, out, code=NATIVE):  # type: ignore[no-untyped-def]
     """out[j] = vector . row j, for ``count`` rows, rounded up to a multiple of four."""
-    columns, zero = vector.shape[0], vector.dtype.type(0)
-    whole = whole_vectors(columns, zero)
-    size = whole * vector.itemsize
+    size, zero = vector.shape[0] * vector.itemsize, vector.dtype.type(0)
     simd.dot(vector.ctypes.data, rows.ctypes.data, code, count, out.ctypes.data, size, zero)
-    for j in range(count if whole < columns else 0):
-        for k in range(whole, columns):
-            out[j] += vector[k] * element_at(code, rows[j], k, zero)
 
 
 @compiled
 def add_rows(factors, rows, count, total, code=NATIVE):  # type: ignore[no-untyped-def]
     """total += sum_j factors[j] row j."""
-    columns, zero = total.shape[0], total.dtype.type(0)
-    whole = whole_vectors(columns, zero)
-    size, out = whole * total.itemsize, total.ctypes.data
-    simd.add(factors.ctypes.data, rows.ctypes.data, code, count, out, size, zero)
-    for j in range(count if whole < columns else 0):
-        for k in range(whole, columns):
-            total[k] += factors[j] * element_at(code, rows[j], k, zero)
+    size, zero = total.shape[0] * total.itemsize, total.dtype.type(0)
+    simd.add(factors.ctypes.data, rows.ctypes.data, code, count, total.ctypes.data, (0, size), zero)
 
 
 @compiled
-def whole_vectors(columns, like):  # type: ignore[no-untyped-def]
-    """Return the number of columns, rounded down to whole SIMD vectors."""
-    lanes = simd.VECTOR // itemsize_of(like)
-    return columns // lanes * lanes
-
-
-@compiled
-def round_up_to_four(count):  # type: ignore[no-untyped-def]
-    """Return the next multiple of four."""
-    return (count + 3) // 4 * 4
+def round_up(count, step):  # type: ignore[no-untyped-def]
+    """Return the next multiple of a step."""
+    return (count + step - 1) // step * step
 
 
 # Loops like these compile in a tenth of the time of row[:] = x.
@@ -279,5 +288,5 @@ def _locate(call, rows, row, count, slots, addresses_at, scales_at):  # type: ig
         for j in range(count):
             address = begin + memory_row(call, row, slots[j]) * rows.scale_slot_stride
             scales[j] = array_at(address, 1, np.float32(0))[0]
-    for j in range(count, round_up_to_four(count)):
+    for j in range(count, round_up(count, 4)):
         addresses[j] = addresses[count - 1]

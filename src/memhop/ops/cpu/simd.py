@@ -5,11 +5,13 @@ processor's width, and loads and stores an accumulator once per row. Here a vect
 every processor (LLVM splits one that is too wide), and accumulators stay in registers. The order
 of each sum depends on sizes alone.
 
-Each function takes the addresses of rows and ``size``, the bytes of the columns that fill whole
-vectors in the dtype of ``like``, the dtype computed in. Rows of a memory may be in another format
-and are widened in registers. The caller handles the remaining columns.
+Each function takes the addresses of rows and ``size``, the bytes of their columns in the dtype of
+``like``, the dtype computed in. Rows of a memory may be in another format and are widened in
+registers.
 """
 
+from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 from llvmlite import ir
@@ -27,6 +29,8 @@ from memhop.ops.cpu.formats import (
 from memhop.ops.cpu.numba_ext import llvm
 
 VECTOR = 64  # bytes
+GROUP = 4  # vectors that share each load of a row
+PAIR: Any = types.UniTuple(types.int64, 2)  # type: ignore[no-untyped-call]
 
 CONTRACT = ("contract",)  # permits fused multiply-add
 
@@ -79,6 +83,53 @@ def _horizontal_sums(builder: Any, vectors: list[Any]) -> Any:
     return total
 
 
+def _for_vectors(
+    builder: Any, kind: Any, first: Any, size: Any, generate: Callable[[Any, Any], None]
+) -> None:
+    """Generate a loop over whole vectors, and what remains with a mask of its lanes."""
+    whole = builder.and_(size, integer(-VECTOR))
+    with _range(builder, first, whole, VECTOR) as (offset, _):
+        generate(offset, None)
+    with builder.if_then(builder.icmp_signed("<", whole, size)):
+        rest = builder.sdiv(builder.sub(size, whole), integer(VECTOR // kind.count))
+        lanes = ir.Constant(ir.VectorType(ir.IntType(64), kind.count), [*range(kind.count)])
+        generate(whole, builder.icmp_signed("<", lanes, _broadcast(builder, lanes.type, rest)))
+
+
+def _dot_rows(
+    builder: Any,
+    kind: Any,
+    vectors: list[Any],
+    rows: tuple[Any, int, Any],
+    outs: list[Any],
+    size: Any,
+) -> None:
+    """Write the products of each vector and each row; one load of a row serves all vectors."""
+    (addresses, code, count), itemsize = rows, integer(VECTOR // kind.count)
+    with _range(builder, integer(0), count, 4) as (j, _):
+        offset = builder.mul(j, integer(8))
+        four_rows = [
+            load(builder, ir.IntType(64), addresses, builder.add(offset, integer(8 * i)))
+            for i in range(4)
+        ]
+        totals = [[cgutils.alloca_once(builder, kind) for _ in four_rows] for _ in vectors]
+        for total in chain(*totals):
+            builder.store(ir.Constant(kind, None), total)
+
+        def add_columns(offset: Any, mask: Any) -> None:
+            lefts = [load(builder, kind, vector, offset, mask) for vector in vectors]
+            for i, address in enumerate(four_rows):
+                right = load_stored(builder, kind, code, address, offset, mask)
+                for left, total in zip(lefts, totals, strict=True):
+                    sum_ = _multiply_add(builder, left, right, builder.load(total[i]))
+                    builder.store(sum_, total[i])
+
+        _for_vectors(builder, kind, integer(0), size, add_columns)
+        for out, total in zip(outs, totals, strict=True):
+            sums = _horizontal_sums(builder, [builder.load(each) for each in total])
+            store(builder, sums, out, builder.mul(j, itemsize))
+
+
 @llvm
 def dot(typing, vector, rows, code, count, out, size, like):  # type: ignore[no-untyped-def]
     """out[j] = vector . row j, for rows in steps of four."""
@@ -87,88 +138,132 @@ def dot(typing, vector, rows, code, count, out, size, like):  # type: ignore[no-
         vector, rows, code, count, out, size, _ = args
         kind = _vector_type(context, like)
 
-        def four_rows(each: int, addresses: list[Any]) -> Any:
-            totals = [cgutils.alloca_once(builder, kind) for _ in addresses]
-            for total in totals:
-                builder.store(ir.Constant(kind, None), total)
-            with _range(builder, integer(0), size, VECTOR) as (offset, _):
-                left = load(builder, kind, vector, offset)
-                for address, total in zip(addresses, totals, strict=True):
-                    right = load_stored(builder, kind, each, address, offset)
-                    sum_ = _multiply_add(builder, left, right, builder.load(total))
-                    builder.store(sum_, total)
-            return _horizontal_sums(builder, [builder.load(total) for total in totals])
-
         def all_rows(each: int) -> None:
-            with _range(builder, integer(0), count, 4) as (j, _):
-                offset = builder.mul(j, integer(8))
-                addresses = [
-                    load(builder, ir.IntType(64), rows, builder.add(offset, integer(8 * i)))
-                    for i in range(4)
-                ]
-                sums = four_rows(each, addresses)
-                store(builder, sums, out, builder.mul(j, _itemsize(like)))
+            _dot_rows(builder, kind, [vector], (rows, each, count), [out], size)
 
         for_each_format(builder, like, code, all_rows)
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 6, like), generate
-
-
-def _weighted_sum(
-    builder: Any,
-    kind: Any,
-    rows: tuple[Any, int, Any],
-    out: tuple[Any, Any],
-    factor_at: Any,
-    accumulate: bool = True,
-) -> None:
-    """Sum rows times factors, with accumulators in registers for up to eight vectors of columns."""
-    (addresses, code, count), (out, size) = rows, out
-
-    def columns(first: Any, last: Any, vectors: int) -> None:
-        """Columns of so many vectors at once."""
-        with _range(builder, first, last, vectors * VECTOR) as (begin, _):
-            offsets = [builder.add(begin, integer(i * VECTOR)) for i in range(vectors)]
-            totals = [cgutils.alloca_once(builder, kind) for _ in offsets]
-            for offset, total in zip(offsets, totals, strict=True):
-                zero = ir.Constant(kind, None)
-                builder.store(load(builder, kind, out, offset) if accumulate else zero, total)
-            with _range(builder, integer(0), count, 1) as (j, _):
-                factor = _broadcast(builder, kind, factor_at(j))
-                row = load(builder, ir.IntType(64), addresses, builder.mul(j, integer(8)))
-                for offset, total in zip(offsets, totals, strict=True):
-                    right = load_stored(builder, kind, code, row, offset)
-                    sum_ = _multiply_add(builder, factor, right, builder.load(total))
-                    builder.store(sum_, total)
-            for offset, total in zip(offsets, totals, strict=True):
-                store(builder, builder.load(total), out, offset)
-
-    first = integer(0)
-    for vectors in (8, 4, 1):
-        last = builder.and_(size, integer(-vectors * VECTOR))
-        columns(first, last, vectors)
-        first = last
 
 
 @llvm
-def add(typing, factors, rows, code, count, total, size, like):  # type: ignore[no-untyped-def]
-    """total += sum_j factors[j] row j."""
+def dot_group(typing, vectors, rows, count, outs, size, like):  # type: ignore[no-untyped-def]
+    """The same for ``GROUP`` vectors and outs, each given by the first address and a stride."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        factors, rows, code, count, total, size, _ = args
-        kind = _vector_type(context, like)
+        vectors, rows, count, outs, size, _ = args
+        kind, native = _vector_type(context, like), (rows, NATIVE, count)
+        _dot_rows(builder, kind, _group(builder, vectors), native, _group(builder, outs), size)
+        return context.get_dummy_value()
 
-        def factor_at(j: Any) -> Any:
+    integer = types.int64
+    return types.void(PAIR, integer, integer, PAIR, integer, like), generate
+
+
+def _group(builder: Any, pair: Any) -> list[Any]:
+    """Return ``GROUP`` addresses, from the first one and a stride."""
+    first, stride = cgutils.unpack_tuple(builder, pair, 2)
+    return [builder.add(first, builder.mul(stride, integer(i))) for i in range(GROUP)]
+
+
+def _weighted_sums(
+    builder: Any,
+    kind: Any,
+    rows: tuple[Any, int, Any],
+    outs: list[Any],
+    span: tuple[Any, Any],
+    factor_at: Any,
+    accumulate: bool = True,
+) -> None:
+    """Sum rows times factors for each out, with accumulators in registers.
+
+    ``factor_at`` returns the factor of a row for an out. Several rows are added at once where there
+    are few accumulators, since each addition waits for the one before it.
+    """
+    addresses, code, count = rows
+
+    def add_row(j: Any, offsets: list[Any], totals: list[list[Any]], mask: Any) -> None:
+        row = load(builder, ir.IntType(64), addresses, builder.mul(j, integer(8)))
+        rights = [load_stored(builder, kind, code, row, offset, mask) for offset in offsets]
+        for i, total in enumerate(totals):
+            factor = _broadcast(builder, kind, factor_at(j, i))
+            for right, each in zip(rights, total, strict=True):
+                builder.store(_multiply_add(builder, factor, right, builder.load(each)), each)
+
+    def columns(begin: Any, vectors: int, mask: Any = None) -> None:
+        """Columns of so many vectors at once."""
+        at_once = max(1, 8 // (vectors * len(outs)))
+        offsets = [builder.add(begin, integer(i * VECTOR)) for i in range(vectors)]
+        totals = [
+            [[cgutils.alloca_once(builder, kind) for _ in offsets] for _ in outs]
+            for _ in range(at_once)
+        ]
+        for each in chain(*chain(*totals)):
+            builder.store(ir.Constant(kind, None), each)
+        whole = builder.and_(count, integer(-at_once))
+        with _range(builder, integer(0), whole, at_once) as (j, _):
+            for i, own in enumerate(totals):
+                add_row(builder.add(j, integer(i)), offsets, own, mask)
+        if at_once > 1:
+            with _range(builder, whole, count, 1) as (j, _):
+                add_row(j, offsets, totals[0], mask)
+        for i, out in enumerate(outs):
+            for k, offset in enumerate(offsets):
+                total = builder.load(totals[0][i][k])
+                for own in totals[1:]:
+                    total = builder.fadd(total, builder.load(own[i][k]))
+                if accumulate:
+                    total = builder.fadd(load(builder, kind, out, offset, mask), total)
+                store(builder, total, out, offset, mask)
+
+    first, end = span
+    for vectors in (8, 4) if len(outs) == 1 else (4,):
+        size = builder.and_(builder.sub(end, first), integer(-vectors * VECTOR))
+        last = builder.add(first, size)
+        with _range(builder, first, last, vectors * VECTOR) as (begin, _):
+            columns(begin, vectors)
+        first = last
+    _for_vectors(builder, kind, first, end, lambda begin, mask: columns(begin, 1, mask))
+
+
+@llvm
+def add(typing, factors, rows, code, count, total, span, like):  # type: ignore[no-untyped-def]
+    """total += sum_j factors[j] row j, for the columns in a span of bytes."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        factors, rows, code, count, total, span, _ = args
+        kind, ends = _vector_type(context, like), cgutils.unpack_tuple(builder, span, 2)
+
+        def factor_at(j: Any, _: int) -> Any:
             return load(builder, kind.element, factors, builder.mul(j, _itemsize(like)))
 
         def all_rows(each: int) -> None:
-            _weighted_sum(builder, kind, (rows, each, count), (total, size), factor_at)
+            _weighted_sums(builder, kind, (rows, each, count), [total], ends, factor_at)
 
         for_each_format(builder, like, code, all_rows)
         return context.get_dummy_value()
 
-    return types.void(*[types.int64] * 6, like), generate
+    return types.void(*[types.int64] * 5, PAIR, like), generate
+
+
+@llvm
+def add_group(typing, factors, rows, count, totals, span, like):  # type: ignore[no-untyped-def]
+    """The same for ``GROUP`` totals and their factors, each given by an address and a stride."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        factors, rows, count, totals, span, _ = args
+        kind, ends = _vector_type(context, like), cgutils.unpack_tuple(builder, span, 2)
+        of_totals = _group(builder, factors)
+
+        def factor_at(j: Any, i: int) -> Any:
+            return load(builder, kind.element, of_totals[i], builder.mul(j, _itemsize(like)))
+
+        native = rows, NATIVE, count
+        _weighted_sums(builder, kind, native, _group(builder, totals), ends, factor_at)
+        return context.get_dummy_value()
+
+    return types.void(PAIR, types.int64, types.int64, PAIR, PAIR, like), generate
 
 
 def _sum_of_gradient_terms(accumulate: bool) -> Any:
@@ -181,12 +276,14 @@ def _sum_of_gradient_terms(accumulate: bool) -> Any:
             factors, shift, rows, count, total, size, _ = args
             kind = _vector_type(context, like)
 
-            def factor_at(j: Any) -> Any:
+            def factor_at(j: Any, _: int) -> Any:
                 address = load(builder, ir.IntType(64), factors, builder.mul(j, integer(8)))
                 return load(builder, kind.element, address, shift)
 
             native = rows, NATIVE, count
-            _weighted_sum(builder, kind, native, (total, size), factor_at, accumulate)
+            _weighted_sums(
+                builder, kind, native, [total], (integer(0), size), factor_at, accumulate
+            )
             return context.get_dummy_value()
 
         return types.void(*[types.int64] * 6, like), generate
@@ -213,12 +310,16 @@ def maximum(typing, numbers, size, like):  # type: ignore[no-untyped-def]
         with _range(builder, integer(VECTOR), size, VECTOR) as (offset, _):
             other = load(builder, kind, array, offset)
             builder.store(larger(other, builder.load(largest)), largest)
-        lanes = [
-            builder.extract_element(builder.load(largest), integer(i, 32))
-            for i in range(kind.count)
-        ]
-        while len(lanes) > 1:
-            lanes = [larger(*pair) for pair in zip(lanes[::2], lanes[1::2], strict=True)]
-        return lanes[0]
+        total = builder.load(largest)
+        while total.type.count > 1:
+            half = total.type.count // 2
+            index = ir.VectorType(ir.IntType(32), half)
+            total = larger(*(
+                builder.shuffle_vector(
+                    total, total, ir.Constant(index, [*range(first, first + half)])
+                )
+                for first in (0, half)
+            ))  # fmt: skip
+        return builder.extract_element(total, integer(0, 32))
 
     return like(types.int64, types.int64, like), generate

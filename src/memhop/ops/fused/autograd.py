@@ -15,7 +15,7 @@ from memhop.ops.call import Call
 from memhop.ops.fused import backends, fallback
 from memhop.ops.fused.addresses import are_readable
 from memhop.ops.fused.gradients import gradients, keeps_weights
-from memhop.ops.fused.packing import as_kernel_inputs, layout_of, pack
+from memhop.ops.fused.packing import as_kernel_inputs, is_flat, layout_of, pack, pack_flat
 from memhop.ops.fused.problem import Problem, Step, Trace, is_shared, result_of, tensors_of
 
 
@@ -24,6 +24,8 @@ def run(call: Call, need_weights: bool) -> tuple[Tensor, Tensor | None]:
 
     The weights of a ``read`` are [..., 1, N].
     """
+    if is_flat(call):
+        return run_problem(pack_flat(call), need_weights)
     layout = layout_of(call.batch, call.memory)
     result, weights = run_problem(pack(call, layout), need_weights)
     return layout.unflatten(result), None if weights is None else layout.unflatten(weights)
@@ -50,8 +52,7 @@ def run_problem(problem: Problem, need_weights: bool) -> tuple[Tensor, Tensor | 
     if grad:
         result, weights = _Fused.apply(problem.steps, need_weights, *tensors)  # type: ignore[no-untyped-call]
         return result, weights
-    trace = backends.kernel_for(problem).forward(problem, need_weights)
-    return result_of(problem, trace), trace.weights
+    return backends.infer(problem, need_weights)
 
 
 class _Fused(torch.autograd.Function):

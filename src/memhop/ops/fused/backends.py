@@ -18,7 +18,7 @@ from torch.autograd import forward_ad
 
 from memhop.ops.call import HALF, Call
 from memhop.ops.cpu import background
-from memhop.ops.fused.problem import Gradients, Problem, Step, Trace, Wanted, is_shared
+from memhop.ops.fused.problem import Gradients, Problem, Step, Trace, Wanted, is_shared, result_of
 from memhop.ops.inputs import storage
 
 
@@ -159,6 +159,7 @@ def why_not(name: str, call: Call) -> str | None:
     return None
 
 
+@cache
 def fused_backend(device_type: str, is_shared: bool) -> str | None:
     """Return the backend of ``impl="fused"`` for a device, or None."""
     lacking = "own_memory" if is_shared else "shared_memory"
@@ -173,9 +174,7 @@ def is_usable(call: Call) -> bool:
     name = fused_backend(call.query.device.type, has_shared_memory(call))
     if name is None or why_not(name, call) is not None:
         return False
-    if name != "fused CPU":
-        return True
-    return background.is_ready(call.memory, math.prod(call.batch), call.precision.computed)
+    return name != "fused CPU" or background.is_ready(call.precision.computed)
 
 
 def check_supported(impl: str, call: Call) -> None:
@@ -192,10 +191,11 @@ def check_supported(impl: str, call: Call) -> None:
 
 
 class Kernel(NamedTuple):
-    """The kernels of a backend; see ``problem``."""
+    """The kernels of a backend; see ``problem``. ``infer``, if there is one, keeps no trace."""
 
     forward: Callable[[Problem, bool], Trace]
     backward: Callable[[Problem, Trace, Tensor, Tensor | None, Wanted], Gradients]
+    infer: Callable[[Problem, bool], tuple[Tensor, Tensor | None]] | None
 
 
 @cache
@@ -204,7 +204,7 @@ def kernel_of(name: str) -> Kernel:
     module = BACKENDS[name].module
     assert module is not None
     loaded = importlib.import_module(module)
-    return Kernel(loaded.forward, loaded.backward)
+    return Kernel(loaded.forward, loaded.backward, getattr(loaded, "infer", None))
 
 
 def kernel_for(problem: Problem) -> Kernel:
@@ -212,6 +212,15 @@ def kernel_for(problem: Problem) -> Kernel:
     name = fused_backend(problem.query.device.type, is_shared(problem))
     assert name is not None
     return kernel_of(name)
+
+
+def infer(problem: Problem, need_weights: bool) -> tuple[Tensor, Tensor | None]:
+    """Return the result and, if needed, the weights; nothing is kept for a backward pass."""
+    kernel = kernel_for(problem)
+    if kernel.infer is not None:
+        return kernel.infer(problem, need_weights)
+    trace = kernel.forward(problem, need_weights)
+    return result_of(problem, trace), trace.weights
 
 
 @cache

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from itertools import chain
 from typing import NamedTuple
 
 import torch
@@ -73,6 +72,22 @@ def layout_of(batch: tuple[int, ...], memory: Memory) -> BatchLayout:
                 is_own = axis >= missing and leading[axis - missing] != 1
         (own if is_own else shared).append(axis)
     return BatchLayout(batch, (*own, *shared), len(own))
+
+
+def is_flat(call: Call) -> bool:
+    """Return whether a call has queries [B, D], memories [B, N, I] and weights alone."""
+    keys = call.memory.keys
+    return call.is_plain and len(call.batch) == 1 and len(keys.shape) == 3 and bool(call.hops)
+
+
+def pack_flat(call: Call) -> Problem:
+    """Return the same as ``pack`` for a flat call, in fewer steps."""
+    query, keys = call.query, storage(call.memory.keys)
+    weights, steps = steps_of(call.hops, call.precision.computed, query.shape[-1])
+    optional = (None,) * 7
+    return Problem.of_tensors(
+        (query.contiguous(), ensure_last_contiguous(keys), *optional, *weights), steps
+    )
 
 
 def pack(call: Call, layout: BatchLayout) -> Problem:
@@ -170,16 +185,20 @@ def steps_of(
     weights: list[Tensor] = []
     indices: dict[int, int] = {}
     steps = []
-    for hop in hops:
+    for a, c, transform, relu, softmax in hops:
         step: list[int] = []
-        for weight in chain(hop.a, hop.c, (hop.transform,)):
-            if weight is not None and id(weight) not in indices:
-                indices[id(weight)] = len(weights)
+        for weight in (*a, *c, transform):
+            if weight is None:
+                step.append(-1)
+                continue
+            index = indices.get(id(weight))
+            if index is None:
+                index = indices[id(weight)] = len(weights)
                 is_ready = weight.dtype == dtype and weight.is_contiguous()
                 weights.append(weight if is_ready else weight.to(dtype).contiguous())
-            step.append(-1 if weight is None else indices[id(weight)])
-        relu = relu_units(hop.relu, memory_dim) if hop.relu else 0
-        steps.append(Step._make((*step, relu, int(hop.softmax), 1)))
+            step.append(index)
+        units = relu_units(relu, memory_dim) if relu else 0
+        steps.append(Step._make((*step, units, int(softmax), 1)))
     return tuple(weights), tuple(steps)
 
 

@@ -175,6 +175,21 @@ def result_of(problem: Problem, trace: Trace) -> Tensor:
     return (trace.queries[:, -1] if problem.steps[0].carry else trace.read[:, 0]).clone()
 
 
+def empty_result(problem: Problem) -> Tensor:
+    """Return an uninitialized result."""
+    query = problem.query
+    if problem.steps[0].carry:
+        return torch.empty_like(query)
+    return query.new_empty(query.shape[0], value_rows(problem)[0].shape[-1])
+
+
+def empty_weights(problem: Problem, is_needed: bool) -> Tensor | None:
+    """Return uninitialized weights, or None."""
+    if not is_needed:
+        return None
+    return problem.query.new_empty(problem.query.shape[0], len(problem.steps), problem.num_slots)
+
+
 def empty_trace(problem: Problem, keep_weights: bool) -> Trace:
     """Return a trace of uninitialized contiguous tensors."""
     new, (rows, memory_dim), hops = problem.query.new_empty, problem.query.shape, len(problem.steps)
@@ -187,7 +202,7 @@ def empty_trace(problem: Problem, keep_weights: bool) -> Trace:
         score_max=new(rows, hops),
         exp_sum=new(rows, hops),
         aged=new(rows, hops, ages) if ages else None,
-        weights=new(rows, hops, problem.num_slots) if keep_weights else None,
+        weights=empty_weights(problem, keep_weights),
     )
 
 
