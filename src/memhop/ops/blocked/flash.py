@@ -23,10 +23,10 @@ _forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 MAX_LOG_SUM_EXP = 16  # as a score: float32 rounds l to 1e-6, and p_i by that factor
-MAX_PART_NUMBERS = 1 << 20  # numbers of a part of a memory, whose gradients are a buffer
+MAX_PART_NUMBERS = 1 << 19  # numbers of a part of a memory, whose gradients are a buffer
 MAX_PART_SLOTS = 1 << 13  # of a part: the kernel sums them in their own dtype
 MIN_PART_SLOTS = 1 << 9  # smaller parts cost more than another thread gains
-MAX_RESULTS = 1 << 22  # numbers that all parts together read before they merge
+MAX_RESULTS = 1 << 19  # numbers that all parts together read before they merge
 MAX_MASK_NUMBERS = 1 << 24  # numbers of a mask that differs between rows
 
 
