@@ -111,7 +111,12 @@ def used(monkeypatch: pytest.MonkeyPatch) -> set[str]:
         return call
 
     def recorded_kernel(name: str) -> backends.Kernel:
-        return backends.Kernel(*(recorded(name, function) for function in kernel_of(name)))
+        kernel = kernel_of(name)
+        return backends.Kernel(
+            recorded(name, kernel.forward),
+            recorded(name, kernel.backward),
+            None if kernel.infer is None else recorded(name, kernel.infer),
+        )
 
     monkeypatch.setattr(backends, "kernel_of", recorded_kernel)
     for name, form in forms.FORMS.items():

@@ -54,6 +54,8 @@ def form_of(call: Call) -> str:
 
 def cheapest_form(call: Call) -> str:
     """Return "fused" if one operation for all hops pays off, else "project" or "eager"."""
+    if torch.compiler.is_exporting():
+        return "eager"  # a comparison of sizes would become a guard of the exported graph
     num_queries, form = math.prod(call.batch), "eager"
     keys, is_bank = storage(call.memory.keys), call.memory.slots is not None
     is_shared = is_bank or math.prod(keys.shape[:-2]) < num_queries * call.num_heads
@@ -65,7 +67,7 @@ def cheapest_form(call: Call) -> str:
 def fusing_pays(call: Call, num_queries: int) -> bool:
     """Return whether one operation for all hops is faster than the eager operations."""
     query, memory, hops, num_slots = call.query, call.memory, call.hops, call.num_slots
-    if not query.is_cpu or torch.compiler.is_exporting():
+    if not query.is_cpu:
         return False  # not measured on a GPU
     keys, slots = storage(memory.keys), memory.slots
     num_scores, columns = num_queries * num_slots, keys.shape[-1]
@@ -118,8 +120,6 @@ def cheaper_form(num_queries: int, call: Call) -> str:
 
     Untied, that is Q > N if D = I, and about Q > D if N and I are far above D.
     """
-    if torch.compiler.is_exporting():
-        return "eager"  # a comparison of sizes would become a guard of the exported graph
     memories, slots, memory_dim = call.memory.keys, call.memory.slots, call.query.shape[-1]
     rows = memories.shape[-2]
     if slots is not None:
@@ -146,7 +146,7 @@ def cheaper_form(num_queries: int, call: Call) -> str:
 def scores_whole_bank(bank: Tensor, slots: Tensor) -> bool:
     """Return whether scoring all rows of a bank costs less than gathering those of the slots."""
     if torch.compiler.is_exporting():
-        return True  # as above
+        return True  # as in ``cheapest_form``
     return bank.shape[-2] <= slots.shape[-1] * cost_of_gathering(bank)
 
 

@@ -7,9 +7,7 @@ from memhop.ops.cpu.formats import NATIVE
 from memhop.ops.cpu.numba_ext import array_at, compiled, integers_at, itemsize_of
 from memhop.ops.cpu.rows import add_rows, copy, dot_rows, round_up
 
-# Parts of a weight that serve a whole group of rows while they are in the L1 cache: some rows, and
-# tiles of more rows and some bytes of their columns
-STRIP_ROWS = 8
+# The tile of a weight that serves a whole group while it is in the L1 cache
 TILE_ROWS, TILE_BYTES = 64, 256
 
 
@@ -39,14 +37,14 @@ def add_products(call, weight, vectors, outs, group, workspace, like):  # type: 
     """out += W vector for each row of a group, a strip of the weight at a time."""
     rows, dots = _weight(call, weight, vectors.columns, workspace, like)
     itemsize = itemsize_of(like)
-    for begin in range(0, outs.columns, STRIP_ROWS):
-        count, row = min(STRIP_ROWS, outs.columns - begin), group[0]
+    for begin in range(0, outs.columns, simd.STRIP_ROWS):
+        count, row = min(simd.STRIP_ROWS, outs.columns - begin), group[0]
         while row < group[1]:
             strip = rows[begin:]
             if row + simd.GROUP <= group[1]:
                 simd.dot_group(
                     (vectors.address + row * vectors.row_stride, vectors.row_stride),
-                    strip.ctypes.data, count, (dots.ctypes.data, STRIP_ROWS * itemsize),
+                    strip.ctypes.data, count, (dots.ctypes.data, simd.STRIP_ROWS * itemsize),
                     vectors.columns * itemsize, like,
                 )  # fmt: skip
                 last = row + simd.GROUP
@@ -54,7 +52,7 @@ def add_products(call, weight, vectors, outs, group, workspace, like):  # type: 
                 dot_rows(vector_of(vectors, row, like), strip, count, dots)
                 last = row + 1
             for i in range(last - row):
-                out, first = vector_of(outs, row + i, like), i * STRIP_ROWS
+                out, first = vector_of(outs, row + i, like), i * simd.STRIP_ROWS
                 for j in range(count):
                     out[begin + j] += dots[first + j]
             row = last
@@ -103,13 +101,14 @@ def add_transposed_product(call, weight, vector, workspace, total):  # type: ign
 
 @compiled
 def _weight(call, weight, columns, workspace, like):  # type: ignore[no-untyped-def]
-    """Return the addresses of a weight's rows, and scratch memory for a number per row."""
+    """Return the addresses of a weight's rows, and scratch memory for numbers of its rows."""
     count, begin = num_rows(call, weight), _address(call, weight)
     rows = integers_at(workspace.weight_rows, round_up(count, 4))
     stride = columns * itemsize_of(like)
     for j in range(round_up(count, 4)):
         rows[j] = begin + min(j, count - 1) * stride
-    return rows, array_at(workspace.factors, max(round_up(count, 4), simd.GROUP * STRIP_ROWS), like)
+    numbers = max(round_up(count, 4), simd.GROUP * simd.STRIP_ROWS)
+    return rows, array_at(workspace.factors, numbers, like)
 
 
 @compiled

@@ -65,7 +65,7 @@ WORKSPACE = record(
 
 def workspace_sizes(columns: int, weight_rows: int, hops: int) -> list[int]:
     """Return the size of each array of a workspace, in doubles."""
-    rows = max(weight_rows + 3, 32)
+    rows = max(weight_rows + 3, simd.GROUP * simd.STRIP_ROWS)
     return [*[BLOCK_SLOTS] * 7, columns, rows, rows, *[2 * hops] * 2, weight_rows]
 
 

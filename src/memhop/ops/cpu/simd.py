@@ -14,7 +14,7 @@ from collections.abc import Callable
 from itertools import chain
 from typing import Any
 
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba import types
 
 from memhop.ops.cpu.formats import (
@@ -30,6 +30,9 @@ from memhop.ops.cpu.numba_ext import llvm
 
 VECTOR = 64  # bytes
 GROUP = 4  # vectors that share each load of a row
+# A vector fills one of 32 registers with AVX-512, two or more of 16 or 32 without.
+HAS_WIDE_REGISTERS = bool(binding.get_host_cpu_features().get("avx512f"))
+STRIP_ROWS = 8  # rows of a weight that serve a whole group while they are in the L1 cache
 PAIR: Any = types.UniTuple(types.int64, 2)  # type: ignore[no-untyped-call]
 
 CONTRACT = ("contract",)  # permits fused multiply-add
@@ -154,7 +157,11 @@ def dot_group(typing, vectors, rows, count, outs, size, like):  # type: ignore[n
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         vectors, rows, count, outs, size, _ = args
         kind, native = _vector_type(context, like), (rows, NATIVE, count)
-        _dot_rows(builder, kind, _group(builder, vectors), native, _group(builder, outs), size)
+        vectors, outs = _group(builder, vectors), _group(builder, outs)
+        at_once = GROUP if HAS_WIDE_REGISTERS else 2
+        for i in range(0, GROUP, at_once):
+            own = slice(i, i + at_once)
+            _dot_rows(builder, kind, vectors[own], native, outs[own], size)
         return context.get_dummy_value()
 
     integer = types.int64
@@ -218,7 +225,8 @@ def _weighted_sums(
                 store(builder, total, out, offset, mask)
 
     first, end = span
-    for vectors in (8, 4) if len(outs) == 1 else (4,):
+    widths = (8, 4) if len(outs) == 1 else (4,) if HAS_WIDE_REGISTERS else ()
+    for vectors in widths:
         size = builder.and_(builder.sub(end, first), integer(-vectors * VECTOR))
         last = builder.add(first, size)
         with _range(builder, first, last, vectors * VECTOR) as (begin, _):

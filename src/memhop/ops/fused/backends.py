@@ -159,7 +159,6 @@ def why_not(name: str, call: Call) -> str | None:
     return None
 
 
-@cache
 def fused_backend(device_type: str, is_shared: bool) -> str | None:
     """Return the backend of ``impl="fused"`` for a device, or None."""
     lacking = "own_memory" if is_shared else "shared_memory"
