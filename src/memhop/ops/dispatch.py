@@ -57,9 +57,8 @@ def cheapest_form(call: Call) -> str:
     if torch.compiler.is_exporting():
         return "eager"  # a comparison of sizes would become a guard of the exported graph
     num_queries, form = math.prod(call.batch), "eager"
-    keys, is_bank = storage(call.memory.keys), call.memory.slots is not None
-    is_shared = is_bank or math.prod(keys.shape[:-2]) < num_queries * call.num_heads
-    if call.hops and is_shared:
+    is_bank = call.memory.slots is not None
+    if call.hops and (is_bank or backends.has_shared_memory(call)):
         form = cheaper_form(num_queries, call)
     return "fused" if form == "eager" and fusing_pays(call, num_queries * call.num_heads) else form
 
@@ -73,7 +72,7 @@ def fusing_pays(call: Call, num_queries: int) -> bool:
     num_scores, columns = num_queries * num_slots, keys.shape[-1]
     if call.num_heads > 1 and (slots is not None or has_identity(hops)):
         return False  # not measured
-    if slots is None and math.prod(keys.shape[:-2]) < num_queries:
+    if backends.has_shared_memory(call):
         return num_scores >= WORTH_CUTTING_INTO_BLOCKS
     num_reads = num_scores * columns * max(1, len(hops))
     if slots is not None:

@@ -98,8 +98,7 @@ def read_slots(problem: Problem, trace: Trace, hop: int) -> None:
     block = 32 if group < 192 else 64 if group < 768 else 256  # of queries, a work item
     wanted = parts_for_threads(u.shape[0] * -(-group // block))
     together = max(wanted, MAX_RESULTS // (problem.query.shape[0] * values.shape[-1]))
-    read: Tensor | None = None
-    log_sum_exp = torch.empty(0)
+    found: tuple[Tensor, Tensor] | None = None
     for part in parts(problem, wanted, together):
         rows = part.of_rows(problem.keys), part.of_rows(values)
         own = None if mask is None else part.of_mask(mask)
@@ -108,10 +107,11 @@ def read_slots(problem: Problem, trace: Trace, hop: int) -> None:
         logs = logs.double()
         if own is not None:  # the kernel returns 0 where nothing is readable
             logs = logs.where((own > -torch.inf).any(-1), -torch.inf)
-        if read is not None:
-            reads, logs = torch.cat([read, reads.double()], 1), torch.cat([log_sum_exp, logs], 1)
-        read, log_sum_exp = merged(reads, logs)
-    assert read is not None
+        if found is not None:
+            reads, logs = torch.cat([found[0], reads.double()], 1), torch.cat([found[1], logs], 1)
+        found = merged(reads, logs)
+    assert found is not None
+    read, log_sum_exp = found
     trace.read[:, hop] = read.reshape(trace.read[:, hop].shape)
     is_read = log_sum_exp > -torch.inf
     log_sum_exp = log_sum_exp.where(is_read, 0.0).flatten()

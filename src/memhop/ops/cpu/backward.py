@@ -17,6 +17,7 @@ from memhop.ops.cpu.forward import (
     NORMALIZE,
     add_table_rows,
     dot_table,
+    flush,
     query_of,
 )
 from memhop.ops.cpu.gemv import (
@@ -136,7 +137,6 @@ def _attend(call, item, row, hop, workspace, like):  # type: ignore[no-untyped-d
     aged = row_at(call.partial_aged, partial, call.num_ages, DOUBLE)
     grad_scores = row_at(call.grad_scores, index, call.num_slots, like)
     fill(acc, 0)
-    fill(acc_f64, 0)
     fill(aged, 0)
     if call.grad_scores:
         for slot in range(item.first_slot, item.last_slot):
@@ -166,9 +166,8 @@ def _attend(call, item, row, hop, workspace, like):  # type: ignore[no-untyped-d
         add_rows(grads, keys, count, acc, call.keys.format)
         blocks += 1
         if blocks % FLOAT_BLOCKS == 0:
-            add(acc, 1, acc_f64)
-            fill(acc, 0)
-    add(acc, 1, acc_f64)
+            flush(acc, acc_f64, blocks == FLOAT_BLOCKS)
+    flush(acc, acc_f64, blocks < FLOAT_BLOCKS)
     row_at(call.partial_total, partial, 1, DOUBLE)[0] = total
 
 

@@ -162,8 +162,8 @@ def _attend(call, item, row, hop, workspace, like):  # type: ignore[no-untyped-d
         add_rows(weights, values, count, acc, call.values.format)
         blocks += 1
         if blocks % FLOAT_BLOCKS == 0:
-            _flush(acc, acc_f64, blocks == FLOAT_BLOCKS)
-    _flush(acc, acc_f64, blocks < FLOAT_BLOCKS)
+            flush(acc, acc_f64, blocks == FLOAT_BLOCKS)
+    flush(acc, acc_f64, blocks < FLOAT_BLOCKS)
     row_at(call.partial_max, partial, 1, DOUBLE)[0] = score_max
     row_at(call.partial_total, partial, 1, DOUBLE)[0] = total
 
@@ -171,12 +171,9 @@ def _attend(call, item, row, hop, workspace, like):  # type: ignore[no-untyped-d
 @compiled
 def _exponentials(scores, score_max, weights):  # type: ignore[no-untyped-def]
     """weights = exp(scores - score_max) for a multiple of ``LANES``; return their sum."""
-    total = weights.dtype.type(0)
     for j in range(weights.shape[0]):
         weights[j] = exponential(scores[j] - score_max)
-    for j in range(weights.shape[0]):  # a loop of its own, or the one before it is not vectorized
-        total += weights[j]
-    return total
+    return _sum(weights)  # a loop of its own, or this one is not vectorized
 
 
 @compiled
@@ -189,7 +186,7 @@ def _sum(numbers):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _flush(acc, acc_f64, is_first):  # type: ignore[no-untyped-def]
+def flush(acc, acc_f64, is_first):  # type: ignore[no-untyped-def]
     """Move the sum of some blocks to the sum in float64, which the first one begins."""
     if is_first:
         copy(acc, acc_f64)

@@ -258,7 +258,6 @@ def backward(
     grad_read = torch.empty_like(trace.read)
     if not problem.steps[0].carry:
         grad_read[:, 0] = grad_result
-    trace = Trace._make(None if part is None else part.contiguous() for part in trace)
     arrays = (None, *trace, *gradients[:-2], grad_read, grad_weights)
     call = Call(problem, problem.keys.shape[-1], arrays)
     targets, is_bank = targets_of(problem, gradients), problem.slots is not None

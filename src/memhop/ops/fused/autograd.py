@@ -75,7 +75,7 @@ class _Fused(torch.autograd.Function):
         saved = ctx.saved_tensors
         split = len(saved) - len(Trace._fields)
         problem = as_kernel_inputs(Problem.of_tensors(saved[:split], ctx.steps))
-        trace = Trace._make(None if t is None else t.contiguous() for t in saved[split:])
+        trace = Trace._make(saved[split:])
         needed = ctx.needs_input_grad[2:]
         is_eager = (
             torch.is_grad_enabled()

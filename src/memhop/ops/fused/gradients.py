@@ -41,6 +41,7 @@ def gradients(
         grad_result = torch.zeros_like(result_of(problem, trace))
     if grad_weights is not None:
         grad_weights = zero_where_ignored(problem, grad_weights)
+    trace = Trace._make(None if part is None else part.contiguous() for part in trace)
     inputs = [as_kernel_input(grad, is_flat=True) for grad in (grad_result, grad_weights)]
     assert inputs[0] is not None
     names = dict(zip(Problem._fields, needed, strict=False))
