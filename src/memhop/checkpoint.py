@@ -1,6 +1,7 @@
 """Checkpoints: folders of files that are written atomically and verified on reading.
 
-A checkpoint has ``checkpoint.json`` (the schema version, and the SHA-256 of every other file),
+A checkpoint has ``checkpoint.json`` (the schema version, the kind of its model, and the SHA-256 of
+every other file),
 tensors as safetensors and everything else as JSON or CSV. It is written to a temporary folder,
 which is renamed. Reading one runs no code: nothing is unpickled.
 """
@@ -25,19 +26,20 @@ from torch import Tensor
 from memhop.errors import MemhopError
 
 SCHEMA = 1
+STORIES, KNOWLEDGE, RETRIEVAL = "stories", "knowledge", "retrieval"  # kinds of models
 _MANIFEST = "checkpoint.json"
 _FILE_NAME = re.compile(r"\w[\w.-]{0,99}", re.ASCII)
 _MAX_JSON_BYTES = 64 * 2**20
 
 
-def write_checkpoint(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write a checkpoint as a new folder, atomically.
+def write_checkpoint(folder: Path, files: Mapping[str, bytes], kind: str = STORIES) -> None:
+    """Write a checkpoint of a kind of model as a new folder, atomically.
 
     Raises:
         MemhopError: the folder exists, or cannot be written.
     """
     sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    manifest = to_json({"schema": SCHEMA, "files": sums})
+    manifest = to_json({"schema": SCHEMA, "kind": kind, "files": sums})
     temporary = folder.parent / f".{folder.name}-{os.getpid()}"
     try:
         if folder.exists():
@@ -93,6 +95,12 @@ def is_checkpoint(folder: Path) -> bool:
         return (folder / _MANIFEST).is_file()
     except OSError:  # such as a name that is too long
         return False
+
+
+def kind_of(folder: Path) -> str:
+    """Return the kind of the model in a checkpoint; those without a kind are of stories."""
+    path = folder / _MANIFEST
+    return str(from_json(_read(path, _MAX_JSON_BYTES), path).get("kind", STORIES))
 
 
 def part(files: Mapping[str, bytes], name: str, folder: Path) -> bytes:

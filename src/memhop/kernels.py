@@ -11,6 +11,9 @@ import torch
 
 from memhop.errors import MemhopError
 from memhop.ops.cpu import background, kernel_cache
+from memhop.ops.ragged.frontier import ragged_memory, uniform_frontier
+from memhop.ops.ragged.read import WORTH_COMPILING as MANY_SLOTS
+from memhop.ops.ragged.read import read_ragged
 from memhop.ops.text.embedding_bag import WORTH_COMPILING as MANY_BAGS
 from memhop.ops.text.embedding_bag import WeightedBags, embedding_bag
 from memhop.ops.text.two_row_attention import WORTH_COMPILING as MANY_QUESTIONS
@@ -86,6 +89,7 @@ def kernels() -> Iterator[Kernel]:
     for dtype in DTYPES:
         yield Kernel(f"sums of word vectors, {name_of(dtype)}", partial(call_embedding_bag, dtype))
         yield Kernel(f"reads of stories, {name_of(dtype)}", partial(call_two_row_attention, dtype))
+        yield Kernel(f"reads of facts, {name_of(dtype)}", partial(call_read_ragged, dtype))
 
 
 def name_of(dtype: torch.dtype) -> str:
@@ -117,3 +121,13 @@ def call_two_row_attention(dtype: torch.dtype) -> None:
         with torch.enable_grad():
             read, weights = memory.read(query, 0, 1, softmax=softmax)
             (read.sum() + weights.sum()).backward()  # type: ignore[no-untyped-call]
+
+
+def call_read_ragged(dtype: torch.dtype) -> None:
+    """Call ``read_ragged``, forward and backward, with slots for which it compiles."""
+    zeros = torch.zeros(MANY_SLOTS, dtype=torch.int64, device="cpu")
+    start = uniform_frontier([(0,)], dtype)
+    table = torch.ones(1, 1, dtype=dtype, device="cpu", requires_grad=True)
+    with torch.enable_grad():
+        after, _ = read_ragged(table, table, ragged_memory(zeros, zeros, zeros, 1), start)
+        after.weights.sum().backward()  # type: ignore[no-untyped-call]

@@ -1,10 +1,11 @@
 """Recipe: the settings of a text model and its training."""
 
-import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal, Self, get_args, get_origin
+from types import MappingProxyType
+from typing import Any, Literal, Self
 
-from memhop.errors import MemhopError, shown
+from memhop.errors import MemhopError
+from memhop.settings import Settings
 
 Tying = Literal["adjacent", "layerwise"]
 Position = Literal["bag", "paper", "code"]
@@ -14,20 +15,9 @@ Optimizer = Literal["sgd", "adam"]
 Schedule = Literal["halving", "linear"]
 Keep = Literal["training", "validation"]
 
-_MAY_BE_ZERO = (
-    "noise_share",
-    "validation_share",
-    "linear_start_epochs",
-    "halve_every",
-    "clip_norm",
-    "hop_units",
-)
-_MAX = {"num_hops": 100, "noise_share": 1, "validation_share": 1}
-_DEFAULT_MAX = 1_000_000
-
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Recipe(Settings):
     """The settings of `MemN2N` and of `train`.
 
     The defaults are those of `Recipe.paper` (arXiv 1503.08895, section 4, as in the authors'
@@ -104,9 +94,19 @@ class Recipe:
     held_out: HeldOut = "last"
     keep: Keep = "training"
 
+    MAY_BE_ZERO = (
+        "noise_share",
+        "validation_share",
+        "linear_start_epochs",
+        "halve_every",
+        "clip_norm",
+        "hop_units",
+    )
+    LARGEST = MappingProxyType({"num_hops": 100, "noise_share": 1, "validation_share": 1})
+    BELOW = ("validation_share",)
+
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            _check(field.name, field.type, getattr(self, field.name))
+        super().__post_init__()
         if self.memory_dim % self.heads:
             raise MemhopError(
                 f"recipe setting heads: expected a divisor of memory_dim {self.memory_dim}, "
@@ -145,51 +145,3 @@ class Recipe:
         if joint:
             settings |= {"heads": 4, "epochs": 54, "linear_start_epochs": 6}
         return cls.from_json(settings | changes)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the settings as a JSON object."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, settings: Any) -> Self:
-        """Return a recipe from a JSON object; missing settings have their defaults."""
-        if not isinstance(settings, dict):
-            raise MemhopError(f"recipe: expected a JSON object of settings, got {shown(settings)}")
-        known = [field.name for field in dataclasses.fields(cls)]
-        for name in settings:
-            if name not in known:
-                raise MemhopError(f"unknown recipe setting {name!r}; known: {', '.join(known)}")
-        return cls(**settings)
-
-
-def _check(name: str, kind: Any, value: Any) -> None:
-    if get_origin(kind) is Literal:
-        wanted = " or ".join(repr(choice) for choice in get_args(kind))
-        good = isinstance(value, str) and value in get_args(kind)
-    elif kind is bool:
-        wanted, good = "true or false", isinstance(value, bool)
-    else:
-        low = 0 if name in _MAY_BE_ZERO else 1 if kind is int else None
-        wanted = _range_text(kind, name, low)
-        good = _is_number(kind, value) and _in_range(name, low, value)
-    if not good:
-        raise MemhopError(f"recipe setting {name}: expected {wanted}, got {shown(value)}")
-
-
-def _is_number(kind: type, value: Any) -> bool:
-    if isinstance(value, bool):
-        return False
-    return isinstance(value, int if kind is int else (int, float))
-
-
-def _in_range(name: str, low: int | None, value: float) -> bool:
-    high = _MAX.get(name, _DEFAULT_MAX)
-    below = value < high if name == "validation_share" else value <= high
-    return below and (value > 0 if low is None else value >= low)
-
-
-def _range_text(kind: type, name: str, low: int | None) -> str:
-    high = _MAX.get(name, _DEFAULT_MAX)
-    below = " (1 excluded)" if name == "validation_share" else ""
-    number = "an integer" if kind is int else "a number"
-    return f"{number} {'above 0' if low is None else f'from {low}'} up to {high}{below}"

@@ -8,10 +8,12 @@ import re
 import shutil
 from pathlib import Path
 
-from memhop.checkpoint import from_json, is_checkpoint
+from memhop.checkpoint import KNOWLEDGE, STORIES, from_json, is_checkpoint, kind_of
 from memhop.errors import MemhopError
 
 RUNS = Path("runs")
+_RECIPES = {STORIES: "recipe.json", KNOWLEDGE: "knowledge.json"}
+_COMMANDS = {STORIES: "memhop ask", KNOWLEDGE: "memhop kb ask"}
 _CHECKPOINT = re.compile(r"checkpoint-(\d{1,12})")
 
 
@@ -52,33 +54,42 @@ def stopped_after(run: Path) -> tuple[int, int] | None:
     """Return the finished and planned epochs of an unfinished training, otherwise None."""
     checkpoint = find_checkpoint(run)
     try:
-        paths = [checkpoint / name for name in ("training.json", "recipe.json")]
+        paths = [checkpoint / name for name in ("training.json", _RECIPES[kind_of(checkpoint)])]
         training, settings = (from_json(path.read_bytes(), path) for path in paths)
         recipe = settings["recipe"]
-        epochs = int(recipe["linear_start_epochs"]) + int(recipe["epochs"])
+        epochs = int(recipe.get("linear_start_epochs", 0)) + int(recipe["epochs"])
         return None if training["finished"] else (int(training["epoch"]), epochs)
     except (OSError, MemhopError, LookupError, TypeError, ValueError):
         return None  # a saved model, or a corrupt file, which loading reports
 
 
-def find_run(name: str | Path | None = None) -> Path:
+def find_run(name: str | Path | None = None, kind: str | None = None) -> Path:
     """Return the folder of a run, given by its path or its name under ``runs/``.
 
     None is the newest finished run, or, if none is finished, the newest.
 
+    Args:
+        name: a path, a name, or None.
+        kind: the kind of its model, such as `memhop.checkpoint.STORIES`; None for any.
+
     Raises:
-        MemhopError: no such run.
+        MemhopError: no such run, or a run of another kind.
     """
     if name is None:
-        trained = [run for run in _children(RUNS) if trained_in(run)]
+        trained = [run for run in _children(RUNS) if trained_in(run) and _is_of(run, kind)]
         if not trained:
-            raise MemhopError(f"no trained run under {RUNS}/: train one first, or give its path")
+            of_kind = "" if kind is None else f" of {kind}"
+            raise MemhopError(
+                f"no trained run{of_kind} under {RUNS}/: train one first, or give its path"
+            )
         return max(trained, key=lambda run: (_is_finished(run), _age(run)))
     if not str(name):
         raise MemhopError("expected the name or path of a run, got an empty text")
     folders = [folder for folder in (Path(name), RUNS / name) if _is_folder(folder)]
     for folder in folders:
         if trained_in(folder):  # a folder of data may have the same name
+            if not _is_of(folder, kind):
+                raise MemhopError(f"{folder}: expected a run of {kind}, got {_described(folder)}")
             return folder
     if folders:
         raise MemhopError(f"{folders[-1]}: no checkpoint in it: not a run, or stopped too early")
@@ -86,13 +97,13 @@ def find_run(name: str | Path | None = None) -> Path:
     raise MemhopError(f"no run {str(name)!r}; under {RUNS}/: {known or 'none'}")
 
 
-def find_checkpoint(name: str | Path | None = None) -> Path:
+def find_checkpoint(name: str | Path | None = None, kind: str | None = None) -> Path:
     """Return the newest checkpoint of a run, given as to `find_run`.
 
     Raises:
-        MemhopError: no such run, or several.
+        MemhopError: no such run, several, or a run of another kind.
     """
-    run = find_run(name)
+    run = find_run(name, kind)
     trained = trained_in(run)
     if len(trained) > 1:
         names = ", ".join(child.name for child in trained)
@@ -121,6 +132,20 @@ def free_name(stem: str) -> str:
         number += 1
         name = f"{stem}-{number}"
     return name
+
+
+def run_kind(run: Path) -> str:
+    """Return the kind of the models of a run."""
+    return kind_of(newest_checkpoint(trained_in(run)[0]) or run)
+
+
+def _is_of(run: Path, kind: str | None) -> bool:
+    return kind is None or run_kind(run) == kind
+
+
+def _described(run: Path) -> str:
+    kind = run_kind(run)
+    return f"one of {kind}: use {_COMMANDS[kind]}" if kind in _COMMANDS else f"one of {kind}"
 
 
 def _children(folder: Path) -> list[Path]:

@@ -9,6 +9,7 @@ from typing import Annotated, NamedTuple
 import typer
 
 from memhop.atomic_write import atomic_write
+from memhop.checkpoint import STORIES
 from memhop.cli.answers import (
     answer_json,
     is_correct,
@@ -77,7 +78,7 @@ def ask(
         raise MemhopError(f"{'--json' if json else '--svg'} needs a --question or a --file")
     if questions is not None and svg:
         questions = _only(questions)
-    model = load_model(find_run(run))
+    model = load_model(find_run(run, STORIES))
     if questions is None:
         converse(model)
         return

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from memhop.checkpoint import STORIES
 from memhop.cli.screen import percent, print_json, print_line, print_progress, print_table, program
 from memhop.cli.settings import (
     DataFolder,
@@ -56,7 +57,7 @@ def evaluate(
         )
     if test is not None and task is not None:
         raise MemhopError("--task goes with --data, not with --test")
-    folder = find_run(run)
+    folder = find_run(run, STORIES)
     results = dict(_on_file(folder, test) if test else _on_tasks(folder, data or Path(), task))
     if json:
         print_json([_as_json(name, result) for name, result in results.items()])

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from memhop.checkpoint import (
     SCHEMA,
+    STORIES,
     check_schema,
     from_json,
     from_tensors,
@@ -289,7 +290,7 @@ class MemN2N(nn.Module):
         Warns:
             MemhopWarning: the model was trained by a version that split text into other words.
         """
-        folder = find_checkpoint(run)
+        folder = find_checkpoint(run, STORIES)
         return cls.from_files(read_checkpoint(folder), folder)
 
     @classmethod

@@ -13,6 +13,7 @@ from torch import Tensor
 from memhop.atomic_write import check_writable
 from memhop.checkpoint import (
     SCHEMA,
+    STORIES,
     check_schema,
     from_json,
     from_tensors,
@@ -25,6 +26,7 @@ from memhop.checkpoint import (
 from memhop.errors import MemhopError
 from memhop.example import Example
 from memhop.recipe import Recipe
+from memhop.resume import differences
 from memhop.runs import (
     checkpoint_folder,
     drop_older_checkpoints,
@@ -35,9 +37,6 @@ from memhop.text.model import MemN2N, read_settings
 from memhop.text.vocabulary import Vocabulary
 
 _TRAINING, _RESTARTS, _METRICS = "training.json", "restarts.safetensors", "metrics.csv"
-_NAMES = {"valid": "held-out part", "texts": "division into texts",
-          "first_restart": "first restart"}  # fmt: skip
-_MAX_SHOWN = 3  # differing settings in an error
 _MALFORMED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, csv.Error)
 
 
@@ -156,7 +155,7 @@ class TrainingRun:
         if not resume:
             raise MemhopError(f"{folder}: the run exists: resume it, or choose another name")
         stored = run._read(checkpoint)[1].get("question")
-        if differing := _differences(stored if isinstance(stored, dict) else {}, identity):
+        if differing := differences(stored, identity, Recipe().to_json()):
             raise MemhopError(f"{folder}: cannot resume: different {differing}")
         return run
 
@@ -232,37 +231,9 @@ class TrainingRun:
         drop_older_checkpoints(self.folder)
 
 
-def _differences(stored: dict[str, Any], identity: dict[str, Any]) -> str:
-    """Return the differing parts of two identities in words; empty if there are none.
-
-    Settings that a stored recipe lacks, as an older version wrote it, have their default values.
-    """
-    if isinstance(stored.get("recipe"), dict):
-        defaults = {field.name: field.default for field in fields(Recipe)}
-        stored = stored | {"recipe": defaults | stored["recipe"]}
-    differing = _differing(stored, identity)
-    parts = []
-    for name in differing:
-        before, now, changes = stored.get(name), identity.get(name), ""
-        if isinstance(before, dict) and isinstance(now, dict):
-            settings = [f"{key} {before.get(key)}, now {now.get(key)}"
-                        for key in _differing(before, now)]  # fmt: skip
-            more = "; ..." if len(settings) > _MAX_SHOWN else ""
-            changes = f" ({'; '.join(settings[:_MAX_SHOWN])}{more})"
-        elif isinstance(before, int) and isinstance(now, int):
-            changes = f" ({before}, now {now})"
-        parts.append(_NAMES.get(name, name) + changes)
-    return " and ".join(parts)
-
-
-def _differing(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    names = dict.fromkeys((*now, *before))
-    return [name for name in names if before.get(name) != now.get(name)]
-
-
 def load_with_score(run: str | Path) -> tuple[MemN2N, RestartScore | None]:
     """Return the model of a run, and its score; None if its training is not finished."""
-    checkpoint = find_checkpoint(run)
+    checkpoint = find_checkpoint(run, STORIES)
     files = read_checkpoint(checkpoint)
     model = MemN2N.from_files(files, checkpoint)
     training = _training(files, checkpoint) if _TRAINING in files else {}
