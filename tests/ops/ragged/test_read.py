@@ -1,6 +1,6 @@
 """``read_ragged`` against the dense formula in float64, and its properties."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -203,7 +203,7 @@ def test_both_forms_give_the_nodes_in_the_same_order() -> None:
                 torch.testing.assert_close(ours, theirs)
 
 
-WRONG = {
+WRONG: dict[str, dict[str, Any]] = {
     "read_ragged expected query [B, d] and keys [R, d], got query [2, 3] float32 on cpu, keys "
     "[2, 1] float32 on cpu, weights of the frontier [2] float32 on cpu": {
         "query": torch.zeros(2, 3)
@@ -225,8 +225,10 @@ WRONG = {
 
 @pytest.mark.parametrize("message", WRONG)
 def test_wrong_arguments_are_named(message: str) -> None:
-    right = {"query": torch.zeros(2, 1), "keys": torch.ones(2, 1), "memory": hub(4, 2),
-             "frontier": uniform_frontier([(0,), (0,)])}  # fmt: skip
+    right: dict[str, Any] = {
+        "query": torch.zeros(2, 1), "keys": torch.ones(2, 1), "memory": hub(4, 2),
+        "frontier": uniform_frontier([(0,), (0,)]),
+    }  # fmt: skip
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - the whole message is compared
         read_ragged(**(right | WRONG[message]))
     assert str(caught.value) == message
