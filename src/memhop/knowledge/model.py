@@ -267,7 +267,7 @@ def weight_of(frontier: Frontier, node: int) -> float:
 
 def checked_words(words: object, folder: Path) -> list[str]:
     """Return the vocabulary from untrusted JSON."""
-    if isinstance(words, list) and all(isinstance(word, str) for word in words):
-        if tuple(words[: len(RESERVED)]) == RESERVED and len(set(words)) == len(words):
-            return words
-    raise MemhopError(f"{folder / VOCABULARY}: corrupt: expected distinct words")
+    known = [word for word in words if isinstance(word, str)] if isinstance(words, list) else []
+    if tuple(known[: len(RESERVED)]) != RESERVED or words != list(dict.fromkeys(known)):
+        raise MemhopError(f"{folder / VOCABULARY}: corrupt: expected distinct words")
+    return known

@@ -1,0 +1,12 @@
+"""``memhop kb``: questions over your own facts."""
+
+import typer
+
+from memhop.cli.kb import ask, demo, evaluate, train
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Questions over your own facts: train on questions and answers, ask, see each fact read.",
+)
+for command in (demo, train, ask, evaluate):
+    app.add_typer(command.app)
