@@ -1,0 +1,125 @@
+"""Lines of UTF-8 text files, plain or compressed by gzip, with one-line errors."""
+
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from memhop.errors import MemhopError, shown
+
+MAX_LINE_BYTES = 64 * 2**20  # a small .gz file can decompress to a line that fills the memory
+
+
+def printable(path: Path) -> str:
+    """Return a path for a message of one line, escaped if it is not printable."""
+    text = str(path)
+    return text if text.isprintable() else ascii(text)
+
+
+def fault(path: Path, line: int, message: str) -> MemhopError:
+    """Return the error for a line of a file: ``file:line: message``."""
+    return MemhopError(f"{printable(path)}:{line}: {message}")
+
+
+def extension(path: Path, known: Sequence[str]) -> str:
+    """Return which of the known extensions a file has, in any case and before ``.gz``.
+
+    >>> extension(Path("facts.TSV.gz"), [".tsv", ".csv"])
+    '.tsv'
+    """
+    name = path.name.lower().removesuffix(".gz")
+    for ending in known:
+        if name.endswith(ending):
+            return ending
+    expected = f"{', '.join(known[:-1])} or {known[-1]}" if len(known) > 1 else known[0]
+    message = f"expected a name that ends in {expected}, also with .gz"
+    raise MemhopError(f"{printable(path)}: {message}, got {shown(path.name)}")
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the number and the text of each line, with its line end and without a byte order mark.
+
+    Raises:
+        MemhopError: the file cannot be read or decompressed; a line is not UTF-8, has the
+            character NUL, or more than 64 MiB.
+    """
+    try:
+        with _opened(path) as file:
+            number = 0
+            while raw := file.readline(MAX_LINE_BYTES + 1):
+                number += 1
+                yield number, _decoded(raw, path, number)
+    except FileNotFoundError:
+        raise MemhopError(f"{printable(path)}: no such file") from None
+    except (EOFError, zlib.error) as error:
+        raise MemhopError(f"{printable(path)}: corrupt gzip file: {error}") from None
+    except (OSError, ValueError) as error:
+        if isinstance(error, MemhopError):
+            raise
+        reason = getattr(error, "strerror", None) or str(error)
+        raise MemhopError(f"{printable(path)}: cannot be read: {reason}") from None
+
+
+def filled_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the number and the text of each line that is not blank, without its line end.
+
+    A line of tabs is not blank: it has empty columns.
+    """
+    for number, text in numbered_lines(path):
+        if line := text.removesuffix("\n").removesuffix("\r"):
+            if "\r" in line:
+                raise fault(path, number, "expected LF or CRLF as line ends, got CR")
+            if line.strip(" \u00a0"):
+                yield number, line
+
+
+def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the number of each line that is not blank, and its JSON object.
+
+    Raises:
+        MemhopError: as `numbered_lines`, or a line is no JSON object or repeats a key.
+    """
+    for number, line in filled_lines(path):
+        try:
+            value = _JSON.decode(line)
+        except (ValueError, RecursionError) as error:
+            reason = getattr(error, "msg", "") or str(error).splitlines()[0]
+            message = f"expected a JSON object, got {shown(line)} ({reason:.120})"
+            raise fault(path, number, message) from None
+        if not isinstance(value, dict):
+            raise fault(path, number, f"expected a JSON object, got {shown(line)}")
+        yield number, value
+
+
+def _distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {shown(twice)} occurs twice")
+    return value
+
+
+def _opened(path: Path) -> BinaryIO:
+    if path.name.lower().endswith(".gz"):
+        return io.BufferedReader(gzip.open(path, "rb"))
+    return path.open("rb")
+
+
+def _decoded(raw: bytes, path: Path, number: int) -> str:
+    if len(raw) > MAX_LINE_BYTES:
+        raise fault(path, number, f"expected a line of at most {MAX_LINE_BYTES:,} bytes, got more")
+    try:
+        text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        place = f"byte 0x{raw[error.start]:02x} at byte {error.start + 1}"
+        raise fault(path, number, f"expected UTF-8 text, got {place} of the line") from None
+    if "\0" in text:
+        raise fault(path, number, "expected text, got the character NUL")
+    return text
+
+
+_JSON = json.JSONDecoder(object_pairs_hook=_distinct_keys)

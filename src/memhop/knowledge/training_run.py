@@ -1,0 +1,243 @@
+"""Write the checkpoints of a knowledge training, and resume from them."""
+
+import csv
+import hashlib
+import io
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from torch import Tensor
+
+from memhop.atomic_write import check_writable
+from memhop.checkpoint import (
+    KNOWLEDGE,
+    SCHEMA,
+    check_schema,
+    from_json,
+    from_tensors,
+    part,
+    read_checkpoint,
+    to_json,
+    to_tensors,
+    write_checkpoint,
+)
+from memhop.errors import MemhopError
+from memhop.knowledge.evaluation import KnowledgeEvaluation
+from memhop.knowledge.facts import KnowledgeBase
+from memhop.knowledge.model import KnowledgeModel
+from memhop.knowledge.questions import Question
+from memhop.knowledge.recipe import KnowledgeRecipe
+from memhop.resume import differences
+from memhop.runs import checkpoint_folder, drop_older_checkpoints, newest_checkpoint
+
+TRAINING, TENSORS, METRICS = "training.json", "training.safetensors", "metrics.csv"
+_MALFORMED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, csv.Error)
+
+
+class Metric(NamedTuple):
+    """One epoch: a row of ``metrics.csv``, whose columns are these attributes.
+
+    Attributes:
+        epoch: from 1 on.
+        loss: the mean of -log of the weight of the right answers, during the epoch.
+        valid_error: percentage of held-out questions whose first answer is wrong, after the epoch;
+            None if none are held out.
+        valid_loss: the loss of the held-out questions.
+    """
+
+    epoch: int
+    loss: float
+    valid_error: float | None
+    valid_loss: float | None
+
+
+@dataclass
+class State:
+    """The state of a training besides its tensors."""
+
+    epoch: int = 0
+    best_epoch: int = 0
+    best: tuple[float, float] | None = None  # error and loss of the best epoch
+    seconds: float = 0.0
+    metrics: list[Metric] = field(default_factory=list)
+
+    def copy(self) -> "State":
+        """Return a copy."""
+        return replace(self, metrics=list(self.metrics))
+
+    def assign(self, other: "State") -> None:
+        """Take the values of another state."""
+        for one in fields(self):
+            setattr(self, one.name, getattr(other, one.name))
+
+
+def identity_of(
+    kb: KnowledgeBase,
+    parts: Sequence[Sequence[Question]],
+    recipe: KnowledgeRecipe,
+    seed: int,
+) -> dict[str, object]:
+    """Return the identity of a training; a resumed training must have the same."""
+    digest = hashlib.sha256()
+    for questions in parts:
+        for question in questions:
+            digest.update(repr(tuple(question)).encode())
+        digest.update(b"\n")
+    facts = hashlib.sha256(b"".join(kb.to_files().values())).hexdigest()
+    return {
+        "facts": facts,
+        "questions": digest.hexdigest(),
+        "recipe": recipe.to_json(),
+        "seed": seed,
+    }
+
+
+class KnowledgeRun:
+    """The folder of a training.
+
+    Each checkpoint holds the best model so far, as `KnowledgeModel.save` writes it,
+    ``metrics.csv``, ``training.json`` and, before the end, ``training.safetensors``.
+    """
+
+    def __init__(self, folder: Path, identity: dict[str, object]) -> None:
+        self.folder = folder
+        self._identity = identity
+
+    @classmethod
+    def open(
+        cls, folder: str | Path | None, identity: dict[str, object], *, resume: bool
+    ) -> Self | None:
+        """Return the run in ``folder``, which must not exist or, to resume, have this identity.
+
+        Raises:
+            MemhopError: the run exists, cannot be written, or has another identity.
+        """
+        if folder is None:
+            return None
+        run = cls(Path(folder), identity)
+        checkpoint = newest_checkpoint(run.folder)
+        if checkpoint is None:
+            if run.folder.is_file():
+                raise MemhopError(f"{folder}: expected a folder for the run, got a file")
+            check_writable(run.folder)  # fails before the training, not after it
+            return run
+        if not resume:
+            raise MemhopError(f"{folder}: the run exists: resume it, or choose another name")
+        stored = run._read(checkpoint)[1].get("identity")
+        defaults = KnowledgeRecipe().to_json()
+        if differing := differences(stored, identity, defaults):
+            raise MemhopError(f"{folder}: cannot resume: different {differing}")
+        return run
+
+    def _read(self, checkpoint: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
+        files = read_checkpoint(checkpoint)
+        path = checkpoint / TRAINING
+        training = from_json(part(files, TRAINING, checkpoint), path)
+        check_schema(training, path)
+        return files, training
+
+    def finished(self) -> tuple[KnowledgeModel, State, KnowledgeEvaluation | None] | None:
+        """Return model, state and test of a finished training; None if not finished."""
+        checkpoint = newest_checkpoint(self.folder)
+        if checkpoint is None:
+            return None
+        files, training = self._read(checkpoint)
+        if not training.get("finished"):
+            return None
+        try:
+            test = training["test"] and evaluation_of(training["test"])
+            state = _state(training, files[METRICS].decode())
+        except _MALFORMED as error:
+            raise MemhopError(f"{checkpoint}: corrupt {TRAINING} or {METRICS}") from error
+        return KnowledgeModel.from_files(files, checkpoint), state, test
+
+    def restore(self, tensors: dict[str, Tensor], state: State) -> None:
+        """Copy the newest checkpoint into the tensors and the state.
+
+        Raises:
+            MemhopError: corrupt files.
+        """
+        checkpoint = newest_checkpoint(self.folder)
+        if checkpoint is None:
+            return
+        files, training = self._read(checkpoint)
+        shapes = {name: tensor.shape for name, tensor in tensors.items()}
+        content = part(files, TENSORS, checkpoint)
+        for name, tensor in from_tensors(content, shapes, checkpoint / TENSORS).items():
+            tensors[name].data.copy_(tensor)
+        try:
+            state.assign(_state(training, files[METRICS].decode()))
+        except _MALFORMED as error:
+            raise MemhopError(f"{checkpoint}: corrupt {TRAINING} or {METRICS}") from error
+
+    def write(self, model: KnowledgeModel, state: State, tensors: dict[str, Tensor]) -> None:
+        """Write a checkpoint of an unfinished training: the best model, and all tensors."""
+        best = {name: tensors[f"best.{name}"] for name in model.network.state_dict()}
+        files = {TENSORS: to_tensors(tensors)}
+        self._write(model.to_files(best) | files, state, {"finished": False})
+
+    def finish(self, model: KnowledgeModel, state: State, test: KnowledgeEvaluation | None) -> None:
+        """Write the last checkpoint: the model, and its evaluation on the test questions."""
+        ended: dict[str, object] = {
+            "finished": True,
+            "test": None if test is None else asdict(test),
+        }
+        self._write(model.to_files(), state, ended)
+
+    def _write(self, files: dict[str, bytes], state: State, more: dict[str, object]) -> None:
+        folder = checkpoint_folder(self.folder, state.epoch)
+        if folder.exists():  # interrupted again in the same epoch
+            if not more["finished"]:
+                return
+            folder = checkpoint_folder(self.folder, state.epoch + 1)
+        training = {
+            "schema": SCHEMA,
+            "epoch": state.epoch,
+            "best_epoch": state.best_epoch,
+            "best": state.best,
+            "seconds": state.seconds,
+            "identity": self._identity,
+        }
+        files = files | {TRAINING: to_json(training | more), METRICS: _csv(state.metrics)}
+        write_checkpoint(folder, files, KNOWLEDGE)
+        drop_older_checkpoints(self.folder)
+
+
+def evaluation_of(content: Any) -> KnowledgeEvaluation:
+    """Return an evaluation from untrusted JSON; raise one of ``_MALFORMED``."""
+    test = KnowledgeEvaluation(**content)
+    for name, value in asdict(test).items():
+        if isinstance(value, list):
+            content = content | {name: tuple(map(str, value))}
+        elif type(value) not in (int, float):
+            raise TypeError(f"expected a number for {name}")
+    return KnowledgeEvaluation(**content)
+
+
+def _state(training: dict[str, Any], rows: str) -> State:
+    best = training["best"]
+    if best is not None:
+        error, loss = best
+        best = float(error), float(loss)
+    return State(
+        int(training["epoch"]),
+        int(training["best_epoch"]),
+        best,
+        float(training["seconds"]),
+        [_metric(row) for row in csv.DictReader(io.StringIO(rows))],
+    )
+
+
+def _metric(row: dict[str, str]) -> Metric:
+    error, loss = (float(row[name]) if row[name] else None for name in Metric._fields[2:])
+    return Metric(int(row["epoch"]), float(row["loss"]), error, loss)
+
+
+def _csv(metrics: Sequence[Metric]) -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(Metric._fields)
+    writer.writerows(["" if value is None else value for value in metric] for metric in metrics)
+    return text.getvalue().encode()
