@@ -7,7 +7,7 @@ from typing import NamedTuple
 from memhop.picture.drawing import MIN_WIDTH, Drawing, Line
 from memhop.picture.graph_svg import draw
 from memhop.picture.graph_text import GraphText
-from memhop.picture.labels import percent, shortened
+from memhop.picture.labels import listed, percent, shortened
 from memhop.picture.scale import Scale
 
 _PATH_SHARE = 0.1  # of the support of the strongest fact, from which on a fact is on the path
@@ -179,10 +179,10 @@ class GraphPicture(Drawing):
             fact = " ".join(self._short(text) for text in edge[:3])
             count = "1 fact:" if hop.num_facts == 1 else f"{hop.num_facts:,} facts, mainly"
             lines.append(f"hop {number} read {count} {fact} ({self.scale.format(edge.weight)})")
-        shown = [f"{self._short(name)} ({percent(share)})" for name, share in self.answers[:5]]
-        more = f" and {len(self.answers) - 5:,} more" if self.answers[5:] else ""
-        name = "answers" if shown[1:] else "answer"
-        return lines + ([f"{name}: {', '.join(shown)}{more}"] if shown else ["no answer"])
+        if not self.answers:
+            return [*lines, "no answer"]
+        shown = [f"{self._short(name)} ({percent(share)})" for name, share in self.answers]
+        return [*lines, f"{'answers' if shown[1:] else 'answer'}: {listed(shown, most=5)}"]
 
     def _short(self, text: str) -> str:
         return shortened(text, self.width, "…")
