@@ -9,35 +9,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memhop.picture import Picture, picture
+from memhop.picture import picture
 
-SVG = "{http://www.w3.org/2000/svg}"
+from .svg_parts import SVG, drawn, every, extent, middle, number, texts
+
 STORY = ["Mary took the milk.", "John went to the office.", "Mary went to the garden."]
 WEIGHTS = [[0.75, 0.0, 0.25], [0.004, 0.096, 0.9]]
-
-
-def drawn(shown: Picture, title: str = "") -> Element:
-    return fromstring(shown.svg(title))
-
-
-def every(root: Element, tag: str, kind: str | None = None) -> list[Element]:
-    return [one for one in root.iter(SVG + tag) if kind is None or one.get("class") == kind]
-
-
-def texts(root: Element, kind: str | None = None) -> list[str]:
-    return [one.text or "" for one in every(root, "text", kind)]
-
-
-def number(element: Element, attribute: str) -> float:
-    return float(element.attrib[attribute])
 
 
 def row(element: Element) -> float:
     """Return the vertical centre of an element; elements of one row have the same."""
     if element.tag == SVG + "path":
         return float(element.attrib["d"].split()[2]) + 4.5
-    offset = -0.35 * 14 if element.tag == SVG + "text" else number(element, "height") / 2
-    return number(element, "y") + offset
+    return middle(element)
 
 
 def test_it_has_a_title_a_description_and_a_size() -> None:
@@ -143,11 +127,9 @@ def test_elements_are_inside_the_image_and_do_not_overlap(
     root = drawn(picture(weights, [text] * slots, width=width), text)
     taken: dict[float, list[tuple[float, float]]] = {}
     for element in [*every(root, "text"), *every(root, "rect", "track")]:
-        length = float(element.get("textLength") or element.get("width") or 0)
-        right = number(element, "x") + length * (element.get("text-anchor") != "end")
-        taken.setdefault(round(row(element), 3), []).append((right - length, right))
-    for middle, extents in taken.items():
-        assert 12 <= middle <= number(root, "height") - 12
+        taken.setdefault(round(row(element), 3), []).append(extent(element))
+    for centre, extents in taken.items():
+        assert 12 <= centre <= number(root, "height") - 12
         assert all(left >= 0 and right <= number(root, "width") for left, right in extents)
         ends = sorted(extents)
         assert all(one[1] <= two[0] + 0.02 for one, two in pairwise(ends))

@@ -1,7 +1,14 @@
 """The answer to a question over facts, with the facts that each hop read."""
 
 from dataclasses import dataclass
+from html import escape
 from typing import NamedTuple
+
+from memhop.picture import escaped
+from memhop.picture.graph import Edge, GraphPicture, HopEdges, graph_picture
+from memhop.picture.labels import listed, percent
+
+_MAX_SHOWN = 3  # answers in a title
 
 
 class FactRead(NamedTuple):
@@ -81,3 +88,57 @@ class KnowledgeAnswer:
         if not self.topics:
             return "no answer: no entity of the facts in the question"
         return "no answer: no path over the facts from " + ", ".join(self.topics)
+
+    def picture(self) -> GraphPicture:
+        """Return the picture of the facts that each hop read; print it, or show it in a notebook.
+
+        >>> fact = FactRead("Faust", "directed_by", "F. W. Murnau", False, 1.0, 1.0)
+        >>> hop = HopRead((fact,), 1, 0.0, (("who", 0.1), ("directed", 0.9)))
+        >>> answers = (("F. W. Murnau", 0.98),)
+        >>> print(
+        ...     KnowledgeAnswer(
+        ...         "who directed Faust", answers, (), ("Faust",), (hop,), (), ()
+        ...     ).picture()
+        ... )
+        hop 1
+        ▸ Faust ─directed_by→ F. W. Murnau  ██████████  1.00
+        """
+        hops = [
+            HopEdges([Edge(*fact) for fact in hop.facts], hop.num_facts, hop.dropped)
+            for hop in self.hops
+        ]
+        return graph_picture(hops, self.topics, self.answers)
+
+    def title(self) -> str:
+        """Return question and answers in a line, the title of a picture."""
+        return f"{self.question}  {self.reason or self.shares(_MAX_SHOWN)}"
+
+    def shares(self, most: int = 10) -> str:
+        """Return the first answers with their probabilities; empty without an answer."""
+        return listed([f"{name} ({percent(share)})" for name, share in self.answers], most)
+
+    def never_seen(self) -> str:
+        """Return a line on the unknown words; empty if there are none."""
+        words = listed(self.unknown_words)
+        return f"never seen in training, ignored: {words}" if words else ""
+
+    def not_found(self) -> str:
+        """Return a line on the unknown entities; empty if there are none."""
+        names = listed(self.unknown_entities)
+        return f"no entity of the facts: {names}" if names else ""
+
+    def _repr_html_(self) -> str:
+        """Return the answer and its picture as HTML, in the notebook's text colour."""
+        question, answer, *notes = (
+            escape(escaped(text))
+            for text in (
+                self.question,
+                self.reason or self.shares(),
+                self.never_seen(),
+                self.not_found(),
+            )
+        )
+        lines = [f"<div><b>{question}</b>&#8195;<b>{answer}</b></div>"]
+        lines += [f"<div>{note}</div>" for note in notes if note]
+        picture = [self.picture()._repr_html_()] if self.hops else []
+        return "\n".join(["<div>", *lines, *picture, "</div>"])

@@ -1,19 +1,17 @@
 """Draw the attention of each hop over the memory: for a terminal, a web page, a notebook."""
 
 import math
-import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from memhop.picture.drawing import MIN_WIDTH, Drawing, Line
 from memhop.picture.labels import escaped, shortened
+from memhop.picture.scale import Scale
 from memhop.picture.svg import draw
-from memhop.picture.terminal import MIN_WIDTH, Terminal
-
-if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, RenderResult
+from memhop.picture.terminal import Terminal
 
 __all__ = ["MIN_WIDTH", "Picture", "escaped", "picture"]
 
@@ -77,7 +75,7 @@ def _checked(weights: Any) -> NDArray[np.float64]:
     return values.astype(np.float64)
 
 
-class Picture:
+class Picture(Drawing):
     """The result of `picture`: ``str()`` is plain text, a rich console shows colours.
 
     ``svg()`` returns an SVG file; a notebook displays it.
@@ -98,9 +96,8 @@ class Picture:
         self.rows = rows
         size = np.abs(weights)
         peak = float(size.max(initial=0.0))
-        # a softmax in half precision may exceed 1 slightly; the peak may be 0
-        self.full = 1.0 if 0.25 <= peak <= 1.005 or not peak else peak
-        self.unit = 1.0 if 0.1 <= peak < 1000 or not peak else 10.0 ** math.floor(math.log10(peak))
+        self._scale = Scale.of(peak)
+        self.full, self.unit = self._scale
         self.strongest = (size == size.max(axis=1, keepdims=True, initial=0.0)) & (size > 0)
         self._size = size.max(axis=0)
 
@@ -130,7 +127,7 @@ class Picture:
         >>> picture([[0.5, 0.125]]).format_weight(0.125), picture([[0.0005]]).format_weight(0.0005)
         ('0.12', '5.00')
         """
-        return f"{weight / self.unit:.2f}"
+        return self._scale.format(weight)
 
     def describe_gap(self, gap: range) -> str:
         """Return the text of a gap: the number of slots, and an upper bound of their weights.
@@ -158,8 +155,7 @@ class Picture:
         (['full bar = 7.5'], [])
         """
         lines = [] if self._size.size else ["an empty memory: nothing to read"]
-        lines += [f"full bar = {self.full:.3g}"] if self.full != 1 else []
-        return lines + ([f"numbers x {self.unit:g}"] if self.unit != 1 else [])
+        return lines + self._scale.legend()
 
     def describe(self) -> list[str]:
         """Return the strongest slot of each hop as text.
@@ -179,47 +175,12 @@ class Picture:
             lines.append(f"hop {hop + 1} read most: {label}{more} ({number})")
         return lines
 
-    def text(self, width: int | None = None, encoding: str = "utf-8") -> str:
-        """Return the picture as plain text with characters of ``encoding``.
+    def _lines(self, width: int, encoding: str) -> Iterator[Line]:
+        return Terminal(self, width, encoding).lines()
 
-        The minimum width is 20 columns.
-
-        >>> print(picture([[0.25, 0.75]], ["John slept.", "Ärger!"]).text(encoding="ascii"))
-                        hop 1
-        1  John slept.  ##:        0.25
-        2  ?rger!      >#######.   0.75
-        """
-        lines = Terminal(self, width or self.width, encoding).lines()
-        return "\n".join("".join(piece for piece, _ in line).rstrip() for line in lines)
-
-    def svg(self, title: str = "") -> str:
-        """Return the picture as a self-contained SVG file, for light and dark pages.
-
-        Args:
-            title: a line above the picture, such as the question and its answer.
-
-        >>> drawn = picture([[0.1, 0.9]], ["John slept.", "Mary left."]).svg("Who left?  Mary")
-        >>> drawn[:4], "Who left?  Mary" in drawn, drawn.count('<rect class="bar"')
-        ('<svg', True, 2)
-        """
-        return draw(self, title)
-
-    def _repr_html_(self) -> str:
-        """Return the SVG in the text colour of the notebook."""
-        return draw(self, with_style=False)
-
-    def __str__(self) -> str:
-        return self.text(encoding=getattr(sys.stdout, "encoding", None) or "utf-8")
+    def _svg(self, title: str, with_style: bool) -> str:
+        return draw(self, title, with_style=with_style)
 
     def __repr__(self) -> str:
         hops, slots = self.weights.shape
         return f"<Picture of {hops} hops over {slots} slots: print it>"
-
-    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "RenderResult":
-        from rich.text import Text
-
-        width = min(self.width, options.max_width)
-        for line in Terminal(self, width, options.encoding).lines():
-            text = Text.assemble(*line, no_wrap=True, overflow="crop")
-            text.rstrip()
-            yield text

@@ -1,6 +1,7 @@
 """The texts of a picture: escape control characters, measure and truncate by terminal cells."""
 
 import unicodedata
+from collections.abc import Sequence
 
 
 def escaped(text: str) -> str:
@@ -61,3 +62,35 @@ def shortened(text: str, width: int, cut: str) -> str:
     """
     text = bounded(text, width, cut)
     return clipped(text, min(width, cells(text)), cut)
+
+
+def fair_widths(lengths: Sequence[int], room: int) -> list[int]:
+    """Return the cells for texts that share ``room`` cells: only the longest ones lose some.
+
+    >>> fair_widths([3, 30, 20], 31), fair_widths([3, 5], 31)
+    ([3, 14, 14], [3, 5])
+    """
+    widths = [0] * len(lengths)
+    for left, place in enumerate(sorted(range(len(lengths)), key=lambda at: lengths[at])):
+        widths[place] = max(1, min(lengths[place], room // (len(lengths) - left)))
+        room -= widths[place]
+    return widths
+
+
+def percent(share: float) -> str:
+    """Return a share in percent, without decimals.
+
+    >>> percent(0.25), percent(0.001), percent(0.0)
+    ('25%', '<1%', '0%')
+    """
+    return "<1%" if 0 < share < 0.005 else f"{share:.0%}"
+
+
+def listed(names: Sequence[str], most: int = 8) -> str:
+    """Return the first names with commas, and how many more there are.
+
+    >>> listed(["a", "b", "c"]), listed(["a", "b", "c"], most=2)
+    ('a, b, c', 'a, b and 1 more')
+    """
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more:,} more" if more > 0 else "")

@@ -1,32 +1,15 @@
-"""Draw a picture in the characters of a terminal."""
+"""Draw the picture of a memory in the characters of a terminal."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from memhop.picture.labels import bounded, clipped, shortened
+from memhop.picture.drawing import Line
+from memhop.picture.glyphs import encodable, glyphs_for
+from memhop.picture.labels import clipped, shortened
 from memhop.picture.layout import Layout
 
 if TYPE_CHECKING:
     from memhop.picture import Picture
-
-Line = list[tuple[str, str]]  # the segments of a line: text and rich style
-
-MIN_WIDTH = 20
-
-
-class _Glyphs(NamedTuple):
-    """The characters of a picture; those of bars go from an empty to a full cell."""
-
-    bar: str
-    negative: str
-    pointer: str
-    nothing: str  # instead of 0.00
-    cut: str
-    fold: str
-
-
-_UNICODE = _Glyphs(" ▏▎▍▌▋▊▉█", " ▒", "▸", "·", "…", "⋮")
-_ASCII = _Glyphs(" .:#", " -", ">", "0", "...", ":")
 
 
 class Terminal:
@@ -34,14 +17,9 @@ class Terminal:
 
     def __init__(self, picture: "Picture", width: int, encoding: str) -> None:
         self.picture = picture
-        self.width = max(MIN_WIDTH, width)
-        self.encoding = encoding
-        self.glyphs = _UNICODE if _can_encode(encoding, "".join(_UNICODE)) else _ASCII
-        self.layout = Layout(picture, self.width, self._safe)
-
-    def _safe(self, text: str) -> str:
-        text = bounded(text, self.width, self.glyphs.cut)
-        return text.encode(self.encoding, "replace").decode(self.encoding)
+        self.width = width
+        self.glyphs = glyphs_for(encoding)
+        self.layout = Layout(picture, width, lambda text: encodable(text, width, encoding))
 
     def lines(self) -> Iterator[Line]:
         """Yield the lines of the picture."""
@@ -81,25 +59,11 @@ class Terminal:
         pointer = self.glyphs.pointer if strongest else " "
         number = self.picture.format_weight(weight)
         number = number if float(number) else self.glyphs.nothing
-        bar = self._bar(weight / self.picture.full)
+        bar = self.glyphs.draw_bar(weight / self.picture.full, self.layout.bar)
         return [(f" {pointer}{bar} {number:>{self.layout.number}}", style)]
-
-    def _bar(self, share: float) -> str:
-        ramp = self.glyphs.bar if share >= 0 else self.glyphs.negative
-        steps = len(ramp) - 1
-        whole, part = divmod(round(min(1.0, abs(share)) * self.layout.bar * steps), steps)
-        return (ramp[-1] * whole + ramp[part] * (part > 0)).ljust(self.layout.bar)
 
     def _gap(self, gap: range) -> Line:
         start = f"{self.glyphs.fold:>{max(1, self.layout.margin - 2)}}  "
         return [
             (shortened(start + self.picture.describe_gap(gap), self.width, self.glyphs.cut), "dim")
         ]
-
-
-def _can_encode(encoding: str, text: str) -> bool:
-    try:
-        text.encode(encoding)
-    except UnicodeEncodeError:
-        return False
-    return True

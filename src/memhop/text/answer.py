@@ -7,8 +7,7 @@ from html import escape
 from torch import Tensor
 
 from memhop.picture import Picture, escaped, picture
-
-_MAX_SHOWN = 8
+from memhop.picture.labels import listed
 
 
 @dataclass(frozen=True)
@@ -78,12 +77,7 @@ class Answer:
 
 def never_seen(words: Sequence[str]) -> str:
     """Return a line that names unknown words; empty if there are none."""
-    if not words:
-        return ""
-    shown = ", ".join(words[:_MAX_SHOWN])
-    more = len(words) - _MAX_SHOWN
-    shown += f" and {more:,} more" if more > 0 else ""
-    return f"never seen in training, ignored: {shown}"
+    return f"never seen in training, ignored: {listed(words)}" if words else ""
 
 
 def _percent(share: float) -> str:
