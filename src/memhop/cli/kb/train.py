@@ -11,7 +11,7 @@ import typer
 
 from memhop.checkpoint import KNOWLEDGE
 from memhop.cli.kb import job as jobs
-from memhop.cli.kb.job import FILES, Job
+from memhop.cli.kb.job import Job
 from memhop.cli.run_folder import claimed, named_folder
 from memhop.cli.screen import (
     Stopped,
