@@ -164,9 +164,7 @@ def test_gradients_equal_finite_differences(
 
 def test_permuted_facts_give_the_same_answers() -> None:
     kb = random_kb(4, entities=12, facts=30)
-    triples = [
-        (kb.entities[s], kb.relations[r], kb.entities[o]) for s, r, o in kb.facts.tolist()
-    ]
+    triples = [(kb.entities[s], kb.relations[r], kb.entities[o]) for s, r, o in kb.facts.tolist()]
     order = np.random.default_rng(0).permutation(len(triples))
     other = KnowledgeBase.from_triples([triples[place] for place in order])
     assert other.entities != kb.entities

@@ -225,9 +225,7 @@ def two_steps(width: int, recipe: KnowledgeRecipe) -> KnowledgeAnswer:
 
 
 def test_dropped_is_zero_exactly_if_nothing_was_dropped() -> None:
-    recipe = KnowledgeRecipe(
-        word_dim=8, num_hops=2, inverse=False, max_entities=7, min_weight=0.01
-    )
+    recipe = KnowledgeRecipe(word_dim=8, num_hops=2, inverse=False, max_entities=7, min_weight=0.01)
     for width in range(1, 8):
         answer = two_steps(width, recipe)
         assert [hop.dropped for hop in answer.hops] == [0.0, 0.0]
@@ -259,7 +257,9 @@ def test_the_least_dropped_weight_is_reported() -> None:
 
 def test_names_with_markup_and_escape_codes_are_literal() -> None:
     names = "[bold]Ann[/bold]", "<b>&amp;\x1b[31mred", "a\nb\x07"
-    kb = KnowledgeBase.from_triples([(names[0], "[red]r[/red]", names[1]), (names[0], "s", names[2])])
+    kb = KnowledgeBase.from_triples(
+        [(names[0], "[red]r[/red]", names[1]), (names[0], "s", names[2])]
+    )
     model = KnowledgeModel.untrained(kb, [Question("who?")], HOPS_1)
     answer = model.answer("who?", topics=[names[0]])
     assert {name for name, _ in answer.answers + answer.runners_up} == set(names[1:])
