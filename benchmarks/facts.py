@@ -50,7 +50,8 @@ def edge_of(row: Any) -> Edge:
 def svg(rows: Rows) -> str:
     """Return the picture with its question as SVG."""
     first = rows[0]
-    return f"{picture_of(rows).svg(f'{first["question"]}  {first["answer"]}')}\n"
+    title = f"{first['question']}  {first['answer']}"
+    return f"{picture_of(rows).svg(title)}\n"
 
 
 def sheets(rows: Rows) -> list[Sheet]:
