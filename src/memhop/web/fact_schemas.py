@@ -17,24 +17,28 @@ _FACTS = 5  # of a hop, by default
 
 
 def question_pattern() -> str:
-    r"""Return a regular expression of the texts with a word and without the character NUL.
+    r"""Return a regular expression that matches in each text with a word.
 
-    Its syntax is common to Python, JavaScript and Rust.
+    It matches in no other text, up to characters that Unicode has not assigned. It is a character
+    class in the common syntax of Python, JavaScript and Rust.
 
     >>> pattern = re.compile(question_pattern())
-    >>> [bool(pattern.search(text)) for text in ("who?", "\u00bd", " ?", "who\0")]
-    [True, True, False, False]
+    >>> [bool(pattern.search(text)) for text in ("who?", "\u00bd", " ?")]
+    [True, True, False]
     """
-    no_letter_from = 0x40000
-    codes = chain(range(0xD800), range(0xE000, no_letter_from))
+    codes = chain(range(0xD800), range(0xE000, 0x20000), range(0xE0000, 0xE1000))
     others = [
         character
         for character in re.findall(r"[\W_\u02bb\u02bc\uff9e\uff9f]", "".join(map(chr, codes)))
         # a mark alone is a word, but with a symbol it can compose to a symbol
         if unicodedata.category(character)[0] in "CMZ" or not question_words(character)
     ]
-    word = f"{class_without(others)[:-1]}{chr(no_letter_from)}-{chr(0x10FFFF)}]"
-    return rf"^[^\u0000]*{word}[^\u0000]*$"
+    return class_without(others)
+
+
+def _without_nul(question: object) -> object:
+    """Read the character NUL, which no name of an entity has, as a space."""
+    return question.replace("\0", " ") if isinstance(question, str) else question
 
 
 class FactsQuestion(BaseModel):
@@ -49,6 +53,7 @@ class FactsQuestion(BaseModel):
             pattern=question_pattern(),
             description="A question with at least one word. Brackets can mark its topics.",
         ),
+        BeforeValidator(_without_nul),
     ]
     topics: Annotated[
         list[Text] | None,
@@ -118,7 +123,7 @@ class FactsAnswer(BaseModel):
     ]
 
     @classmethod
-    def of(cls, model: str, answer: KnowledgeAnswer, *, has_picture: bool) -> "FactsAnswer":
+    def of(cls, model: str, answer: KnowledgeAnswer, has_picture: bool) -> "FactsAnswer":
         """Return the response for an answer; weights have 6 digits."""
         return cls(
             model=model,
@@ -141,6 +146,12 @@ class FactsAnswer(BaseModel):
             unknown_entities=list(answer.unknown_entities),
             picture=answer.picture().svg() if has_picture and answer.hops else None,
         )
+
+    @classmethod
+    def none(cls, model: str, question: str, reason: str) -> "FactsAnswer":
+        """Return the response for a question without a word."""
+        empty = KnowledgeAnswer(question, (), (), (), (), (), ())
+        return cls.of(model, empty, False).model_copy(update={"no_answer": reason})
 
 
 def _ranked(pairs: tuple[tuple[str, float], ...]) -> list[Ranked]:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 
-from fastapi import FastAPI, HTTPException, Response
+from fastapi import FastAPI, Response
 
 from memhop.errors import MemhopError
 from memhop.web.batches import Batches
@@ -20,8 +20,11 @@ def answer_facts(served: ServedFacts, questions: list[FactsQuestion]) -> list[by
     """Return the answers to some questions, each a `FactsAnswer` in JSON."""
     answers = []
     for asked in questions:
-        answer = served.model.answer(asked.question, topics=asked.topics, facts=asked.facts)
-        response = FactsAnswer.of(served.name, answer, has_picture=asked.picture)
+        try:
+            answer = served.model.answer(asked.question, topics=asked.topics, facts=asked.facts)
+            response = FactsAnswer.of(served.name, answer, asked.picture)
+        except MemhopError as error:  # only unassigned characters, which the schema cannot exclude
+            response = FactsAnswer.none(served.name, asked.question, f"no answer: {error}")
         answers.append(response.model_dump_json().encode())
     return answers
 
@@ -42,10 +45,7 @@ def add_facts_routes(
     @app.post("/api/kb/answer", summary="Answer a question about facts", response_model=FactsAnswer)
     async def answer(asked: FactsQuestion) -> Response:
         served = find_facts_model(models, asked.model)
-        try:
-            (content,) = await batches.answer(served, [asked])
-        except MemhopError as error:
-            raise HTTPException(422, f"body.question: {error}") from None
+        (content,) = await batches.answer(served, [asked])
         return Response(content, media_type="application/json")
 
     @app.get("/api/kb/examples", summary="Questions that a model of facts answers right")
