@@ -19,7 +19,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 ROWS = [
     ["errors"],
     ["atomic_write"],
-    ["example"],
+    ["example", "rng"],
     ["ops"],
     ["kernels", "nn"],
     ["picture"],

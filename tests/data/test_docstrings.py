@@ -5,8 +5,8 @@ from types import ModuleType
 
 import pytest
 
+from memhop import rng
 from memhop.data import babi, download, stories, story
-from memhop.data.stories import rng
 
 
 @pytest.mark.parametrize("module", [babi, rng, download, stories, story])

@@ -21,9 +21,9 @@ from memhop.data import (
 )
 from memhop.data.stories import TASKS
 from memhop.data.stories import task as words_of
-from memhop.data.stories.rng import Rng
 from memhop.errors import MemhopError
 from memhop.example import Example
+from memhop.rng import Rng
 from tests.work import instructions
 
 from .answers import answer, suffices

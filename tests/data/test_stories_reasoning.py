@@ -11,10 +11,10 @@ import pytest
 from memhop.data import Question, Story
 from memhop.data.stories.animals import DEDUCTION, INDUCTION
 from memhop.data.stories.motives import MOTIVES
-from memhop.data.stories.rng import Rng
 from memhop.data.stories.sizes import SIZES
 from memhop.data.stories.task import StorySettings, Task
 from memhop.errors import MemhopError
+from memhop.rng import Rng
 from tests.work import instructions
 
 TASKS = {15: DEDUCTION, 16: INDUCTION, 18: SIZES, 20: MOTIVES}

@@ -9,11 +9,11 @@ import pytest
 
 from memhop.data import Story
 from memhop.data.stories.directions import PATHS, RELATIONS
-from memhop.data.stories.rng import Rng
 from memhop.data.stories.shapes import POSITIONS
 from memhop.data.stories.task import PLACES, StorySettings, Task
 from memhop.data.story import Question
 from memhop.errors import MemhopError
+from memhop.rng import Rng
 from tests.work import instructions
 
 TASKS: dict[int, Task] = {4: RELATIONS, 17: POSITIONS, 19: PATHS}

@@ -128,7 +128,17 @@ def warnings_as_lines() -> Iterator[None]:
 
 @contextmanager
 def training_progress(name: str) -> Iterator[Callable[[TrainingProgress], None]]:
-    """Show a training on standard error: a bar with the best restart, or lines if piped."""
+    """Show the training of a story model on standard error; see `epoch_progress`."""
+    with epoch_progress(name) as show:
+        yield lambda progress: show(progress.epoch, progress.epochs, _figures(progress))
+
+
+@contextmanager
+def epoch_progress(name: str) -> Iterator[Callable[[int, int, str], None]]:
+    """Show a training on standard error: a bar, or lines if piped.
+
+    The function takes the number of an epoch, that of all epochs, and figures such as the loss.
+    """
     console = stderr()
     if not console.is_terminal:
         yield _training_lines(name)
@@ -145,27 +155,25 @@ def training_progress(name: str) -> Iterator[Callable[[TrainingProgress], None]]
         name = name if len(name) <= _MAX_NAME else f"{name[: _MAX_NAME - 3]}..."
         row = bar.add_task(name, total=None, figures="")
 
-        def show(progress: TrainingProgress) -> None:
-            figures = _figures(progress)
-            bar.update(row, completed=progress.epoch, total=progress.epochs, figures=figures)
+        def show(epoch: int, epochs: int, figures: str) -> None:
+            bar.update(row, completed=epoch, total=epochs, figures=figures)
 
         yield show
 
 
-def _training_lines(name: str) -> Callable[[TrainingProgress], None]:
+def _training_lines(name: str) -> Callable[[int, int, str], None]:
     start, last = time.perf_counter(), 0
 
-    def show(progress: TrainingProgress) -> None:
+    def show(epoch: int, epochs: int, figures: str) -> None:
         nonlocal start, last
         if last == 0:  # a resumed training does not start at its first epoch
-            last = progress.epoch - 1
-        every = max(1, progress.epochs // _PROGRESS_LINES)
-        if progress.epoch % every == 0 or progress.epoch == progress.epochs:
-            pace = (time.perf_counter() - start) / (progress.epoch - last)
-            start, last = time.perf_counter(), progress.epoch
-            left = f"{duration(pace * (progress.epochs - progress.epoch))} left"
-            done = f"epoch {progress.epoch}/{progress.epochs}"
-            print_progress(f"{name}: {done}, {_figures(progress)}, {left}")
+            last = epoch - 1
+        every = max(1, epochs // _PROGRESS_LINES)
+        if epoch % every == 0 or epoch == epochs:
+            pace = (time.perf_counter() - start) / (epoch - last)
+            start, last = time.perf_counter(), epoch
+            left = f"{duration(pace * (epochs - epoch))} left"
+            print_progress(f"{name}: epoch {epoch}/{epochs}, {figures}, {left}")
 
     return show
 

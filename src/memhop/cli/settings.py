@@ -13,7 +13,7 @@ import typer
 
 from memhop.cli.screen import print_error, warnings_as_lines
 from memhop.data import TASK_NAMES, find_tasks, read_babi
-from memhop.errors import MemhopError
+from memhop.errors import MemhopError, shown
 from memhop.example import Example
 from memhop.recipe import Recipe
 from memhop.runs import RUNS, stopped_after, trained_in
@@ -203,12 +203,17 @@ def tasks_in(folder: Path, task: str | None, *, split: str) -> dict[int, dict[st
 
 def read_recipe(recipe: str, changes: list[str], *, joint: bool) -> Recipe:
     """Return a named recipe, or one from a JSON file, with some settings changed."""
-    changed = dict(_change(text) for text in changes)
+    changed = changed_settings(changes)
     if recipe in _RECIPES:
         return Recipe.from_json(_RECIPES[recipe](joint=joint).to_json() | changed)
     path = Path(recipe)
     if path.suffix != ".json":
         raise MemhopError(f"--recipe: expected 'paper', 'best' or a .json file, got {recipe!r}")
+    return Recipe.from_json(read_settings(path) | changed)
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Return the settings in a JSON file."""
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -216,7 +221,14 @@ def read_recipe(recipe: str, changes: list[str], *, joint: bool) -> Recipe:
     except (ValueError, RecursionError) as error:
         reason = str(error).splitlines()[0]
         raise MemhopError(f"{path}: cannot be read as JSON: {reason:.120}") from error
-    return Recipe.from_json(settings | changed if isinstance(settings, dict) else settings)
+    if not isinstance(settings, dict):
+        raise MemhopError(f"{path}: expected a JSON object of settings, got {shown(settings)}")
+    return settings
+
+
+def changed_settings(changes: list[str]) -> dict[str, Any]:
+    """Return the settings of --set NAME=VALUE."""
+    return dict(_change(text) for text in changes)
 
 
 def _change(text: str) -> tuple[str, Any]:

@@ -3,7 +3,7 @@
 import re
 import shlex
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import typer
 
-from memhop.atomic_write import check_writable
+from memhop.cli.run_folder import claimed, named_folder
 from memhop.cli.screen import (
     Stopped,
     duration,
@@ -48,9 +48,8 @@ from memhop.cli.training_jobs import (
     Settings,
     Source,
     TrainingJob,
-    forget,
     own_job,
-    store,
+    store_all,
     stored_jobs,
     task_jobs,
 )
@@ -58,7 +57,6 @@ from memhop.data import read_babi
 from memhop.errors import MemhopError
 from memhop.recipe import Recipe
 from memhop.runs import (
-    RUNS,
     free_name,
     holds_anything,
     newest_checkpoint,
@@ -105,7 +103,7 @@ def train(
         raise MemhopError("--resume needs the --name of a run")
     if not (resume and data is None and train is None):
         _check_source(data, task, joint, train, test)
-    folder = _named_folder(name if name is not None else _name_for(train, joint))
+    folder = named_folder(name if name is not None else _name_for(train, joint))
     _check_device(device)
     if resume and data is None and train is None:
         jobs = _stored(folder, context, device, threads)
@@ -232,12 +230,6 @@ def _name_for(train: Path | None, joint: bool) -> str:
     return free_name(stem)
 
 
-def _named_folder(name: str) -> Path:
-    if not name or Path(name).name != name or name[0] in ".-" or not name.isprintable():
-        raise MemhopError(f"--name: expected the name of a folder under {RUNS}/, got {name!r}")
-    return RUNS / name
-
-
 @contextmanager
 def _claimed(folder: Path, jobs: list[TrainingJob], resume: bool) -> Iterator[None]:
     """Create the folders and store the command; remove both if training fails before a checkpoint.
@@ -251,26 +243,8 @@ def _claimed(folder: Path, jobs: list[TrainingJob], resume: bool) -> Iterator[No
     if newest_checkpoint(folder) if for_tasks else trained_in(folder) not in ([], [folder]):
         kind = "one model" if for_tasks else "a model for each task"
         raise MemhopError(f"{folder}: a run with {kind} already exists: use another --name")
-    folders = [folder, *(job.folder for job in jobs)]
-    for one in folders:  # before an hour of training
-        check_writable(one)
-    try:
-        for one in folders:
-            one.mkdir(parents=True, exist_ok=True)
-        for job in jobs:
-            store(job)
-    except OSError as error:
-        raise MemhopError(f"{folder}: cannot be written to: {error.strerror}") from error
-    try:
+    with claimed(folder, [job.folder for job in jobs], lambda: store_all(jobs)):
         yield
-    except MemhopError:
-        for job in jobs:
-            forget(job.folder)
-        raise
-    finally:
-        for one in reversed(folders):
-            with suppress(OSError):  # it holds something
-                one.rmdir()
 
 
 def _check_device(device: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from memhop.atomic_write import atomic_write
 from memhop.checkpoint import SCHEMA, check_schema, from_json, to_json
+from memhop.cli.run_folder import COMMAND
 from memhop.cli.settings import read_file, tasks_in
 from memhop.data import read_babi
 from memhop.data.babi import find_valid
@@ -15,7 +16,6 @@ from memhop.example import Example
 from memhop.recipe import Recipe
 from memhop.runs import newest_checkpoint
 
-COMMAND = "command.json"  # in the folder of each training
 _MINIMA = {"restarts": 1, "seed": 0, "threads": 1}
 _MALFORMED = (AttributeError, LookupError, TypeError, ValueError)
 
@@ -120,13 +120,19 @@ def stored_jobs(folder: Path) -> list[TrainingJob]:
     return [_read(one, *_stored(one / COMMAND)) for one in folders]
 
 
+def store_all(jobs: Sequence[TrainingJob]) -> None:
+    """Write each job into the folder of its training."""
+    for job in jobs:
+        store(job)
+
+
 def store(job: TrainingJob) -> None:
     """Write the job for `stored_jobs`, unless the training has a checkpoint."""
     if newest_checkpoint(job.folder):
         return
     files = [
         {"task": source.task}
-        | {split: {"path": str(path), "sha256": _checksum(path)}
+        | {split: {"path": str(path), "sha256": checksum(path)}
            for split, path in source.files().items()}
         for source in job.sources
     ]  # fmt: skip
@@ -134,12 +140,6 @@ def store(job: TrainingJob) -> None:
     content = {"schema": SCHEMA, "joint": job.joint, "files": files, **settings}
     with atomic_write(job.folder / COMMAND) as out:
         out.write(to_json(content).decode())
-
-
-def forget(folder: Path) -> None:
-    """Remove the stored job of a training that has no checkpoint."""
-    if not newest_checkpoint(folder):
-        (folder / COMMAND).unlink(missing_ok=True)
 
 
 def _read(
@@ -171,7 +171,7 @@ def _stored(path: Path) -> tuple[bool, tuple[Source, ...], Settings]:
         raise MemhopError(f"{path}: corrupt file") from error
     for entry in files:
         for split in set(entry) - {"task"}:
-            _check_unchanged(Path(entry[split]["path"]), entry[split]["sha256"], path)
+            check_unchanged(Path(entry[split]["path"]), entry[split]["sha256"], path)
     return (
         joint,
         sources,
@@ -197,9 +197,10 @@ def _text(value: Any) -> str:
     return value
 
 
-def _check_unchanged(path: Path, checksum: str, command: Path) -> None:
+def check_unchanged(path: Path, stored: str, command: Path) -> None:
+    """Check that a file has the SHA-256 that ``command`` stores."""
     try:
-        is_same = _checksum(path) == checksum
+        is_same = checksum(path) == stored
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = getattr(error, "strerror", None) or str(error)
         raise MemhopError(
@@ -209,6 +210,7 @@ def _check_unchanged(path: Path, checksum: str, command: Path) -> None:
         raise MemhopError(f"{path}: changed since the training of {command.parent} began")
 
 
-def _checksum(path: Path) -> str:
+def checksum(path: Path) -> str:
+    """Return the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -3,7 +3,7 @@
 x_0 is a distribution over entities, uniform over the topics of the question. Hop k reads the facts
 (s_i, r_i, o_i) whose subject has weight:
 
-    p_i = softmax_i(log x[s_i] + c q_k . R[r_i]),    x'[e] = sum of p_i over o_i = e
+    p_i = softmax_i(log x[s_i] + c q_k . R[r_i] + b_i),    x'[e] = sum of p_i over o_i = e
 
 The score is the product of two conditions: the fact starts where the question is, and its relation
 is the one that the words ask for. q_k is the attention of hop k over the words w_j of the question,
@@ -12,7 +12,8 @@ whose states g_j come from a bidirectional GRU:
     a_kj = softmax_j(g_j . h_k),    q_k = sum_j a_kj E[w_j]
 
 R embeds a relation by the words of its name, from the table E of the question's words, plus a
-vector of its own, plus one for facts that are read from object to subject. After each hop a gate,
+vector of its own, plus one for facts that are read from object to subject; for these b_i is one
+learned number, otherwise 0. After each hop a gate,
 the sigmoid of a linear map of the last state of the GRU, scales the weights of the topics, and x is
 renormalised: a path that leads back to the topic may, or may not, answer the question. A softmax of
 another linear map gives the probability t_k that hop k is the last one; the answer is
@@ -27,7 +28,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding_bag
+from torch.nn import functional
 
 from memhop.knowledge.recipe import KnowledgeRecipe
 from memhop.ops.ragged.frontier import Frontier, RaggedMemory, Reads, is_in, prune, row_sums
@@ -35,6 +36,7 @@ from memhop.ops.ragged.read import read_ragged
 
 PADDING = 0  # the row of E for words beyond the end of a question
 INIT_STD, RELATION_STD, FIRST_SCALE = 0.125, 0.02, 5.0
+FIRST_INVERSE_BIAS = -2.0  # at first a fact is more likely read in its own direction
 
 
 class QuestionBatch(NamedTuple):
@@ -105,6 +107,7 @@ class TrackingHops(nn.Module):
         self.words = nn.Embedding(num_words, width, padding_idx=PADDING)
         self.relations = nn.Parameter(torch.empty(num_keys, width))
         self.inverse = nn.Parameter(torch.empty(width))
+        self.inverse_bias = nn.Parameter(torch.empty(()))
         self.states = nn.GRU(width, width // 2, bidirectional=True, batch_first=True)
         self.hop_queries = nn.Parameter(torch.empty(hops, width))
         self.scale = nn.Parameter(torch.empty(()))
@@ -123,6 +126,7 @@ class TrackingHops(nn.Module):
         nn.init.normal_(self.inverse, std=RELATION_STD)
         nn.init.normal_(self.hop_queries, std=INIT_STD)
         nn.init.constant_(self.scale, FIRST_SCALE)
+        nn.init.constant_(self.inverse_bias, FIRST_INVERSE_BIAS)
 
     def forward(self, batch: QuestionBatch, memory: RaggedMemory, names: RelationNames) -> Tracked:
         """Return the hops of a batch.
@@ -135,7 +139,7 @@ class TrackingHops(nn.Module):
         embedded = self.dropout(self.words(batch.words))
         states, last = self.read_words(embedded, batch.lengths)
         attention = self.attend(states, batch.words)
-        queries = self.scale * (attention @ embedded)
+        queries = functional.pad(self.scale * (attention @ embedded), (0, 1), value=1.0)
         keys = self.keys(names)
         gates = self.back(last).sigmoid()
         hops: list[Hop] = []
@@ -166,11 +170,17 @@ class TrackingHops(nn.Module):
         return scores.masked_fill((words == PADDING).unsqueeze(1), -torch.inf).softmax(-1)
 
     def keys(self, names: RelationNames) -> Tensor:
-        """Return R, [R, d], or [2 R, d] with the inverse relations as its second half."""
-        named = embedding_bag(names.words, self.words.weight, names.offsets, mode="sum")
+        """Return R with b as its last column, [R, d + 1].
+
+        With inverse relations these are the second half of [2 R, d + 1].
+        """
+        weight = self.words.weight
+        named = functional.embedding_bag(names.words, weight, names.offsets, mode="sum")
+        bias = torch.zeros_like(named[:, :1])
         if len(self.relations) > len(named):
             named = torch.cat([named, named + self.inverse])
-        return named + self.relations
+            bias = torch.cat([bias, bias + self.inverse_bias])
+        return torch.cat([named + self.relations, bias], dim=1)
 
 
 def gated(frontier: Frontier, topics: Frontier, gates: Tensor, num_nodes: int) -> Frontier:

@@ -1,10 +1,10 @@
 """Generate stories: simulate a world, describe it in statements, ask about the statements.
 
 Written from the descriptions of the tasks in arXiv 1502.05698; the wording and the shape of the
-stories follow the released files. `task` has the interface of a task and the settings, `rng` the
-seeded draws. In `moving` (tasks 1 to 3 and 5 to 13) people move through the `world`; `reader`
-infers from the statements what `questions` can ask about. The other tasks have their own worlds:
-`directions` and `shapes` on a `plane`, `times`, `animals`, `sizes`, `motives`.
+stories follow the released files. `task` has the interface of a task and the settings. In `moving`
+(tasks 1 to 3 and 5 to 13) people move through the `world`; `reader` infers from the statements what
+`questions` can ask about. The other tasks have their own worlds: `directions` and `shapes` on a
+`plane`, `times`, `animals`, `sizes`, `motives`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,13 +15,13 @@ from memhop.data.stories.animals import DEDUCTION, INDUCTION
 from memhop.data.stories.directions import PATHS, RELATIONS
 from memhop.data.stories.motives import MOTIVES
 from memhop.data.stories.moving import MOVING
-from memhop.data.stories.rng import Rng
 from memhop.data.stories.shapes import POSITIONS
 from memhop.data.stories.sizes import SIZES
 from memhop.data.stories.task import PEOPLE, PLACES, THINGS, StorySettings, Task, check_range
 from memhop.data.stories.times import TIMES_OF_DAY
 from memhop.data.story import Story
 from memhop.errors import MemhopError
+from memhop.rng import Rng
 
 __all__ = ["TASKS", "TEST_SEED_OFFSET", "generate", "generate_splits"]
 

@@ -3,9 +3,9 @@
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from memhop.data.stories.rng import Rng
 from memhop.data.stories.task import StorySettings, Task, check_length, draw_length
 from memhop.data.story import Question, Story
+from memhop.rng import Rng
 
 _PLURALS = {"mouse": "Mice", "sheep": "Sheep", "wolf": "Wolves", "cat": "Cats"}
 _AFRAID = tuple(_PLURALS)

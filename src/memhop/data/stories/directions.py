@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from memhop.data.stories.plane import STEPS, Description, Plane, describe, lay_path
-from memhop.data.stories.rng import Rng
 from memhop.data.stories.task import StorySettings, Task, check_length, check_range, draw_length
 from memhop.data.story import Question, Story
+from memhop.rng import Rng
 
 _WORDS = dict(zip(STEPS, ("north", "south", "east", "west"), strict=True))
 

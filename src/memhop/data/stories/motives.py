@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from memhop.data.stories.rng import Rng
 from memhop.data.stories.task import (
     GOING,
     TAKING,
@@ -13,6 +12,7 @@ from memhop.data.stories.task import (
     draw_length,
 )
 from memhop.data.story import Question, Story
+from memhop.rng import Rng
 
 
 class _Motive(NamedTuple):

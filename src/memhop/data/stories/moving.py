@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from memhop.data.stories import questions
 from memhop.data.stories.reader import Reader
-from memhop.data.stories.rng import Rng
 from memhop.data.stories.task import (
     GOING,
     TAKING,
@@ -32,6 +31,7 @@ from memhop.data.stories.world import (
     World,
 )
 from memhop.data.story import Question, Story
+from memhop.rng import Rng
 
 _GAP = 2  # statements before each attempt to ask a question
 _QUESTIONS = 5  # per story

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from memhop.data.stories.rng import Rng
+from memhop.rng import Rng
 
 Step = tuple[int, int]
 

@@ -5,9 +5,9 @@ event, or None if the reader cannot answer one.
 """
 
 from memhop.data.stories.reader import Reader
-from memhop.data.stories.rng import Rng
 from memhop.data.stories.world import Event
 from memhop.data.story import Question
+from memhop.rng import Rng
 
 NUMBERS = (
     *("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),

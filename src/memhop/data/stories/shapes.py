@@ -9,9 +9,9 @@ one answer; all questions here are of this kind.
 from collections.abc import Sequence
 
 from memhop.data.stories.plane import STEPS, Description, Plane, describe, lay_path
-from memhop.data.stories.rng import Rng
 from memhop.data.stories.task import StorySettings, Task, check_length, check_range, draw_length
 from memhop.data.story import Question, Story
+from memhop.rng import Rng
 
 SHAPES = ("triangle", "red square", "blue square", "yellow square", "pink rectangle", "red sphere")
 """All shapes of the released files."""

@@ -4,9 +4,9 @@ from collections.abc import Container, Sequence
 from itertools import combinations, pairwise
 from typing import NamedTuple
 
-from memhop.data.stories.rng import Rng
 from memhop.data.stories.task import StorySettings, Task, check_length, check_range, draw_length
 from memhop.data.story import Question, Story
+from memhop.rng import Rng
 
 # From small to big; each story draws the order of the last four.
 _SMALL = ("chocolate", "box of chocolates")

@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from memhop.data.stories.rng import Rng
 from memhop.data.story import Story
 from memhop.errors import MemhopError
+from memhop.rng import Rng
 
 # The first words of each list are those of the released tasks 1 to 3.
 PEOPLE = (

@@ -2,9 +2,9 @@
 
 from typing import NamedTuple
 
-from memhop.data.stories.rng import Rng
 from memhop.data.stories.task import GOING, StorySettings, Task, check_length, draw_length
 from memhop.data.story import Question, Story
+from memhop.rng import Rng
 
 TIMES = ("yesterday", "this morning", "this afternoon", "this evening")
 _BLOCK = 2  # statements before each attempt to ask a question

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from memhop.data.stories.rng import Rng
+from memhop.rng import Rng
 
 
 class Event(NamedTuple):

@@ -1,0 +1,93 @@
+"""``memhop kb ask``: answer questions over the facts of a run."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from memhop.atomic_write import atomic_write
+from memhop.checkpoint import KNOWLEDGE
+from memhop.cli.kb.answers import answer_json, print_answer
+from memhop.cli.screen import print_error, print_json, print_line
+from memhop.cli.settings import Json, Run, Threads, use
+from memhop.errors import MemhopError
+from memhop.knowledge import KnowledgeAnswer, KnowledgeModel
+from memhop.runs import find_run, stopped_after
+
+app = typer.Typer()
+
+
+@app.command()
+def ask(
+    run: Run = None,
+    question: Annotated[
+        list[str] | None,
+        typer.Argument(help="Questions. Default: you type them, or standard input has them."),
+    ] = None,
+    topic: Annotated[
+        list[str] | None,
+        typer.Option(help="Entity the question is about; repeatedly. Default: found in it."),
+    ] = None,
+    facts: Annotated[
+        int, typer.Option(min=1, max=1000, help="Facts of each hop to show, at most.")
+    ] = 5,
+    svg: Annotated[
+        Path | None, typer.Option(help="File for the picture of the answer to one question.")
+    ] = None,
+    threads: Threads = 1,
+    json: Json = False,
+) -> None:
+    """Answer questions over the facts of a run, and show the facts that each hop read.
+
+    Entities are found in the question by their names and aliases; brackets mark one, as in 'who
+    wrote [It]?'. Words and entities that the model does not know are named.
+    """
+    use(threads)
+    if svg is not None and len(question or []) != 1:
+        raise MemhopError(f"--svg needs one question, got {len(question or [])}")
+    model = load_model(run)
+    answers = (
+        model.answer(text, topics=topic, facts=facts) for text in questions_of(question or [])
+    )
+    if json:
+        print_json([answer_json(answer) for answer in answers])
+        return
+    for number, answer in enumerate(answers):
+        if number:
+            print_line("")
+        if svg is not None:
+            write_picture(answer, svg)
+        print_answer(answer)
+
+
+def load_model(run: str | None) -> KnowledgeModel:
+    """Return the model of a run; print a line if its training was stopped."""
+    folder = find_run(run, KNOWLEDGE)
+    model = KnowledgeModel.load(folder)
+    if stopped := stopped_after(folder):
+        epoch, epochs = stopped
+        print_error(f"{folder}: stopped after epoch {epoch} of {epochs}; resume with --resume")
+    return model
+
+
+def questions_of(given: Sequence[str]) -> Iterator[str]:
+    """Yield the given questions, or those that are typed or piped, a line each."""
+    if given:
+        yield from given
+        return
+    is_typed = sys.stdin is not None and sys.stdin.isatty()
+    if is_typed:
+        print_line("a question, or an empty line to stop", "dim")
+    for line in sys.stdin or ():
+        if text := line.strip():
+            yield text
+        elif is_typed:
+            return
+
+
+def write_picture(answer: KnowledgeAnswer, path: Path) -> None:
+    """Write the picture of an answer as SVG."""
+    with atomic_write(path) as file:
+        file.write(answer.picture().svg(answer.title()) + "\n")

@@ -1,0 +1,207 @@
+"""``memhop kb train``: train a knowledge model on questions over your own facts."""
+
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from memhop.checkpoint import KNOWLEDGE
+from memhop.cli.kb import job as jobs
+from memhop.cli.kb.job import Job
+from memhop.cli.run_folder import claimed, named_folder
+from memhop.cli.screen import (
+    Stopped,
+    duration,
+    epoch_progress,
+    percent,
+    print_json,
+    print_line,
+    print_progress,
+    program,
+)
+from memhop.cli.settings import (
+    Changes,
+    Json,
+    Resume,
+    RunName,
+    Seed,
+    Threads,
+    changed_settings,
+    check_threads,
+    read_settings,
+    use,
+)
+from memhop.errors import MemhopError
+from memhop.knowledge import KnowledgeBase, KnowledgeRecipe, KnowledgeResult, Progress
+from memhop.knowledge import train as train_model
+from memhop.runs import find_run, free_name, holds_anything, trained_in
+
+app = typer.Typer()
+
+FactsFile = Annotated[
+    Path | None,
+    typer.Option(help="The facts: .tsv, .csv, .jsonl, .nt (N-Triples) or MetaQA's .txt; also .gz."),
+]
+AliasFile = Annotated[
+    Path | None, typer.Option(help="Other names of entities: a .tsv file, entity and name.")
+]
+QuestionFile = Annotated[
+    Path | None,
+    typer.Option(help="Training questions with answers: .jsonl, or .tsv with answers joined by |."),
+]
+ValidFile = Annotated[
+    Path | None,
+    typer.Option(help="Held-out questions, which choose the epoch. Default: some of --questions."),
+]
+TestFile = Annotated[Path | None, typer.Option(help="Test questions.")]
+RecipeFile = Annotated[
+    Path | None, typer.Option(help="JSON file of settings; the others have defaults.")
+]
+
+
+@app.command()
+def train(
+    context: typer.Context,
+    facts: FactsFile = None,
+    questions: QuestionFile = None,
+    valid: ValidFile = None,
+    test: TestFile = None,
+    aliases: AliasFile = None,
+    recipe: RecipeFile = None,
+    setting: Changes = None,
+    seed: Seed = 0,
+    threads: Threads = 1,
+    name: RunName = None,
+    resume: Resume = False,
+    json: Json = False,
+) -> None:
+    """Train on questions with answers over your own facts.
+
+    No path is given: the model learns from the answers which facts to read in each hop.
+    """
+    check_threads(threads)
+    given = {
+        "facts": facts,
+        "aliases": aliases,
+        "questions": questions,
+        "valid": valid,
+        "test": test,
+    }
+    files = {option: path for option, path in given.items() if path is not None}
+    folder = named_folder(name if name is not None else free_name("kb"))
+    if resume and name is None:
+        raise MemhopError("--resume needs the --name of a run")
+    if resume and not files:
+        job = jobs.stored(folder)
+        use(job.threads)
+    else:
+        for option in ("facts", "questions"):
+            if option not in files:
+                raise MemhopError(
+                    f"kb train needs --{option} FILE, see {program()} kb train --help"
+                )
+        settings = read_settings(recipe) if recipe else {}
+        changed = KnowledgeRecipe.from_json(settings | changed_settings(setting or []))
+        job = Job(files, changed, seed, threads)
+        use(threads)
+    result = run(job, folder, resume, json)
+    if json:
+        print_json(result_json(folder, result))
+    else:
+        print_result(folder, job, result)
+
+
+def run(job: Job, folder: Path, resume: bool, json: bool) -> KnowledgeResult:
+    """Read the files, and train into a folder."""
+    kb = job.read_facts()
+    parts = {name: job.read_questions(name) for name in ("questions", "valid", "test")}
+    print_progress(described(kb, {name: len(part) for name, part in parts.items()}))
+    check_free(folder, resume)
+    with claimed(folder, [folder], lambda: jobs.store(job, folder)):
+        try:
+            with progress(folder.name) as show:
+                return train_model(
+                    kb,
+                    parts["questions"],
+                    parts["test"],
+                    valid_questions=parts["valid"],
+                    recipe=job.recipe,
+                    seed=job.seed,
+                    run=folder,
+                    resume=resume,
+                    on_progress=show,
+                )
+        except KeyboardInterrupt:
+            more = " --json" if json else ""
+            command = f"kb train --resume --name {shlex.quote(folder.name)}{more}"
+            raise Stopped(f"stopped; resume with: {program()} {command}") from None
+
+
+def check_free(folder: Path, resume: bool) -> None:
+    """Check that a run does not exist, or, to resume it, that it is one of knowledge."""
+    if not resume and holds_anything(folder):
+        raise MemhopError(f"{folder}: the run already exists: use --resume, or another --name")
+    if trained_in(folder):
+        find_run(folder, KNOWLEDGE)
+
+
+def described(kb: KnowledgeBase, counts: dict[str, int]) -> str:
+    """Return a line on the facts and the questions."""
+    entities, relations = f"{len(kb.entities):,} entities", f"{len(kb.relations):,} relations"
+    parts = [f"{len(kb):,} facts on {entities} and {relations}"]
+    if kb.duplicates:
+        parts.append(f"{kb.duplicates:,} repeated facts dropped")
+    names = {"questions": "training questions", "valid": "held out", "test": "test questions"}
+    parts += [f"{count:,} {names[name]}" for name, count in counts.items() if count]
+    return ", ".join(parts)
+
+
+@contextmanager
+def progress(name: str) -> Iterator[Callable[[Progress], None]]:
+    """Show a training on standard error."""
+    with epoch_progress(name) as show:
+
+        def shown(progress: Progress) -> None:
+            metric = progress.metric
+            held_out = ""
+            if metric.valid_error is not None:
+                held_out = f", held out {percent(metric.valid_error)} wrong"
+            show(progress.epoch, progress.epochs, f"loss {metric.loss:.3f}{held_out}")
+
+        yield shown
+
+
+def print_result(folder: Path, job: Job, result: KnowledgeResult) -> None:
+    """Print the errors, the time, and the next commands."""
+    text = f"{folder.name}: "
+    if result.test is not None:
+        text += f"test error {percent(100 - result.test.hits)}, "
+    if result.valid is not None:
+        text += f"held out {percent(result.valid.error)} wrong, "
+    epochs = f"epoch {result.epoch} of {result.epochs} kept"
+    print_line(f"{text}{epochs}, {duration(result.seconds)}")
+    print_line(f"in {folder}; try:", style="dim")
+    example = next((one.text for one in job.read_questions("questions")), "...")
+    name = shlex.quote(folder.name)
+    print_line(f"  {program()} kb ask {name} {shlex.quote(example)}", style="dim")
+    if "test" in job.files:
+        print_line(
+            f"  {program()} kb eval {name} --test {shlex.quote(str(job.files['test']))}",
+            style="dim",
+        )
+
+
+def result_json(folder: Path, result: KnowledgeResult) -> dict[str, Any]:
+    """Return a result as a JSON object."""
+    return {
+        "run": str(folder),
+        "epoch": result.epoch,
+        "epochs": result.epochs,
+        "valid": None if result.valid is None else result.valid._asdict(),
+        "test": None if result.test is None else asdict(result.test),
+        "seconds": result.seconds,
+    }
