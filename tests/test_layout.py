@@ -27,7 +27,7 @@ ROWS = [
     ["recipe"],
     ["checkpoint"],
     ["runs"],
-    ["text", "data"],
+    ["text", "data", "retrieval"],
     ["training"],
     ["reproduce"],
     ["memhop"],
