@@ -268,7 +268,16 @@ def word_pattern() -> str:
     """
     ranges_of_all = (range(0xD800), range(0xE000, 0x20000), range(0xE0000, 0xE1000))
     candidates = re.findall(r"[\W_\u02bc]", "".join(map(chr, chain(*ranges_of_all))))
-    without = {ord(c) for c in candidates if c.isspace() or not _has_content(normalize(c))}
+    return class_without({c for c in candidates if c.isspace() or not _has_content(normalize(c))})
+
+
+def class_without(characters: Iterable[str]) -> str:
+    """Return the character class of all other characters, in the syntax of `word_pattern`.
+
+    >>> class_without("abcz")
+    '[^\\\\u0061-\\\\u0063\\\\u007a-\\\\u007a]'
+    """
+    without = set(map(ord, characters))
     starts = sorted(code for code in without if code - 1 not in without)
     ends = sorted(code for code in without if code + 1 not in without)
     ranges = (f"{_escaped(a)}-{_escaped(b)}" for a, b in zip(starts, ends, strict=True))

@@ -3,9 +3,12 @@
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import axe_playwright_python
 from playwright.sync_api import Browser, Page, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -16,6 +19,13 @@ PHONE = {"width": 390, "height": 844}
 def chromium() -> str | None:
     """Return the path of an installed Chromium, or None."""
     return next(filter(None, map(shutil.which, NAMES)), None)
+
+
+@cache
+def axe() -> str:
+    """Return the script of axe-core, which checks the accessibility of a page."""
+    file = Path(axe_playwright_python.__file__).with_name("axe.min.js")
+    return file.read_text(encoding="utf-8")
 
 
 @contextmanager
@@ -92,6 +102,12 @@ class Visit:
         """Return the lines that a hop read most."""
         rows = self.page.query_selector_all("#lines .row")
         return [i + 1 for i, row in enumerate(rows) if "read" in (row.get_attribute("class") or "")]
+
+    def violations(self) -> list[tuple[str, str, str]]:
+        """Return the violations of accessibility: rule, impact and the first element."""
+        self.page.evaluate(axe())
+        found = self.page.evaluate("axe.run().then(results => results.violations)")
+        return [(one["id"], one["impact"], one["nodes"][0]["html"]) for one in found]
 
     def check_clean(self) -> None:
         """Check that the page loaded only from its server and had no errors."""

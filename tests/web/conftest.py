@@ -6,17 +6,25 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 import torch
 import uvicorn
 
 import memhop
+from memhop.knowledge.facts import KnowledgeBase
+from memhop.knowledge.model import KnowledgeModel
+from memhop.knowledge.questions import Question
+from memhop.knowledge.recipe import KnowledgeRecipe
+from memhop.knowledge.training import train
 from memhop.text.model import MemN2N
 from memhop.web.api import make_app
 from memhop.web.limits import Limits
-from memhop.web.models import Served
+from memhop.web.models import Models, Served, ServedFacts
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 
 class Reply(NamedTuple):
@@ -61,14 +69,17 @@ class Client(NamedTuple):
     def get(self, path: str, **headers: str) -> Reply:
         return self.call("GET", path, None, **headers)
 
-    def ask(self, asked: Any) -> Reply:
+    def ask(self, asked: Any, path: str = "/api/answer") -> Reply:
         body = asked if isinstance(asked, bytes) else json.dumps(asked).encode()
-        return self.call("POST", "/api/answer", body, **{"Content-Type": "application/json"})
+        return self.call("POST", path, body, **{"Content-Type": "application/json"})
+
+    def ask_facts(self, question: str, **more: Any) -> Reply:
+        return self.ask({"question": question, **more}, "/api/kb/answer")
 
 
 @contextmanager
 def running(
-    models: dict[str, Served],
+    models: Models,
     limits: Limits | None = None,
     hosts: frozenset[str] = frozenset(),
     port: int = 0,
@@ -89,6 +100,16 @@ def running(
     finally:
         server.should_exit = True
         thread.join()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator["Browser"]:
+    from .browser import chromium, launched_browser
+
+    path = chromium()
+    assert path is not None
+    with launched_browser(path) as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")
@@ -113,6 +134,60 @@ def served(model: MemN2N) -> dict[str, Served]:
         "walks": Served("walks", model, 1.5),
         "own/qa1": Served("own/qa1", untrained, None),
     }
+
+
+FILMS = [
+    ("Jaws", "Steven Spielberg", "Roy Scheider", "1975"),
+    ("Duel", "Steven Spielberg", "Dennis Weaver", "1971"),
+    ("Lincoln", "Steven Spielberg", "Sally Field", "2012"),
+    ("Alien", "Ridley Scott", "Sigourney Weaver", "1979"),
+    ("Gladiator", "Ridley Scott", "Russell Crowe", "2000"),
+    ("Psycho", "Alfred Hitchcock", "Janet Leigh", "1960"),
+    ("Vertigo", "Alfred Hitchcock", "Kim Novak", "1958"),
+]
+RELATIONS = ("directed_by", "starred_actors", "release_year")
+
+
+def film_questions() -> Iterator[Question]:
+    """Yield questions of one and two hops about `FILMS`."""
+    for film, director, actor, year in FILMS:
+        others = [one[0] for one in FILMS if one[1] == director]
+        yield Question(f"who directed {film}?", (director,))
+        yield Question(f"who acted in {film}?", (actor,))
+        yield Question(f"when was {film} released?", (year,))
+        yield Question(f"which films did {director} direct?", tuple(others))
+        same = tuple(one for one in others if one != film)
+        yield Question(f"which films have the same director as {film}?", same)
+
+
+@pytest.fixture(scope="session")
+def films() -> KnowledgeModel:
+    """Return a model trained on facts about seven films."""
+    kb = KnowledgeBase.from_triples(
+        (film, relation, value)
+        for film, *values in FILMS
+        for relation, value in zip(RELATIONS, values, strict=True)
+    )
+    questions = list(film_questions())
+    recipe = KnowledgeRecipe(
+        num_hops=2, word_dim=16, epochs=10, batch_size=12, learning_rate=0.05, dropout=0.0
+    )
+    result = train(kb, questions, valid_questions=questions[:2], recipe=recipe)
+    for question in questions:
+        assert result.model.answer(question.text).answer in question.answers
+    return result.model
+
+
+@pytest.fixture(scope="session")
+def of_both_kinds(served: dict[str, Served], films: KnowledgeModel) -> dict[str, Any]:
+    """Return the models of stories, and one of facts."""
+    return {**served, "films": ServedFacts("films", films, 2.5)}
+
+
+@pytest.fixture(scope="session")
+def facts_client(of_both_kinds: Models) -> Iterator[Client]:
+    with running(of_both_kinds) as client:
+        yield client
 
 
 @pytest.fixture(scope="session")

@@ -141,7 +141,8 @@ def test_words_and_stories_of_a_model(client: Client, model: MemN2N) -> None:
 def test_the_list_of_models(client: Client) -> None:
     walks, own = client.get("/api/models").value
     assert walks == {
-        "name": "walks", "test_error": 1.5, "words": 19, "memory_slots": 10, "hops": 3,
+        "name": "walks", "kind": "stories", "test_error": 1.5, "words": 19, "memory_slots": 10,
+        "hops": 3, "facts": None, "entities": None,
     }  # fmt: skip
     assert (own["name"], own["test_error"], own["hops"]) == ("own/qa1", None, 2)
 
@@ -212,11 +213,12 @@ def test_inline_scripts_are_allowed_only_for_openapi(
 def test_the_openapi_schema_has_every_error(client: Client) -> None:
     paths = client.get("/openapi.json").value["paths"]
     assert sorted(paths) == [
-        "/api/answer", "/api/example", "/api/models", "/api/read", "/api/stories", "/api/tasks",
-        "/api/words", "/healthz",
+        "/api/answer", "/api/example", "/api/kb/answer", "/api/kb/examples", "/api/kb/relations",
+        "/api/models", "/api/read", "/api/stories", "/api/tasks", "/api/words", "/healthz",
     ]  # fmt: skip
-    answer = paths["/api/answer"]["post"]["responses"]
-    assert sorted(answer) == ["200", "400", "404", "408", "413", "415", "422", "429"]
-    for status in sorted(answer)[1:]:
-        schema = answer[status]["content"]["application/json"]["schema"]
-        assert schema == {"$ref": "#/components/schemas/Problem"}
+    for path in ("/api/answer", "/api/kb/answer"):
+        answer = paths[path]["post"]["responses"]
+        assert sorted(answer) == ["200", "400", "404", "408", "413", "415", "422", "429"]
+        for status in sorted(answer)[1:]:
+            schema = answer[status]["content"]["application/json"]["schema"]
+            assert schema == {"$ref": "#/components/schemas/Problem"}

@@ -10,7 +10,8 @@ import pytest
 
 from memhop.text.answer import Answer
 from memhop.text.model import MemN2N
-from memhop.web.batches import Batches, Overload, StoryQuestion
+from memhop.web.api import StoryBatches, StoryQuestion, answer_stories
+from memhop.web.batches import Overload
 from memhop.web.limits import Limits
 from memhop.web.models import Served
 
@@ -36,9 +37,9 @@ class Watched:
         return self.model.answers(asked)
 
 
-def run(limits: Limits, scene: Callable[[Batches], Awaitable[None]]) -> None:
+def run(limits: Limits, scene: Callable[[StoryBatches], Awaitable[None]]) -> None:
     async def whole() -> None:
-        batches = Batches(limits)
+        batches = StoryBatches(limits, answer_stories)
         work = asyncio.create_task(batches.work())
         try:
             await asyncio.wait_for(scene(batches), 60)
@@ -55,11 +56,11 @@ async def until(condition: Callable[[], Any]) -> None:
         await asyncio.sleep(0.001)
 
 
-def ask(batches: Batches, model: Watched, *asked: StoryQuestion) -> "asyncio.Task[list[str]]":
+def ask(batches: StoryBatches, model: Watched, *asked: StoryQuestion) -> "asyncio.Task[list[str]]":
     return asyncio.create_task(answered(batches, model, *asked))
 
 
-async def answered(batches: Batches, model: Watched, *asked: StoryQuestion) -> list[str]:
+async def answered(batches: StoryBatches, model: Watched, *asked: StoryQuestion) -> list[str]:
     answers = await batches.answer(model.served, list(asked))
     return [json.loads(one)["answer"] for one in answers]
 
@@ -67,7 +68,7 @@ async def answered(batches: Batches, model: Watched, *asked: StoryQuestion) -> l
 def test_questions_that_arrive_during_a_batch_are_the_next_batch(model: MemN2N) -> None:
     watched = Watched(model)
 
-    async def scene(batches: Batches) -> None:
+    async def scene(batches: StoryBatches) -> None:
         first = ask(batches, watched, ONE)
         await until(lambda: watched.sizes)
         jobs = [ask(batches, watched, *pair) for pair in ((ONE, OTHER), (OTHER,), (ONE,))]
@@ -87,7 +88,7 @@ def test_questions_that_arrive_during_a_batch_are_the_next_batch(model: MemN2N) 
 def test_a_batch_is_limited_and_no_request_is_split(model: MemN2N) -> None:
     watched = Watched(model)
 
-    async def scene(batches: Batches) -> None:
+    async def scene(batches: StoryBatches) -> None:
         jobs = [ask(batches, watched, *[ONE] * size) for size in (2, 2, 1, 5)]
         await until(lambda: watched.sizes)
         watched.gate.set()
@@ -102,7 +103,7 @@ def test_every_model_gets_its_batches(model: MemN2N) -> None:
     first.gate.set()
     second.gate.set()
 
-    async def scene(batches: Batches) -> None:
+    async def scene(batches: StoryBatches) -> None:
         jobs = [ask(batches, one, ONE) for one in (first, second, first, second)]
         assert [await job for job in jobs] == [["garden"]] * 4
 
@@ -113,7 +114,7 @@ def test_every_model_gets_its_batches(model: MemN2N) -> None:
 def test_too_many_questions_raise_at_once(model: MemN2N) -> None:
     watched = Watched(model)
 
-    async def scene(batches: Batches) -> None:
+    async def scene(batches: StoryBatches) -> None:
         first = ask(batches, watched, ONE)
         await until(lambda: watched.sizes)
         second = ask(batches, watched, ONE, ONE)
@@ -130,7 +131,7 @@ def test_too_many_questions_raise_at_once(model: MemN2N) -> None:
 def test_a_question_that_waits_too_long_is_not_answered(model: MemN2N) -> None:
     watched = Watched(model)
 
-    async def scene(batches: Batches) -> None:
+    async def scene(batches: StoryBatches) -> None:
         jobs = [ask(batches, watched, ONE)]
         await until(lambda: watched.sizes)
         jobs.append(ask(batches, watched, ONE))
@@ -147,7 +148,7 @@ def test_a_question_that_waits_too_long_is_not_answered(model: MemN2N) -> None:
 def test_timed_out_questions_do_not_count(model: MemN2N) -> None:
     watched = Watched(model)
 
-    async def scene(batches: Batches) -> None:
+    async def scene(batches: StoryBatches) -> None:
         jobs = [ask(batches, watched, ONE)]
         await until(lambda: watched.sizes)
         jobs += [ask(batches, watched, ONE, ONE)]
@@ -165,7 +166,7 @@ def test_timed_out_questions_do_not_count(model: MemN2N) -> None:
 def test_shutdown_does_not_wait_for_a_batch(model: MemN2N) -> None:
     watched = Watched(model)
 
-    async def scene(batches: Batches) -> None:
+    async def scene(batches: StoryBatches) -> None:
         job = ask(batches, watched, ONE)
         await until(lambda: watched.sizes)
         job.cancel()
@@ -182,7 +183,7 @@ def test_an_error_of_the_model_is_raised_only_for_its_batch(model: MemN2N) -> No
     watched.gate.set()
     watched.broken = True
 
-    async def scene(batches: Batches) -> None:
+    async def scene(batches: StoryBatches) -> None:
         for job in [ask(batches, watched, ONE), ask(batches, watched, ONE)]:
             with pytest.raises(ArithmeticError, match="broken"):
                 await job

@@ -6,7 +6,7 @@ import pytest
 
 import memhop
 from memhop.text.model import MemN2N
-from memhop.web.models import load
+from memhop.web.models import Served, load
 
 EXAMPLES = {
     task: list(memhop.to_examples(memhop.generate(task, questions=40, seed=task)))
@@ -32,6 +32,7 @@ def test_models_have_the_name_of_their_run_and_task(runs: Path) -> None:
     for name, served in models.items():
         examples = EXAMPLES[int(name[-1])]
         assert served.name == name
+        assert isinstance(served, Served)
         assert served.test_error == memhop.evaluate(served.model, examples[30:]).error
     assert list(load(["runs/babi/qa2"])) == ["qa2"]
     assert list(load(["babi", "runs/babi"])) == ["babi/qa1", "babi/qa2"]  # one run, named twice
@@ -44,7 +45,9 @@ def test_a_model_that_was_only_saved_has_no_test_error(runs: Path, model: MemN2N
     assert list(served) == ["saved", "qa1"]
     assert served["saved"].test_error is None
     asked = (["Mary went to the garden."], "Where is Mary?")
-    assert served["saved"].model.answer(*asked).answer == model.answer(*asked).answer
+    saved = served["saved"].model
+    assert isinstance(saved, MemN2N)
+    assert saved.answer(*asked).answer == model.answer(*asked).answer
 
 
 def test_two_models_with_one_name_raise(runs: Path, model: MemN2N) -> None:

@@ -3,11 +3,9 @@
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import axe_playwright_python
 import pytest
 from playwright.sync_api import Browser, Route, expect
 
@@ -18,25 +16,16 @@ from memhop.text.model import MemN2N
 from memhop.text.vocabulary import Vocabulary
 from memhop.web.models import Served
 
-from .browser import PHONE, Visit, chromium, launched_browser
+from .browser import PHONE, Visit, chromium
 from .conftest import Client, running
 
-AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js").read_text(encoding="utf-8")
-FOUND = chromium()
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(FOUND is None, reason="needs Chromium"),
+    pytest.mark.skipif(chromium() is None, reason="needs Chromium"),
 ]
 
 STORY = ("Mary went to the garden.", "John moved to the office.", "Mary moved to the kitchen.")
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>"
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    assert FOUND is not None
-    with launched_browser(FOUND) as browser:
-        yield browser
 
 
 Open = Callable[..., Visit]
@@ -379,9 +368,7 @@ def test_500_sentences_are_answered_and_truncation_is_reported(visit: Open) -> N
 def test_no_accessibility_violations(visit: Open, options: dict[str, Any]) -> None:
     page = visit(**options)
     page.enter(*STORY, "A zebra slept.", *STORY * 3, question="Where is Mary?")
-    page.page.evaluate(AXE)
-    violations = page.page.evaluate("axe.run().then(results => results.violations)")
-    assert [(one["id"], one["impact"], one["nodes"][0]["html"]) for one in violations] == []
+    assert page.violations() == []
 
 
 def test_on_a_phone_the_page_fits_the_screen(visit: Open) -> None:

@@ -18,7 +18,7 @@ class FactRead(NamedTuple):
         subject, relation, object: shown names, as in the knowledge base.
         is_inverse: whether it was read from object to subject.
         weight: p, the attention of the hop to the fact.
-        support: the share of the answer's weight that came over this fact; the sum over all facts
+        support: the share of the answers' weight that came over this fact; the sum over all facts
             of a hop is 1.
     """
 
@@ -57,7 +57,7 @@ class KnowledgeAnswer:
             with their probability, strongest first; empty if no path over the facts has weight.
         runners_up: the next ones.
         topics: the entities that the question names.
-        hops: the hops up to the one that gave most of the first answer.
+        hops: the hops up to the one that gave most of the answers.
         unknown_words: words that are not in the vocabulary.
         unknown_entities: given topics that are no entity of the facts.
         dropped: the largest share of weight that a hop dropped, also one after ``hops``; above 0

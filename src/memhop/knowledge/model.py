@@ -137,7 +137,8 @@ class KnowledgeModel:
         ]
         least = ANSWER_SHARE * pairs[0][1] if pairs else 0.0
         count = min(MAX_ANSWERS, sum(share >= least for _, share in pairs))
-        hops = self._hops(asked, tracked, int(ranked.entities[0]), facts) if pairs else ()
+        first = Ranked(*(one[:count] for one in ranked))
+        hops = self._hops(asked, tracked, first, facts) if pairs else ()
         return KnowledgeAnswer(
             asked.text,
             tuple(pairs[:count]),
@@ -150,17 +151,17 @@ class KnowledgeModel:
         )
 
     def _hops(
-        self, asked: Question, tracked: Tracked, answer: int, facts: int
+        self, asked: Question, tracked: Tracked, answers: Ranked, facts: int
     ) -> tuple[HopRead, ...]:
-        """Return the hops up to the one that gave most of an answer."""
-        given = [
-            float(last) * weight_of(hop.after, answer)
-            for hop, last in zip(tracked.hops, tracked.last[0], strict=True)
-        ]
-        count = int(np.argmax(given)) + 1
+        """Return the hops up to the one that gave most of the answers."""
+        entities = np.sort(answers.entities)
+        weights = [weights_of(hop.after, entities) for hop in tracked.hops]
+        given = tracked.last[0].double().numpy() * [one.sum() for one in weights]
+        count = int(given.argmax()) + 1
+        given_by_last = weights[count - 1]
         words = self.encoder.finder.find(asked).words
         reads = [self._reads(hop.reads.slots, hop.reads.weights) for hop in tracked.hops[:count]]
-        shares = supports(reads, answer)
+        shares = supports(reads, entities, given_by_last / given_by_last.sum())
         return tuple(
             HopRead(
                 tuple(self._facts(hop.reads.slots.numpy(), read.weights, support, facts)),
@@ -271,9 +272,13 @@ def ranked_row(weights: np.ndarray, nodes: np.ndarray) -> Ranked:
     return Ranked(nodes[order], weights[order] / max(weights.sum(), np.finfo(float).tiny))
 
 
-def weight_of(frontier: Frontier, node: int) -> float:
-    """Return the weight of a node on the frontier of a single query."""
-    return float(frontier.weights[frontier.nodes == node].sum())
+def weights_of(frontier: Frontier, nodes: np.ndarray) -> np.ndarray:
+    """Return the weights of nodes, which increase, on the frontier of a single query."""
+    own, weights = frontier.nodes.numpy(), frontier.weights.double().numpy()
+    is_listed = np.isin(own, nodes)
+    found = np.zeros(len(nodes))
+    found[np.searchsorted(nodes, own[is_listed])] = weights[is_listed]
+    return found
 
 
 def checked_words(words: object, folder: Path) -> list[str]:

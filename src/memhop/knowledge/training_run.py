@@ -30,7 +30,12 @@ from memhop.knowledge.model import KnowledgeModel
 from memhop.knowledge.questions import Question
 from memhop.knowledge.recipe import KnowledgeRecipe
 from memhop.resume import differences
-from memhop.runs import checkpoint_folder, drop_older_checkpoints, newest_checkpoint
+from memhop.runs import (
+    checkpoint_folder,
+    drop_older_checkpoints,
+    find_checkpoint,
+    newest_checkpoint,
+)
 
 TRAINING, TENSORS, METRICS = "training.json", "training.safetensors", "metrics.csv"
 _MALFORMED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, csv.Error)
@@ -203,6 +208,29 @@ class KnowledgeRun:
         files = files | {TRAINING: to_json(training | more), METRICS: _csv(state.metrics)}
         write_checkpoint(folder, files, KNOWLEDGE)
         drop_older_checkpoints(self.folder)
+
+
+def load_with_test(run: str | Path) -> tuple[KnowledgeModel, KnowledgeEvaluation | None]:
+    """Return the model of a run, and its evaluation on the test questions of its training.
+
+    The evaluation is None if there were none, or the training is not finished.
+
+    Raises:
+        MemhopError: no such run, a run of another kind, or corrupt files.
+    """
+    checkpoint = find_checkpoint(run, KNOWLEDGE)
+    files = read_checkpoint(checkpoint)
+    model = KnowledgeModel.from_files(files, checkpoint)
+    if TRAINING not in files:
+        return model, None
+    path = checkpoint / TRAINING
+    training = from_json(part(files, TRAINING, checkpoint), path)
+    check_schema(training, path)
+    try:
+        test = training["test"] if training.get("finished") else None
+        return model, test and evaluation_of(test)
+    except _MALFORMED as error:
+        raise MemhopError(f"{path}: corrupt: expected the evaluation of a test") from error
 
 
 def evaluation_of(content: Any) -> KnowledgeEvaluation:

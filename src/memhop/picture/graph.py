@@ -10,6 +10,7 @@ from memhop.picture.graph_text import GraphText
 from memhop.picture.labels import listed, percent, shortened
 from memhop.picture.scale import Scale
 
+_VISIBLE = 0.005  # less dropped weight changes no weight with two decimals
 _PATH_SHARE = 0.1  # of the support of the strongest fact, from which on a fact is on the path
 
 
@@ -47,7 +48,8 @@ class HopEdges(NamedTuple):
     Attributes:
         edges: the facts to draw.
         num_facts: the number of all facts that it read, at least ``len(edges)``.
-        dropped: the share of weight on entities that the hop did not follow.
+        dropped: the share of weight on entities that the hop did not follow; from 0.005 on, the
+            picture says that the weights are estimates.
     """
 
     edges: Sequence[Edge]
@@ -158,7 +160,7 @@ class GraphPicture(Drawing):
         dropped = [
             f"hop {place + 1} did not follow entities with {percent(hop.dropped)} of the weight"
             for place, hop in enumerate(self.hops)
-            if hop.dropped > 0
+            if hop.dropped >= _VISIBLE
         ]
         lines += [f"the weights are estimates: {', '.join(dropped)}"] if dropped else []
         return lines + self.scale.legend(mark)

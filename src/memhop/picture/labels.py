@@ -83,7 +83,7 @@ def percent(share: float) -> str:
     >>> percent(0.25), percent(0.001), percent(0.0)
     ('25%', '<1%', '0%')
     """
-    return "<1%" if 0 < share < 0.005 else f"{share:.0%}"
+    return "<1%" if 0 < share <= 0.005 else f"{share:.0%}"
 
 
 def listed(names: Sequence[str], most: int = 8) -> str:

@@ -2,8 +2,9 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,11 +18,13 @@ from pydantic import Discriminator, Tag
 import memhop
 from memhop.data import TASK_NAMES
 from memhop.example import Example
-from memhop.web.batches import Batches, Overload, StoryQuestion
+from memhop.web.batches import Batches, Overload
+from memhop.web.choice import find_model
 from memhop.web.examples import KnownTask, answer_spelling, known_tasks, new_example
+from memhop.web.facts_api import FactBatches, add_facts_routes, answer_facts
 from memhop.web.guard import Guard
 from memhop.web.limits import WORDS, Limits
-from memhop.web.models import Served
+from memhop.web.models import Models, Served
 from memhop.web.reading import read_page
 from memhop.web.schemas import (
     AnswerRequest,
@@ -30,6 +33,7 @@ from memhop.web.schemas import (
     ExampleResponse,
     Health,
     Model,
+    ModelQuery,
     Page,
     Problem,
     Reading,
@@ -55,12 +59,14 @@ OneOrMany = Annotated[
     Discriminator(lambda body: "many" if isinstance(body, list) else "one"),
 ]
 _TAGS = ("one", "many")
+StoryQuestion = tuple[Sequence[str], str]  # a story and a question
+StoryBatches = Batches[Served, StoryQuestion]
+WarmUp = Callable[[], Coroutine[None, None, None]]
 Number = Annotated[int, Query(ge=1, le=max(TASK_NAMES), description="The number of a task.")]
-ModelName = Annotated[str | None, Query(description="The name of a model; default: the first.")]
 
 
 def make_app(
-    models: Mapping[str, Served],
+    models: Models,
     limits: Limits | None = None,
     hosts: frozenset[str] = frozenset(),
 ) -> FastAPI:
@@ -75,18 +81,21 @@ def make_app(
     app = FastAPIOffline(
         title="memhop",
         version=memhop.__version__,
-        description="Ask a memory network about a story, and see which sentences each hop read.",
+        description="Ask a memory network about a story or facts, and see what each hop read.",
         redoc_url=None,
         favicon_url="/page/icon.svg",
         lifespan=_lifespan,
         responses=_ERRORS,
     )
-    app.state.batches = Batches(limits)
+    stories: StoryBatches = Batches(limits, answer_stories)
+    # in a thread of its own, one by one: a question about facts takes as long as many stories
+    facts: FactBatches = Batches(replace(limits, batch=1), answer_facts)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(Overload, _overloaded)
     app.add_middleware(Guard, limits=limits, hosts=hosts)
-    _add_answer_routes(app, models)
-    _add_model_routes(app, models)
+    _add_answer_routes(app, models, stories)
+    warm_up = [_add_model_routes(app, models), add_facts_routes(app, models, facts)]
+    app.state.background = [stories.work, facts.work, *warm_up]
     app.mount("/page", StaticFiles(directory=_PAGE), name="page")
 
     @app.get("/", include_in_schema=False)
@@ -98,16 +107,20 @@ def make_app(
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    tasks = [asyncio.create_task(work) for work in (app.state.batches.work(), app.state.warm_up())]
+    tasks = [asyncio.create_task(start()) for start in app.state.background]
     yield
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _add_answer_routes(app: FastAPI, models: Mapping[str, Served]) -> None:
-    batches: Batches = app.state.batches
+def answer_stories(served: Served, questions: list[StoryQuestion]) -> list[bytes]:
+    """Return the answers to some questions, each an `AnswerResponse` in JSON."""
+    answers = served.model.answers(questions)
+    return [AnswerResponse.of(served.name, one).model_dump_json().encode() for one in answers]
 
+
+def _add_answer_routes(app: FastAPI, models: Models, batches: StoryBatches) -> None:
     @app.post(
         "/api/answer",
         summary="Answer one question, or many",
@@ -115,18 +128,18 @@ def _add_answer_routes(app: FastAPI, models: Mapping[str, Served]) -> None:
     )
     async def answer(asked: OneOrMany) -> Response:
         many = asked if isinstance(asked, list) else [asked]
-        served = [_find_model(models, one.model) for one in many]
+        served = [find_model(models, one.model) for one in many]
         answers = await _answers(batches, served, [(one.story, one.question) for one in many])
         content = b"[" + b",".join(answers) + b"]" if isinstance(asked, list) else answers[0]
         return Response(content, media_type="application/json")
 
     @app.post("/api/read", summary="How a model reads a story and a question")
     def read(page: Page) -> Reading:
-        return read_page(page, _find_model(models, page.model).model.vocabulary)
+        return read_page(page, find_model(models, page.model).model.vocabulary)
 
 
 async def _answers(
-    batches: Batches, models: Sequence[Served], questions: Sequence[StoryQuestion]
+    batches: StoryBatches, models: Sequence[Served], questions: Sequence[StoryQuestion]
 ) -> list[bytes]:
     """Return the answers in the order of the questions, each by its own model."""
     places: dict[Served, list[int]] = {}
@@ -143,7 +156,8 @@ async def _answers(
     return [by_place[place] for place in range(len(models))]
 
 
-def _add_model_routes(app: FastAPI, models: Mapping[str, Served]) -> None:
+def _add_model_routes(app: FastAPI, models: Models) -> WarmUp:
+    """Add the routes about models; return what prepares the first answers of the page."""
     known: dict[str, list[KnownTask]] = {}
     locks = {name: asyncio.Lock() for name in models}  # concurrent requests measure a model once
 
@@ -154,29 +168,23 @@ def _add_model_routes(app: FastAPI, models: Mapping[str, Served]) -> None:
                     known[served.name] = await asyncio.to_thread(known_tasks, served.model)
         return known[served.name]
 
-    # the page requests the tasks first; this also compiles the kernels
-    app.state.warm_up = lambda: tasks_of(_find_model(models, None))
+    async def warm_up() -> None:
+        # the page requests the tasks of its model first; this also compiles the kernels
+        first = next(iter(models.values()))
+        if isinstance(first, Served):
+            await tasks_of(first)
 
     @app.get("/api/models", summary="The models of this server")
     async def list_models() -> list[Model]:
-        return [
-            Model(
-                name=served.name,
-                test_error=served.test_error,
-                words=len(list(served.model.vocabulary)),
-                memory_slots=served.model.sizes.memory_slots,
-                hops=served.model.recipe.num_hops,
-            )
-            for served in models.values()
-        ]
+        return [Model.of(served) for served in models.values()]
 
     @app.get("/api/tasks", summary="The tasks that a model knows")
-    async def list_tasks(model: ModelName = None) -> list[Task]:
-        return [Task(**one._asdict()) for one in await tasks_of(_find_model(models, model))]
+    async def list_tasks(model: ModelQuery = None) -> list[Task]:
+        return [Task(**one._asdict()) for one in await tasks_of(find_model(models, model))]
 
     @app.get("/api/example", summary="A new example of a task that a model knows")
-    async def example(task: Number, model: ModelName = None) -> ExampleResponse:
-        served = _find_model(models, model)
+    async def example(task: Number, model: ModelQuery = None) -> ExampleResponse:
+        served = find_model(models, model)
         numbers = [one.task for one in await tasks_of(served)]
         if task not in numbers:
             expected = ", ".join(map(str, numbers)) or "none"
@@ -184,16 +192,16 @@ def _add_model_routes(app: FastAPI, models: Mapping[str, Served]) -> None:
         return _example_response(await asyncio.to_thread(new_example, task, served.model))
 
     @app.get("/api/stories", summary="Up to three stories from the training of a model")
-    async def stories(model: ModelName = None) -> list[ExampleResponse]:
-        stored = _find_model(models, model).model
+    async def stories(model: ModelQuery = None) -> list[ExampleResponse]:
+        stored = find_model(models, model).model
         return [
             _example_response(one._replace(answer=answer_spelling(one.answer, stored)))
             for one in stored.examples
         ]
 
     @app.get("/api/words", summary="The words that a model knows")
-    async def words(model: ModelName = None) -> Words:
-        known = _find_model(models, model).model.vocabulary
+    async def words(model: ModelQuery = None) -> Words:
+        known = find_model(models, model).model.vocabulary
         first = sorted(known)[:WORDS]
         return Words(words=[known.spellings.get(word, word) for word in first], total=len([*known]))
 
@@ -201,19 +209,13 @@ def _add_model_routes(app: FastAPI, models: Mapping[str, Served]) -> None:
     async def health() -> Health:
         return Health(status="ok", version=memhop.__version__)
 
+    return warm_up
+
 
 def _example_response(example: Example) -> ExampleResponse:
     return ExampleResponse(
         story=list(example.story), question=example.question, answer=example.answer
     )
-
-
-def _find_model(models: Mapping[str, Served], name: str | None) -> Served:
-    if name is None:
-        return next(iter(models.values()))
-    if name not in models:
-        raise HTTPException(404, f"no model {name!r:.60}; expected one of {', '.join(models)}")
-    return models[name]
 
 
 async def _invalid_request(request: Request, error: Exception) -> JSONResponse:

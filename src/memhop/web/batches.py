@@ -2,42 +2,51 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from memhop.web.limits import Limits
-from memhop.web.models import Served
-from memhop.web.schemas import AnswerResponse
 
-StoryQuestion = tuple[Sequence[str], str]  # a story and a question
+ModelT = TypeVar("ModelT")
+QuestionT = TypeVar("QuestionT")
 
 
 class Overload(Exception):
     """Too many questions are waiting."""
 
 
-class _Job(NamedTuple):
-    served: Served
-    questions: list[StoryQuestion]
+@dataclass(frozen=True, eq=False)
+class _Job(Generic[ModelT, QuestionT]):
+    served: ModelT
+    questions: list[QuestionT]
     answers: asyncio.Future[list[bytes]]
 
 
-class Batches:
+class Batches(Generic[ModelT, QuestionT]):
     """Takes jobs from an event loop, and answers all waiting jobs for one model in a batch.
 
     The next batch collects while one is computed: the more requests, the larger the batches.
+
+    Args:
+        limits: the limits of the server.
+        answer_all: return the answers of a model to some questions, each as JSON; called in the
+            thread, so the encoding keeps the event loop free.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(
+        self, limits: Limits, answer_all: Callable[[ModelT, list[QuestionT]], list[bytes]]
+    ) -> None:
         self._limits = limits
-        self._waiting: deque[_Job] = deque()
+        self._answer_all = answer_all
+        self._waiting: deque[_Job[ModelT, QuestionT]] = deque()
         self._has_jobs = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="memhop-batches")
 
-    async def answer(self, served: Served, questions: list[StoryQuestion]) -> list[bytes]:
-        """Return the answers of a model to some questions, each an `AnswerResponse` in JSON.
+    async def answer(self, served: ModelT, questions: list[QuestionT]) -> list[bytes]:
+        """Return the answers of a model to some questions, each as JSON.
 
         Raises:
             Overload: too many questions are waiting, or these waited too long.
@@ -61,7 +70,7 @@ class Batches:
                 await self._has_jobs.wait()
                 self._has_jobs.clear()
                 while jobs := self._next_batch():
-                    work = loop.run_in_executor(self._thread, _answer, jobs)
+                    work = loop.run_in_executor(self._thread, self._answer, jobs)
                     try:
                         answers = await work
                     except Exception as error:  # only for these jobs; the next ones continue
@@ -71,10 +80,13 @@ class Batches:
         finally:
             self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _next_batch(self) -> list[_Job]:
+    def _answer(self, jobs: list[_Job[ModelT, QuestionT]]) -> list[bytes]:
+        return self._answer_all(jobs[0].served, [one for job in jobs for one in job.questions])
+
+    def _next_batch(self) -> list[_Job[ModelT, QuestionT]]:
         """Remove and return the oldest jobs for one model, as many as fit into a batch."""
-        jobs: list[_Job] = []
-        others: list[_Job] = []
+        jobs: list[_Job[ModelT, QuestionT]] = []
+        others: list[_Job[ModelT, QuestionT]] = []
         num_left = self._limits.batch
         while self._waiting and num_left > 0:
             job = self._waiting.popleft()
@@ -89,14 +101,7 @@ class Batches:
         return jobs
 
 
-def _answer(jobs: list[_Job]) -> list[bytes]:
-    """Return the answers as JSON; encoding here keeps the event loop free."""
-    served = jobs[0].served
-    answers = served.model.answers([one for job in jobs for one in job.questions])
-    return [AnswerResponse.of(served.name, one).model_dump_json().encode() for one in answers]
-
-
-def _deliver(jobs: list[_Job], answers: list[bytes]) -> None:
+def _deliver(jobs: list[_Job[ModelT, QuestionT]], answers: list[bytes]) -> None:
     each = iter(answers)
     for job in jobs:
         own = [next(each) for _ in job.questions]
@@ -104,7 +109,7 @@ def _deliver(jobs: list[_Job], answers: list[bytes]) -> None:
             job.answers.set_result(own)
 
 
-def _fail(jobs: list[_Job], error: Exception) -> None:
+def _fail(jobs: list[_Job[ModelT, QuestionT]], error: Exception) -> None:
     for job in jobs:
         with suppress(asyncio.InvalidStateError):
             job.answers.set_exception(error)

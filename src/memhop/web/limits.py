@@ -10,6 +10,9 @@ SENTENCES = 1000  # in one story
 ALL_SENTENCES = 20_000  # in all stories of one request
 CHARACTERS = 1000  # in one sentence, or in the question
 WORDS = 2000  # of a vocabulary, in /api/words
+TOPICS = 100  # of a question about facts
+FACTS = 100  # of a hop, in its answer
+RELATIONS = 200  # in /api/kb/relations
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """The requests and responses of the HTTP API."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
+from fastapi import Query
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -14,22 +15,24 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from memhop.text.answer import Answer
+from memhop.text.model import MemN2N
 from memhop.tokenizer import split_sentences, word_pattern
 from memhop.web.limits import ALL_SENTENCES, CHARACTERS, QUESTIONS, SENTENCES
+from memhop.web.models import Served, ServedFacts
 
 
 def _split(story: object) -> object:
     return split_sentences(story) if isinstance(story, str) else story
 
 
-_Text = Annotated[str, Field(max_length=CHARACTERS)]
+Text = Annotated[str, Field(max_length=CHARACTERS)]
 _List = {
     "type": "array",
     "maxItems": SENTENCES,
     "items": {"type": "string", "maxLength": CHARACTERS},
 }
 _Story = Annotated[
-    list[_Text],
+    list[Text],
     Field(
         max_length=SENTENCES,
         description="Sentences, oldest first; or one text, split at line ends and after . ! ?",
@@ -45,23 +48,26 @@ _Question = Annotated[
         description="A question with at least one word.",
     ),
 ]
-_ModelName = Annotated[str | None, Field(description="The name of a model; default: the first.")]
+_DEFAULT_MODEL = "The name of a model; default: the first."
+ModelName = Annotated[str | None, Field(description=_DEFAULT_MODEL)]
+ModelQuery = Annotated[str | None, Query(description=_DEFAULT_MODEL)]
 
 
-def _request(**example: object) -> ConfigDict:
+def request_config(**example: object) -> ConfigDict:
+    """Return the settings of a request: an example, and no further keys."""
     return ConfigDict(extra="forbid", json_schema_extra={"example": {**example}})  # type: ignore[dict-item]
 
 
 class AnswerRequest(BaseModel):
     """A story and a question about it."""
 
-    model_config = _request(
+    model_config = request_config(
         story=["Mary took the milk.", "Mary went to the garden."], question="Where is the milk?"
     )
 
     story: _Story
     question: _Question
-    model: _ModelName = None
+    model: ModelName = None
 
 
 def _check_total(many: list[AnswerRequest]) -> list[AnswerRequest]:
@@ -120,26 +126,26 @@ class AnswerResponse(BaseModel):
         )
 
 
-def _number(value: object) -> object:
+def reject_non_integer(value: object) -> object:
     """Reject JSON true and "1", which pydantic would convert to a number."""
     if isinstance(value, bool | str):
         raise PydanticCustomError("int_type", "Input should be a valid integer")
     return value
 
 
-_Count = Annotated[int, Field(ge=0), BeforeValidator(_number)]
+_Count = Annotated[int, Field(ge=0), BeforeValidator(reject_non_integer)]
 
 
 class Page(BaseModel):
     """The text of the two fields of the page, complete or not."""
 
-    model_config = _request(
+    model_config = request_config(
         story="1 Mary took the milk.\n2 Mary went home.\n3 Where is Mary?\thome\t2", question=""
     )
 
     story: Annotated[str, Field(max_length=SENTENCES * CHARACTERS)]
     question: Annotated[str, Field(max_length=SENTENCES * CHARACTERS)] = ""
-    model: _ModelName = None
+    model: ModelName = None
     keep_lines: Annotated[StrictBool, Field(description="Read each line as one sentence.")] = False
     caret_line: Annotated[
         _Count | None, Field(description="The line of the caret, from 0; null if not in the story.")
@@ -201,12 +207,35 @@ class Model(BaseModel):
     """A model of the server."""
 
     name: str
+    kind: Annotated[
+        Literal["stories", "knowledge"],
+        Field(description="What it answers questions about: stories, or the facts that it knows."),
+    ]
     test_error: Annotated[
         float | None, Field(description="Error in percent on the test questions of its training.")
     ]
     words: Annotated[int, Field(description="Number of words in its vocabulary.")]
-    memory_slots: Annotated[int, Field(description="Number of latest sentences in its memory.")]
+    memory_slots: Annotated[
+        int | None, Field(description="Number of latest sentences in its memory; for stories.")
+    ]
     hops: int
+    facts: Annotated[int | None, Field(description="Number of facts; for knowledge.")]
+    entities: Annotated[int | None, Field(description="Number of entities; for knowledge.")]
+
+    @classmethod
+    def of(cls, served: Served | ServedFacts) -> "Model":
+        """Return the description of a model."""
+        model = served.model
+        return cls(
+            name=served.name,
+            kind="stories" if isinstance(model, MemN2N) else "knowledge",
+            test_error=served.test_error,
+            words=len(list(model.vocabulary)),
+            memory_slots=model.sizes.memory_slots if isinstance(model, MemN2N) else None,
+            hops=model.recipe.num_hops,
+            facts=None if isinstance(model, MemN2N) else len(model.kb),
+            entities=None if isinstance(model, MemN2N) else len(model.kb.entities),
+        )
 
 
 class Task(BaseModel):

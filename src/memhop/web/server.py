@@ -1,7 +1,7 @@
 """Run the server."""
 
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from ipaddress import ip_address
 
@@ -10,7 +10,7 @@ import uvicorn
 from memhop.errors import MemhopError
 from memhop.web.api import make_app
 from memhop.web.limits import Limits
-from memhop.web.models import Served
+from memhop.web.models import Models
 
 _BACKLOG = 2048  # connections waiting to be accepted
 _ALL_ADDRESSES = ("0.0.0.0", "::")
@@ -18,7 +18,7 @@ _SHUTDOWN_SECONDS = 3  # for requests that are running when the server stops
 
 
 def serve(
-    models: Mapping[str, Served],
+    models: Models,
     *,
     host: str = "127.0.0.1",
     port: int = 8000,

@@ -1,9 +1,11 @@
-// Draw the bars of each line, the answer, what each hop read, and notes.
+// Draw the bars of each line, the answer, the sentences or facts that each hop read, and notes.
 // Every text is set as textContent, never as HTML.
 
+import { drawFacts } from "./facts.js";
 import { $, isWriting, question, selectLine, story } from "./fields.js";
 
 const FAINT = 0.005; // attention that would be shown as 0.00 is not shown
+const MAX_SHARES = 10; // answers with a bar
 const MAX_LINES = 1000; // the limit of the server
 const MAX_MARKED_LENGTH = 1000; // characters; words in longer lines are not underlined
 
@@ -12,7 +14,7 @@ export const page = {
   model: null, // the selected one
   reading: null, // sentences and unknown words of the text, from /api/read
   drawn: null, // the answer on the page, with the `lines` of its story and `lineOf`, the line of each sentence
-  expected: null, // the right answer, if known
+  expected: null, // the right answer, or all of several, if known
   found: null, // the questions of a pasted text, if several
   remark: "", // how the text was changed
   missing: null, // the model of a link, if the server does not have it
@@ -24,13 +26,13 @@ export function createElement(tag, properties = {}, ...children) {
   return element;
 }
 
-function bar(share) {
+export function bar(share) {
   const element = createElement("i");
   element.style.setProperty("--share", share);
   return element;
 }
 
-export const countedNoun = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
+export const countedNoun = (number, noun, plural = `${noun}s`) => `${number.toLocaleString("en")} ${number === 1 ? noun : plural}`;
 
 export const percent = (share) => `${Math.round(100 * share)}%`;
 
@@ -133,41 +135,54 @@ export function draw(answer, hint) {
   drawStory();
   drawAnswer(hint);
   drawReads();
+  drawFacts(answer);
   drawNotes();
   if (answer) scrollToRead();
 }
 
 function drawAnswer(hint) {
   const { drawn, expected } = page;
-  const unknown = unknownWords();
-  const caution = unknown ? [createElement("p", { className: "caution", textContent: unknown })] : [];
+  const cautions = [unknownWords(), unknownEntities()].filter(Boolean);
+  const before = cautions.map((textContent) => createElement("p", { className: "caution", textContent }));
   if (!drawn) {
-    $("answer").replaceChildren(...caution, createElement("p", { className: "faint", textContent: hint }));
+    $("answer").replaceChildren(...before, createElement("p", { className: "faint", textContent: hint }));
     return;
   }
   const ranked = [drawn, ...drawn.runners_up].filter((one, rank) => !rank || one.probability >= FAINT);
-  const shares = ranked.map((one, rank) =>
+  const shares = ranked.slice(0, MAX_SHARES).map((one, rank) =>
     createElement("div", { className: rank ? "" : "first" },
       createElement("dt", { textContent: one.answer }),
       createElement("dd", {}, bar(one.probability)),
       createElement("dd", { textContent: percent(one.probability) })));
   const verdict = expected === null ? [] : [
-    normalized(drawn.answer) === normalized(expected)
+    isRight(drawn.answer, expected)
       ? createElement("p", { className: "right", textContent: "✓ right" })
-      : createElement("p", { className: "wrong", textContent: `✗ the right answer: ${expected}` }),
+      : createElement("p", { className: "wrong", textContent: `✗ the right answer: ${[expected].flat().join(", ")}` }),
   ];
-  $("answer").replaceChildren(...caution,
-    createElement("p", { className: "best", textContent: drawn.answer }), ...verdict,
-    createElement("dl", { className: "shares" }, ...shares));
+  const topics = drawn.topics ? [createElement("p", { className: "topics faint", textContent: `In the question: ${listed(drawn.topics)}` })] : [];
+  $("answer").replaceChildren(...before,
+    createElement("p", { className: "best", textContent: drawn.best ?? drawn.answer }), ...verdict,
+    createElement("dl", { className: "shares" }, ...shares), ...topics);
 }
 
 const normalized = (answer) => answer.toLowerCase().replace(/\s*,\s*/g, ",");
 
+// Whether an answer is the expected one, or one of several.
+const isRight = (answer, expected) => [expected].flat().some((right) => normalized(right) === normalized(answer));
+
+// The first texts with commas, and how many more there are.
+export const listed = (texts, most = 8) =>
+  texts.slice(0, most).join(", ") + (texts.length > most ? ` and ${texts.length - most} more` : "");
+
 export function unknownWords() {
   const unknown = page.reading?.unknown_words ?? [];
   if (!unknown.length) return "";
-  const shown = unknown.slice(0, 8).join(", ") + (unknown.length > 8 ? ` and ${unknown.length - 8} more` : "");
-  return `Never seen in training, so the model ignores ${unknown.length > 1 ? "them" : "it"}: ${shown}`;
+  return `Never seen in training, so the model ignores ${unknown.length > 1 ? "them" : "it"}: ${listed(unknown)}`;
+}
+
+function unknownEntities() {
+  const unknown = page.reading?.unknown_entities ?? [];
+  return unknown.length ? `No entity of the facts: ${listed(unknown)}` : "";
 }
 
 // Mark the answer as outdated for a reason; "" removes the mark.
@@ -180,7 +195,7 @@ export function markStale(reason) {
 }
 
 function drawReads() {
-  $("reads-title").hidden = !page.drawn;
+  $("reads-title").hidden = !page.drawn?.attention.length;
   $("reads").replaceChildren(...(page.drawn?.attention ?? []).map((hop, index) => {
     const share = Math.max(0, ...hop);
     if (share < FAINT) return createElement("li", { className: "faint", textContent: `Hop ${index + 1} read no sentence.` });

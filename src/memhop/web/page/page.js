@@ -1,7 +1,8 @@
 // The page: every edit is sent to the server at once, and the answer is drawn next to the sentences.
-// The server splits the text and knows the vocabulary (/api/read).
+// The server splits the text and knows the vocabulary (/api/read). A model of facts needs no story.
 
 import { countedNoun, draw, drawStory, createElement, markStale, page, percent, unknownWords } from "./draw.js";
+import { drawnFacts } from "./facts.js";
 import { $, caretLine, insert, isReplacing, question, replace, story } from "./fields.js";
 import { fetchJson } from "./server.js";
 
@@ -30,6 +31,7 @@ function showStaleProblem(problem) {
 }
 
 const request = (path, options) => fetchJson(path, { showProblem, ...options });
+const isAboutFacts = () => page.model.kind === "knowledge";
 const forModel = (path) => `${path}?model=${encodeURIComponent(page.model.name)}`;
 
 // --- asking ----------------------------------------------------------------------------------
@@ -55,19 +57,9 @@ async function answer() {
 async function answerOnce() {
   let result = null, hint = "No answer.", problem = "";
   try {
-    const reading = await read();
+    const asked = await (isAboutFacts() ? askFacts() : askStory());
     if (changed) return;
-    drawStory(); // mark unknown words before the answer arrives
-    const lineOf = reading.lines.flatMap((line, index) => (line.sentence === null ? [] : [index]));
-    const sentences = lineOf.map((line) => reading.lines[line].sentence);
-    problem = limitProblem(sentences, lineOf);
-    hint = problem ? hint : missingInput(reading, sentences);
-    if (!problem && !hint) {
-      hint = "No answer.";
-      const body = { model: page.model.name, story: sentences, question: question.value };
-      const lines = story.value.split("\n");
-      result = { ...(await request("/api/answer", { body, isOutdated: () => changed, showProblem: showStaleProblem })), lines, lineOf };
-    }
+    ({ result = null, hint = "No answer.", problem = "" } = asked);
   } catch (error) {
     problem = error.message;
   }
@@ -76,6 +68,34 @@ async function answerOnce() {
   draw(result, hint);
   announceLater();
 }
+
+const ask = (path, body) => request(path, { body, isOutdated: () => changed, showProblem: showStaleProblem });
+
+async function askStory() {
+  const reading = await read();
+  if (changed) return null;
+  drawStory(); // mark unknown words before the answer arrives
+  const lineOf = reading.lines.flatMap((line, index) => (line.sentence === null ? [] : [index]));
+  const sentences = lineOf.map((line) => reading.lines[line].sentence);
+  const problem = limitProblem(sentences, lineOf);
+  if (problem) return { problem };
+  const hint = missingInput(reading, sentences);
+  if (hint) return { hint };
+  const answer = await ask("/api/answer", { model: page.model.name, story: sentences, question: question.value });
+  return { result: { ...answer, lines: story.value.split("\n"), lineOf } };
+}
+
+async function askFacts() {
+  page.reading = null;
+  const problem = limitProblem([], []);
+  if (problem) return { problem };
+  if (!/[\p{L}\p{N}]/u.test(question.value)) return { hint: "Ask a question." };
+  const answer = await ask("/api/kb/answer", { model: page.model.name, question: question.value, picture: true });
+  page.reading = { ...answer, question: [question.value], lines: [] };
+  return answer.answers.length ? { result: drawnFacts(answer) } : { hint: sentence(answer.no_answer) };
+}
+
+const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}.`;
 
 // Let the server read the fields, and replace their text if it rewrites them.
 async function read() {
@@ -87,7 +107,7 @@ async function read() {
     caret_line: isPasted ? null : caretLine(),
     last_number: lastNumber,
   };
-  const reading = await request("/api/read", { body, isOutdated: () => changed, showProblem: showStaleProblem });
+  const reading = await ask("/api/read", body);
   if (changed) return null;
   page.reading = reading;
   isPasted = false;
@@ -158,17 +178,22 @@ function setModels(models) {
 async function selectModel() {
   page.model = page.models[chooser.selectedIndex];
   const { name, words, memory_slots, hops, test_error } = page.model;
+  document.body.dataset.kind = page.model.kind;
   document.documentElement.style.setProperty("--hops", hops);
   document.documentElement.classList.toggle("many", hops > 4);
   $("hops").replaceChildren(...Array.from({ length: hops }, (_, hop) => createElement("span", {}, createElement("span", { textContent: "hop ", className: "wide" }), `${hop + 1}`)));
   const error = test_error === null ? "" : ` · ${test_error.toFixed(1)}% error on its test questions`;
-  $("about").textContent = `knows ${countedNoun(words, "word")} · remembers ${countedNoun(memory_slots, "sentence")}${error}`;
+  const { facts, entities } = page.model;
+  $("about").textContent = (isAboutFacts()
+    ? `knows ${countedNoun(facts, "fact")} about ${countedNoun(entities, "entity", "entities")} · reads up to ${countedNoun(hops, "hop")}`
+    : `knows ${countedNoun(words, "word")} · remembers ${countedNoun(memory_slots, "sentence")}`) + error;
   $("examples").replaceChildren();
   $("examples-about").textContent = "Testing what this model knows …";
   $("vocabulary").open = false;
-  $("vocabulary-title").textContent = `Vocabulary (${countedNoun(words, "word")})`;
+  $("vocabulary-title").textContent = isAboutFacts() ? "Relations of the facts" : `Vocabulary (${countedNoun(words, "word")})`;
   $("vocabulary-words").replaceChildren();
   delete document.body.dataset.tasks;
+  if (isAboutFacts()) return showQuestions();
   const [tasks, stories] = await Promise.all([request(forModel("/api/tasks")), request(forModel("/api/stories"))]);
   if (name !== page.model.name) return [];
   $("examples-about").textContent = tasks.length
@@ -181,6 +206,29 @@ async function selectModel() {
   question.placeholder = stories[0]?.question ?? (tasks.length ? EXAMPLE[1] : "");
   document.body.dataset.tasks = tasks.length;
   return tasks.length ? () => takeExample(tasks.at(-1).task) : stories.length ? () => showStory(stories[0]) : null;
+}
+
+// Show questions that the model of facts answers right.
+async function showQuestions() {
+  const { name } = page.model;
+  const examples = await request(forModel("/api/kb/examples"));
+  if (name !== page.model.name) return null;
+  $("examples-about").textContent = examples.length
+    ? "Questions that this model answers right. Ask your own about its entities and relations:"
+    : "Ask about the entities and relations of this model:";
+  $("examples").replaceChildren(...examples.map(questionButton));
+  $("vocabulary").open = !examples.length;
+  question.placeholder = examples[0]?.question ?? "";
+  document.body.dataset.tasks = examples.length;
+  return examples.length ? () => showQuestion(examples[0]) : null;
+}
+
+const showQuestion = ({ question: text, answers }) => showStory({ story: story.value.split("\n"), question: text, answer: answers });
+
+function questionButton(example) {
+  const button = createElement("button", { type: "button", textContent: example.question });
+  button.addEventListener("click", () => showQuestion(example));
+  return button;
 }
 
 function taskButton({ task, title, error }) {
@@ -199,10 +247,15 @@ function storyButton(example, index) {
 async function showWords() {
   if (!$("vocabulary").open || $("vocabulary-words").children.length) return;
   const { name } = page.model;
-  const { words, total } = await request(forModel("/api/words"));
+  const { words, total } = await (isAboutFacts() ? knownRelations() : request(forModel("/api/words")));
   if (name !== page.model.name) return;
   const more = total > words.length ? [createElement("li", { className: "faint", textContent: `and ${(total - words.length).toLocaleString("en")} more` })] : [];
   $("vocabulary-words").replaceChildren(...words.map((word) => createElement("li", { textContent: word })), ...more);
+}
+
+async function knownRelations() {
+  const { relations, total } = await request(forModel("/api/kb/relations"));
+  return { words: relations.map((one) => `${one.relation}, as in ${one.subject} → ${one.object}`), total };
 }
 
 // After the server was offline: it may have other models.
@@ -249,8 +302,9 @@ function resetText(expected) {
 }
 
 function clear() {
-  showStory({ story: [], question: "" });
-  story.focus();
+  if (isAboutFacts()) showQuestion({ question: "", answers: null });
+  else showStory({ story: [], question: "" });
+  (isAboutFacts() ? question : story).focus();
 }
 
 // Show a button for each question of a pasted text.
@@ -270,7 +324,7 @@ function showFound(found) {
 
 // The text is after the #, which browsers do not send to a server.
 function link() {
-  const parts = new URLSearchParams({ model: page.model.name, story: story.value, question: question.value });
+  const parts = new URLSearchParams({ model: page.model.name, ...(isAboutFacts() ? {} : { story: story.value }), question: question.value });
   if (keepLines) parts.set("lines", "kept");
   return `#${parts}`;
 }
@@ -326,7 +380,7 @@ function announceLater() {
   clearTimeout(announceTimer);
   announceTimer = setTimeout(() => {
     storeLink();
-    const parts = page.drawn ? [unknownWords(), `${page.drawn.answer}, ${percent(page.drawn.probability)}`] : [];
+    const parts = page.drawn ? [unknownWords(), `${page.drawn.best ?? page.drawn.answer}, ${percent(page.drawn.probability)}`] : [];
     const text = parts.filter(Boolean).join(". ");
     if ($("heard").textContent !== text) $("heard").textContent = text;
   }, SETTLE_DELAY);

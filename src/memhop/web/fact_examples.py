@@ -1,0 +1,73 @@
+"""Questions and facts of a model, for someone who does not know them."""
+
+from collections.abc import Iterator
+from itertools import islice
+
+import numpy as np
+
+from memhop.knowledge.facts import KnowledgeBase
+from memhop.knowledge.model import KnowledgeModel
+from memhop.knowledge.names import question_words
+from memhop.web.fact_schemas import FactsExample, Relation, Relations
+from memhop.web.limits import CHARACTERS, RELATIONS
+
+_NUM_EXAMPLES = 6
+_MAX_TRIED = 60  # questions
+_MAX_ANSWERS = 5  # of an example
+_MAX_FACTS = 20_000  # from which examples are drawn
+
+
+def example_questions(model: KnowledgeModel, seed: int = 0) -> list[FactsExample]:
+    """Return questions about random facts that a model answers right, at most 6.
+
+    They name a subject and a relation, as ``Jaws: directed by?``, with other relations in turn.
+    """
+    found = []
+    for example in islice(_asked(model.kb, seed), _MAX_TRIED):
+        if model.answer(example.question, facts=0).answer in example.answers:
+            found.append(example)
+            if len(found) == _NUM_EXAMPLES:
+                break
+    return found
+
+
+def _asked(kb: KnowledgeBase, seed: int) -> Iterator[FactsExample]:
+    for place in _in_turn(kb, np.random.default_rng(seed)):
+        subject, relation, _ = kb.facts[place].tolist()
+        is_same = (kb.facts[:, 0] == subject) & (kb.facts[:, 1] == relation)
+        objects = kb.facts[is_same, 2].tolist()
+        question = f"{kb.labels[subject]}: {' '.join(kb.relation_words(relation))}?"
+        is_short = len(question) <= CHARACTERS and len(objects) <= _MAX_ANSWERS
+        if is_short and question_words(question):
+            answers = [kb.labels[number] for number in objects]
+            yield FactsExample(question=question, answers=answers)
+
+
+def _in_turn(kb: KnowledgeBase, rng: np.random.Generator) -> Iterator[int]:
+    """Yield random facts by number, each relation in turn."""
+    left: dict[int, list[int]] = {}
+    for place in rng.permutation(len(kb))[:_MAX_FACTS].tolist():
+        left.setdefault(int(kb.facts[place, 1]), []).append(place)
+    while left:
+        for relation in list(left):
+            yield left[relation].pop()
+            if not left[relation]:
+                del left[relation]
+
+
+def relations_of(kb: KnowledgeBase) -> Relations:
+    """Return the relations with the most facts, each with its first fact."""
+    numbers, first, counts = np.unique(kb.facts[:, 1], return_index=True, return_counts=True)
+    order = np.argsort(-counts, kind="stable")[:RELATIONS]
+    shown = []
+    for relation, place, count in zip(numbers[order], first[order], counts[order], strict=True):
+        subject, _, object_ = kb.facts[place].tolist()
+        shown.append(
+            Relation(
+                relation=kb.relation_labels[relation],
+                facts=int(count),
+                subject=kb.labels[subject],
+                object=kb.labels[object_],
+            )
+        )
+    return Relations(relations=shown, total=len(numbers))
