@@ -87,7 +87,7 @@ def plots() -> dict[str, Plot]:
 
 def document_tables() -> dict[str, DocumentTable]:
     """Return the tables and pictures that a document may hold, by name."""
-    known = {name: DocumentTable(name, text) for name, text in _PAPER.items()}
+    known = {name: DocumentTable(name, text) for name, text in _REPRODUCED.items()}
     for name, benchmark in find_benchmarks().items():
         known |= tables_of(name, benchmark)
     known["stories_shown"] = DocumentTable(None, _stories_shown)
@@ -102,7 +102,7 @@ def _table1(paper: table1_report.Paper, rows: Rows) -> str:
     return document(rows, table1_report.sheet_of(rows, paper))
 
 
-_PAPER: dict[str, Callable[[Rows], str]] = {
+_REPRODUCED: dict[str, Callable[[Rows], str]] = {
     "babi": lambda rows: document(rows, babi.sheet(rows)),
     "table1": partial(_table1, SMALL),
     "table3": partial(_table1, LARGE),
