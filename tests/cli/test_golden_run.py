@@ -18,7 +18,7 @@ import pytest
 import memhop as package
 from memhop.checkpoint import SCHEMA
 from memhop.cli import main, screen
-from memhop.cli.training_jobs import COMMAND
+from memhop.cli.run_folder import COMMAND
 from memhop.data import write_babi
 from memhop.runs import newest_checkpoint
 from memhop.training.loop import Progress
