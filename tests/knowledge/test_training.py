@@ -23,6 +23,7 @@ from memhop.knowledge import (
 )
 from memhop.knowledge.generate import ask
 from memhop.knowledge.training import Trainer
+from memhop.knowledge.training_run import Metric
 from memhop.runs import newest_checkpoint, stopped_after
 
 from .worlds import FILM_QUESTIONS, TINY, asked, films, same_bits, world
@@ -351,3 +352,30 @@ def test_a_wrong_seed(seed: Any) -> None:
 def test_the_row_of_the_padding_stays_zero() -> None:
     result = trained()
     assert not result.model.network.words.weight[0].any()
+
+
+def test_each_epoch_has_its_own_order_and_dropout(monkeypatch: pytest.MonkeyPatch) -> None:
+    epochs: dict[int, list[Any]] = {}
+    step = Trainer.step
+
+    def recorded(self: Trainer, questions: Any) -> float:
+        drawn = torch.get_rng_state().tolist()
+        epochs.setdefault(self.state.epoch, []).append((questions, drawn))
+        return step(self, questions)
+
+    monkeypatch.setattr(Trainer, "step", recorded)
+    trained()
+    orders = [[one for batch, _ in steps for one in batch] for steps in epochs.values()]
+    assert all(order != orders[0] for order in orders[1:])
+    assert all(sorted(order) == sorted(orders[0]) for order in orders[1:])
+    assert len({tuple(steps[0][1]) for steps in epochs.values()}) == len(epochs) == 4
+
+
+def test_of_epochs_with_the_same_error_that_with_the_lowest_loss_is_kept() -> None:
+    trainer = Trainer(films(), FILM_QUESTIONS, FILM_QUESTIONS, TINY, 0)
+    kept = []
+    for epoch, (error, loss) in enumerate([(50, 2.0), (50, 1.0), (60, 0.1), (50, 1.0)], 1):
+        trainer.keep(Metric(epoch, 1.0, float(error), loss))
+        kept.append(trainer.state.best_epoch)
+    assert kept == [1, 2, 2, 2]
+    assert trainer.state.best == (50.0, 1.0)
