@@ -107,7 +107,12 @@ def train(
         folder.restore(trainer.tensors(), trainer.state)
     _run_epochs(trainer, folder, on_progress)
     trainer.load_best()
-    test = evaluate(trainer.model, test_questions) if test_questions else None
+    try:
+        test = evaluate(trainer.model, test_questions) if test_questions else None
+    except KeyboardInterrupt:
+        if folder is not None:
+            folder.write(trainer.model, trainer.state, trainer.tensors())
+        raise
     if folder is not None:
         folder.finish(trainer.model, trainer.state, test)
     return _result(trainer.model, trainer.state, test)
@@ -190,13 +195,16 @@ class Trainer:
             for start in range(0, len(order), size):
                 total += self.step([self.train[n] for n in order[start : start + size]])
         loss = total / len(order)
-        if not np.isfinite(loss):
+        metric = Metric(epoch + 1, loss, None, None)
+        if self.held_out:
+            metric = Metric(epoch + 1, loss, *score(self.model, self.held_out))
+        weights = self.model.network.parameters()  # the last step can spoil them
+        figures = [loss, metric.valid_loss or 0.0, *(float(one.detach().sum()) for one in weights)]
+        if not np.isfinite(figures).all():
             raise DivergedError(
                 f"the loss became infinite in epoch {epoch + 1}: try a lower learning_rate"
             )
-        if not self.held_out:
-            return Metric(epoch + 1, loss, None, None)
-        return Metric(epoch + 1, loss, *score(self.model, self.held_out))
+        return metric
 
     def step(self, questions: Sequence[EncodedQuestion]) -> float:
         """Take a step on the mean loss of a batch, and return the sum of its losses."""

@@ -9,6 +9,7 @@ from memhop.cli.kb.train import app as train
 
 app = typer.Typer(
     no_args_is_help=True,
+    short_help="Questions over your own facts.",
     help="Questions over your own facts: train on questions and answers, ask, see each fact read.",
 )
 for command in (demo, train, ask, evaluate):
