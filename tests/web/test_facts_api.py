@@ -9,6 +9,7 @@ from typing import Any
 from xml.etree.ElementTree import fromstring
 
 import pytest
+import torch
 
 from memhop.checkpoint import RETRIEVAL, write_checkpoint
 from memhop.errors import MemhopError
@@ -16,6 +17,7 @@ from memhop.knowledge.answer import KnowledgeAnswer
 from memhop.knowledge.facts import KnowledgeBase
 from memhop.knowledge.model import KnowledgeModel
 from memhop.knowledge.names import question_words
+from memhop.knowledge.questions import Question
 from memhop.knowledge.recipe import KnowledgeRecipe
 from memhop.web.fact_examples import example_questions, relations_of
 from memhop.web.fact_schemas import question_pattern
@@ -166,18 +168,35 @@ def test_examples_are_questions_that_the_model_answers_right(
     examples = facts_client.get("/api/kb/examples").value
     assert examples == facts_client.get("/api/kb/examples?model=films").value
     assert len(examples) == 6
-    facts = {
-        f"{film}: {words}?": [value]
-        for film, *values in FILMS
-        for words, value in zip(
-            ("directed by", "starred actors", "release year"), values, strict=True
-        )
-    }
+    assert examples == [one.model_dump() for one in example_questions(films)]
+    values = {value for film in FILMS for value in film}
     for one in examples:
-        assert one["answers"] == facts[one["question"]]
-        assert films.answer(one["question"]).answer == one["answers"][0]
-    # relations take turns
-    assert len({one["question"].split(": ")[1] for one in examples[:3]}) == 3
+        assert films.answer(one["question"]).answer in one["answers"]
+        assert set(one["answers"]) <= values
+    in_english = [one for one in examples if ": " not in one["question"]]
+    assert 2 <= len(in_english) < 6
+
+
+def test_examples_about_other_relations_name_them_in_turn() -> None:
+    names = ("made by", "seen in", "bought for")
+    triples = [
+        (film, name.replace(" ", "_"), value)
+        for film, *values in FILMS
+        for name, value in zip(names, values, strict=True)
+    ]
+    kb = KnowledgeBase.from_triples(triples)
+    torch.manual_seed(0)
+    asked = [Question(f"{name} {film}?") for film, name, _ in triples]
+    model = KnowledgeModel.untrained(kb, asked, KnowledgeRecipe(num_hops=1, word_dim=16))
+    right = {f"{film}: {name.replace('_', ' ')}?": [value] for film, name, value in triples}
+    examples = example_questions(model)
+    assert 3 <= len(examples) <= 6
+    for one in examples:
+        assert one.answers == right[one.question]
+        assert model.answer(one.question).answer == one.answers[0]
+    assert len({one.question.split(": ")[1] for one in examples[:3]}) == 3
+    others = {one.question for one in example_questions(model, seed=1)}
+    assert others != {one.question for one in examples}
 
 
 def test_an_example_has_all_right_answers_and_a_word() -> None:
