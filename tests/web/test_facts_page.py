@@ -179,14 +179,18 @@ def test_examples_and_the_back_button(visit: Open) -> None:
 
 def test_a_wrong_answer_is_compared_with_all_right_ones(visit: Open) -> None:
     page = visit("#model=walks")
-    page.page.route(
-        "**/api/kb/examples**",
-        lambda route: route.fulfill(json=[{"question": SAME, "answers": ["Solaris", "Stalker"]}]),
-    )
+    examples = [
+        {"question": SAME, "answers": ["Solaris", "Stalker"]},
+        {"question": "who directed Alien?", "answers": ["Solaris", "Ridley Scott"]},
+    ]
+    page.page.route("**/api/kb/examples**", lambda route: route.fulfill(json=examples))
     page.page.select_option("#model", "films")
-    page.page.click("#examples button")
+    page.page.click("#examples button >> nth=0")
     page.wait_for_answer()
     assert page.page.inner_text("#answer .wrong") == "\u2717 the right answer: Solaris, Stalker"
+    page.page.click("#examples button >> nth=1")
+    page.wait_for_answer()
+    assert page.page.inner_text("#answer .right") == "\u2713 right"
 
 
 def test_relations_are_listed(visit: Open) -> None:
