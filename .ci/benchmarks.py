@@ -30,6 +30,11 @@ def run_all() -> None:
     work += [
         (memhop, ["reproduce", name, "--tiny", "--restarts", "2"]) for name in ("babi", "table1")
     ]
+    models = ["--models", "tracking,key-value", "--seeds", "1"]
+    work += [
+        (memhop, ["reproduce", "pathquestion", "--tiny", *models]),
+        (memhop, ["reproduce", "metaqa", "--tiny", "--seeds", "1"]),
+    ]
     for main, arguments in work:
         name, start = " ".join(arguments), time.perf_counter()
         print(f"-- {name}", flush=True)

@@ -11,7 +11,18 @@ import typer
 from typer.exceptions import TyperException
 
 import memhop
-from memhop.cli import ask, demo, evaluate, generate, kb, reproduce, serve, setup, train
+from memhop.cli import (
+    ask,
+    demo,
+    evaluate,
+    generate,
+    kb,
+    reproduce,
+    reproduce_knowledge,
+    serve,
+    setup,
+    train,
+)
 from memhop.cli.screen import Stopped, print_error, program
 from memhop.errors import MemhopError
 
@@ -29,6 +40,7 @@ for command in (demo, train, evaluate, ask, serve, generate, setup):
     app.add_typer(command.app)
 app.add_typer(setup.data, name="data")
 app.add_typer(kb.app, name="kb")
+reproduce.app.add_typer(reproduce_knowledge.app)
 app.add_typer(reproduce.app, name="reproduce")
 app.command(
     "bench",

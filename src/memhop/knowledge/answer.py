@@ -53,13 +53,15 @@ class KnowledgeAnswer:
 
     Attributes:
         question: the question.
-        answers: the entities with at least a tenth of the weight of the strongest, with their
-            probability, strongest first; empty if no path over the facts has weight.
+        answers: the entities with at least a tenth of the weight of the strongest, at most 50,
+            with their probability, strongest first; empty if no path over the facts has weight.
         runners_up: the next ones.
         topics: the entities that the question names.
         hops: the hops up to the one that gave most of the answers.
         unknown_words: words that are not in the vocabulary.
         unknown_entities: given topics that are no entity of the facts.
+        dropped: the largest share of weight that a hop dropped, also one after ``hops``; above 0
+            the weights are estimates.
     """
 
     question: str
@@ -69,16 +71,12 @@ class KnowledgeAnswer:
     hops: tuple[HopRead, ...]
     unknown_words: tuple[str, ...]
     unknown_entities: tuple[str, ...]
+    dropped: float = 0.0
 
     @property
     def answer(self) -> str | None:
         """The strongest answer; None if there is none."""
         return self.answers[0][0] if self.answers else None
-
-    @property
-    def dropped(self) -> float:
-        """The largest share of weight that a hop dropped; above 0 the weights are estimates."""
-        return max((hop.dropped for hop in self.hops), default=0.0)
 
     @property
     def reason(self) -> str:

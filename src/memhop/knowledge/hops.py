@@ -69,7 +69,7 @@ class Hop(NamedTuple):
     Attributes:
         after: x_k, the weights of the entities after it; they sum to 1, or there are none.
         reads: the facts that it read, with p.
-        dropped: [B], the share of weight that pruning dropped before the hop.
+        dropped: [B], the share of weight that pruning dropped before the hop; 0 if nothing.
     """
 
     after: Frontier

@@ -20,7 +20,7 @@ from memhop.checkpoint import (
     to_tensors,
     write_checkpoint,
 )
-from memhop.errors import MemhopError
+from memhop.errors import MemhopError, check_integer
 from memhop.knowledge.answer import FactRead, HopRead, KnowledgeAnswer
 from memhop.knowledge.encoding import (
     RESERVED,
@@ -66,11 +66,17 @@ class KnowledgeModel:
     """
 
     def __init__(
-        self, kb: KnowledgeBase, vocabulary: Sequence[str], recipe: KnowledgeRecipe
+        self,
+        kb: KnowledgeBase,
+        vocabulary: Sequence[str],
+        recipe: KnowledgeRecipe,
+        *,
+        device: str = "cpu",
     ) -> None:
         self.kb, self.recipe, self.vocabulary = kb, recipe, tuple(vocabulary)
         directions = 2 if recipe.inverse else 1
-        self.network = TrackingHops(len(vocabulary), directions * len(kb.relations), recipe)
+        with torch.device(device):  # "meta" before weights are loaded: nothing is allocated
+            self.network = TrackingHops(len(vocabulary), directions * len(kb.relations), recipe)
         self.encoder = Encoder(kb, vocabulary, TopicFinder(kb))
         self.memory = memory_of(kb, recipe.inverse)
         self.names = self.encoder.relation_names()
@@ -87,8 +93,9 @@ class KnowledgeModel:
             facts: the largest number of facts of a hop in the answer.
 
         Raises:
-            MemhopError: a question without a word.
+            MemhopError: a question without a word, or a wrong number of facts.
         """
+        check_integer("facts", facts, 1)
         asked = parse_question(question)
         if topics is not None:
             asked = asked._replace(topics=tuple(topics))
@@ -140,6 +147,7 @@ class KnowledgeModel:
             hops,
             encoded.unknown_words,
             encoded.unknown_entities,
+            max(float(hop.dropped[0]) for hop in tracked.hops),
         )
 
     def _hops(
@@ -220,9 +228,12 @@ class KnowledgeModel:
         words = from_json(part(files, VOCABULARY, folder), folder / VOCABULARY)
         for name, content in ((RECIPE, settings), (VOCABULARY, words)):
             check_schema(content, folder / name)
-        recipe = KnowledgeRecipe.from_json(settings.get("recipe"))
+        try:
+            recipe = KnowledgeRecipe.from_json(settings.get("recipe"))
+        except MemhopError as error:
+            raise MemhopError(f"{folder / RECIPE}: {error}") from error
         kb = KnowledgeBase.from_files(files, folder)
-        model = cls(kb, checked_words(words.get("words"), folder), recipe)
+        model = cls(kb, checked_words(words.get("words"), folder), recipe, device="meta")
         shapes = {name: tensor.shape for name, tensor in model.network.state_dict().items()}
         weights = from_tensors(part(files, WEIGHTS, folder), shapes, folder / WEIGHTS)
         model.network.load_state_dict(weights, assign=True)

@@ -16,7 +16,7 @@ class KnowledgeRecipe(Settings):
         num_hops: the largest number of facts between a question and its answer.
         inverse: also read facts from object to subject.
         max_entities: entities that a hop starts from, at most; those with the largest weights.
-        min_weight: entities with less of the weight are dropped too.
+        min_weight: entities with less than this share of the largest weight are dropped too.
         epochs: epochs at most.
         patience: stop after so many epochs without a better held-out part.
         learning_rate: of Adam (arXiv 1412.6980).

@@ -49,6 +49,7 @@ _FUNCTION_WORDS = frozenset(_LISTED.split())
 _SPACES = re.compile(r"[\s_]+")
 _CHUNK = re.compile(r"\S+")
 _PUNCTUATION = '.,:;?!…"()[]'
+_MAX_PHRASE_WORDS = 8  # of a relation's name: a long name has too many parts
 _Spelling = tuple[bool, bool, bool, int]
 _STRONG, _WEAK, _LAST_RESORT = 2, 1, 0
 
@@ -111,7 +112,7 @@ class TopicFinder:
             " ".join(words[start:end])
             for words in map(kb.relation_words, range(len(kb.relations)))
             for start in range(len(words))
-            for end in range(start + 1, len(words) + 1)
+            for end in range(start + 1, min(start + _MAX_PHRASE_WORDS, len(words)) + 1)
         }
 
     def find(self, question: Question) -> Topics:

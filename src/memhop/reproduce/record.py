@@ -105,6 +105,40 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         raise MemhopError(f"{path}: expected a CSV file of UTF-8 text") from error
 
 
+def rows_to_resume(
+    path: Path | None, command: str, columns: Sequence[str], tiny: bool
+) -> list[dict[str, Any]]:
+    """Return the rows of an existing file of a command, or none.
+
+    Args:
+        path: the file, which stays as it is.
+        command: the name of the command, for errors.
+        columns: the columns of a row before those of its provenance; one of them is ``tiny``.
+        tiny: whether the command runs with --tiny.
+
+    Raises:
+        MemhopError: the rows are of another command, or with the other value of ``tiny``.
+    """
+    if path is None or not path.exists():
+        return []
+    rows: list[dict[str, Any]] = [*read_rows(path)]
+    if not rows or any(tuple(row)[: len(columns)] != tuple(columns) for row in rows):
+        raise MemhopError(f"{path}: expected a new file or rows of '{command}'")
+    if any(row["tiny"] != str(tiny) for row in rows):
+        has = "without" if tiny else "with"
+        raise MemhopError(f"{path}: cannot resume: its rows are {has} --tiny; give --to another")
+    return rows
+
+
+def check_equal(path: Path | None, what: str, stored: int, count: int) -> None:
+    """Check that the rows of a file are of data with as many questions as now."""
+    if stored != count:
+        raise MemhopError(
+            f"{path}: cannot resume: its rows are of {stored:,} {what}, now {count:,}; "
+            "give --to another file"
+        )
+
+
 def as_text(rows: Rows) -> list[dict[str, str]]:
     """Return rows as `read_rows` would: with every value a string.
 

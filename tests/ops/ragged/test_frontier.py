@@ -2,6 +2,7 @@
 
 import itertools
 
+import pytest
 import torch
 
 from memhop.ops.ragged.frontier import Frontier, is_in, mixture, prune, uniform_frontier
@@ -24,13 +25,14 @@ def by_query(frontier: Frontier) -> list[dict[int, float]]:
 def test_prune_keeps_the_largest_and_measures_the_rest() -> None:
     for seed in range(20):
         frontier = drawn(seed)
-        kept, dropped = prune(frontier, 3, 0.1)
+        kept, dropped = prune(frontier, 3, 0.3)
         for before, after, share in zip(
             by_query(frontier), by_query(kept), dropped.tolist(), strict=True
         ):
             total = sum(before.values())
             best = sorted(before, key=before.__getitem__, reverse=True)[:3]
-            assert set(after) == {node for node in best if before[node] >= 0.1 * total}
+            least = 0.3 * max(before.values(), default=0.0)
+            assert set(after) == {node for node in best if before[node] >= least}
             assert all(before[node] == weight for node, weight in after.items())
             right = 1 - sum(after.values()) / total if total else 0.0
             assert abs(share - right) < 1e-12
@@ -40,6 +42,18 @@ def test_prune_of_equal_weights_keeps_the_first() -> None:
     kept, dropped = prune(uniform_frontier([(7, 5, 9, 1)]), 2)
     assert kept.nodes.tolist() == [7, 5]
     assert dropped.tolist() == [0.5]
+
+
+def test_the_strongest_entries_stay_however_many_there_are() -> None:
+    kept, dropped = prune(uniform_frontier([tuple(range(20_000))]), 64, 1e-4)
+    assert kept.nodes.tolist() == list(range(64))
+    assert dropped.tolist() == pytest.approx([1 - 64 / 20_000])
+
+
+def test_a_dropped_weight_that_rounding_would_hide_is_measured() -> None:
+    weights = torch.tensor([1.0, 1e-30, 2.0])
+    frontier = Frontier(torch.tensor([0, 2, 3]), torch.tensor([4, 5, 6]), weights)
+    assert prune(frontier, 5, 1e-4)[1].tolist() == pytest.approx([1e-30, 0], abs=0)
 
 
 def test_prune_passes_gradients_to_what_it_keeps() -> None:

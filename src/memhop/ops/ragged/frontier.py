@@ -133,10 +133,12 @@ def prune(frontier: Frontier, max_nodes: int, min_share: float = 0.0) -> tuple[F
     Args:
         frontier: the frontier.
         max_nodes: the largest number of entries of a query; of equal weights the first ones stay.
-        min_share: entries with a smaller share of the weight of their query are dropped too.
+        min_share: entries with less than this share of the largest weight of their query are
+            dropped too; the strongest entry always stays.
 
     Returns:
-        The frontier with weights as they were, and the dropped share of each query, [B].
+        The frontier with weights as they were, and the dropped share of each query, [B]: above 0
+        if any weight was dropped.
 
     >>> weights = torch.tensor([1.0, 6.0, 3.0])
     >>> frontier = Frontier(torch.tensor([0, 3]), torch.tensor([4, 5, 6]), weights)
@@ -149,10 +151,12 @@ def prune(frontier: Frontier, max_nodes: int, min_share: float = 0.0) -> tuple[F
     order = order[torch.argsort(rows[order], stable=True)]
     rank = torch.empty_like(order)
     rank[order] = torch.arange(len(order), device=order.device) - frontier.offsets[rows]
+    largest = weights.new_zeros(len(frontier.offsets) - 1)
+    largest = largest.scatter_reduce(0, rows, weights, "amax")
+    chosen = (rank < max_nodes) & (weights >= min_share * largest[rows])
     sums = frontier.sums().detach()
-    kept = chosen_entries(frontier, (rank < max_nodes) & (weights >= min_share * sums[rows]))
-    left = torch.where(sums > 0, kept.sums().detach() / sums, 1.0)
-    return kept, (1 - left).clamp(min=0)
+    dropped = row_sums(weights.masked_fill(chosen, 0), frontier.offsets)
+    return chosen_entries(frontier, chosen), dropped / sums.masked_fill(sums == 0, 1.0)
 
 
 def is_in(frontier: Frontier, offsets: Tensor, nodes: Tensor, num_nodes: int) -> Tensor:

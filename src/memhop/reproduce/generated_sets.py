@@ -1,0 +1,60 @@
+"""Write generated facts and questions in the released formats, for runs of seconds."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from memhop.knowledge.facts import KnowledgeBase
+from memhop.knowledge.generate import ask, generate
+from memhop.reproduce import metaqa, pathquestion
+from memhop.rng import Rng
+
+NUM_FACTS = 300
+NUM_QUESTIONS = 120  # of each file
+
+
+def write_pathquestion(folder: Path, names: Sequence[str]) -> None:
+    """Write sets in the form of PathQuestion."""
+    kb = generate(facts=NUM_FACTS)
+    entities = [name.replace(" ", "_") for name in kb.entities]
+    facts = [f"{entities[s]}\t{kb.relations[r]}\t{entities[o]}\n" for s, r, o in kb.facts.tolist()]
+    for name in names:
+        (folder / pathquestion.FACTS[name]).write_text("".join(facts), encoding="utf-8")
+        lines = _path_lines(kb, entities, pathquestion.Unit("", name, "", 0).num_hops)
+        (folder / f"{name}.txt").write_text("".join(lines), encoding="utf-8")
+
+
+def _path_lines(kb: KnowledgeBase, entities: Sequence[str], hops: int) -> list[str]:
+    rng = Rng(hops)
+    facts_of: dict[int, list[tuple[int, int]]] = {}
+    for subject, relation, target in kb.facts.tolist():
+        facts_of.setdefault(subject, []).append((relation, target))
+    lines: dict[str, None] = {}
+    while len(lines) < NUM_QUESTIONS:
+        entity = rng.choice(list(facts_of))
+        steps, asked = [entities[entity]], entities[entity]
+        for _ in range(hops):
+            if entity not in facts_of:
+                break
+            relation, entity = rng.choice(facts_of[entity])
+            steps += [kb.relations[relation], entities[entity]]
+            asked += f" 's {kb.relations[relation]}"
+        else:
+            end = steps[-1]
+            lines[f"what is the {asked} ?\t{end}({end}/)\t{'#'.join(steps)}#<end>#{end}\n"] = None
+    return list(lines)
+
+
+def write_metaqa(folder: Path) -> None:
+    """Write facts and questions in the form of MetaQA."""
+    kb = generate(facts=NUM_FACTS)
+    facts = [
+        f"{kb.entities[s]}|{kb.relations[r]}|{kb.entities[o]}\n" for s, r, o in kb.facts.tolist()
+    ]
+    (folder / metaqa.FACTS).write_text("".join(facts), encoding="utf-8")
+    for hops in metaqa.HOPS:
+        lines = []
+        for one in ask(kb, hops=[hops], questions=NUM_QUESTIONS, topics=True):
+            (topic,) = one.topics or ()
+            text = one.text.replace(topic, f"[{topic}]", 1)
+            lines.append(f"{text}\t{'|'.join(one.answers)}\n")
+        (folder / metaqa.questions_file(hops)).write_text("".join(lines), encoding="utf-8")

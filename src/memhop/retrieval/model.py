@@ -1,0 +1,213 @@
+"""The hops over frozen vectors: one learned matrix a hop."""
+
+from collections.abc import Hashable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from memhop import ops
+from memhop.checkpoint import (
+    SCHEMA,
+    check_schema,
+    from_json,
+    from_tensors,
+    part,
+    read_checkpoint,
+    to_json,
+    to_tensors,
+    write_checkpoint,
+)
+from memhop.errors import MemhopError, check_integer, shown
+from memhop.retrieval.memory import Memory, zero_states
+from memhop.retrieval.questions import Questions
+
+START_SCALE = 20.0  # the scores of unit vectors then differ by up to 80: no weight is 0 in float32
+_WEIGHTS, _SETTINGS, _KIND = "model.safetensors", "retrieval.json", "retrieval"
+_MAX_DIM, _MAX_HOPS = 1_000_000, 1_000
+_WEIGHTS_AT_ONCE = 2**24  # of a search, questions x hops x rows
+
+
+class HopHits(NamedTuple):
+    """The rows that a hop of one question reads most, with the greatest weight first.
+
+    Attributes:
+        ids: their ids in the memory.
+        weights: the weight of each, from 0 to 1.
+        covered: the sum of these weights: the share of the attention that the rows explain.
+    """
+
+    ids: tuple[Hashable, ...]
+    weights: tuple[float, ...]
+    covered: float
+
+
+class RetrievalModel(nn.Module):
+    """Hops over a memory of frozen keys k_i and values v_i, with one learned matrix W_k a hop.
+
+    q is the vector of the question and e_1 that of its topic, or zero without one. Hop k reads
+
+        p_ki = softmax_i(s u_k . k_i),   u_k = [e_k; W_k q],   e_{k+1} = sum_i p_ki v_i
+
+    by `memhop.ops.read`. Where a key is as wide as a value, as for passages, one vector is
+    compared with both parts: u_k = e_k + W_k q, which is the same score for a key [x_i; x_i]
+    stored once. s = exp(log_scale) starts at 20 and each W_k at the identity, so that an untrained
+    model compares the question itself with the relations or passages.
+
+    Args:
+        key_dim: columns of the keys: V + Q, or V.
+        value_dim: V, columns of the values and of the topics.
+        num_hops: K.
+
+    State dict: ``question_maps`` [K, Q, Q], ``log_scale`` [].
+
+    >>> model = RetrievalModel(key_dim=4, value_dim=2, num_hops=2)
+    >>> memory = Memory(torch.eye(4), torch.eye(4)[:, :2])
+    >>> model(memory, Questions([[1.0, 0.0]], topics=[[0.0, 1.0]])).shape
+    torch.Size([1, 2, 4])
+    """
+
+    def __init__(
+        self,
+        key_dim: int,
+        value_dim: int,
+        num_hops: int,
+        *,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__()
+        self.key_dim = check_integer("key_dim", key_dim, 1, _MAX_DIM)
+        self.value_dim = check_integer("value_dim", value_dim, 1, key_dim)
+        self.num_hops = check_integer("num_hops", num_hops, 1, _MAX_HOPS)
+        self.question_dim = key_dim - value_dim or value_dim
+        shape = (num_hops, self.question_dim, self.question_dim)
+        self.question_maps = nn.Parameter(torch.empty(shape, device=device))
+        self.log_scale = nn.Parameter(torch.empty((), device=device))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Set each W_k to the identity, and the scale to its first value."""
+        if not self.log_scale.is_meta:
+            self.question_maps.copy_(torch.eye(self.question_dim))
+            self.log_scale.copy_(torch.tensor(START_SCALE).log())
+
+    def forward(self, memory: Memory, questions: Questions) -> Tensor:
+        """Return the attention of each hop, p, [M, K, N].
+
+        Raises:
+            MemhopError: vectors of other sizes than the model's.
+        """
+        self.check_sizes(memory, questions)
+        scale, state = self.log_scale.exp(), questions.topics
+        if state is None:
+            state = zero_states(memory, len(questions))
+        attention = []
+        for question_map in self.question_maps:
+            query = functional.linear(questions.vectors, question_map)
+            is_joined = self.key_dim > self.value_dim
+            query = torch.cat([state, query], dim=-1) if is_joined else state + query
+            # Eager: every weight is needed, so that a fused form saves nothing, and the bits do
+            # not depend on whether its kernels have been compiled.
+            state, weights = ops.read(
+                scale * query, memory.keys, memory.values, need_weights=True, impl="eager"
+            )
+            attention.append(weights)
+        return torch.stack(attention, dim=-2)
+
+    def search(self, memory: Memory, questions: Questions, k: int = 5) -> list[list[HopHits]]:
+        """Return for each question and hop the k rows that are read most.
+
+        Args:
+            memory, questions: any with vectors of the sizes of those of the training.
+            k: at least 1; a memory of fewer rows gives all of them.
+
+        Raises:
+            MemhopError: vectors of other sizes than the model's, or a wrong k.
+
+        >>> model = RetrievalModel(key_dim=2, value_dim=2, num_hops=1)
+        >>> memory = Memory([[1.0, 0.0], [0.0, 1.0]], ids=["east", "north"])
+        >>> [[hop]] = model.search(memory, Questions([[0.0, 1.0]]), k=1)
+        >>> hop.ids, round(hop.covered, 3)
+        (('north',), 1.0)
+        """
+        weights, rows = self.top_rows(memory, questions, check_integer("k", k, 1))
+        return [
+            [
+                HopHits(tuple(memory.ids[row] for row in hop_rows), tuple(hop), sum(hop))
+                for hop, hop_rows in zip(*both, strict=True)
+            ]
+            for both in zip(weights.tolist(), rows.tolist(), strict=True)
+        ]
+
+    @torch.inference_mode()
+    def top_rows(self, memory: Memory, questions: Questions, k: int) -> tuple[Tensor, Tensor]:
+        """Return the k greatest weights of each question and hop, [M, K, k], and their rows."""
+        self.check_sizes(memory, questions)
+        device = self.log_scale.device
+        memory, questions = memory.to(device), questions.to(device)
+        at_once = max(1, _WEIGHTS_AT_ONCE // (self.num_hops * len(memory)))
+        tops = [
+            self(memory, questions.select(rows)).topk(min(k, len(memory)))
+            for rows in torch.split(torch.arange(len(questions)), at_once)
+        ]
+        return torch.cat([top.values for top in tops]), torch.cat([top.indices for top in tops])
+
+    def check_sizes(self, memory: Memory, questions: Questions) -> None:
+        """Check that vectors have the sizes of the model's.
+
+        Raises:
+            MemhopError: other sizes.
+        """
+        sizes = {
+            "keys": (memory.keys, self.key_dim),
+            "values": (memory.values, self.value_dim),
+            "questions": (questions.vectors, self.question_dim),
+            "topics": (questions.topics, self.value_dim),
+        }
+        for name, (vectors, dim) in sizes.items():
+            if vectors is not None and vectors.shape[1] != dim:
+                raise MemhopError(
+                    f"{name}: expected vectors of {dim} numbers, got {vectors.shape[1]}"
+                )
+
+    def save(self, folder: str | Path) -> None:
+        """Write the model to a new folder; `load` reads it. The memory is not part of it.
+
+        Raises:
+            MemhopError: the folder exists, or cannot be written.
+        """
+        settings = {"schema": SCHEMA, "kind": _KIND, "key_dim": self.key_dim,
+                    "value_dim": self.value_dim, "num_hops": self.num_hops}  # fmt: skip
+        files = {_WEIGHTS: to_tensors(self.state_dict()), _SETTINGS: to_json(settings)}
+        write_checkpoint(Path(folder), files)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "RetrievalModel":
+        """Return the model that `save` wrote. No code of the files is run.
+
+        Raises:
+            MemhopError: no such folder, corrupt files, or a model of another kind.
+        """
+        folder = Path(folder)
+        files = read_checkpoint(folder)
+        path = folder / _SETTINGS
+        settings = from_json(part(files, _SETTINGS, folder), path)
+        check_schema(settings, path)
+        if settings.get("kind") != _KIND:
+            raise MemhopError(f"{path}: expected kind {_KIND!r}, got {shown(settings.get('kind'))}")
+        names = ("key_dim", "value_dim", "num_hops")
+        try:
+            sizes = {name: check_integer(name, settings.get(name), 1) for name in names}
+            model = cls(**sizes, device="meta")
+        except MemhopError as error:
+            raise MemhopError(f"{path}: {error}") from error
+        shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+        weights = from_tensors(part(files, _WEIGHTS, folder), shapes, folder / _WEIGHTS)
+        model.load_state_dict(weights, assign=True)
+        return model
+
+    def extra_repr(self) -> str:
+        return f"key_dim={self.key_dim}, value_dim={self.value_dim}, num_hops={self.num_hops}"
