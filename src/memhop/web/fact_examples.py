@@ -39,7 +39,7 @@ def _right(
 ) -> Iterator[FactsExample]:
     """Yield those of the first examples that a model answers right."""
     for example in islice(examples, tried):
-        if model.answer(example.question, facts=0).answer in example.answers:
+        if model.answer(example.question, facts=1).answer in example.answers:
             yield example
 
 
