@@ -28,7 +28,7 @@ def _path_lines(kb: KnowledgeBase, entities: Sequence[str], hops: int) -> list[s
     facts_of: dict[int, list[tuple[int, int]]] = {}
     for subject, relation, target in kb.facts.tolist():
         facts_of.setdefault(subject, []).append((relation, target))
-    lines: dict[str, None] = {}
+    lines: dict[str, str] = {}  # by the question
     while len(lines) < NUM_QUESTIONS:
         entity = rng.choice(list(facts_of))
         steps, asked = [entities[entity]], entities[entity]
@@ -40,8 +40,9 @@ def _path_lines(kb: KnowledgeBase, entities: Sequence[str], hops: int) -> list[s
             asked += f" 's {kb.relations[relation]}"
         else:
             end = steps[-1]
-            lines[f"what is the {asked} ?\t{end}({end}/)\t{'#'.join(steps)}#<end>#{end}\n"] = None
-    return list(lines)
+            columns = f"what is the {asked} ?", f"{end}({end}/)", f"{'#'.join(steps)}#<end>#{end}"
+            lines[asked] = "\t".join(columns) + "\n"
+    return list(lines.values())
 
 
 def write_metaqa(folder: Path) -> None:
