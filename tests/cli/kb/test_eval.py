@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from memhop.cli.kb import demo
+import memhop.cli.kb.demo as demo_command
 from memhop.knowledge import KnowledgeModel, KnowledgeRecipe, evaluate, read_questions
 from memhop.runs import newest_checkpoint
 
@@ -71,9 +71,9 @@ def test_a_stopped_run_is_reported(memhop: Program, stopped: str) -> None:
 @pytest.fixture
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = KnowledgeRecipe(word_dim=8, epochs=1, batch_size=64)
-    monkeypatch.setattr(demo, "RECIPE", recipe)
+    monkeypatch.setattr(demo_command, "RECIPE", recipe)
     for name, size in (("_FACTS", 300), ("_QUESTIONS", 90), ("_TEST_QUESTIONS", 20)):
-        monkeypatch.setattr(demo, name, size)
+        monkeypatch.setattr(demo_command, name, size)
 
 
 @pytest.mark.usefixtures("_small")
@@ -95,8 +95,10 @@ def test_the_demo_and_its_next_command(memhop: Program) -> None:
 
 @pytest.mark.usefixtures("_small")
 def test_the_demo_quotes_its_question(memhop: Program, monkeypatch: pytest.MonkeyPatch) -> None:
-    short = demo.short_answer
-    monkeypatch.setattr(demo, "short_answer", lambda asked: short(asked)._replace(text="who's it?"))
+    short = demo_command.short_answer
+    monkeypatch.setattr(
+        demo_command, "short_answer", lambda asked: short(asked)._replace(text="who's it?")
+    )
     command = memhop("kb", "demo").ok().out.splitlines()[-1]
     assert shlex.split(command)[-1] == "who's it?"
 
@@ -106,7 +108,7 @@ def test_ctrl_c_in_the_demo(memhop: Program, monkeypatch: pytest.MonkeyPatch) ->
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(demo, "train", interrupted)
+    monkeypatch.setattr(demo_command, "train", interrupted)
     output = memhop("kb", "demo")
     assert output.status == 130
     assert output.err.endswith("memhop: stopped; start again with: memhop kb demo\n")
