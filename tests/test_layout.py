@@ -48,6 +48,7 @@ MORE_ARGUMENTS = {("ops/__init__.py", "read"): 11, ("ops/__init__.py", "multi_ho
 MORE_ARGUMENTS |= {("nn/hops.py", name): 16 for name in ("__init__", "build")}
 MORE_ARGUMENTS |= {("nn/layer.py", "forward"): 9, ("nn/layer.py", "__init__"): 11}
 MORE_ARGUMENTS |= {("data/stories/__init__.py", "generate"): 9, ("training/loop.py", "train"): 10}
+MORE_ARGUMENTS |= {("knowledge/training.py", "train"): 9}
 # Schemas of torch operators, which accept tensors, lists and numbers but no structures
 MORE_ARGUMENTS |= {
     ("ops/fused/custom_op.py", "fused"): 12,
@@ -259,6 +260,12 @@ def test_importing_memhop_loads_no_optional_part() -> None:
 
 def test_importing_memhop_loads_no_face() -> None:
     assert {name for name in loaded_by("import memhop") if name.startswith(tuple(FACES))} == set()
+
+
+def test_importing_memhop_loads_no_facts() -> None:
+    parts = ("memhop.knowledge", "memhop.retrieval")
+    assert {name for name in loaded_by("import memhop") if name.startswith(parts)} == set()
+    assert "memhop.knowledge.model" in loaded_by("import memhop.knowledge")
 
 
 def test_the_help_loads_no_benchmark_no_table_of_the_paper_and_no_service() -> None:

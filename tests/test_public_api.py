@@ -20,8 +20,14 @@ from memhop import Quantized
 
 GOLDEN = Path(__file__).parent / "golden"
 SIGNATURES, QUANTIZED = GOLDEN / "signatures.json", GOLDEN / "quantized.pt"
-MODULES = ("memhop", "memhop.nn", "memhop.ops", "memhop.data")
-DOCUMENTED = {"MemN2N": {"load", "save", "answer", "answers"}}  # the rest trains the model
+MODULES = (
+    "memhop", "memhop.nn", "memhop.ops", "memhop.ops.ragged", "memhop.data", "memhop.knowledge",
+)  # fmt: skip
+DOCUMENTED = {  # the rest trains or stores the model
+    "MemN2N": {"load", "save", "answer", "answers"},
+    "KnowledgeModel": {"load", "save", "answer"},
+    "KnowledgeBase": {"from_triples", "find", "relation_words", "duplicates"},
+}
 POSITIONAL = ("POSITIONAL_ONLY", "POSITIONAL_OR_KEYWORD")
 
 # A parameter as JSON: name, kind, and the default in text, or None.

@@ -1,6 +1,7 @@
 """Entity-tracking hops, compared with the formulas in float64 over all entities."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ def dense(frontier: Frontier, row: int, size: int) -> np.ndarray:
     return found
 
 
-def fact_weights(model: KnowledgeModel, slots: np.ndarray, p: np.ndarray) -> list[object]:
+def fact_weights(model: KnowledgeModel, slots: np.ndarray, p: np.ndarray) -> list[tuple[Any, ...]]:
     """Return the facts that were read with their p, sorted."""
     starts = np.searchsorted(model.memory.offsets.numpy(), slots, side="right") - 1
     columns = starts, model.memory.keys.numpy()[slots], model.memory.targets.numpy()[slots], p
@@ -143,7 +144,7 @@ def test_gradients_equal_finite_differences(
         weights = answer_weights(model.track(batch), batch, model.memory.num_nodes)
         return -(weights + 1e-3).log().sum()
 
-    loss().backward()
+    loss().backward()  # type: ignore[no-untyped-call]
     generator, step = torch.Generator().manual_seed(0), 1e-5
     for name, weight in model.network.named_parameters():
         assert weight.grad is not None
@@ -154,9 +155,9 @@ def test_gradients_equal_finite_differences(
         values = []
         for sign in (1, -1):
             with torch.no_grad():
-                weight += sign * step * direction
+                weight.add_(direction, alpha=sign * step)
                 values.append(float(loss()))
-                weight -= sign * step * direction
+                weight.sub_(direction, alpha=sign * step)
         slope = (values[0] - values[1]) / (2 * step)
         assert float((weight.grad * direction).sum()) == pytest.approx(slope, rel=1e-5, abs=1e-7)
         assert weight.grad.any(), name

@@ -55,7 +55,7 @@ def test_supports_are_the_shares_of_the_paths_through_each_fact(seed: int, num_h
     for answer in np.unique(hops[-1].targets[hops[-1].weights > 0]).tolist():
         paths = paths_to(hops, answer)
         total = sum(paths.values())
-        found = supports(hops, answer)
+        found = supports(hops, np.array([answer]), np.ones(1))
         for k, support in enumerate(found):
             through: dict[int, float] = defaultdict(float)
             for path, weight in paths.items():
@@ -67,5 +67,16 @@ def test_supports_are_the_shares_of_the_paths_through_each_fact(seed: int, num_h
 
 def test_two_facts_between_the_same_entities_share_the_support() -> None:
     hop = HopReads(np.array([0, 0, 0]), np.array([1, 1, 2]), np.array([0.3, 0.1, 0.6]))
-    [support] = supports([hop], 1)
+    [support] = supports([hop], np.array([1]), np.ones(1))
     np.testing.assert_allclose(support, [0.75, 0.25, 0])
+
+
+@pytest.mark.parametrize("seed", seeds(4, 100))
+def test_supports_of_several_answers_add_up(seed: int) -> None:
+    hops = random_hops(seed, 3)
+    answers = np.unique(hops[-1].targets[hops[-1].weights > 0])
+    shares = np.arange(1.0, len(answers) + 1)
+    each = [supports(hops, np.array([answer]), np.ones(1)) for answer in answers]
+    for k, together in enumerate(supports(hops, answers, shares)):
+        right = sum(share * one[k] for share, one in zip(shares, each, strict=True))
+        np.testing.assert_allclose(together, right, rtol=1e-9, atol=1e-12)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from memhop import ops
-from memhop.checkpoint import to_tensors, write_checkpoint
+from memhop.checkpoint import RETRIEVAL, to_tensors, write_checkpoint
 from memhop.errors import MemhopError
 from memhop.retrieval import Memory, Questions, RetrievalModel, recall
 from memhop.retrieval import model as model_module
@@ -226,15 +226,13 @@ def test_a_saved_model_loads_with_the_same_bits(tmp_path: Path) -> None:
         model.save(tmp_path / "model")
 
 
-SETTINGS = {"schema": 1, "kind": "retrieval", "key_dim": 5, "value_dim": 2, "num_hops": 1}
+SETTINGS = {"schema": 1, "key_dim": 5, "value_dim": 2, "num_hops": 1}
 WEIGHTS = {"question_maps": torch.zeros(1, 3, 3), "log_scale": torch.zeros(())}
 
 
 @pytest.mark.parametrize(
     ("settings", "weights", "message"),
     [
-        ({"kind": "text"}, {}, "/retrieval.json: expected kind 'retrieval', got 'text'"),
-        ({"kind": None}, {}, "/retrieval.json: expected kind 'retrieval', got None"),
         ({"schema": 2}, {}, "/retrieval.json: expected schema 1, got 2: written by a newer version "
                             "of memhop"),
         ({"key_dim": "5"}, {}, "/retrieval.json: key_dim: expected an integer from 1, got '5'"),
@@ -261,7 +259,7 @@ def test_a_hostile_file_is_an_error(
     folder = tmp_path / "model"
     files = {"retrieval.json": json.dumps(SETTINGS | settings).encode(),
              "model.safetensors": to_tensors(WEIGHTS | weights)}  # fmt: skip
-    write_checkpoint(folder, files)
+    write_checkpoint(folder, files, RETRIEVAL)
     with pytest.raises(MemhopError, match=f"^{re.escape(f'{folder}{message}')}$"):
         RetrievalModel.load(folder)
 
@@ -271,7 +269,7 @@ def test_other_folders_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(MemhopError, match=r"model/checkpoint\.json: no such file$"):
         RetrievalModel.load(folder)
     write_checkpoint(folder, {"model.safetensors": b"", "recipe.json": b"{}"})
-    message = f"{folder}: expected retrieval.json, got model.safetensors, recipe.json"
+    message = f"{folder}: expected a model of retrieval, got one of stories"
     with pytest.raises(MemhopError, match=f"^{re.escape(message)}$"):
         RetrievalModel.load(folder)
     RetrievalModel(2, 1, 1).save(tmp_path / "cut")

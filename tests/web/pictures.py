@@ -1,6 +1,6 @@
 """Take the screenshots of the page for the docs.
 
-python -m tests.web.pictures runs/demo docs
+python -m tests.web.pictures runs/demo runs/kb-demo docs
 """
 
 import sys
@@ -21,18 +21,29 @@ PICTURES: dict[str, dict[str, Any]] = {
 }
 
 
-def take(run: str, folder: Path) -> None:
+KNOWLEDGE_PICTURES: dict[str, dict[str, Any]] = {
+    "knowledge-page.png": {"viewport": DESKTOP | {"height": 1080}},
+}
+
+
+def take(run: str, pictures: dict[str, dict[str, Any]], folder: Path) -> None:
+    """Take pictures of the page: with the story, or with the last example about facts."""
     path = chromium()
     if path is None:
         sys.exit("no Chromium found")
     with running((*SERVE, run)) as (port, _), launched_browser(path) as browser:
-        for name, options in PICTURES.items():
+        for name, options in pictures.items():
             visit = Visit(browser, f"http://127.0.0.1:{port}/", **options).open()
-            visit.enter(*STORY, question=QUESTION)
+            if pictures is PICTURES:
+                visit.enter(*STORY, question=QUESTION)
+            else:
+                visit.wait_for_answer()
             visit.page.screenshot(path=folder / name)
             visit.check_clean()
             print(folder / name)
 
 
 if __name__ == "__main__":
-    take(sys.argv[1], Path(sys.argv[2]))
+    stories, knowledge, folder = sys.argv[1:]
+    take(stories, PICTURES, Path(folder))
+    take(knowledge, KNOWLEDGE_PICTURES, Path(folder))

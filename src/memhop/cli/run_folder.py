@@ -1,12 +1,14 @@
 """The folder of a run: its name, and its creation before a training."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import typer
+
 from memhop.atomic_write import check_writable
 from memhop.errors import MemhopError
-from memhop.runs import RUNS, newest_checkpoint
+from memhop.runs import RUNS, find_run, newest_checkpoint, trained_in
 
 COMMAND = "command.json"  # in the folder of each training: from it the training resumes
 
@@ -16,6 +18,36 @@ def named_folder(name: str) -> Path:
     if not name or Path(name).name != name or name[0] in ".-" or not name.isprintable():
         raise MemhopError(f"--name: expected the name of a folder under {RUNS}/, got {name!r}")
     return RUNS / name
+
+
+def given_options(context: typer.Context, stored: Mapping[str, str]) -> set[str]:
+    """Return the names of the parameters of a command line that resumes a run.
+
+    Args:
+        context: the command.
+        stored: the options that the run stores, by the name of their parameter.
+
+    Raises:
+        MemhopError: one of these is given.
+    """
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    given = {name for name, source in sources.items() if source and source.name == "COMMANDLINE"}
+    for name, option in stored.items():
+        if name in given:
+            raise MemhopError(
+                f"--resume takes {option} from the run: leave it out, or repeat the whole command"
+            )
+    return given
+
+
+def check_kind(folder: Path, kind: str) -> None:
+    """Check that a run, if there is one in a folder, is of a kind of models.
+
+    Raises:
+        MemhopError: it is of another kind.
+    """
+    if trained_in(folder):
+        find_run(folder, kind)
 
 
 @contextmanager

@@ -51,6 +51,11 @@ def print_line(text: str, style: str = "") -> None:
     stdout().print(Text(escaped(text), style=style), soft_wrap=True)
 
 
+def print_wrapped(text: str, style: str = "") -> None:
+    """Print a text, wrapped at the width of the terminal."""
+    stdout().print(Text(escaped(text), style=style))
+
+
 def print_error(text: str) -> None:
     """Print an error, one line on standard error."""
     print(f"memhop: {escaped(' '.join(text.splitlines()))}", file=sys.stderr)

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 import typer
 
-from memhop.cli.run_folder import claimed, named_folder
+from memhop.checkpoint import STORIES
+from memhop.cli.run_folder import check_kind, claimed, given_options, named_folder
 from memhop.cli.screen import (
     Stopped,
     duration,
@@ -105,6 +106,8 @@ def train(
         _check_source(data, task, joint, train, test)
     folder = named_folder(name if name is not None else _name_for(train, joint))
     _check_device(device)
+    if resume:
+        check_kind(folder, STORIES)
     if resume and data is None and train is None:
         jobs = _stored(folder, context, device, threads)
     else:
@@ -125,13 +128,7 @@ def train(
 
 def _stored(folder: Path, context: typer.Context, device: str, threads: int) -> list[TrainingJob]:
     """Return the jobs that a run stored; device and threads may change."""
-    sources = {name: context.get_parameter_source(name) for name in context.params}
-    given = {name for name, source in sources.items() if source and source.name == "COMMANDLINE"}
-    for name, option in _STORED.items():
-        if name in given:
-            raise MemhopError(
-                f"--resume takes {option} from the run: leave it out, or repeat the whole command"
-            )
+    given = given_options(context, _STORED)
     jobs = []
     for job in stored_jobs(folder):
         settings = job.settings._replace(

@@ -38,7 +38,7 @@ class HopRead(NamedTuple):
         num_facts: the number of all facts that it read.
         dropped: the share of weight on entities that the hop did not start from, because there
             were too many; above 0 the weights are estimates.
-        words: the words of the question with the attention of the hop, in order.
+        words: the known words of the question with the attention of the hop, in order.
     """
 
     facts: tuple[FactRead, ...]

@@ -17,7 +17,7 @@ from memhop.ops.ragged.frontier import (
     uniform_frontier,
 )
 
-UNKNOWN = 1  # the row of E for words that no training question and no relation has
+UNKNOWN = 1  # the row of E of a question without a known word
 RESERVED = ("", "<unknown>", TOPIC)  # their rows of E: PADDING, UNKNOWN, and the topic's
 
 
@@ -25,7 +25,7 @@ class EncodedQuestion(NamedTuple):
     """A question as numbers.
 
     Attributes:
-        words: rows of E.
+        words: rows of E; unknown words are left out.
         topics: entities, distinct.
         answers: entities, distinct; right answers that are no entity are left out.
         unknown_words: words without a row of E.
@@ -55,11 +55,11 @@ class Encoder:
     def encode(self, question: Question) -> EncodedQuestion:
         """Return a question as numbers."""
         found = self.finder.find(question)
-        words = found.words or (RESERVED[UNKNOWN],)  # a question has at least one word
+        rows = [self._rows[word] for word in found.words if word in self._rows]
         unknown = dict.fromkeys(word for word in found.words if word not in self._rows)
         answers = (entity for answer in question.answers for entity in self.kb.find(answer))
         return EncodedQuestion(
-            tuple(self._rows.get(word, UNKNOWN) for word in words),
+            tuple(rows or [UNKNOWN]),  # a question has at least one word
             found.entities,
             tuple(dict.fromkeys(answers)),
             tuple(unknown),

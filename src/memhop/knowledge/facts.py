@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memhop.checkpoint import from_json, part, to_json
+from memhop.checkpoint import SCHEMA, check_schema, from_json, part, to_json
 from memhop.errors import MemhopError, shown
 from memhop.knowledge.names import lookup_key, split_name
 from memhop.knowledge.stored_facts import facts_from_bytes, facts_to_bytes, first_of_equal
 
 NAMES_FILE = "facts.json"
 FACTS_FILE = "facts.safetensors"
-_KEYS = ("entities", "labels", "relations", "relation_labels", "aliases", "duplicates")
+_KEYS = ("schema", "entities", "labels", "relations", "relation_labels", "aliases", "duplicates")
 
 Index = dict[str, int | tuple[int, ...]]  # a number, or several: a million tuples of one are large
 
@@ -122,6 +122,7 @@ class KnowledgeBase:
         ('Rome', 'Italy')
         """
         value = {
+            "schema": SCHEMA,
             "entities": self.entities,
             "labels": None if self.labels == self.entities else self.labels,
             "relations": self.relations,
@@ -142,6 +143,7 @@ class KnowledgeBase:
         """
         path = folder / NAMES_FILE
         value = from_json(part(files, NAMES_FILE, folder), path)
+        check_schema(value, path)
         if value.keys() != set(_KEYS):
             odd = ", ".join(map(shown, sorted(value.keys() ^ set(_KEYS))))
             raise MemhopError(f"{path}: missing or unexpected keys: {odd:.200}")

@@ -138,7 +138,7 @@ class KnowledgeModel:
         least = ANSWER_SHARE * pairs[0][1] if pairs else 0.0
         count = min(MAX_ANSWERS, sum(share >= least for _, share in pairs))
         first = Ranked(*(one[:count] for one in ranked))
-        hops = self._hops(asked, tracked, first, facts) if pairs else ()
+        hops = self._hops(encoded, tracked, first, facts) if pairs else ()
         return KnowledgeAnswer(
             asked.text,
             tuple(pairs[:count]),
@@ -151,7 +151,7 @@ class KnowledgeModel:
         )
 
     def _hops(
-        self, asked: Question, tracked: Tracked, answers: Ranked, facts: int
+        self, encoded: EncodedQuestion, tracked: Tracked, answers: Ranked, facts: int
     ) -> tuple[HopRead, ...]:
         """Return the hops up to the one that gave most of the answers."""
         entities = np.sort(answers.entities)
@@ -159,7 +159,7 @@ class KnowledgeModel:
         given = tracked.last[0].double().numpy() * [one.sum() for one in weights]
         count = int(given.argmax()) + 1
         given_by_last = weights[count - 1]
-        words = self.encoder.finder.find(asked).words
+        words = [self.vocabulary[row] for row in encoded.words]
         reads = [self._reads(hop.reads.slots, hop.reads.weights) for hop in tracked.hops[:count]]
         shares = supports(reads, entities, given_by_last / given_by_last.sum())
         return tuple(

@@ -107,7 +107,12 @@ def train(
         folder.restore(trainer.tensors(), trainer.state)
     _run_epochs(trainer, folder, on_progress)
     trainer.load_best()
-    test = evaluate(trainer.model, test_questions) if test_questions else None
+    try:
+        test = evaluate(trainer.model, test_questions) if test_questions else None
+    except KeyboardInterrupt:
+        if folder is not None:
+            folder.write(trainer.model, trainer.state, trainer.tensors())
+        raise
     if folder is not None:
         folder.finish(trainer.model, trainer.state, test)
     return _result(trainer.model, trainer.state, test)
@@ -132,18 +137,16 @@ class Trainer:
         seed: int,
     ) -> None:
         self.recipe, self.seed = recipe, seed
+        if not valid_questions:
+            questions, valid_questions = self._split(questions)
         with seeded(seed, _WEIGHTS):
             self.model = KnowledgeModel.untrained(kb, questions, recipe)
         network = self.model.network
         self.optimizer = torch.optim.Adam(network.parameters(), recipe.learning_rate)
         self.state = State()
         encoded = encode_all(self.model, questions)
-        held_out: Sequence[EncodedQuestion] = encode_all(self.model, valid_questions)
-        if not held_out:
-            numbers, rest = self._split(questions)
-            encoded, held_out = [encoded[n] for n in numbers], [encoded[n] for n in rest]
         self.train = [one for one in encoded if one.topics and one.answers]
-        self.held_out = held_out
+        self.held_out = encode_all(self.model, valid_questions)
         if not self.train:
             expected = "expected a training question with an entity and an answer of the facts"
             raise MemhopError(f"{expected}, got none in {len(questions):,} questions")
@@ -168,17 +171,16 @@ class Trainer:
             moments |= {f"adam.{name}.{key}": tensor for key, tensor in own.items()}
         return moments
 
-    def _split(self, questions: Sequence[Question]) -> tuple[list[int], list[int]]:
-        """Return the indices of the questions to train on, and of those held out."""
-        groups: dict[tuple[object, ...], list[int]] = {}
-        for number, question in enumerate(questions):
-            groups.setdefault((question.text, question.topics), []).append(number)
-        together = list(groups.values())
-        order = generator(self.seed, _SPLIT).permutation(len(together)).tolist()
-        count = int(len(together) * self.recipe.validation_share)
-        held_out = {number for place in order[:count] for number in together[place]}
-        rest = [number for number in range(len(questions)) if number not in held_out]
-        return rest, sorted(held_out)
+    def _split(self, questions: Sequence[Question]) -> tuple[list[Question], list[Question]]:
+        """Return the questions to train on, and those held out."""
+        groups = list(dict.fromkeys((one.text, one.topics) for one in questions))
+        order = generator(self.seed, _SPLIT).permutation(len(groups)).tolist()
+        count = int(len(groups) * self.recipe.validation_share)
+        held_out = {groups[place] for place in order[:count]}
+        parts: tuple[list[Question], list[Question]] = [], []
+        for one in questions:
+            parts[(one.text, one.topics) in held_out].append(one)
+        return parts
 
     def run_epoch(self) -> Metric:
         """Train one epoch and return its metric."""
@@ -190,13 +192,16 @@ class Trainer:
             for start in range(0, len(order), size):
                 total += self.step([self.train[n] for n in order[start : start + size]])
         loss = total / len(order)
-        if not np.isfinite(loss):
+        metric = Metric(epoch + 1, loss, None, None)
+        if self.held_out:
+            metric = Metric(epoch + 1, loss, *score(self.model, self.held_out))
+        weights = self.model.network.parameters()  # the last step can spoil them
+        figures = [loss, metric.valid_loss or 0.0, *(float(one.detach().sum()) for one in weights)]
+        if not np.isfinite(figures).all():
             raise DivergedError(
                 f"the loss became infinite in epoch {epoch + 1}: try a lower learning_rate"
             )
-        if not self.held_out:
-            return Metric(epoch + 1, loss, None, None)
-        return Metric(epoch + 1, loss, *score(self.model, self.held_out))
+        return metric
 
     def step(self, questions: Sequence[EncodedQuestion]) -> float:
         """Take a step on the mean loss of a batch, and return the sum of its losses."""

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from memhop.checkpoint import (
     to_tensors,
     write_checkpoint,
 )
-from memhop.errors import MemhopError
+from memhop.errors import MemhopError, check_integer
 from memhop.knowledge.evaluation import KnowledgeEvaluation
 from memhop.knowledge.facts import KnowledgeBase
 from memhop.knowledge.model import KnowledgeModel
@@ -34,6 +35,7 @@ from memhop.runs import (
     checkpoint_folder,
     drop_older_checkpoints,
     find_checkpoint,
+    find_run,
     newest_checkpoint,
 )
 
@@ -128,6 +130,7 @@ class KnowledgeRun:
                 raise MemhopError(f"{folder}: expected a folder for the run, got a file")
             check_writable(run.folder)  # fails before the training, not after it
             return run
+        find_run(run.folder, KNOWLEDGE)  # raises for a run of another kind
         if not resume:
             raise MemhopError(f"{folder}: the run exists: resume it, or choose another name")
         stored = run._read(checkpoint)[1].get("identity")
@@ -152,7 +155,7 @@ class KnowledgeRun:
         if not training.get("finished"):
             return None
         try:
-            test = training["test"] and evaluation_of(training["test"])
+            test = None if training["test"] is None else evaluation_of(training["test"])
             state = _state(training, files[METRICS].decode())
         except _MALFORMED as error:
             raise MemhopError(f"{checkpoint}: corrupt {TRAINING} or {METRICS}") from error
@@ -235,27 +238,40 @@ def load_with_test(run: str | Path) -> tuple[KnowledgeModel, KnowledgeEvaluation
 
 def evaluation_of(content: Any) -> KnowledgeEvaluation:
     """Return an evaluation from untrusted JSON; raise one of ``_MALFORMED``."""
-    test = KnowledgeEvaluation(**content)
-    for name, value in asdict(test).items():
-        if isinstance(value, list):
-            content = content | {name: tuple(map(str, value))}
-        elif type(value) not in (int, float):
-            raise TypeError(f"expected a number for {name}")
-    return KnowledgeEvaluation(**content)
+    values: dict[str, Any] = {**content}
+    for one in fields(KnowledgeEvaluation):
+        value = values[one.name]
+        if one.type is int:
+            check_integer(one.name, value, 0)
+        elif one.type is float:
+            values[one.name] = _number(value)
+        elif isinstance(value, list) and all(isinstance(word, str) for word in value):
+            values[one.name] = tuple(value)
+        else:
+            raise TypeError(f"expected a list of strings for {one.name}")
+    return KnowledgeEvaluation(**values)
 
 
 def _state(training: dict[str, Any], rows: str) -> State:
+    epoch = check_integer("epoch", training["epoch"], 0)
+    best_epoch = check_integer("best_epoch", training["best_epoch"], 0)
     best = training["best"]
     if best is not None:
         error, loss = best
-        best = float(error), float(loss)
-    return State(
-        int(training["epoch"]),
-        int(training["best_epoch"]),
-        best,
-        float(training["seconds"]),
-        [_metric(row) for row in csv.DictReader(io.StringIO(rows))],
-    )
+        best = _number(error), _number(loss)
+    metrics = [_metric(row) for row in csv.DictReader(io.StringIO(rows))]
+    if best_epoch > epoch or [metric.epoch for metric in metrics] != [*range(1, epoch + 1)]:
+        raise ValueError("expected a row for each epoch")
+    return State(epoch, best_epoch, best, _number(training["seconds"], 0), metrics)
+
+
+def _number(value: object, least: float = -math.inf) -> float:
+    """Return a finite number; a loss can be just below 0, as weights add up to 1 with rounding."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError("expected a number")
+    if not least <= value < math.inf or value == -math.inf:
+        raise ValueError(f"expected a finite number from {least}")
+    return float(value)
 
 
 def _metric(row: dict[str, str]) -> Metric:

@@ -10,22 +10,24 @@ from torch.nn import functional
 
 from memhop import ops
 from memhop.checkpoint import (
+    RETRIEVAL,
     SCHEMA,
     check_schema,
     from_json,
     from_tensors,
+    kind_of,
     part,
     read_checkpoint,
     to_json,
     to_tensors,
     write_checkpoint,
 )
-from memhop.errors import MemhopError, check_integer, shown
+from memhop.errors import MemhopError, check_integer
 from memhop.retrieval.memory import Memory, zero_states
 from memhop.retrieval.questions import Questions
 
 START_SCALE = 20.0  # the scores of unit vectors then differ by up to 80: no weight is 0 in float32
-_WEIGHTS, _SETTINGS, _KIND = "model.safetensors", "retrieval.json", "retrieval"
+_WEIGHTS, _SETTINGS = "model.safetensors", "retrieval.json"
 _MAX_DIM, _MAX_HOPS = 1_000_000, 1_000
 _WEIGHTS_AT_ONCE = 2**24  # of a search, questions x hops x rows
 
@@ -179,10 +181,10 @@ class RetrievalModel(nn.Module):
         Raises:
             MemhopError: the folder exists, or cannot be written.
         """
-        settings = {"schema": SCHEMA, "kind": _KIND, "key_dim": self.key_dim,
+        settings = {"schema": SCHEMA, "key_dim": self.key_dim,
                     "value_dim": self.value_dim, "num_hops": self.num_hops}  # fmt: skip
         files = {_WEIGHTS: to_tensors(self.state_dict()), _SETTINGS: to_json(settings)}
-        write_checkpoint(Path(folder), files)
+        write_checkpoint(Path(folder), files, RETRIEVAL)
 
     @classmethod
     def load(cls, folder: str | Path) -> "RetrievalModel":
@@ -192,12 +194,12 @@ class RetrievalModel(nn.Module):
             MemhopError: no such folder, corrupt files, or a model of another kind.
         """
         folder = Path(folder)
+        if (kind := kind_of(folder)) != RETRIEVAL:
+            raise MemhopError(f"{folder}: expected a model of {RETRIEVAL}, got one of {kind}")
         files = read_checkpoint(folder)
         path = folder / _SETTINGS
         settings = from_json(part(files, _SETTINGS, folder), path)
         check_schema(settings, path)
-        if settings.get("kind") != _KIND:
-            raise MemhopError(f"{path}: expected kind {_KIND!r}, got {shown(settings.get('kind'))}")
         names = ("key_dim", "value_dim", "num_hops")
         try:
             sizes = {name: check_integer(name, settings.get(name), 1) for name in names}

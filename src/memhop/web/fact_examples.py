@@ -1,37 +1,61 @@
 """Questions and facts of a model, for someone who does not know them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 import numpy as np
 
+from memhop.errors import MemhopError
 from memhop.knowledge.facts import KnowledgeBase
+from memhop.knowledge.generate import ask
 from memhop.knowledge.model import KnowledgeModel
 from memhop.knowledge.names import question_words
 from memhop.web.fact_schemas import FactsExample, Relation, Relations
 from memhop.web.limits import CHARACTERS, RELATIONS
 
 _NUM_EXAMPLES = 6
-_MAX_TRIED = 60  # questions
+_HOPS = (1, 2, 3)
+_TRIED_IN_ENGLISH, _TRIED = 8, 60  # questions
 _MAX_ANSWERS = 5  # of an example
 _MAX_FACTS = 20_000  # from which examples are drawn
 
 
 def example_questions(model: KnowledgeModel, seed: int = 0) -> list[FactsExample]:
-    """Return questions about random facts that a model answers right, at most 6.
+    """Return questions that a model answers right, at most 6.
 
-    They name a subject and a relation, as ``Jaws: directed by?``, with other relations in turn.
+    First come questions of one to three hops in varied English, if the facts have relations as
+    `memhop.knowledge.generate.generate` uses. The others name a random subject and its relation, as
+    ``Jaws: directed by?``, with each relation in turn.
     """
-    found = []
-    for example in islice(_asked(model.kb, seed), _MAX_TRIED):
-        if model.answer(example.question, facts=0).answer in example.answers:
-            found.append(example)
-            if len(found) == _NUM_EXAMPLES:
-                break
-    return found
+    found: list[FactsExample] = []
+    for hops in _HOPS:
+        found += islice(_right(model, _asked(model.kb, hops, seed), _TRIED_IN_ENGLISH), 2)
+    named = _right(model, _named(model.kb, seed), _TRIED)
+    return [*found, *islice(named, _NUM_EXAMPLES - len(found))]
 
 
-def _asked(kb: KnowledgeBase, seed: int) -> Iterator[FactsExample]:
+def _right(
+    model: KnowledgeModel, examples: Iterable[FactsExample], tried: int
+) -> Iterator[FactsExample]:
+    """Yield those of the first examples that a model answers right."""
+    for example in islice(examples, tried):
+        if model.answer(example.question, facts=1).answer in example.answers:
+            yield example
+
+
+def _asked(kb: KnowledgeBase, hops: int, seed: int) -> Iterator[FactsExample]:
+    try:
+        asked = ask(
+            kb, hops=[hops], questions=_TRIED_IN_ENGLISH, seed=seed, max_answers=_MAX_ANSWERS
+        )
+    except MemhopError:  # too few, or other relations
+        return
+    for question in asked:
+        answers = {kb.labels[number] for name in question.answers for number in kb.find(name)}
+        yield FactsExample(question=question.text, answers=sorted(answers))
+
+
+def _named(kb: KnowledgeBase, seed: int) -> Iterator[FactsExample]:
     for place in _in_turn(kb, np.random.default_rng(seed)):
         subject, relation, _ = kb.facts[place].tolist()
         is_same = (kb.facts[:, 0] == subject) & (kb.facts[:, 1] == relation)

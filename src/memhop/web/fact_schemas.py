@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, Field, StrictBool
 
-from memhop.knowledge.answer import KnowledgeAnswer
+from memhop.knowledge.answer import HopRead, KnowledgeAnswer
 from memhop.knowledge.names import question_words
 from memhop.tokenizer import class_without
 from memhop.web.limits import CHARACTERS, FACTS, TOPICS
@@ -65,7 +65,7 @@ class FactsQuestion(BaseModel):
     model: ModelName = None
     facts: Annotated[
         int,
-        Field(ge=0, le=FACTS, description="The largest number of facts of a hop in the answer."),
+        Field(ge=1, le=FACTS, description="The largest number of facts of a hop in the answer."),
         BeforeValidator(reject_non_integer),
     ] = _FACTS
     picture: Annotated[StrictBool, Field(description="Whether the answer has the graph.")] = False
@@ -100,6 +100,23 @@ class ReadHop(BaseModel):
     ]
     words: list[WordAttention]
 
+    @classmethod
+    def of(cls, hop: HopRead) -> "ReadHop":
+        """Return what a hop read; weights have float32 precision, 6 digits."""
+        facts = [
+            ReadFact(
+                subject=fact.subject,
+                relation=fact.relation,
+                object=fact.object,
+                is_inverse=fact.is_inverse,
+                weight=round(fact.weight, 6),
+                support=round(fact.support, 6),
+            )
+            for fact in hop.facts
+        ]
+        words = [WordAttention(word=word, attention=round(p, 6)) for word, p in hop.words]
+        return cls(facts=facts, num_facts=hop.num_facts, dropped=hop.dropped, words=words)
+
 
 class FactsAnswer(BaseModel):
     """The answer of a model to a question about facts."""
@@ -124,7 +141,7 @@ class FactsAnswer(BaseModel):
 
     @classmethod
     def of(cls, model: str, answer: KnowledgeAnswer, has_picture: bool) -> "FactsAnswer":
-        """Return the response for an answer; weights have 6 digits."""
+        """Return the response for an answer."""
         return cls(
             model=model,
             question=answer.question,
@@ -133,15 +150,7 @@ class FactsAnswer(BaseModel):
             runners_up=_ranked(answer.runners_up),
             no_answer=answer.reason,
             topics=list(answer.topics),
-            hops=[
-                ReadHop(
-                    facts=[ReadFact(**fact._asdict()) for fact in hop.facts],
-                    num_facts=hop.num_facts,
-                    dropped=hop.dropped,
-                    words=[WordAttention(word=word, attention=p) for word, p in hop.words],
-                )
-                for hop in answer.hops
-            ],
+            hops=[ReadHop.of(hop) for hop in answer.hops],
             unknown_words=list(answer.unknown_words),
             unknown_entities=list(answer.unknown_entities),
             picture=answer.picture().svg() if has_picture and answer.hops else None,

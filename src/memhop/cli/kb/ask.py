@@ -13,7 +13,7 @@ from memhop.cli.kb.answers import answer_json, print_answer
 from memhop.cli.screen import print_error, print_json, print_line
 from memhop.cli.settings import Json, Run, Threads, use
 from memhop.errors import MemhopError
-from memhop.knowledge import KnowledgeAnswer, KnowledgeModel
+from memhop.knowledge import KnowledgeAnswer, KnowledgeModel, parse_question
 from memhop.runs import find_run, stopped_after
 
 app = typer.Typer()
@@ -39,27 +39,29 @@ def ask(
     threads: Threads = 1,
     json: Json = False,
 ) -> None:
-    """Answer questions over the facts of a run, and show the facts that each hop read.
+    """Answer questions over the facts of a run.
 
-    Entities are found in the question by their names and aliases; brackets mark one, as in 'who
-    wrote [It]?'. Words and entities that the model does not know are named.
+    The facts that each hop read are shown. Entities are found in the question by their names and
+    aliases; brackets mark one, as in 'who wrote [It]?'. Words and entities that the model does not
+    know are named.
     """
     use(threads)
     if svg is not None and len(question or []) != 1:
         raise MemhopError(f"--svg needs one question, got {len(question or [])}")
     model = load_model(run)
-    answers = (
-        model.answer(text, topics=topic, facts=facts) for text in questions_of(question or [])
-    )
-    if json:
-        print_json([answer_json(answer) for answer in answers])
-        return
-    for number, answer in enumerate(answers):
-        if number:
-            print_line("")
+    found = []
+    for number, text in enumerate(questions_of(question or [])):
+        answer = model.answer(text, topics=topic, facts=facts)
         if svg is not None:
             write_picture(answer, svg)
+        if json:
+            found.append(answer_json(answer))
+            continue
+        if number:
+            print_line("")
         print_answer(answer)
+    if json:
+        print_json(found)
 
 
 def load_model(run: str | None) -> KnowledgeModel:
@@ -73,18 +75,31 @@ def load_model(run: str | None) -> KnowledgeModel:
 
 
 def questions_of(given: Sequence[str]) -> Iterator[str]:
-    """Yield the given questions, or those that are typed or piped, a line each."""
+    """Yield the given questions, or those that are typed or piped, a line each.
+
+    Raises:
+        MemhopError: a piped line without a word; if it is typed, the error is only printed.
+    """
     if given:
         yield from given
         return
     is_typed = sys.stdin is not None and sys.stdin.isatty()
     if is_typed:
         print_line("a question, or an empty line to stop", "dim")
-    for line in sys.stdin or ():
-        if text := line.strip():
-            yield text
-        elif is_typed:
-            return
+    for number, line in enumerate(sys.stdin or (), 1):
+        text = line.strip()
+        if not text:
+            if is_typed:
+                return
+            continue
+        try:
+            parse_question(text)
+        except MemhopError as error:
+            if not is_typed:
+                raise MemhopError(f"standard input:{number}: {error}") from None
+            print_error(str(error))
+            continue
+        yield text
 
 
 def write_picture(answer: KnowledgeAnswer, path: Path) -> None:

@@ -1,5 +1,6 @@
 """``memhop kb demo``: train on questions over generated facts, and show the path of an answer."""
 
+import shlex
 from typing import Annotated
 
 import typer
@@ -25,6 +26,7 @@ RECIPE = KnowledgeRecipe(epochs=8, patience=3)
 HOPS = (1, 2, 3)
 _FACTS, _QUESTIONS, _TEST_QUESTIONS = 2_000, 3_000, 300
 _MAX_FACTS_SHOWN = 3
+_WIDTH = 80  # columns
 
 app = typer.Typer()
 
@@ -42,7 +44,8 @@ def demo(
     print_line("memhop kb demo: invented films, people, companies and cities.", "bold")
     print_facts(kb)
     print_line(f"{len(questions):,} training questions, such as")
-    print_line(f"  {questions[1].text}  {', '.join(questions[1].answers)}", "dim")
+    lines = [f"  {one.text}  {', '.join(one.answers)}" for one in questions[:100]]
+    print_line(next((line for line in lines[1:] if len(line) <= _WIDTH), lines[0]), "dim")
     result = trained(kb, questions, seed)
     print_line(f"Trained in {duration(result.seconds)} from questions and answers, without paths.")
     tests = {hops: test_questions(kb, hops, seed) for hops in HOPS}
@@ -86,13 +89,15 @@ def summary(result: KnowledgeEvaluation) -> str:
 
 
 def short_answer(questions: list[Question]) -> Question:
-    """Return the first question with few answers."""
-    return next((one for one in questions if len(one.answers) <= 2), questions[0])
+    """Return the shortest question with few answers."""
+    few = [one for one in questions if len(one.answers) <= 2] or questions
+    return min(few, key=lambda one: len(one.text))
 
 
 def print_next(name: str, question: str) -> None:
     """Print commands to continue with."""
     print_line("")
     print_line("Ask your own questions, in the browser (needs memhop[serve]) or here:")
-    for command in (f"serve {name}", f"kb ask {name} '{question}'"):
-        print_line(f"  {program()} {command}", "bold")
+    print_line(f"  {program()} serve {name}", "bold")
+    for part in (f"  {program()} kb ask {name} \\", f"    {shlex.quote(question)}"):
+        print_line(part, "bold")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from memhop.cli.kb.ask import load_model
-from memhop.cli.screen import percent, print_json, print_line, print_table
+from memhop.cli.screen import percent, print_json, print_table, print_wrapped
 from memhop.cli.settings import Json, Run, Threads, use
 from memhop.knowledge import KnowledgeEvaluation, read_questions
 from memhop.knowledge import evaluate as evaluate_model
@@ -25,7 +25,7 @@ def evaluate(
     threads: Threads = 1,
     json: Json = False,
 ) -> None:
-    """Print the share of test questions whose first answer is right (hits@1).
+    """Print the share of questions whose first answer is right (hits@1).
 
     'listed' counts only the first answer of each line. Of several answers of the same weight the
     one that comes first in the facts is given.
@@ -34,15 +34,15 @@ def evaluate(
     if not test:
         raise typer.BadParameter("expected a file of questions", param_hint="--test")
     model = load_model(run)
-    results = {path.name: evaluate_model(model, read_questions(path)) for path in test}
+    results = [(path, evaluate_model(model, read_questions(path))) for path in test]
     if json:
-        print_json([{"file": name, **asdict(result)} for name, result in results.items()])
+        print_json([{"file": str(path), **asdict(result)} for path, result in results])
         return
     columns = ("file", "questions", "hits@1", "listed", "no answer")
-    print_table(columns, [row(name, result) for name, result in results.items()])
-    for name, result in results.items():
+    print_table(columns, [row(path.name, result) for path, result in results])
+    for path, result in results:
         for note in notes(result):
-            print_line(f"{name}: {note}")
+            print_wrapped(f"{path.name}: {note}")
 
 
 def row(name: str, result: KnowledgeEvaluation) -> list[str]:

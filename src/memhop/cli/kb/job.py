@@ -9,6 +9,7 @@ from memhop.cli.run_folder import COMMAND
 from memhop.cli.training_jobs import check_unchanged, checksum
 from memhop.errors import MemhopError, check_integer
 from memhop.knowledge import KnowledgeBase, KnowledgeRecipe, Question, read_facts, read_questions
+from memhop.runs import newest_checkpoint
 
 FILES = ("facts", "aliases", "questions", "valid", "test")
 _MALFORMED = (AttributeError, LookupError, TypeError, ValueError)
@@ -37,7 +38,9 @@ class Job(NamedTuple):
 
 
 def store(job: Job, folder: Path) -> None:
-    """Write a job into the folder of its run, for `stored`."""
+    """Write a job into the folder of its run, for `stored`, unless the run has a checkpoint."""
+    if newest_checkpoint(folder):
+        return
     files = {name: {"path": str(path.absolute()), "sha256": checksum(path)}
              for name, path in job.files.items()}  # fmt: skip
     content: dict[str, Any] = {

@@ -12,7 +12,7 @@ import typer
 from memhop.checkpoint import KNOWLEDGE
 from memhop.cli.kb import job as jobs
 from memhop.cli.kb.job import Job
-from memhop.cli.run_folder import claimed, named_folder
+from memhop.cli.run_folder import check_kind, claimed, given_options, named_folder
 from memhop.cli.screen import (
     Stopped,
     duration,
@@ -38,7 +38,10 @@ from memhop.cli.settings import (
 from memhop.errors import MemhopError
 from memhop.knowledge import KnowledgeBase, KnowledgeRecipe, KnowledgeResult, Progress
 from memhop.knowledge import train as train_model
-from memhop.runs import find_run, free_name, holds_anything, trained_in
+from memhop.runs import free_name, holds_anything
+
+_STORED = {"aliases": "--aliases", "valid": "--valid", "test": "--test", "recipe": "--recipe",
+           "setting": "--set", "seed": "--seed"}  # fmt: skip
 
 app = typer.Typer()
 
@@ -95,8 +98,11 @@ def train(
     folder = named_folder(name if name is not None else free_name("kb"))
     if resume and name is None:
         raise MemhopError("--resume needs the --name of a run")
-    if resume and not files:
+    check_free(folder, resume)
+    if resume and facts is None and questions is None:
+        changed_threads = "threads" in given_options(context, _STORED)
         job = jobs.stored(folder)
+        job = job._replace(threads=threads) if changed_threads else job
         use(job.threads)
     else:
         for option in ("facts", "questions"):
@@ -120,7 +126,6 @@ def run(job: Job, folder: Path, resume: bool, json: bool) -> KnowledgeResult:
     kb = job.read_facts()
     parts = {name: job.read_questions(name) for name in ("questions", "valid", "test")}
     print_progress(described(kb, {name: len(part) for name, part in parts.items()}))
-    check_free(folder, resume)
     with claimed(folder, [folder], lambda: jobs.store(job, folder)):
         try:
             with progress(folder.name) as show:
@@ -145,8 +150,7 @@ def check_free(folder: Path, resume: bool) -> None:
     """Check that a run does not exist, or, to resume it, that it is one of knowledge."""
     if not resume and holds_anything(folder):
         raise MemhopError(f"{folder}: the run already exists: use --resume, or another --name")
-    if trained_in(folder):
-        find_run(folder, KNOWLEDGE)
+    check_kind(folder, KNOWLEDGE)
 
 
 def described(kb: KnowledgeBase, counts: dict[str, int]) -> str:

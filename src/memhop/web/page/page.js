@@ -220,7 +220,7 @@ async function showQuestions() {
   $("vocabulary").open = !examples.length;
   question.placeholder = examples[0]?.question ?? "";
   document.body.dataset.tasks = examples.length;
-  return examples.length ? () => showQuestion(examples[0]) : null;
+  return examples.length ? () => showQuestion(examples.at(-1)) : null;
 }
 
 const showQuestion = ({ question: text, answers }) => showStory({ story: story.value.split("\n"), question: text, answer: answers });
