@@ -87,7 +87,7 @@ def babi(
     print_sheet(babi.sheet(rows))
 
 
-@app.command("table3", help="Train Table 3, 10,000 questions a task; a stopped run resumes.")
+@app.command("table3", help="Train Table 3 (10,000 questions); a stopped run resumes.")
 @app.command("table1", help="Train Table 1 of the paper; a stopped run resumes.")
 def table(
     context: typer.Context,
