@@ -104,7 +104,7 @@ class DataSet(NamedTuple):
 def measure(
     data: Folder, encoder: EncoderName, tiny: Tiny = False
 ) -> Iterator[list[dict[str, Any]]]:
-    """Train hops over frozen vectors; recall of the facts of each hop."""
+    """Train hops over frozen vectors; recall of each hop."""
     encode = load_encoder(encoder)
     seeds = SEEDS[:1] if tiny else SEEDS
     found = {name: files for name, files in FILES.items() if (data / files[0]).exists()}

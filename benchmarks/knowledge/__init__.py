@@ -23,7 +23,7 @@ _FACTS, _TINY_FACTS = 1_000_000, 20_000
 
 
 def measure(threads: Threads = 1, tiny: Tiny = False) -> Iterator[list[dict[str, Any]]]:
-    """Measure loading and answers over a million generated facts."""
+    """Measure loading and answers over a million facts."""
     use(threads)
     facts = _TINY_FACTS if tiny else _FACTS
     with tempfile.TemporaryDirectory() as name, status_line() as show:

@@ -14,7 +14,7 @@ from memhop.recipe import Recipe
 if TYPE_CHECKING:
     from memhop.reproduce.record import Sheet
 
-app = typer.Typer(no_args_is_help=True, help="Reproduce published tables.")
+app = typer.Typer(no_args_is_help=True, help="Reproduce the paper's tables.")
 
 
 def writable(context: typer.Context, path: Path | None) -> Path | None:
@@ -87,8 +87,8 @@ def babi(
     print_sheet(babi.sheet(rows))
 
 
-@app.command("table3", help="Train Table 3, 10,000 questions a task; can be resumed.")
-@app.command("table1", help="Train Table 1 of the paper; can be resumed.")
+@app.command("table3", help="Train Table 3 (10,000 questions); a stopped run resumes.")
+@app.command("table1", help="Train Table 1 of the paper; a stopped run resumes.")
 def table(
     context: typer.Context,
     data: DataFolder = None,

@@ -45,7 +45,7 @@ def pathquestion(
     tiny: Tiny = False,
     to: ToResume = None,
 ) -> None:
-    """Train on PathQuestion (arXiv 1801.04726); can be resumed."""
+    """Train on PathQuestion; a stopped run resumes."""
     from memhop.reproduce import pathquestion as table
     from memhop.reproduce.generated_sets import write_pathquestion
     from memhop.reproduce.record import rows_to_resume
@@ -77,7 +77,7 @@ def metaqa(
     tiny: Tiny = False,
     to: ToResume = None,
 ) -> None:
-    """Train on MetaQA (arXiv 1709.04071); can be resumed."""
+    """Train on MetaQA; a stopped run resumes."""
     from memhop.reproduce import metaqa as table
     from memhop.reproduce.generated_sets import write_metaqa
     from memhop.reproduce.record import rows_to_resume
