@@ -21,7 +21,8 @@ from memhop import Quantized
 GOLDEN = Path(__file__).parent / "golden"
 SIGNATURES, QUANTIZED = GOLDEN / "signatures.json", GOLDEN / "quantized.pt"
 MODULES = (
-    "memhop", "memhop.nn", "memhop.ops", "memhop.ops.ragged", "memhop.data", "memhop.knowledge", "memhop.retrieval",
+    "memhop", "memhop.nn", "memhop.ops", "memhop.ops.ragged", "memhop.data",
+    "memhop.knowledge", "memhop.retrieval",
 )  # fmt: skip
 DOCUMENTED = {  # the rest trains or stores the model
     "MemN2N": {"load", "save", "answer", "answers"},
