@@ -21,7 +21,8 @@ from memhop import Quantized
 GOLDEN = Path(__file__).parent / "golden"
 SIGNATURES, QUANTIZED = GOLDEN / "signatures.json", GOLDEN / "quantized.pt"
 MODULES = (
-    "memhop", "memhop.nn", "memhop.ops", "memhop.ops.ragged", "memhop.data", "memhop.knowledge",
+    "memhop", "memhop.nn", "memhop.ops", "memhop.ops.ragged", "memhop.data",
+    "memhop.knowledge", "memhop.retrieval",
 )  # fmt: skip
 DOCUMENTED = {  # the rest trains or stores the model
     "MemN2N": {"load", "save", "answer", "answers"},
@@ -62,7 +63,8 @@ def public() -> dict[str, list[Parameter] | None]:
     for module in map(importlib.import_module, MODULES):
         for name in sorted(module.__all__):
             value, path = getattr(module, name), f"{module.__name__}.{name}"
-            is_new = callable(value) and id(value) not in seen
+            is_called = inspect.isclass(value) or inspect.isroutine(value)  # not a type alias
+            is_new = is_called and id(value) not in seen
             seen.add(id(value))
             found[path] = parameters(value) if is_new and name not in DOCUMENTED else None
             for member, one in members(value).items() if is_new else ():

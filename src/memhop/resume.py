@@ -1,11 +1,61 @@
-"""Compare the stored identity of a training with that of the one that resumes it."""
+"""Check the folder of a training: it is new, or holds the training that is to be resumed."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from memhop.atomic_write import check_writable
+from memhop.checkpoint import check_schema, from_json, part, read_checkpoint
+from memhop.errors import MemhopError
+from memhop.runs import find_run, newest_checkpoint
+
+TRAINING = "training.json"  # in a checkpoint: the state of its training
 _NAMES = {"valid": "held-out part", "texts": "division into texts",
           "first_restart": "first restart"}  # fmt: skip
 _MAX_SHOWN = 3  # differing settings in an error
+
+
+def check_run(
+    folder: Path,
+    kind: str,
+    identity: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+    *,
+    resume: bool,
+    key: str = "identity",
+) -> None:
+    """Check that a run does not exist, or, to resume, that it has this identity.
+
+    Args:
+        folder: of the run.
+        kind: of its models.
+        identity, defaults: see `differences`.
+        resume: whether the run may exist.
+        key: the name of the identity in ``training.json``.
+
+    Raises:
+        MemhopError: the run exists, cannot be written, or has another kind or identity.
+    """
+    checkpoint = newest_checkpoint(folder)
+    if checkpoint is None:
+        if folder.is_file():
+            raise MemhopError(f"{folder}: expected a folder for the run, got a file")
+        check_writable(folder)  # fails before the training, not after it
+        return
+    find_run(folder, kind)  # raises for a run of another kind
+    if not resume:
+        raise MemhopError(f"{folder}: the run exists: resume it, or choose another name")
+    stored = read_training(read_checkpoint(checkpoint), checkpoint).get(key)
+    if differing := differences(stored, identity, defaults):
+        raise MemhopError(f"{folder}: cannot resume: different {differing}")
+
+
+def read_training(files: Mapping[str, bytes], checkpoint: Path) -> dict[str, Any]:
+    """Return the content of ``training.json``, of this schema."""
+    path = checkpoint / TRAINING
+    training = from_json(part(files, TRAINING, checkpoint), path)
+    check_schema(training, path)
+    return training
 
 
 def differences(stored: object, identity: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:

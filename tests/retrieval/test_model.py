@@ -198,6 +198,8 @@ def small() -> tuple[RetrievalModel, Memory, Questions]:
         (lambda m, s, q: m.search(s, q, k=0), "k: expected an integer from 1, got 0"),
         (lambda m, s, q: recall(m, s, Questions(np.eye(3), gold=[[0]] * 3), k=[1, True]),
          "k: expected an integer from 1, got True"),
+        (lambda m, s, q: recall(m, s, Questions(np.eye(3), gold=[[0]] * 3), k=[]),
+         "k: expected at least 1 number, got none"),
         (lambda m, s, q: recall(m, s, q), "question 0: expected gold ids or answers, got neither"),
         (lambda m, s, q: RetrievalModel(2, 3, 1),
          "value_dim: expected an integer from 1 to 2, got 3"),

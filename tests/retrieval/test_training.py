@@ -78,6 +78,12 @@ def test_a_seed_gives_the_same_bits_and_another_seed_others(generated: Generated
     assert losses[0] == losses[1] != losses[2]
 
 
+def test_the_seed_orders_the_batches(generated: Generated) -> None:
+    memory, questions = generated.memory, generated.train
+    one, other = (train(memory, questions, valid=generated.test, epochs=1, seed=n) for n in (0, 1))
+    assert not equal(one, other)
+
+
 def test_the_vectors_are_frozen(generated: Generated) -> None:
     memory, questions = generated.memory, generated.train
     before = [tensor.clone() for tensor in (memory.keys, memory.values, questions.vectors)]

@@ -33,10 +33,10 @@ def serve(
     ] = "127.0.0.1",
     threads: Threads = 1,
 ) -> None:
-    """Serve a page that answers questions about stories.
+    """Serve a page that answers questions about stories or facts.
 
-    The server stores and logs no stories. Other programs can send requests to /api/answer; see
-    /docs. Needs memhop[serve].
+    The server stores and logs no stories and no questions. Other programs can send requests to
+    /api/answer and /api/kb/answer; see /docs. Needs memhop[serve].
     """
     use(threads)
     try:

@@ -11,12 +11,9 @@ from typing import Any, NamedTuple, Self
 
 from torch import Tensor
 
-from memhop.atomic_write import check_writable
 from memhop.checkpoint import (
     KNOWLEDGE,
     SCHEMA,
-    check_schema,
-    from_json,
     from_tensors,
     part,
     read_checkpoint,
@@ -30,16 +27,15 @@ from memhop.knowledge.facts import KnowledgeBase
 from memhop.knowledge.model import KnowledgeModel
 from memhop.knowledge.questions import Question
 from memhop.knowledge.recipe import KnowledgeRecipe
-from memhop.resume import differences
+from memhop.resume import TRAINING, check_run, read_training
 from memhop.runs import (
     checkpoint_folder,
     drop_older_checkpoints,
     find_checkpoint,
-    find_run,
     newest_checkpoint,
 )
 
-TRAINING, TENSORS, METRICS = "training.json", "training.safetensors", "metrics.csv"
+TENSORS, METRICS = "training.safetensors", "metrics.csv"
 _MALFORMED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, csv.Error)
 
 
@@ -123,28 +119,13 @@ class KnowledgeRun:
         """
         if folder is None:
             return None
-        run = cls(Path(folder), identity)
-        checkpoint = newest_checkpoint(run.folder)
-        if checkpoint is None:
-            if run.folder.is_file():
-                raise MemhopError(f"{folder}: expected a folder for the run, got a file")
-            check_writable(run.folder)  # fails before the training, not after it
-            return run
-        find_run(run.folder, KNOWLEDGE)  # raises for a run of another kind
-        if not resume:
-            raise MemhopError(f"{folder}: the run exists: resume it, or choose another name")
-        stored = run._read(checkpoint)[1].get("identity")
         defaults = KnowledgeRecipe().to_json()
-        if differing := differences(stored, identity, defaults):
-            raise MemhopError(f"{folder}: cannot resume: different {differing}")
-        return run
+        check_run(Path(folder), KNOWLEDGE, identity, defaults, resume=resume)
+        return cls(Path(folder), identity)
 
     def _read(self, checkpoint: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
         files = read_checkpoint(checkpoint)
-        path = checkpoint / TRAINING
-        training = from_json(part(files, TRAINING, checkpoint), path)
-        check_schema(training, path)
-        return files, training
+        return files, read_training(files, checkpoint)
 
     def finished(self) -> tuple[KnowledgeModel, State, KnowledgeEvaluation | None] | None:
         """Return model, state and test of a finished training; None if not finished."""
@@ -227,8 +208,7 @@ def load_with_test(run: str | Path) -> tuple[KnowledgeModel, KnowledgeEvaluation
     if TRAINING not in files:
         return model, None
     path = checkpoint / TRAINING
-    training = from_json(part(files, TRAINING, checkpoint), path)
-    check_schema(training, path)
+    training = read_training(files, checkpoint)
     try:
         test = training["test"] if training.get("finished") else None
         return model, test and evaluation_of(test)

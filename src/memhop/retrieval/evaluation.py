@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from memhop.errors import check_integer
+from memhop.errors import MemhopError, check_integer
 from memhop.retrieval.memory import Memory
 from memhop.retrieval.model import RetrievalModel
 from memhop.retrieval.questions import Questions
@@ -47,6 +47,8 @@ def recall_of(
     k: Sequence[int],
 ) -> list[dict[int, float]]:
     """Return the same as `recall`, from right rows."""
+    if not k:
+        raise MemhopError("k: expected at least 1 number, got none")
     most = max(check_integer("k", number, 1) for number in k)
     _, rows = model.top_rows(memory, questions, most)
     shares: list[dict[int, float]] = []

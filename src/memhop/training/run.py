@@ -10,12 +10,9 @@ from typing import Any, NamedTuple, Self, get_type_hints
 
 from torch import Tensor
 
-from memhop.atomic_write import check_writable
 from memhop.checkpoint import (
     SCHEMA,
     STORIES,
-    check_schema,
-    from_json,
     from_tensors,
     part,
     read_checkpoint,
@@ -26,7 +23,7 @@ from memhop.checkpoint import (
 from memhop.errors import MemhopError
 from memhop.example import Example
 from memhop.recipe import Recipe
-from memhop.resume import differences
+from memhop.resume import TRAINING, check_run, read_training
 from memhop.runs import (
     checkpoint_folder,
     drop_older_checkpoints,
@@ -36,7 +33,7 @@ from memhop.runs import (
 from memhop.text.model import MemN2N, read_settings
 from memhop.text.vocabulary import Vocabulary
 
-_TRAINING, _RESTARTS, _METRICS = "training.json", "restarts.safetensors", "metrics.csv"
+_RESTARTS, _METRICS = "restarts.safetensors", "metrics.csv"
 _MALFORMED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, csv.Error)
 
 
@@ -145,23 +142,13 @@ class TrainingRun:
         """
         if folder is None:
             return None
-        run = cls(Path(folder), identity)
-        checkpoint = newest_checkpoint(run.folder)
-        if checkpoint is None:
-            if run.folder.is_file():
-                raise MemhopError(f"{folder}: expected a folder for the run, got a file")
-            check_writable(run.folder)  # fails before the training, not after it
-            return run
-        if not resume:
-            raise MemhopError(f"{folder}: the run exists: resume it, or choose another name")
-        stored = run._read(checkpoint)[1].get("question")
-        if differing := differences(stored, identity, Recipe().to_json()):
-            raise MemhopError(f"{folder}: cannot resume: different {differing}")
-        return run
+        defaults = Recipe().to_json()
+        check_run(Path(folder), STORIES, identity, defaults, resume=resume, key="question")
+        return cls(Path(folder), identity)
 
     def _read(self, checkpoint: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
         files = read_checkpoint(checkpoint)
-        return files, _training(files, checkpoint)
+        return files, read_training(files, checkpoint)
 
     def finished(self) -> tuple[MemN2N, State, tuple[RestartScore, ...]] | None:
         """Return the model, state and scores of a finished training; None if not finished."""
@@ -197,7 +184,7 @@ class TrainingRun:
         try:
             restored = _state(training, _metrics(rows.decode()))
         except _MALFORMED as error:
-            raise MemhopError(f"{checkpoint}: corrupt {_TRAINING} or {_METRICS}") from error
+            raise MemhopError(f"{checkpoint}: corrupt {TRAINING} or {_METRICS}") from error
         for field in fields(State):
             setattr(state, field.name, getattr(restored, field.name))
 
@@ -224,7 +211,7 @@ class TrainingRun:
             "question": self._identity,
         }
         files = files | best.to_files() | {
-            _TRAINING: to_json(training | more),
+            TRAINING: to_json(training | more),
             _METRICS: _csv(state.metrics),
         }  # fmt: skip
         write_checkpoint(folder, files)
@@ -236,25 +223,18 @@ def load_with_score(run: str | Path) -> tuple[MemN2N, RestartScore | None]:
     checkpoint = find_checkpoint(run, STORIES)
     files = read_checkpoint(checkpoint)
     model = MemN2N.from_files(files, checkpoint)
-    training = _training(files, checkpoint) if _TRAINING in files else {}
+    training = read_training(files, checkpoint) if TRAINING in files else {}
     if not training.get("finished"):
         return model, None
     _, scores = _ended(training, checkpoint)
     return model, next(score for score in scores if score.kept)
 
 
-def _training(files: dict[str, bytes], checkpoint: Path) -> dict[str, Any]:
-    path = checkpoint / _TRAINING
-    training = from_json(part(files, _TRAINING, checkpoint), path)
-    check_schema(training, path)
-    return training
-
-
 def _ended(training: dict[str, Any], checkpoint: Path) -> tuple[State, tuple[RestartScore, ...]]:
     try:
         return _state(training, []), _scores(training["scores"])
     except _MALFORMED as error:
-        raise MemhopError(f"{checkpoint / _TRAINING}: corrupt scores or state") from error
+        raise MemhopError(f"{checkpoint / TRAINING}: corrupt scores or state") from error
 
 
 def _state(training: dict[str, Any], metrics: list[Metric]) -> State:
