@@ -20,6 +20,7 @@ from memhop.knowledge.model import KnowledgeModel
 from memhop.knowledge.questions import Question
 from memhop.knowledge.recipe import KnowledgeRecipe
 from memhop.knowledge.training import train
+from memhop.picture.graph import VISIBLE
 
 MODEL, FACTS_FILE = "model", "facts.tsv"
 NUM_QUESTIONS, NUM_HUB_QUESTIONS = 900, 100
@@ -101,7 +102,7 @@ def answered(model: KnowledgeModel, question: Question) -> Answered:
     start, cpu = time.perf_counter(), time.process_time()
     answer = model.answer(question.text)
     seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
-    return Answered(seconds, cpu, answer.answer in question.answers, answer.dropped > 0)
+    return Answered(seconds, cpu, answer.answer in question.answers, answer.dropped >= VISIBLE)
 
 
 def summary(found: Sequence[Answered]) -> dict[str, float]:

@@ -59,7 +59,7 @@ def stopped_after(run: Path) -> tuple[int, int] | None:
         recipe = settings["recipe"]
         epochs = int(recipe.get("linear_start_epochs", 0)) + int(recipe["epochs"])
         return None if training["finished"] else (int(training["epoch"]), epochs)
-    except (OSError, MemhopError, LookupError, TypeError, ValueError):
+    except (OSError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
         return None  # a saved model, or a corrupt file, which loading reports
 
 

@@ -32,7 +32,7 @@ def star(targets: int, recipe: KnowledgeRecipe, relations: int = 1) -> Knowledge
     kb = KnowledgeBase.from_triples(triples)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return KnowledgeModel.untrained(kb, [Question("what is around the Sun?")], recipe)
+        return KnowledgeModel.untrained(kb, [Question("what is around the Sun?", ("Sun",))], recipe)
 
 
 def test_a_loaded_model_has_the_same_bits_and_answers(tmp_path: Path) -> None:
@@ -64,11 +64,12 @@ def test_a_loaded_model_trains(tmp_path: Path) -> None:
     before = loaded.network.relations.detach().clone()
     step = torch.optim.SGD(loaded.network.parameters(), 0.5)
     encoded = [loaded.encoder.encode(question) for question in FILM_QUESTIONS]
-    loss = losses(loaded, loaded.track(batch_of(encoded)), encoded).sum()
+    batch = batch_of(encoded)
+    loss = losses(loaded, loaded.track(batch), batch).sum()
     loss.backward()  # type: ignore[no-untyped-call]
     step.step()
     assert not torch.equal(loaded.network.relations, before)
-    again = losses(loaded, loaded.track(batch_of(encoded)), encoded).sum()
+    again = losses(loaded, loaded.track(batch), batch).sum()
     assert float(again.detach()) != float(loss.detach())
 
 

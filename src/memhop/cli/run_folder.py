@@ -65,12 +65,12 @@ def claimed(folder: Path, trainings: Sequence[Path], store: Callable[[], None]) 
     for one in folders:  # before an hour of training
         check_writable(one)
     try:
-        for one in folders:
-            one.mkdir(parents=True, exist_ok=True)
-        store()
-    except OSError as error:
-        raise MemhopError(f"{folder}: cannot be written to: {error.strerror}") from error
-    try:
+        try:
+            for one in folders:
+                one.mkdir(parents=True, exist_ok=True)
+            store()
+        except OSError as error:
+            raise MemhopError(f"{folder}: cannot be written to: {error.strerror}") from error
         yield
     except MemhopError:
         for one in trainings:

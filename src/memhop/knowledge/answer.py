@@ -62,6 +62,8 @@ class KnowledgeAnswer:
         unknown_entities: given topics that are no entity of the facts.
         dropped: the largest share of weight that a hop dropped, also one after ``hops``; above 0
             the weights are estimates.
+        knows_question: whether the model knows a word of the question besides the topics; without
+            one there is no answer.
     """
 
     question: str
@@ -72,6 +74,7 @@ class KnowledgeAnswer:
     unknown_words: tuple[str, ...]
     unknown_entities: tuple[str, ...]
     dropped: float = 0.0
+    knows_question: bool = True
 
     @property
     def answer(self) -> str | None:
@@ -85,6 +88,8 @@ class KnowledgeAnswer:
             return ""
         if not self.topics:
             return "no answer: no entity of the facts in the question"
+        if not self.knows_question:
+            return "no answer: the model knows no word of the question besides its entities"
         return "no answer: no path over the facts from " + ", ".join(self.topics)
 
     def picture(self) -> GraphPicture:

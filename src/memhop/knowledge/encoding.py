@@ -38,6 +38,11 @@ class EncodedQuestion(NamedTuple):
     unknown_words: tuple[str, ...]
     unknown_entities: tuple[str, ...]
 
+    @property
+    def asks(self) -> bool:
+        """Whether there is a known word besides the topics."""
+        return any(row >= len(RESERVED) for row in self.words)
+
 
 def vocabulary_of(kb: KnowledgeBase, questions: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
     """Return the words of questions and of all relations, the reserved ones first."""
@@ -79,8 +84,7 @@ class Encoder:
 def memory_of(kb: KnowledgeBase, inverse: bool) -> RaggedMemory:
     """Return the facts by subject; with ``inverse`` also by object, under inverse relations.
 
-    The key of a fact is its relation r, read from object to subject R + r of R relations. Slot i
-    below F is fact i of the sorted order; `fact_of_slot` returns the fact of a slot.
+    The key of a fact is its relation r, read from object to subject R + r of R relations.
     """
     starts, keys, targets = (torch.from_numpy(column) for column in columns_of(kb, inverse))
     return ragged_memory(starts, keys, targets, len(kb.entities))
@@ -106,5 +110,5 @@ def batch_of(questions: Sequence[EncodedQuestion]) -> QuestionBatch:
         row[: len(one.words)] = torch.tensor(one.words)
     counts = torch.tensor([len(one.answers) for one in questions])
     answers = torch.tensor([answer for one in questions for answer in one.answers]).long()
-    topics = uniform_frontier([one.topics for one in questions])
+    topics = uniform_frontier([one.topics for one in questions], torch.float32)
     return QuestionBatch(words, lengths, topics, offsets_of(counts), answers)

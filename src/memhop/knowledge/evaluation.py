@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from memhop.knowledge.encoding import EncodedQuestion, batch_of
-from memhop.knowledge.hops import Tracked, answer_weights
-from memhop.knowledge.model import BATCH, KnowledgeModel
+from memhop.knowledge.hops import QuestionBatch, Tracked, answer_weights
+from memhop.knowledge.model import KnowledgeModel
 from memhop.knowledge.questions import Question
+from memhop.picture.graph import VISIBLE
 
 SMALLEST_WEIGHT = 1e-12  # its logarithm bounds the loss of an answer that is not reached
 
@@ -28,7 +29,7 @@ class KnowledgeEvaluation:
         without_topic: number of questions in which no entity was found.
         unknown_words, unknown_answers: words outside the vocabulary; listed answers that are no
             entity of the facts.
-        estimated: number of questions for which a hop dropped some weight.
+        estimated: number of questions for which a hop dropped at least `VISIBLE` of the weight.
     """
 
     questions: int
@@ -55,7 +56,7 @@ def evaluate(model: KnowledgeModel, questions: Sequence[Question]) -> KnowledgeE
     hits = listed_hits = unanswered = estimated = place = 0
     for tracked, ranked in model.ranked(encoded):
         dropped = torch.stack([hop.dropped for hop in tracked.hops]).amax(0)
-        estimated += int((dropped > 0).sum())
+        estimated += int((dropped >= VISIBLE).sum())
         for row in ranked:
             first = int(row.entities[0]) if len(row.entities) else None
             unanswered += first is None
@@ -99,8 +100,8 @@ def score(model: KnowledgeModel, encoded: Sequence[EncodedQuestion]) -> Score:
     """Return error and mean loss on encoded questions."""
     wrong, place, loss = 0, 0, 0.0
     for tracked, ranked in model.ranked(encoded):
-        asked = encoded[place : place + BATCH]
-        loss += float(losses(model, tracked, asked).sum())
+        asked = encoded[place : place + len(ranked)]
+        loss += float(losses(model, tracked, batch_of(asked)).sum())
         for row, one in zip(ranked, asked, strict=True):
             wrong += not (len(row.entities) and int(row.entities[0]) in one.answers)
         place += len(asked)
@@ -108,7 +109,7 @@ def score(model: KnowledgeModel, encoded: Sequence[EncodedQuestion]) -> Score:
     return Score(100 * wrong / count, loss / count)
 
 
-def losses(model: KnowledgeModel, tracked: Tracked, questions: Sequence[EncodedQuestion]) -> Tensor:
+def losses(model: KnowledgeModel, tracked: Tracked, batch: QuestionBatch) -> Tensor:
     """Return -log of the weight of the right answers of each question, [B]."""
-    weights = answer_weights(tracked, batch_of(questions), model.memory.num_nodes)
+    weights = answer_weights(tracked, batch, model.memory.num_nodes)
     return -(weights + SMALLEST_WEIGHT).log()

@@ -107,6 +107,8 @@ def _separated_rows(file: Path, columns: tuple[str, ...]) -> Iterator[Row]:
             if "\t" not in line and line.count("|") == len(columns) - 1:
                 separator = "|"
         fields = line.split(separator)
+        if number == 1 and [field.strip().lower() for field in fields] == [*columns]:
+            raise fault(file, number, "expected a row, got a header: remove it, or use .csv")
         if len(fields) != len(columns):
             name = "<TAB>" if separator == "\t" else separator
             raise fault(file, number, f"expected {name.join(columns)}, got {shown(line)}")

@@ -36,6 +36,7 @@ from memhop.ops.ragged.read import read_ragged
 
 PADDING = 0  # the row of E for words beyond the end of a question
 INIT_STD, RELATION_STD, FIRST_SCALE = 0.125, 0.02, 5.0
+SMALLEST_LOGIT = -30.0  # of a gate: a frontier of topics alone can still be renormalised
 FIRST_INVERSE_BIAS = -2.0  # at first a fact is more likely read in its own direction
 
 
@@ -141,7 +142,7 @@ class TrackingHops(nn.Module):
         attention = self.attend(states, batch.words)
         queries = functional.pad(self.scale * (attention @ embedded), (0, 1), value=1.0)
         keys = self.keys(names)
-        gates = self.back(last).sigmoid()
+        gates = self.back(last).clamp(min=SMALLEST_LOGIT).sigmoid()
         hops: list[Hop] = []
         frontier, dropped = batch.topics, embedded.new_zeros(len(batch.words))
         for k in range(self.recipe.num_hops):

@@ -20,7 +20,7 @@ from memhop.checkpoint import (
     to_tensors,
     write_checkpoint,
 )
-from memhop.errors import MemhopError, check_integer
+from memhop.errors import MemhopError, check_integer, shown
 from memhop.knowledge.answer import FactRead, HopRead, KnowledgeAnswer
 from memhop.knowledge.encoding import (
     RESERVED,
@@ -76,7 +76,8 @@ class KnowledgeModel:
         self.kb, self.recipe, self.vocabulary = kb, recipe, tuple(vocabulary)
         directions = 2 if recipe.inverse else 1
         with torch.device(device):  # "meta" before weights are loaded: nothing is allocated
-            self.network = TrackingHops(len(vocabulary), directions * len(kb.relations), recipe)
+            network = TrackingHops(len(vocabulary), directions * len(kb.relations), recipe)
+        self.network = network.float()  # whatever torch's default dtype is
         self.encoder = Encoder(kb, vocabulary, TopicFinder(kb))
         self.memory = memory_of(kb, recipe.inverse)
         self.names = self.encoder.relation_names()
@@ -97,6 +98,8 @@ class KnowledgeModel:
         """
         check_integer("facts", facts, 1)
         asked = parse_question(question)
+        if isinstance(topics, str):
+            raise MemhopError(f"topics: expected a list of names, got {shown(topics)}")
         if topics is not None:
             asked = asked._replace(topics=tuple(topics))
         encoded = self.encoder.encode(asked)
@@ -135,6 +138,7 @@ class KnowledgeModel:
             (labels[entity], float(share))
             for entity, share in zip(*(one[: 2 * MAX_ANSWERS] for one in ranked), strict=True)
         ]
+        pairs = pairs if encoded.asks else []
         least = ANSWER_SHARE * pairs[0][1] if pairs else 0.0
         count = min(MAX_ANSWERS, sum(share >= least for _, share in pairs))
         first = Ranked(*(one[:count] for one in ranked))
@@ -148,6 +152,7 @@ class KnowledgeModel:
             encoded.unknown_words,
             encoded.unknown_entities,
             max(float(hop.dropped[0]) for hop in tracked.hops),
+            encoded.asks,
         )
 
     def _hops(

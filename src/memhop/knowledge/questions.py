@@ -97,6 +97,8 @@ def read_questions(path: str | os.PathLike[str], *, need_answers: bool = True) -
 
 def _from_line(line: str) -> Question:
     text, *columns = line.split("\t")
+    if text.strip().lower() == "question" and columns and columns[0].strip().lower() in _KEYS:
+        raise MemhopError("expected a question, got a header: remove it")
     if len(columns) > 2:
         form = "question<TAB>answers or question<TAB>answers<TAB>topics"
         raise MemhopError(f"expected {form}, got {len(columns) + 1} columns")

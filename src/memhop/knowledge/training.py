@@ -24,6 +24,7 @@ from memhop.knowledge.facts import KnowledgeBase
 from memhop.knowledge.model import KnowledgeModel
 from memhop.knowledge.questions import Question
 from memhop.knowledge.recipe import KnowledgeRecipe
+from memhop.knowledge.topics import TopicFinder
 from memhop.knowledge.training_run import KnowledgeRun, Metric, State, identity_of
 
 _WEIGHTS, _EPOCHS, _SPLIT = 0, 1, 2  # the purposes of generators
@@ -83,7 +84,8 @@ def train(
             are left out.
         test_questions: scored at the end; may be empty.
         valid_questions: the held-out questions. If empty, a share of the training questions is held
-            out (`KnowledgeRecipe.validation_share`); those with the same text stay together.
+            out (`KnowledgeRecipe.validation_share`); those with the same text and topics stay
+            together.
         recipe: settings; None for the defaults.
         seed: from 0 on. Same seed, same number of threads, same machine: same bits.
         run: folder for checkpoints; None writes nothing to disk.
@@ -109,12 +111,12 @@ def train(
     trainer.load_best()
     try:
         test = evaluate(trainer.model, test_questions) if test_questions else None
+        if folder is not None:
+            folder.finish(trainer.model, trainer.state, test)
     except KeyboardInterrupt:
         if folder is not None:
             folder.write(trainer.model, trainer.state, trainer.tensors())
         raise
-    if folder is not None:
-        folder.finish(trainer.model, trainer.state, test)
     return _result(trainer.model, trainer.state, test)
 
 
@@ -123,6 +125,23 @@ def _result(
 ) -> KnowledgeResult:
     valid = None if state.best is None else Score(*state.best)
     return KnowledgeResult(model, state.best_epoch, state.epoch, valid, test, state.seconds)
+
+
+def unusable(kb: KnowledgeBase, questions: Sequence[Question]) -> tuple[int, int]:
+    """Return the number of questions without an entity of the facts, and without such an answer.
+
+    >>> kb = KnowledgeBase.from_triples([("Faust", "directed by", "Murnau")])
+    >>> unusable(kb, [Question("who directed Faust", ("Lang",)), Question("who?", ("Murnau",))])
+    (1, 1)
+    """
+    finder = TopicFinder(kb)
+    without_topic = sum(not finder.find(one).entities for one in questions)
+    return without_topic, sum(not has_answer(kb, one) for one in questions)
+
+
+def has_answer(kb: KnowledgeBase, question: Question) -> bool:
+    """Return whether a right answer is an entity of the facts."""
+    return any(map(kb.find, question.answers))
 
 
 class Trainer:
@@ -137,19 +156,21 @@ class Trainer:
         seed: int,
     ) -> None:
         self.recipe, self.seed = recipe, seed
+        count = len(questions)
         if not valid_questions:
             questions, valid_questions = self._split(questions)
+        finder = TopicFinder(kb)
+        usable = [one for one in questions if has_answer(kb, one) and finder.find(one).entities]
+        if not usable:
+            expected = "expected a training question with an entity and an answer of the facts"
+            raise MemhopError(f"{expected}, got none in {count:,} questions")
         with seeded(seed, _WEIGHTS):
-            self.model = KnowledgeModel.untrained(kb, questions, recipe)
+            self.model = KnowledgeModel.untrained(kb, usable, recipe)
         network = self.model.network
         self.optimizer = torch.optim.Adam(network.parameters(), recipe.learning_rate)
         self.state = State()
-        encoded = encode_all(self.model, questions)
-        self.train = [one for one in encoded if one.topics and one.answers]
+        self.train = encode_all(self.model, usable)
         self.held_out = encode_all(self.model, valid_questions)
-        if not self.train:
-            expected = "expected a training question with an entity and an answer of the facts"
-            raise MemhopError(f"{expected}, got none in {len(questions):,} questions")
         self._best = {name: one.clone() for name, one in network.state_dict().items()}
         self._moments = self._make_moments()
 
@@ -205,7 +226,8 @@ class Trainer:
 
     def step(self, questions: Sequence[EncodedQuestion]) -> float:
         """Take a step on the mean loss of a batch, and return the sum of its losses."""
-        each = losses(self.model, self.model.track(batch_of(questions)), questions)
+        batch = batch_of(questions)
+        each = losses(self.model, self.model.track(batch), batch)
         self.optimizer.zero_grad(set_to_none=True)
         each.mean().backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.network.parameters(), self.recipe.clip_norm)
@@ -237,29 +259,37 @@ def _run_epochs(
     trainer: Trainer, folder: KnowledgeRun | None, on_progress: Callable[[Progress], None] | None
 ) -> None:
     """Run the remaining epochs, and write checkpoints, a last one when interrupted."""
-    state = trainer.state
-    last = time.perf_counter()
+    state, last = trainer.state, time.perf_counter()
     while not trainer.is_done():
-        before = {name: tensor.clone() for name, tensor in trainer.tensors().items()}
-        started, kept = time.perf_counter(), state.copy()
         try:
-            metric = trainer.run_epoch()
-            state.metrics.append(metric)
-            state.epoch += 1
-            trainer.keep(metric)
-            state.seconds += time.perf_counter() - started
-            if on_progress is not None:
-                on_progress(Progress(state.epoch, trainer.recipe.epochs, metric))
+            _whole_epoch(trainer, on_progress)
+            if folder is not None and time.perf_counter() - last > _EVERY_SECONDS:
+                folder.write(trainer.model, state, trainer.tensors())
+                last = time.perf_counter()
         except KeyboardInterrupt:
-            for name, tensor in trainer.tensors().items():  # the epoch is partial
-                tensor.copy_(before[name])
-            state.assign(kept)
             if folder is not None and state.epoch:
                 folder.write(trainer.model, state, trainer.tensors())
             raise
-        if folder is not None and time.perf_counter() - last > _EVERY_SECONDS:
-            folder.write(trainer.model, state, trainer.tensors())
-            last = time.perf_counter()
+
+
+def _whole_epoch(trainer: Trainer, on_progress: Callable[[Progress], None] | None) -> None:
+    """Run an epoch and report it; when interrupted, restore the weights and the state before it."""
+    state = trainer.state
+    before = {name: tensor.clone() for name, tensor in trainer.tensors().items()}
+    started, kept = time.perf_counter(), state.copy()
+    try:
+        metric = trainer.run_epoch()
+        state.metrics.append(metric)
+        state.epoch += 1
+        trainer.keep(metric)
+        state.seconds += time.perf_counter() - started
+        if on_progress is not None:
+            on_progress(Progress(state.epoch, trainer.recipe.epochs, metric))
+    except KeyboardInterrupt:
+        for name, tensor in trainer.tensors().items():
+            tensor.copy_(before[name])
+        state.assign(kept)
+        raise
 
 
 def generator(*key: int) -> np.random.Generator:

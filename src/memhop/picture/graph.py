@@ -10,7 +10,7 @@ from memhop.picture.graph_text import GraphText
 from memhop.picture.labels import listed, percent, shortened
 from memhop.picture.scale import Scale
 
-_VISIBLE = 0.005  # less dropped weight changes no weight with two decimals
+VISIBLE = 0.005  # less dropped weight changes no weight with two decimals
 _PATH_SHARE = 0.1  # of the support of the strongest fact, from which on a fact is on the path
 
 
@@ -160,7 +160,7 @@ class GraphPicture(Drawing):
         dropped = [
             f"hop {place + 1} did not follow entities with {percent(hop.dropped)} of the weight"
             for place, hop in enumerate(self.hops)
-            if hop.dropped >= _VISIBLE
+            if hop.dropped >= VISIBLE
         ]
         lines += [f"the weights are estimates: {', '.join(dropped)}"] if dropped else []
         return lines + self.scale.legend(mark)

@@ -10,6 +10,7 @@ from memhop.knowledge.facts import KnowledgeBase
 from memhop.knowledge.generate import ask
 from memhop.knowledge.model import KnowledgeModel
 from memhop.knowledge.names import question_words
+from memhop.knowledge.wording import RELATIONS as RELATION_NAMES
 from memhop.web.fact_schemas import FactsExample, Relation, Relations
 from memhop.web.limits import CHARACTERS, RELATIONS
 
@@ -23,12 +24,14 @@ _MAX_FACTS = 20_000  # from which examples are drawn
 def example_questions(model: KnowledgeModel, seed: int = 0) -> list[FactsExample]:
     """Return questions that a model answers right, at most 6.
 
-    First come questions of one to three hops in varied English, if the facts have relations as
-    `memhop.knowledge.generate.generate` uses. The others name a random subject and its relation, as
+    First come questions of one to three hops in varied English, if the facts have the relations of
+    `memhop.knowledge.generate.generate`. The others name a random subject and its relation, as
     ``Jaws: directed by?``, with each relation in turn.
     """
     found: list[FactsExample] = []
-    for hops in _HOPS:
+    # a few relations of the same name may have another meaning
+    is_generated = set(RELATION_NAMES) - set(model.kb.relations) <= {"based_on"}
+    for hops in _HOPS if is_generated else ():
         found += islice(_right(model, _asked(model.kb, hops, seed), _TRIED_IN_ENGLISH), 2)
     named = _right(model, _named(model.kb, seed), _TRIED)
     return [*found, *islice(named, _NUM_EXAMPLES - len(found))]

@@ -58,7 +58,7 @@ def test_answers_as_json(memhop: Program, trained: str) -> None:
     answer = KnowledgeModel.load(trained).answer(question)
     assert found.keys() == {
         "question", "answers", "runners_up", "topics", "hops", "unknown_words",
-        "unknown_entities", "dropped", "no_answer",
+        "unknown_entities", "dropped", "knows_question", "no_answer",
     }  # fmt: skip
     assert found["answers"] == [[name, pytest.approx(share)] for name, share in answer.answers]
     assert (found["topics"], found["unknown_entities"]) == (["Metropolis"], ["Faust"])

@@ -47,7 +47,7 @@ def test_estimates_are_noted(memhop: Program, data: None) -> None:
     [result] = json.loads(memhop("kb", "eval", "few", "--test", QUESTIONS, "--json").ok().out)
     assert result["estimated"] > 0
     out = " ".join(memhop("kb", "eval", "few", "--test", QUESTIONS).ok().out.split())
-    assert f"weights are estimates in {result['estimated']} questions: hops start from" in out
+    assert f"weights are estimates in {result['estimated']} questions: a hop did not follow" in out
 
 
 def test_errors_of_one_line(memhop: Program, trained: str) -> None:

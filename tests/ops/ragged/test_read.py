@@ -238,3 +238,11 @@ def test_wrong_arguments_are_named(message: str) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - the whole message is compared
         read_ragged(**(right | WRONG[message]))
     assert str(caught.value) == message
+
+
+def test_rounded_scores_keep_their_maximum(form: str) -> None:
+    memory = hub(400, 3)
+    query, keys = torch.tensor([[1e6]]), torch.tensor([[1e6], [1e6]])
+    bias = 1e5 * torch.rand(400, generator=torch.Generator().manual_seed(0))
+    after, _ = read_ragged(query, keys, memory, uniform_frontier([(0,)]), score_bias=bias)
+    assert abs(float(after.weights.sum()) - 1) < 1e-5

@@ -10,7 +10,7 @@ import typer
 from memhop.atomic_write import atomic_write
 from memhop.checkpoint import KNOWLEDGE
 from memhop.cli.kb.answers import answer_json, print_answer
-from memhop.cli.screen import print_error, print_json, print_line
+from memhop.cli.screen import print_error, print_json, print_line, print_progress, program
 from memhop.cli.settings import Json, Run, Threads, use
 from memhop.errors import MemhopError
 from memhop.knowledge import KnowledgeAnswer, KnowledgeModel, parse_question
@@ -68,6 +68,8 @@ def load_model(run: str | None) -> KnowledgeModel:
     """Return the model of a run; print a line if its training was stopped."""
     folder = find_run(run, KNOWLEDGE)
     model = KnowledgeModel.load(folder)
+    if run is None:
+        print_progress(f"the newest run: {folder.name}")
     if stopped := stopped_after(folder):
         epoch, epochs = stopped
         print_error(f"{folder}: stopped after epoch {epoch} of {epochs}; resume with --resume")
@@ -81,6 +83,8 @@ def questions_of(given: Sequence[str]) -> Iterator[str]:
         MemhopError: a piped line without a word; if it is typed, the error is only printed.
     """
     if given:
+        for text in given:
+            parse_question(text)  # all of them, before the first answer
         yield from given
         return
     is_typed = sys.stdin is not None and sys.stdin.isatty()
@@ -93,6 +97,9 @@ def questions_of(given: Sequence[str]) -> Iterator[str]:
                 return
             continue
         try:
+            if "\t" in text:
+                use = f"{program()} kb eval --test FILE reads a file with answers"
+                raise MemhopError(f"expected one question, got a tab: {use}")
             parse_question(text)
         except MemhopError as error:
             if not is_typed:

@@ -62,7 +62,7 @@ def notes(result: KnowledgeEvaluation) -> list[str]:
             lines.append(f"{len(names):,} {kind} unknown: {shown}")
     if result.estimated:
         lines.append(
-            f"weights are estimates in {result.estimated:,} questions: hops start from at most "
-            "max_entities entities"
+            f"weights are estimates in {result.estimated:,} questions: a hop did not follow "
+            "entities with 0.5% or more of the weight (max_entities, min_weight)"
         )
     return lines

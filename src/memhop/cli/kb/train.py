@@ -1,7 +1,7 @@
 """``memhop kb train``: train a knowledge model on questions over your own facts."""
 
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -36,8 +36,15 @@ from memhop.cli.settings import (
     use,
 )
 from memhop.errors import MemhopError
-from memhop.knowledge import KnowledgeBase, KnowledgeRecipe, KnowledgeResult, Progress
+from memhop.knowledge import (
+    KnowledgeBase,
+    KnowledgeRecipe,
+    KnowledgeResult,
+    Progress,
+    Question,
+)
 from memhop.knowledge import train as train_model
+from memhop.knowledge.training import unusable
 from memhop.runs import free_name, holds_anything
 
 _STORED = {"aliases": "--aliases", "valid": "--valid", "test": "--test", "recipe": "--recipe",
@@ -126,6 +133,9 @@ def run(job: Job, folder: Path, resume: bool, json: bool) -> KnowledgeResult:
     kb = job.read_facts()
     parts = {name: job.read_questions(name) for name in ("questions", "valid", "test")}
     print_progress(described(kb, {name: len(part) for name, part in parts.items()}))
+    for name, part in parts.items():
+        for line in faults_of(kb, name, part):
+            print_progress(line)
     with claimed(folder, [folder], lambda: jobs.store(job, folder)):
         try:
             with progress(folder.name) as show:
@@ -151,6 +161,15 @@ def check_free(folder: Path, resume: bool) -> None:
     if not resume and holds_anything(folder):
         raise MemhopError(f"{folder}: the run already exists: use --resume, or another --name")
     check_kind(folder, KNOWLEDGE)
+
+
+def faults_of(kb: KnowledgeBase, name: str, questions: Sequence[Question]) -> Iterator[str]:
+    """Yield lines on the questions of a file that cannot be answered, or not be learned from."""
+    effect = "left out" if name == "questions" else "wrong in any case"
+    reasons = "name no entity of the facts", "have no answer in the facts"
+    for count, reason in zip(unusable(kb, questions), reasons, strict=True):
+        if 0 < count < len(questions) or (count and name != "questions"):
+            yield f"--{name}: {count:,} of {len(questions):,} questions {reason}: {effect}"
 
 
 def described(kb: KnowledgeBase, counts: dict[str, int]) -> str:

@@ -74,6 +74,7 @@ def _forward(inputs, place_of, results):  # type: ignore[no-untyped-def]
             if len(bias):
                 score += bias[slots[j]]
             shares[j] = score
+            score = np.float64(shares[j])  # as it is rounded
             if not score <= score_max:  # NaN counts as the maximum
                 score_max = score
         shift = 0.0 if score_max == -np.inf else score_max
