@@ -137,3 +137,11 @@ def test_the_newest_is_one_at_its_end_if_there_is_one() -> None:
     assert runs.find_run() == Path("runs/stopped")
     trained("old"), trained("stopped/qa1", seconds=9)
     assert runs.find_run() == Path("runs/old")
+
+
+@pytest.mark.parametrize("recipe", ['{"recipe": [1]}', '{"recipe": {"epochs": 1e999}}', "[]"])
+def test_a_malformed_run_hides_no_other(recipe: str) -> None:
+    files = {"training.json": b'{"finished": false, "epoch": 3}', "recipe.json": recipe.encode()}
+    write_checkpoint(Path("runs/odd/checkpoint-000003"), files)
+    assert runs.stopped_after(Path("runs/odd")) is None
+    assert runs.find_run() == Path("runs/odd")

@@ -291,3 +291,10 @@ def test_any_bytes_are_read_or_refused_in_one_line(
         message = str(error)
     assert not message or message.startswith(str(file))
     assert len(message.splitlines()) <= 1
+
+
+def test_a_header_of_a_tsv_file_is_an_error(tmp_path: Path) -> None:
+    file = written(tmp_path, "a.tsv", "Subject\tRelation\tObject\na\tb\tc\n")
+    with pytest.raises(MemhopError, match=r"a\.tsv:1: expected a row, got a header: remove it, or"):
+        read_facts(file)
+    assert len(read_facts(written(tmp_path, "b.tsv", "a\tb\tc\nsubject\trelation\tobject\n"))) == 2

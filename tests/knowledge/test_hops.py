@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from memhop.knowledge import KnowledgeBase, KnowledgeModel, KnowledgeRecipe
-from memhop.knowledge.encoding import EncodedQuestion
+from memhop.knowledge import KnowledgeBase, KnowledgeModel, KnowledgeRecipe, Question
+from memhop.knowledge.encoding import EncodedQuestion, batch_of
+from memhop.knowledge.evaluation import losses
 from memhop.knowledge.hops import answer_weights
 from memhop.ops.ragged.frontier import Frontier
 
@@ -210,3 +211,22 @@ def test_new_weights_come_from_the_default_generator() -> None:
     assert not torch.equal(states[0]["relations"], states[2]["relations"])
     assert not states[0]["words.weight"][0].any()
     assert float(states[0]["scale"]) == 5
+
+
+@pytest.mark.parametrize("logit", [-20.0, -88.0, -1e4])
+def test_a_closed_gate_on_the_topic_alone_keeps_the_weight(logit: float) -> None:
+    kb = KnowledgeBase.from_triples([("A", "is", "A")])
+    recipe = KnowledgeRecipe(word_dim=8, num_hops=2, inverse=False)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = KnowledgeModel.untrained(kb, [Question("what is A?")], recipe)
+    with torch.no_grad():
+        model.network.back.weight.zero_()
+        model.network.back.bias.fill_(logit)
+    encoded = model.encoder.encode(Question("what is A?", ("A",)))
+    batch = batch_of([encoded])
+    tracked = model.track(batch)
+    assert [hop.after.weights.tolist() for hop in tracked.hops] == [[1.0], [1.0]]
+    losses(model, tracked, batch).sum().backward()  # type: ignore[no-untyped-call]
+    grads = [weight.grad for weight in model.network.parameters() if weight.grad is not None]
+    assert all(grad.isfinite().all() for grad in grads)

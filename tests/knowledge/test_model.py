@@ -302,3 +302,30 @@ def test_evaluation_counts() -> None:
 def test_a_word_dim_that_is_odd_is_an_error() -> None:
     with pytest.raises(MemhopError, match="word_dim: expected an even number, got 7"):
         dataclasses.replace(TINY, word_dim=7)
+
+
+def test_topics_as_one_string_are_an_error() -> None:
+    message = "topics: expected a list of names, got 'Metropolis'"
+    with pytest.raises(MemhopError, match=f"^{message}$"):
+        film_model().answer("who directed it?", topics="Metropolis")
+
+
+@pytest.mark.parametrize("question", ["wer war Metropolis", "[Metropolis]"])
+def test_a_question_without_a_known_word_has_no_answer(question: str) -> None:
+    answer = film_model().answer(question)
+    assert (answer.topics, answer.answers) == (("Metropolis",), ())
+    assert answer.reason == (
+        "no answer: the model knows no word of the question besides its entities"
+    )
+
+
+def test_a_model_is_float32_whatever_the_default_dtype(tmp_path: Path) -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        model = film_model()
+        answer = model.answer("who directed M?")
+        model.save(tmp_path / "run")
+        assert KnowledgeModel.load(tmp_path / "run").answer("who directed M?") == answer
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(weight.dtype == torch.float32 for weight in model.network.parameters())

@@ -209,3 +209,9 @@ def test_tsv_that_is_written_is_read(
     in_text = [Question(f"{q} {t} ?" if t else q, tuple(a), (t,) if t else None) for (q, a, _), t in
                zip(rows, topics, strict=True)]  # fmt: skip
     assert read_questions(written(folder, "q.tsv", "\n".join(bracketed))) == in_text
+
+
+@pytest.mark.parametrize("header", ["question\tanswers", "Question\tAnswer\tTopic"])
+def test_a_header_of_a_tsv_file_is_an_error(tmp_path: Path, header: str) -> None:
+    message = refusal(written(tmp_path, "a.tsv", f"{header}\nwho?\tAnn\n"))
+    assert message.endswith(":1: expected a question, got a header: remove it")

@@ -20,10 +20,11 @@ from memhop.knowledge import (
     Progress,
     Question,
     train,
+    training,
 )
 from memhop.knowledge.generate import ask
 from memhop.knowledge.training import Trainer
-from memhop.knowledge.training_run import Metric
+from memhop.knowledge.training_run import KnowledgeRun, Metric
 from memhop.runs import newest_checkpoint, stopped_after
 
 from .worlds import FILM_QUESTIONS, TINY, asked, films, same_bits, world
@@ -379,3 +380,38 @@ def test_of_epochs_with_the_same_error_that_with_the_lowest_loss_is_kept() -> No
         kept.append(trainer.state.best_epoch)
     assert kept == [1, 2, 2, 2]
     assert trainer.state.best == (50.0, 1.0)
+
+
+def test_an_interrupt_while_a_checkpoint_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = trained(run=tmp_path / "whole")
+    monkeypatch.setattr(training, "_EVERY_SECONDS", 0.0)
+    written = KnowledgeRun.write
+    calls = 0
+
+    def interrupted(self: KnowledgeRun, *arguments: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise KeyboardInterrupt
+        written(self, *arguments)
+
+    monkeypatch.setattr(KnowledgeRun, "write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        trained(run=tmp_path / "half")
+    assert stopped_after(tmp_path / "half") == (2, 4)
+    assert same_bits(trained(run=tmp_path / "half", resume=True).model, whole.model)
+
+
+def test_words_of_questions_that_are_left_out_are_unknown() -> None:
+    dropped = Question("quux of nobody", ("nothing",))
+    recipe = dataclasses.replace(TINY, validation_share=0, epochs=1)
+    model = train(world(), [*asked(), dropped], recipe=recipe).model
+    assert "quux" not in model.vocabulary
+
+
+def test_unusable_questions_are_counted() -> None:
+    fine = asked()[0]
+    wrong = [Question("who?", fine.answers), Question(fine.text, ("nothing",))]
+    assert training.unusable(world(), [fine, *wrong]) == (1, 1)

@@ -15,10 +15,12 @@ from memhop.checkpoint import RETRIEVAL, write_checkpoint
 from memhop.errors import MemhopError
 from memhop.knowledge.answer import KnowledgeAnswer
 from memhop.knowledge.facts import KnowledgeBase
+from memhop.knowledge.generate import generate
 from memhop.knowledge.model import KnowledgeModel
 from memhop.knowledge.names import question_words
 from memhop.knowledge.questions import Question
 from memhop.knowledge.recipe import KnowledgeRecipe
+from memhop.web import fact_examples
 from memhop.web.fact_examples import example_questions, relations_of
 from memhop.web.fact_schemas import question_pattern
 from memhop.web.models import Served, ServedFacts, load
@@ -173,8 +175,17 @@ def test_examples_are_questions_that_the_model_answers_right(
     for one in examples:
         assert films.answer(one["question"]).answer in one["answers"]
         assert set(one["answers"]) <= values
-    in_english = [one for one in examples if ": " not in one["question"]]
-    assert 2 <= len(in_english) < 6
+    assert all(": " in one["question"] for one in examples)  # a few relations only
+
+
+def test_examples_about_generated_facts_are_in_english(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fact_examples, "_right", lambda model, examples, tried: examples)
+    kb = generate(facts=300, seed=0)
+    with torch.random.fork_rng():
+        model = KnowledgeModel.untrained(kb, [], KnowledgeRecipe(word_dim=8))
+    examples = example_questions(model)
+    assert len(examples) == 6
+    assert not any(": " in one.question for one in examples)
 
 
 def test_examples_about_other_relations_name_them_in_turn() -> None:

@@ -211,3 +211,22 @@ def test_names_with_markup_and_escape_codes_are_literal(memhop: Program) -> None
     assert "[b]\\x1b[2J" in output.out
     for text in (out, output.out):
         assert "\x1b" not in text
+
+
+def test_a_piped_line_with_a_tab_is_an_error(
+    memhop: Program, trained: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("who directed M?\tFritz Lang\n"))
+    output = memhop("kb", "ask", trained)
+    assert output.status == 2
+    assert output.err == (
+        "memhop: standard input:1: expected one question, got a tab: memhop kb eval --test FILE "
+        "reads a file with answers\n"
+    )
+
+
+def test_the_newest_run_is_named(
+    memhop: Program, trained: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("who directed M?\n"))
+    assert memhop("kb", "ask").ok().err == f"the newest run: {trained}\n"
