@@ -76,7 +76,7 @@ def test_the_attention_equals_the_formula(seed: int) -> None:
 @pytest.mark.parametrize("seed", seeds(10, 100))
 def test_the_gradients_equal_finite_differences(seed: int) -> None:
     model, memory, questions, right = drawn(seed)
-    loss = loss_of(model(memory, questions), right)
+    loss = loss_of(model.log_attention(memory, questions), right)
     loss.backward()  # type: ignore[no-untyped-call]
     maps, log_scale = in_float64(model.question_maps), model.log_scale.item()
 
@@ -100,6 +100,30 @@ def test_the_gradients_equal_finite_differences(seed: int) -> None:
             2 * step
         )
     np.testing.assert_allclose(in_float64(model.question_maps.grad), by_maps, rtol=1e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("seed", seeds(10, 100))
+def test_the_loss_is_that_of_the_weights_in_float64(seed: int) -> None:
+    model, memory, questions, right = drawn(seed)
+    weights = expected(memory, questions, in_float64(model.question_maps), model.log_scale.item())
+    losses = [oracle.loss(*pair) for pair in
+              zip(weights, (list(map(list, hops)) for hops in right), strict=True)]  # fmt: skip
+    logs = torch.from_numpy(weights).log().unbind(1)
+    assert loss_of(logs, right).item() == pytest.approx(np.mean(losses), rel=1e-12, abs=1e-14)
+
+
+@pytest.mark.parametrize("length", [3.0, 10.0, 100.0])
+def test_a_right_row_whose_weight_is_0_in_float32_has_a_gradient(length: float) -> None:
+    """Row 0 has the score 20 length^2, rows 1 and 2 have 0; right are rows 1 and 2."""
+    model, memory = RetrievalModel(3, 3, 1), Memory(length * np.eye(3))
+    questions = Questions(length * np.eye(3)[:1])
+    assert model(memory, questions).tolist() == [[[1, 0, 0]]]
+    loss = loss_of(model.log_attention(memory, questions), [((1, 2),)])
+    assert loss.item() == pytest.approx(20 * length**2 - np.log(2), rel=1e-6)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert model.question_maps.grad is not None
+    by_query = 20 * length**2 * np.array([1, -0.5, -0.5])  # times the first axis, of the question
+    np.testing.assert_allclose(model.question_maps.grad[0, :, 0], by_query, rtol=1e-5)
 
 
 def test_the_hops_are_those_of_multi_hop_with_the_state_next_to_the_question() -> None:

@@ -64,6 +64,15 @@ def test_passages_are_read_one_after_the_other(generated: Generated) -> None:
     assert result.valid_recall[1][1] > 0.8
 
 
+@pytest.mark.parametrize("length", [3, 10])
+def test_vectors_of_another_length_than_1_are_learned(length: float) -> None:
+    """At the start each question reads its own row, and the weight of the right one is 0."""
+    memory = Memory(length * np.eye(8))
+    questions = Questions(length * np.eye(8), gold=[[(row + 1) % 8] for row in range(8)])
+    result = train(memory, questions, num_hops=1, valid=questions, learning_rate=0.05)
+    assert result.valid_recall == [{1: 1, 5: 1}]
+
+
 def equal(one: TrainingResult, other: TrainingResult) -> bool:
     return all(torch.equal(*pair) for pair in
                zip(one.model.parameters(), other.model.parameters(), strict=True))  # fmt: skip

@@ -198,7 +198,7 @@ class _Training:
         total = 0.0
         for rows in torch.split(order, BATCH_SIZE):
             batch = self.part.batch(rows)
-            loss = loss_of(self.model(self.memory, batch.questions), batch.targets)
+            loss = loss_of(self.model.log_attention(self.memory, batch.questions), batch.targets)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -216,8 +216,8 @@ class _Training:
         total = 0.0
         for rows in torch.split(torch.arange(len(part.questions)), BATCH_SIZE):
             batch = part.batch(rows)
-            weights = self.model(self.memory, batch.questions)
-            total += loss_of(weights, batch.targets).item() * len(rows)
+            log_weights = self.model.log_attention(self.memory, batch.questions)
+            total += loss_of(log_weights, batch.targets).item() * len(rows)
         return total / len(part.questions)
 
 
