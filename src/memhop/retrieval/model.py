@@ -63,7 +63,7 @@ class RetrievalModel(nn.Module):
         value_dim: V, columns of the values and of the topics.
         num_hops: K.
 
-    State dict: ``question_maps`` [K, Q, Q], ``log_scale`` [].
+    State dict: ``question_maps`` [K, Q, Q], ``log_scale`` []; float32.
 
     >>> model = RetrievalModel(key_dim=4, value_dim=2, num_hops=2)
     >>> memory = Memory(torch.eye(4), torch.eye(4)[:, :2])
@@ -85,16 +85,16 @@ class RetrievalModel(nn.Module):
         self.num_hops = check_integer("num_hops", num_hops, 1, _MAX_HOPS)
         self.question_dim = key_dim - value_dim or value_dim
         shape = (num_hops, self.question_dim, self.question_dim)
-        self.question_maps = nn.Parameter(torch.empty(shape, device=device))
-        self.log_scale = nn.Parameter(torch.empty((), device=device))
+        self.question_maps = nn.Parameter(torch.empty(shape, dtype=torch.float32, device=device))
+        self.log_scale = nn.Parameter(torch.empty((), dtype=torch.float32, device=device))
         self.reset_parameters()
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Set each W_k to the identity, and the scale to its first value."""
         if not self.log_scale.is_meta:
-            self.question_maps.copy_(torch.eye(self.question_dim))
-            self.log_scale.copy_(torch.tensor(START_SCALE).log())
+            self.question_maps.copy_(torch.eye(self.question_dim, dtype=torch.float32))
+            self.log_scale.copy_(torch.tensor(START_SCALE, dtype=torch.float32).log())
 
     def forward(self, memory: Memory, questions: Questions) -> Tensor:
         """Return the attention of each hop, p, [M, K, N].
