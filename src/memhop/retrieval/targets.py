@@ -85,9 +85,9 @@ def loss_of(log_weights: Sequence[Tensor], targets: Sequence[RightRows]) -> Tens
 
 
 def _log_sums(logs: Tensor, numbers: Tensor) -> Tensor:
-    """Return log sum exp of each run of logs with one number; the numbers ascend."""
-    _, runs, lengths = numbers.unique_consecutive(return_inverse=True, return_counts=True)
-    greatest = logs.detach().new_full(lengths.shape, -torch.inf)
-    greatest = greatest.scatter_reduce(0, runs, logs.detach(), "amax")
-    sums = torch.zeros_like(greatest).index_add(0, runs, (logs - greatest[runs]).exp())
+    """Return log sum exp of the logs with the same number, in the order of the numbers."""
+    distinct, places = torch.unique(numbers, return_inverse=True)
+    greatest = torch.full_like(distinct, -torch.inf, dtype=logs.dtype)
+    greatest = greatest.scatter_reduce(0, places, logs.detach(), "amax")
+    sums = torch.zeros_like(greatest).index_add(0, places, (logs - greatest[places]).exp())
     return greatest + sums.log()
