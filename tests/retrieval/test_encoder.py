@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from memhop.errors import MemhopError
+from memhop.retrieval import Memory, Questions, train
 from memhop.retrieval.encoder import encode, matrix
 from tests.retrieval import hashed_encoder
 
@@ -41,6 +42,7 @@ def test_a_matrix_of_any_numbers_is_frozen_float32(values: Any) -> None:
         (None, "got None"),
         (torch.tensor([[True]]), "got bool"),
         (torch.tensor([[1j]]), "got complex64"),
+        (torch.eye(2).to_sparse(), "got the layout sparse_coo"),
     ],
 )
 def test_anything_else_than_a_matrix_is_an_error(values: Any, got: str) -> None:
@@ -54,6 +56,41 @@ def test_numbers_that_are_not_finite_are_an_error(number: float) -> None:
     expected = "^keys: expected finite numbers in float32, got others in row 2$"
     with pytest.raises(MemhopError, match=expected):
         matrix("keys", np.array([[0.0, 1.0], [1.0, 1.0], [0.0, number]]))
+
+
+@pytest.mark.parametrize("values", [np.eye(2, dtype=np.float32), torch.eye(2)])
+def test_a_matrix_is_a_copy(values: Any) -> None:
+    found = matrix("keys", values)
+    values[0, 1] = 5
+    assert found.tolist() == [[1, 0], [0, 1]]
+
+
+def test_tensors_of_inference_mode_can_be_trained_on() -> None:
+    @torch.inference_mode()
+    def encoder(texts: list[str]) -> torch.Tensor:
+        return torch.eye(2)[[int(text) for text in texts]]
+
+    def train_on(memory: Memory, questions: Questions) -> None:
+        assert not memory.keys.is_inference()
+        assert not questions.vectors.is_inference()
+        train(memory, questions, num_hops=1, epochs=1)
+
+    gold = [[0], [1]]
+    train_on(Memory(encoder(["0", "1"])), Questions(encoder(["0", "1"]), gold=gold))
+    with torch.inference_mode():
+        memory = Memory.of_passages(["0", "1"], encoder)
+        questions = Questions.of_texts(["1", "0"], encoder, gold=gold)
+        facts = Memory.of_facts([("0", "1", "0"), ("1", "1", "0")], encoder)
+        about = Questions.of_texts(["1", "0"], encoder, topics=["0", "1"], answers=[["0"], ["0"]])
+    train_on(memory, questions)
+    train_on(facts, about)
+
+
+def test_very_long_and_very_short_vectors_are_divided_by_their_lengths() -> None:
+    rows = [[1e30, 0], [3e38, 3e38], [3e-30, 4e-30], [0, 1e-45], [0, 0]]
+    expected = torch.tensor([[1, 0], [0.5**0.5, 0.5**0.5], [0.6, 0.8], [0, 1], [0, 0]])
+    found = encode(lambda _: rows, list("abcde"))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
 
 
 def test_each_distinct_text_is_encoded_once_and_has_length_1() -> None:

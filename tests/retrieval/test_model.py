@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from memhop import ops
 from memhop.checkpoint import RETRIEVAL, to_tensors, write_checkpoint
 from memhop.errors import MemhopError
-from memhop.retrieval import Memory, Questions, RetrievalModel, recall
+from memhop.retrieval import Memory, Questions, RetrievalModel, recall, train
 from memhop.retrieval import model as model_module
 from memhop.retrieval.targets import RightRows, loss_of
 from tests.retrieval import oracle
@@ -76,7 +76,7 @@ def test_the_attention_equals_the_formula(seed: int) -> None:
 @pytest.mark.parametrize("seed", seeds(10, 100))
 def test_the_gradients_equal_finite_differences(seed: int) -> None:
     model, memory, questions, right = drawn(seed)
-    loss = loss_of(model(memory, questions), right)
+    loss = loss_of(model.log_attention(memory, questions), right)
     loss.backward()  # type: ignore[no-untyped-call]
     maps, log_scale = in_float64(model.question_maps), model.log_scale.item()
 
@@ -100,6 +100,30 @@ def test_the_gradients_equal_finite_differences(seed: int) -> None:
             2 * step
         )
     np.testing.assert_allclose(in_float64(model.question_maps.grad), by_maps, rtol=1e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("seed", seeds(10, 100))
+def test_the_loss_is_that_of_the_weights_in_float64(seed: int) -> None:
+    model, memory, questions, right = drawn(seed)
+    weights = expected(memory, questions, in_float64(model.question_maps), model.log_scale.item())
+    losses = [oracle.loss(*pair) for pair in
+              zip(weights, (list(map(list, hops)) for hops in right), strict=True)]  # fmt: skip
+    logs = torch.from_numpy(weights).log().unbind(1)
+    assert loss_of(logs, right).item() == pytest.approx(np.mean(losses), rel=1e-12, abs=1e-14)
+
+
+@pytest.mark.parametrize("length", [3.0, 10.0, 100.0])
+def test_a_right_row_whose_weight_is_0_in_float32_has_a_gradient(length: float) -> None:
+    """Row 0 has the score 20 length^2, rows 1 and 2 have 0; right are rows 1 and 2."""
+    model, memory = RetrievalModel(3, 3, 1), Memory(length * np.eye(3))
+    questions = Questions(length * np.eye(3)[:1])
+    assert model(memory, questions).tolist() == [[[1, 0, 0]]]
+    loss = loss_of(model.log_attention(memory, questions), [((1, 2),)])
+    assert loss.item() == pytest.approx(20 * length**2 - np.log(2), rel=1e-6)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert model.question_maps.grad is not None
+    by_query = 20 * length**2 * np.array([1, -0.5, -0.5])  # times the first axis, of the question
+    np.testing.assert_allclose(model.question_maps.grad[0, :, 0], by_query, rtol=1e-5)
 
 
 def test_the_hops_are_those_of_multi_hop_with_the_state_next_to_the_question() -> None:
@@ -170,6 +194,24 @@ def test_a_search_gives_ids_and_weights_in_order_whatever_the_size_of_its_parts(
     assert len(model.search(memory, questions, k=99)[0][0].ids) == 4
 
 
+@pytest.mark.parametrize(("bound", "sizes"), [(30, [2, 2, 1]), (29, [1] * 5), (1, [1] * 5),
+                                              (75, [5])])  # fmt: skip
+def test_a_search_holds_at_most_so_many_weights_of_all_hops(
+    monkeypatch: pytest.MonkeyPatch, bound: int, sizes: list[int]
+) -> None:
+    """A question has 3 hops x 5 rows = 15 weights; one question is always read as a whole."""
+    seen = []
+
+    class Counting(RetrievalModel):
+        def forward(self, memory: Memory, questions: Questions) -> Tensor:
+            seen.append(super().forward(memory, questions))
+            return seen[-1]
+
+    monkeypatch.setattr(model_module, "_WEIGHTS_AT_ONCE", bound)
+    Counting(2, 2, 3).top_rows(Memory(np.ones((5, 2))), Questions(np.ones((5, 2))), 2)
+    assert [weights.shape for weights in seen] == [(size, 3, 5) for size in sizes]
+
+
 def test_recall_counts_questions_with_a_right_row_among_the_first() -> None:
     memory = Memory(np.eye(4), ids="abcd", answers="xxyz")
     model = RetrievalModel(4, 4, 2)
@@ -226,6 +268,29 @@ def test_a_saved_model_loads_with_the_same_bits(tmp_path: Path) -> None:
     message = f"{tmp_path / 'model'}: exists; a checkpoint is never overwritten"
     with pytest.raises(MemhopError, match=f"^{re.escape(message)}$"):
         model.save(tmp_path / "model")
+
+
+@pytest.fixture
+def float64_by_default() -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@pytest.mark.usefixtures("float64_by_default")
+def test_all_is_float32_whatever_the_default_dtype_is(tmp_path: Path) -> None:
+    memory, questions = Memory(np.eye(3)), Questions(np.eye(3), gold=[[1], [2], [0]])
+    result = train(memory, questions, num_hops=1, valid=questions, epochs=3)
+    result.model.save(tmp_path / "model")
+    loaded = RetrievalModel.load(tmp_path / "model")
+    assert {weight.dtype for weight in loaded.parameters()} == {torch.float32}
+    assert loaded(memory, questions).dtype == torch.float32
+    assert loaded.search(memory, questions) == result.model.search(memory, questions)
+    text = Memory.of_passages(["a", "b"], lambda texts: np.eye(2))
+    assert RetrievalModel(2, 2, 1).search(text, Questions([[0, 1.0]]), k=1)[0][0].ids == (1,)
 
 
 SETTINGS = {"schema": 1, "key_dim": 5, "value_dim": 2, "num_hops": 1}

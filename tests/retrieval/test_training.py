@@ -64,6 +64,15 @@ def test_passages_are_read_one_after_the_other(generated: Generated) -> None:
     assert result.valid_recall[1][1] > 0.8
 
 
+@pytest.mark.parametrize("length", [3, 10])
+def test_vectors_of_another_length_than_1_are_learned(length: float) -> None:
+    """At the start each question reads its own row, and the weight of the right one is 0."""
+    memory = Memory(length * np.eye(8))
+    questions = Questions(length * np.eye(8), gold=[[(row + 1) % 8] for row in range(8)])
+    result = train(memory, questions, num_hops=1, valid=questions, learning_rate=0.05)
+    assert result.valid_recall == [{1: 1, 5: 1}]
+
+
 def equal(one: TrainingResult, other: TrainingResult) -> bool:
     return all(torch.equal(*pair) for pair in
                zip(one.model.parameters(), other.model.parameters(), strict=True))  # fmt: skip
@@ -143,17 +152,40 @@ def test_a_loss_that_becomes_infinite_is_an_error() -> None:
         train(memory, questions, num_hops=1)
 
 
+@pytest.mark.parametrize("valid_loss", [np.nan, np.inf])
+def test_a_held_out_loss_that_becomes_infinite_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, valid_loss: float
+) -> None:
+    memory, questions = Memory(np.eye(2)), Questions(np.eye(2), gold=[[0], [1]])
+    losses = iter([1.0, valid_loss])
+    monkeypatch.setattr(training_module._Training, "loss", lambda *_: next(losses))
+    with pytest.raises(DivergedError, match=r"^the loss became infinite: try a lower "):
+        train(memory, questions, num_hops=1, valid=questions)
+
+
+def test_vectors_whose_scores_are_infinite_cannot_be_held_out() -> None:
+    memory, questions = Memory(np.eye(2)), Questions(np.eye(2), gold=[[0], [1]])
+    valid = Questions(3e38 * np.eye(2), gold=[[0], [1]])
+    with pytest.raises(DivergedError, match=r"^the loss became infinite: try a lower "):
+        train(memory, questions, num_hops=1, valid=valid)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"num_hops": 0}, "num_hops: expected an integer from 1 to 1,000, got 0"),
         ({"num_hops": 2}, "gold of question 0: expected 2 hops, got 1"),
-        ({"seed": -1}, "seed: expected an integer from 0, got -1"),
+        ({"seed": -1},
+         "seed: expected an integer from 0 to 9,223,372,036,854,775,807, got -1"),
+        ({"seed": 2**63}, "seed: expected an integer from 0 to 9,223,372,036,854,775,807, "
+                          "got 9223372036854775808"),
         ({"epochs": 0}, "epochs: expected an integer from 1, got 0"),
         ({"learning_rate": 0}, "learning_rate: expected a number above 0, at most 1, got 0"),
         ({"learning_rate": "1"}, "learning_rate: expected a number above 0, at most 1, got '1'"),
         ({"valid": Questions(np.eye(3), gold=[[0]] * 3)},
          "questions: expected vectors of 2 numbers, got 3"),
+        ({"valid": Questions(np.eye(2), gold=[[0]] * 2).select([])},
+         "questions: expected at least 1, got 0"),
         ({"valid": Questions(np.eye(2))}, "question 0: expected gold ids or answers, got neither"),
     ],
 )  # fmt: skip
@@ -161,3 +193,14 @@ def test_wrong_settings_are_an_error(changes: dict[str, Any], message: str) -> N
     memory, questions = Memory(np.eye(2)), Questions(np.eye(2), gold=[[0], [1]])
     with pytest.raises(MemhopError, match=f"^{re.escape(message)}$"):
         train(memory, questions, **{"num_hops": 1, **changes})
+
+
+def test_no_questions_are_an_error() -> None:
+    empty = Questions(np.eye(2), gold=[[0], [1]]).select([])
+    with pytest.raises(MemhopError, match=r"^questions: expected at least 1, got 0$"):
+        train(Memory(np.eye(2)), empty, num_hops=1)
+
+
+def test_the_greatest_seed_trains() -> None:
+    questions = Questions(np.eye(2), gold=[[0], [1]])
+    assert train(Memory(np.eye(2)), questions, num_hops=1, epochs=1, seed=2**63 - 1).best_epoch == 1

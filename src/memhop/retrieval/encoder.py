@@ -13,8 +13,11 @@ Encoder = Callable[[list[str]], Any]
 """A function from n texts to their vectors: an array, a tensor or lists of numbers, [n, dim]."""
 
 
+@torch.inference_mode(False)
 def matrix(name: str, values: Any) -> Tensor:
-    """Return a matrix of finite numbers, [n, dim] with n and dim from 1 on, as float32.
+    """Return a copy of a matrix of finite numbers, [n, dim] with n and dim from 1 on, as float32.
+
+    It has no gradient, and is no tensor of ``torch.inference_mode``.
 
     Raises:
         MemhopError: anything else; ``name`` is named.
@@ -28,11 +31,14 @@ def matrix(name: str, values: Any) -> Tensor:
         tensor = torch.as_tensor(values)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise MemhopError(f"{expected}, got {shown(values)}") from error
+    if tensor.layout != torch.strided:
+        layout = str(tensor.layout).removeprefix("torch.")
+        raise MemhopError(f"{expected}, got the layout {layout}")
     if tensor.dim() != 2 or 0 in tensor.shape:
         raise MemhopError(f"{expected}, got the shape {list(tensor.shape)}")
     if tensor.is_complex() or tensor.dtype == torch.bool:
         raise MemhopError(f"{expected}, got {str(tensor.dtype).removeprefix('torch.')}")
-    tensor = tensor.detach().to(torch.float32).contiguous()
+    tensor = tensor.detach().to(torch.float32, copy=True, memory_format=torch.contiguous_format)
     is_finite = tensor.isfinite().all(-1)
     if not is_finite.all():
         row = int(is_finite.logical_not().nonzero()[0])
@@ -64,5 +70,8 @@ def encode(encoder: Encoder, texts: Sequence[str]) -> Tensor:
         raise MemhopError(
             f"encoder: expected {len(places)} vectors for {len(places)} texts, got {len(vectors)}"
         )
+    # The greatest number becomes 1: the squares of very large and small ones are not in float32.
+    greatest = vectors.abs().amax(-1, keepdim=True)
+    vectors = functional.normalize(vectors / greatest.where(greatest > 0, 1), dim=-1)
     rows = torch.tensor([places[text] for text in texts], device=vectors.device)
-    return functional.normalize(vectors, dim=-1)[rows]
+    return vectors[rows]

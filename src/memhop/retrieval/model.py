@@ -1,6 +1,6 @@
 """The hops over frozen vectors: one learned matrix a hop."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,7 +63,7 @@ class RetrievalModel(nn.Module):
         value_dim: V, columns of the values and of the topics.
         num_hops: K.
 
-    State dict: ``question_maps`` [K, Q, Q], ``log_scale`` [].
+    State dict: ``question_maps`` [K, Q, Q], ``log_scale`` []; float32.
 
     >>> model = RetrievalModel(key_dim=4, value_dim=2, num_hops=2)
     >>> memory = Memory(torch.eye(4), torch.eye(4)[:, :2])
@@ -85,16 +85,16 @@ class RetrievalModel(nn.Module):
         self.num_hops = check_integer("num_hops", num_hops, 1, _MAX_HOPS)
         self.question_dim = key_dim - value_dim or value_dim
         shape = (num_hops, self.question_dim, self.question_dim)
-        self.question_maps = nn.Parameter(torch.empty(shape, device=device))
-        self.log_scale = nn.Parameter(torch.empty((), device=device))
+        self.question_maps = nn.Parameter(torch.empty(shape, dtype=torch.float32, device=device))
+        self.log_scale = nn.Parameter(torch.empty((), dtype=torch.float32, device=device))
         self.reset_parameters()
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Set each W_k to the identity, and the scale to its first value."""
         if not self.log_scale.is_meta:
-            self.question_maps.copy_(torch.eye(self.question_dim))
-            self.log_scale.copy_(torch.tensor(START_SCALE).log())
+            self.question_maps.copy_(torch.eye(self.question_dim, dtype=torch.float32))
+            self.log_scale.copy_(torch.tensor(START_SCALE, dtype=torch.float32).log())
 
     def forward(self, memory: Memory, questions: Questions) -> Tensor:
         """Return the attention of each hop, p, [M, K, N].
@@ -102,22 +102,34 @@ class RetrievalModel(nn.Module):
         Raises:
             MemhopError: vectors of other sizes than the model's.
         """
+        return torch.stack([weights for _, weights in self._hops(memory, questions)], dim=-2)
+
+    def log_attention(self, memory: Memory, questions: Questions) -> list[Tensor]:
+        """Return log p of each hop, [M, N], finite where p itself is 0 in float32.
+
+        Raises:
+            MemhopError: vectors of other sizes than the model's.
+        """
+        hops = self._hops(memory, questions)
+        return [functional.linear(query, memory.keys).log_softmax(dim=-1) for query, _ in hops]
+
+    def _hops(self, memory: Memory, questions: Questions) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield for each hop s u_k, [M, key_dim], and p_k, [M, N]."""
         self.check_sizes(memory, questions)
         scale, state = self.log_scale.exp(), questions.topics
         if state is None:
             state = zero_states(memory, len(questions))
-        attention = []
         for question_map in self.question_maps:
             query = functional.linear(questions.vectors, question_map)
             is_joined = self.key_dim > self.value_dim
             query = torch.cat([state, query], dim=-1) if is_joined else state + query
+            query = scale * query
             # Eager: every weight is needed, so that a fused form saves nothing, and the bits do
             # not depend on whether its kernels have been compiled.
             state, weights = ops.read(
-                scale * query, memory.keys, memory.values, need_weights=True, impl="eager"
+                query, memory.keys, memory.values, need_weights=True, impl="eager"
             )
-            attention.append(weights)
-        return torch.stack(attention, dim=-2)
+            yield query, weights
 
     def search(self, memory: Memory, questions: Questions, k: int = 5) -> list[list[HopHits]]:
         """Return for each question and hop the k rows that are read most.

@@ -61,32 +61,33 @@ def _rows_of_hop(memory: Memory, item: Any, number: int) -> tuple[int, ...]:
     return tuple(rows)
 
 
-def loss_of(weights: Tensor, targets: Sequence[RightRows]) -> Tensor:
+def loss_of(log_weights: Sequence[Tensor], targets: Sequence[RightRows]) -> Tensor:
     """Return the mean over the questions of - sum_k log sum_{i right at hop k} p_ki.
 
-    The sum is over the hops of which something is known. A weight below the smallest normal
-    float32 counts as that number.
+    The sum over k is over the hops of which something is known.
 
     Args:
-        weights: p, [B, K, N].
+        log_weights: log p of each of the K hops, [B, N]. Logarithms, because a p that is 0 in
+            float32 has a gradient too.
         targets: the right rows of the B questions.
 
-    >>> weights = torch.tensor([[[0.5, 0.5], [0.25, 0.75]]])
-    >>> loss_of(weights, [((0,), (0, 1))])
+    >>> hops = torch.tensor([[[0.5, 0.5]], [[0.25, 0.75]]])
+    >>> loss_of(hops.log().unbind(), [((0,), (0, 1))])
     tensor(0.6931)
     """
-    index = [
-        (question, hop, row)
-        for question, hops in enumerate(targets)
-        for hop, rows in enumerate(hops)
-        for row in rows
-    ]
-    question, hop, row = torch.tensor(index, device=weights.device).unbind(-1)
-    num_hops = weights.shape[1]
-    groups = question * num_hops + hop
-    sums = weights.new_zeros(len(targets) * num_hops)
-    sums = sums.index_add(0, groups, weights[question, hop, row])
-    known = torch.zeros_like(sums, dtype=torch.bool)
-    known[groups] = True
-    smallest = torch.finfo(weights.dtype).tiny
-    return -sums[known].clamp_min(smallest).log().sum() / len(targets)
+    total = log_weights[0].new_zeros(())
+    for hop, of_hop in enumerate(log_weights):
+        index = [(number, row) for number, hops in enumerate(targets) for row in hops[hop]]
+        if index:
+            numbers, rows = torch.tensor(index, device=of_hop.device).unbind(-1)
+            total = total - _log_sums(of_hop[numbers, rows], numbers).sum()
+    return total / len(targets)
+
+
+def _log_sums(logs: Tensor, numbers: Tensor) -> Tensor:
+    """Return log sum exp of the logs with the same number, in the order of the numbers."""
+    distinct, places = torch.unique(numbers, return_inverse=True)
+    greatest = torch.full_like(distinct, -torch.inf, dtype=logs.dtype)
+    greatest = greatest.scatter_reduce(0, places, logs.detach(), "amax")
+    sums = torch.zeros_like(greatest).index_add(0, places, (logs - greatest[places]).exp())
+    return greatest + sums.log()

@@ -18,6 +18,7 @@ from memhop.retrieval.targets import RightRows, loss_of, right_rows
 BATCH_SIZE = 64
 PATIENCE = 12  # epochs without a lower held-out loss, after which training stops
 _HELD_OUT_PARTS = 10  # a tenth of the questions is held out
+_MAX_SEED = 2**63 - 1
 _SCALE_RATE = 0.01  # learning rate of the logarithm of the scale
 
 
@@ -92,15 +93,16 @@ def train(
         num_hops: K, at least 1.
         valid: the held-out questions. None holds out a tenth of the questions at random;
             of fewer than 10 distinct questions none is held out.
-        seed: from 0 on. Same seed, same number of threads, same machine: same bits (on the CPU).
+        seed: from 0 to 2^63 - 1. Same seed, same number of threads, same machine: same bits (on
+            the CPU).
         epochs: at most so many.
         learning_rate: of the matrices; that of the logarithm of the scale is 0.01.
         on_progress: called after every epoch.
 
     Raises:
         MemhopError: vectors of other sizes than the memory's, an id that is not in the memory, a
-            question of which nothing is known, or a number out of range.
-        DivergedError: the loss became infinite.
+            question of which nothing is known, no questions, or a number out of range.
+        DivergedError: the training loss or the held-out one became infinite.
 
     >>> memory = Memory(torch.eye(6), ids="abcdef")
     >>> questions = Questions(torch.eye(6).roll(1, 0), gold=[[one] for one in "abcdef"])
@@ -109,7 +111,7 @@ def train(
     >>> hop.ids
     ('c',)
     """
-    check_integer("seed", seed, 0)
+    check_integer("seed", seed, 0, _MAX_SEED)
     check_integer("epochs", epochs, 1)
     if not isinstance(learning_rate, int | float) or not 0 < learning_rate <= 1:
         raise MemhopError(
@@ -125,10 +127,9 @@ def train(
     memory = memory.to(device)
     training = _Training(model, memory, _part(model, memory, questions.select(rows)), random)
     valid_part = None if held_out is None else _part(model, memory, held_out)
-    done = training.run(valid_part, epochs, learning_rate, on_progress)
-    best = min(done, key=_judged_loss).epoch
+    done, best_epoch = training.run(valid_part, epochs, learning_rate, on_progress)
     found = [] if valid_part is None else recall_of(model, memory, *valid_part, (1, 5))
-    return TrainingResult(model, tuple(done), best, found)
+    return TrainingResult(model, tuple(done), best_epoch, found)
 
 
 def split(questions: Questions, random: torch.Generator) -> tuple[list[int], list[int]]:
@@ -149,6 +150,8 @@ def split(questions: Questions, random: torch.Generator) -> tuple[list[int], lis
 
 
 def _part(model: RetrievalModel, memory: Memory, questions: Questions) -> _Part:
+    if not len(questions):
+        raise MemhopError("questions: expected at least 1, got 0")
     model.check_sizes(memory, questions)
     targets = right_rows(memory, questions, model.num_hops)
     return _Part(questions.to(memory.keys.device), targets)
@@ -168,29 +171,33 @@ class _Training:
         epochs: int,
         learning_rate: float,
         on_progress: Callable[[Epoch], None] | None,
-    ) -> list[Epoch]:
-        """Train until the held-out loss stops falling; leave the best weights in the model."""
+    ) -> tuple[list[Epoch], int]:
+        """Train until the held-out loss stops falling; leave the best weights in the model.
+
+        Returns:
+            The epochs, and the number of the best.
+        """
         groups = [
             {"params": [self.model.question_maps], "lr": learning_rate},
             {"params": [self.model.log_scale], "lr": _SCALE_RATE},
         ]
         optimizer, start = torch.optim.Adam(groups), time.perf_counter()
         done: list[Epoch] = []
-        best, best_epoch, kept = math.inf, 0, self.model.state_dict()
+        best, best_epoch, kept = math.inf, 0, self.weights()
         for number in range(1, epochs + 1):
             loss = self.run_epoch(optimizer)
-            self._check_finite(loss)
             valid_loss = None if valid is None else self.loss(valid)
+            self._check_finite(loss, valid_loss)
             done.append(Epoch(number, loss, valid_loss, time.perf_counter() - start))
             if on_progress is not None:
                 on_progress(done[-1])
             if _judged_loss(done[-1]) < best:
                 best, best_epoch = _judged_loss(done[-1]), number
-                kept = {name: w.clone() for name, w in self.model.state_dict().items()}
+                kept = self.weights()
             elif number - best_epoch >= PATIENCE:
                 break
         self.model.load_state_dict(kept)
-        return done
+        return done, best_epoch
 
     def run_epoch(self, optimizer: torch.optim.Optimizer) -> float:
         """Train on every question once; return the mean loss."""
@@ -198,16 +205,21 @@ class _Training:
         total = 0.0
         for rows in torch.split(order, BATCH_SIZE):
             batch = self.part.batch(rows)
-            loss = loss_of(self.model(self.memory, batch.questions), batch.targets)
+            loss = loss_of(self.model.log_attention(self.memory, batch.questions), batch.targets)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             total += loss.item() * len(rows)
         return total / len(order)
 
-    def _check_finite(self, loss: float) -> None:
+    def weights(self) -> dict[str, Tensor]:
+        """Return a copy of the weights of the model."""
+        return {name: weight.clone() for name, weight in self.model.state_dict().items()}
+
+    def _check_finite(self, *losses: float | None) -> None:
+        is_finite = all(loss is None or math.isfinite(loss) for loss in losses)
         weights = self.model.state_dict().values()
-        if not math.isfinite(loss) or not all(weight.isfinite().all() for weight in weights):
+        if not is_finite or not all(weight.isfinite().all() for weight in weights):
             raise DivergedError("the loss became infinite: try a lower learning_rate")
 
     @torch.no_grad()
@@ -216,8 +228,8 @@ class _Training:
         total = 0.0
         for rows in torch.split(torch.arange(len(part.questions)), BATCH_SIZE):
             batch = part.batch(rows)
-            weights = self.model(self.memory, batch.questions)
-            total += loss_of(weights, batch.targets).item() * len(rows)
+            log_weights = self.model.log_attention(self.memory, batch.questions)
+            total += loss_of(log_weights, batch.targets).item() * len(rows)
         return total / len(part.questions)
 
 
