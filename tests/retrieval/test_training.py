@@ -12,6 +12,7 @@ import torch
 from memhop.errors import DivergedError, MemhopError
 from memhop.retrieval import Memory, Questions, RetrievalModel, TrainingResult, recall, train
 from memhop.retrieval import training as training_module
+from memhop.retrieval.targets import right_rows
 from memhop.retrieval.training import Epoch, split
 from tests.retrieval.generated import Generated, generate
 
@@ -204,3 +205,9 @@ def test_no_questions_are_an_error() -> None:
 def test_the_greatest_seed_trains() -> None:
     questions = Questions(np.eye(2), gold=[[0], [1]])
     assert train(Memory(np.eye(2)), questions, num_hops=1, epochs=1, seed=2**63 - 1).best_epoch == 1
+
+
+def test_a_gold_row_that_is_named_twice_counts_once() -> None:
+    memory = Memory(torch.eye(3))
+    once, twice = (Questions(torch.eye(3)[:1], gold=[[gold]]) for gold in ([0], [0, 0]))
+    assert right_rows(memory, once, 1) == right_rows(memory, twice, 1) == [((0,),)]

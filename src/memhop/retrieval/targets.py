@@ -58,7 +58,7 @@ def _rows_of_hop(memory: Memory, item: Any, number: int) -> tuple[int, ...]:
                 f"gold of question {number}: expected an id of the memory, got {shown(name)}"
             )
         rows += found
-    return tuple(rows)
+    return tuple(dict.fromkeys(rows))  # a row that is named twice counts once
 
 
 def loss_of(log_weights: Sequence[Tensor], targets: Sequence[RightRows]) -> Tensor:

@@ -85,7 +85,7 @@ def train(
     where the rows that give a right answer are right. Adam with batches of 64 questions; training
     stops after 12 epochs without a lower held-out loss, and the best epoch is kept.
 
-    A batch needs about 3 x 64 x num_hops x N float32 numbers for a memory of N rows.
+    A batch needs some 6 to 10 x 64 x num_hops x N float32 numbers for a memory of N rows.
 
     Args:
         memory: the facts or passages.
