@@ -22,8 +22,10 @@ punctuation, underscores and a following ``'s`` do not matter. The rules:
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate
+from bisect import bisect_left
+from collections.abc import Collection, Iterator, Sequence
+from functools import cached_property
+from itertools import accumulate, chain
 from typing import NamedTuple
 
 from memhop.knowledge.facts import Index, KnowledgeBase, add, numbers
@@ -51,6 +53,7 @@ _CHUNK = re.compile(r"\S+")
 _PUNCTUATION = '.,:;?!…"()[]'
 _MAX_PHRASE_WORDS = 8  # of a relation's name: a long name has too many parts
 _Spelling = tuple[bool, bool, bool, int]
+_Phrase = tuple[str, ...]
 _STRONG, _WEAK, _LAST_RESORT = 2, 1, 0
 
 
@@ -131,10 +134,11 @@ class TopicFinder:
             entities = [number for match in found for number in match.entities]
             return Topics(tuple(dict.fromkeys(entities)), _replaced(text, found), ())
         known = {topic: self._kb.find(topic) for topic in question.topics}
-        matches = []
-        for topic, having in known.items():
-            names = {topic, *(name for number in having for name in self._names(number))}
-            matches += _occurrences(text, names, having)
+        names = {
+            having: {name for number in having for name in self._names(number)}
+            for having in set(known.values())
+        }
+        matches = _occurrences(text, [({topic, *names[h]}, h) for topic, h in known.items()])
         entities = [number for having in known.values() for number in having]
         unknown = tuple(topic for topic, having in known.items() if not having)
         chosen = _without_overlap(sorted(matches, key=_Match.order))
@@ -219,7 +223,7 @@ class TopicFinder:
         yield _Match(start, end, entities, strength, num_words, is_spelled)
 
     def _symbol_matches(self, text: "_Text") -> Iterator["_Match"]:
-        for place, name in _symbol_names(text) if self._symbols else ():
+        for place, name in text.symbols if self._symbols else ():
             if having := numbers(self._symbols, name):
                 strength = _STRONG if name.strip(_PUNCTUATION) else _WEAK
                 yield _Match(place, place, having, strength, 0, True)
@@ -236,6 +240,24 @@ class _Text:
         self._words = [token_words(token) for token in self.raw]
         self.has_capitals = self.text != self.text.lower()
         self.words_before = [0, *accumulate(map(len, self._words))]
+        self.end = len(self.text.rstrip(f"{_PUNCTUATION} "))  # without punctuation at the end
+
+    @cached_property
+    def symbols(self) -> list[tuple[int, str]]:
+        """Each run of symbols between white space, with the number of tokens before it.
+
+        Punctuation around symbols is removed. Punctuation alone counts, but not at the end.
+        """
+        starts = [start for start, _ in self.spans]
+        chunks = list(_CHUNK.finditer(self.text))
+        symbols = []
+        for chunk in chunks:
+            place = bisect_left(starts, chunk.start())
+            if place == bisect_left(starts, chunk.end(), place):
+                bare = chunk[0].strip(_PUNCTUATION)
+                if bare or chunk is not chunks[-1]:
+                    symbols.append((place, bare or chunk[0]))
+        return symbols
 
     def words(self, start: int, end: int) -> list[str]:
         """Return the words of some tokens."""
@@ -283,53 +305,88 @@ def _spelling(name: str, text: _Text, start: int, end: int) -> _Spelling:
         for part in (plain[spans[0][0] : spans[-1][1]], text.text[first:last])
     )
     before, after = plain[: spans[0][0]], plain[spans[-1][1] :]
-    is_around = text.text[:first].endswith(before) and text.text[last:].startswith(after)
-    is_end = not text.text[last + len(after) :].strip(f"{_PUNCTUATION} ")
+    is_around = text.text.endswith(before, 0, first) and text.text.startswith(after, last)
+    is_end = text.end <= last + len(after)
     around = len(before) + len(after.strip("?.") if is_end else after)
     return has_capitals, own == other, is_around, around if is_around else 0
 
 
-def _symbol_names(text: _Text) -> Iterator[tuple[int, str]]:
-    """Yield each run of symbols between white space, with the number of tokens before it.
+def _without_overlap(ordered: Collection[_Match]) -> list[_Match]:
+    """Return the matches that do not overlap with an earlier one.
 
-    Punctuation around symbols is removed. Punctuation alone counts, but not at the end.
+    A match without a token overlaps with those that have tokens on both sides of its place.
     """
-    chunks = list(_CHUNK.finditer(text.text))
-    for chunk in chunks:
-        start = sum(span[0] < chunk.start() for span in text.spans)
-        if start == sum(span[0] < chunk.end() for span in text.spans):
-            bare = chunk[0].strip(_PUNCTUATION)
-            if bare or chunk is not chunks[-1]:
-                yield start, bare or chunk[0]
-
-
-def _without_overlap(ordered: Iterable[_Match]) -> list[_Match]:
-    """Return the matches that do not overlap with an earlier one."""
-    chosen: list[_Match] = []
+    # 2 i is the place before token i, and 2 i + 1 is the token: 1 is inside a match with tokens,
+    # 2 is a match without one
+    taken = bytearray(2 * max((match.end for match in ordered), default=0) + 1)
+    chosen = []
     for match in ordered:
-        if not any(match.start < other.end and other.start < match.end for other in chosen):
-            chosen.append(match)
+        first, last = 2 * match.start, 2 * match.end
+        if first == last:
+            if taken[first] == 1:
+                continue
+            taken[first] = 2
+        else:
+            if any(taken[first + 1 : last]):
+                continue
+            taken[first + 1 : last] = b"\1" * (last - first - 1)
+        chosen.append(match)
     return chosen
 
 
-def _occurrences(text: _Text, names: Iterable[str], having: tuple[int, ...]) -> list[_Match]:
-    """Return where a text has one of the names: with the same capitals, if it has it so."""
+def _occurrences(
+    text: _Text, topics: Sequence[tuple[Collection[str], tuple[int, ...]]]
+) -> list[_Match]:
+    """Return where a text has a name of each topic: with the same capitals, if it has it so.
+
+    A topic is its names and its entities. What several topics have in common is returned for the
+    first of them only, as the same match for another topic would overlap with it: the number of
+    matches does not grow with the number of topics, except for names of symbols.
+    """
+    split = {name: _split(name) for name in {name for names, _ in topics for name in names}}
+    places, exact_places = _phrase_places(text, {tokens for _, tokens, _ in split.values()})
+    symbol_places: dict[str, list[int]] = {}
+    for place, symbol in text.symbols:
+        symbol_places.setdefault(symbol, []).append(place)
     matches = []
-    symbols = list(_symbol_names(text))
-    for name in names:
-        tokens = folded_tokens(name)
-        plain = normalized(name)
-        if not tokens:
-            places = [place for place, symbol in symbols if symbol == plain]
-            matches += [_Match(place, place, having, _STRONG, 0, True) for place in places]
-        raw = [plain[start:end] for start, end in token_spans(plain)]
-        for start in range(len(text.tokens) - len(tokens) + 1 if tokens else 0):
-            end = start + len(tokens)
-            if text.tokens[start:end] == tokens:
-                is_exact = text.raw[start:end] == raw
-                matches.append(_Match(start, end, having, _STRONG, len(tokens), is_exact))
-    exact = [match for match in matches if match.is_spelled]
-    return exact or matches
+    for names, having in topics:
+        parts = [split[name] for name in names]
+        symbols = [symbol_places.get(plain, ()) for plain, tokens, _ in parts if not tokens]
+        for place in chain.from_iterable(symbols):
+            matches.append(_Match(place, place, having, _STRONG, 0, True))
+        is_exact = any(symbols) or any(raw in exact_places for _, _, raw in parts)
+        known = exact_places if is_exact else places
+        for phrase in {raw if is_exact else tokens for _, tokens, raw in parts} & known.keys():
+            num = len(phrase)
+            for start in known[phrase]:
+                matches.append(_Match(start, start + num, having, _STRONG, num, is_exact))
+            known[phrase] = []  # returned once; the phrase remains a key
+    return matches
+
+
+def _split(name: str) -> tuple[str, _Phrase, _Phrase]:
+    """Return a normalized name, its folded tokens, and its tokens as they are spelled."""
+    plain = normalized(name)
+    raw = tuple(plain[start:end] for start, end in token_spans(plain))
+    return plain, tuple(map(folded, raw)), raw
+
+
+def _phrase_places(
+    text: _Text, phrases: Collection[_Phrase]
+) -> tuple[dict[_Phrase, list[int]], dict[_Phrase, list[int]]]:
+    """Return where a text has each of the phrases: by folded tokens, and as it is spelled."""
+    lengths: dict[str, set[int]] = {}
+    for phrase in filter(None, phrases):
+        lengths.setdefault(phrase[0], set()).add(len(phrase))
+    places: dict[_Phrase, list[int]] = {}
+    exact: dict[_Phrase, list[int]] = {}
+    for start, token in enumerate(text.tokens):
+        for length in lengths.get(token, ()):
+            phrase = tuple(text.tokens[start : start + length])
+            if len(phrase) == length and phrase in phrases:
+                places.setdefault(phrase, []).append(start)
+                exact.setdefault(tuple(text.raw[start : start + length]), []).append(start)
+    return places, exact
 
 
 def _replaced(text: _Text, matches: Sequence[_Match]) -> tuple[str, ...]:
