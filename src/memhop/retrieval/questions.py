@@ -12,7 +12,7 @@ from memhop.retrieval.encoder import Encoder, encode, matrix
 
 Gold = Sequence[Any]  # of a question: an id, or a list of ids, for each hop
 Answers = Sequence[Hashable]  # of a question
-PLACEHOLDER = "it"  # stands for the topic in the text of a question
+PLACEHOLDER = "it"  # replaces the topic in the text of a question
 
 
 class Questions:
