@@ -66,7 +66,7 @@ def _reads(rows: Rows) -> Sheet:
     return Sheet("One read, by three forms", _READ_COLUMNS, list(_read_lines(rows)), _READ_NOTE)
 
 
-_READ_COLUMNS = ("read", "facts", "dense ms", "eager ms", "compiled ms", "compiled error")
+_READ_COLUMNS = ("read", "facts", "dense ms", "eager ms", "compiled ms", "error")
 _READ_NOTE = (
     "Dense: torch operations over all facts, one query after the other; eager: torch operations "
     "over the facts of the frontier; compiled: memhop's. CPU time. The error is the largest "
