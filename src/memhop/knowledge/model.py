@@ -71,6 +71,7 @@ class KnowledgeModel:
         vocabulary: Sequence[str],
         recipe: KnowledgeRecipe,
         *,
+        finder: TopicFinder | None = None,
         device: str = "cpu",
     ) -> None:
         self.kb, self.recipe, self.vocabulary = kb, recipe, tuple(vocabulary)
@@ -78,7 +79,7 @@ class KnowledgeModel:
         with torch.device(device):  # "meta" before weights are loaded: nothing is allocated
             network = TrackingHops(len(vocabulary), directions * len(kb.relations), recipe)
         self.network = network.float()  # whatever torch's default dtype is
-        self.encoder = Encoder(kb, vocabulary, TopicFinder(kb))
+        self.encoder = Encoder(kb, vocabulary, finder or TopicFinder(kb))
         self.memory = memory_of(kb, recipe.inverse)
         self.names = self.encoder.relation_names()
         self._starts = rows_of(self.memory.offsets).numpy()
@@ -246,12 +247,16 @@ class KnowledgeModel:
 
     @classmethod
     def untrained(
-        cls, kb: KnowledgeBase, questions: Sequence[Question], recipe: KnowledgeRecipe
+        cls,
+        kb: KnowledgeBase,
+        questions: Sequence[Question],
+        recipe: KnowledgeRecipe,
+        finder: TopicFinder | None = None,
     ) -> "KnowledgeModel":
         """Return a model with new weights and the vocabulary of the questions and relations."""
-        finder = TopicFinder(kb)
+        finder = finder or TopicFinder(kb)
         found = (finder.find(question).words for question in questions)
-        return cls(kb, vocabulary_of(kb, found), recipe)
+        return cls(kb, vocabulary_of(kb, found), recipe, finder=finder)
 
 
 def ranked_rows(frontier: Frontier) -> list[Ranked]:

@@ -165,7 +165,7 @@ class Trainer:
             expected = "expected a training question with an entity and an answer of the facts"
             raise MemhopError(f"{expected}, got none in {count:,} questions")
         with seeded(seed, _WEIGHTS):
-            self.model = KnowledgeModel.untrained(kb, usable, recipe)
+            self.model = KnowledgeModel.untrained(kb, usable, recipe, finder)
         network = self.model.network
         self.optimizer = torch.optim.Adam(network.parameters(), recipe.learning_rate)
         self.state = State()

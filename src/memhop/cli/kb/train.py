@@ -165,6 +165,8 @@ def check_free(folder: Path, resume: bool) -> None:
 
 def faults_of(kb: KnowledgeBase, name: str, questions: Sequence[Question]) -> Iterator[str]:
     """Yield lines on the questions of a file that cannot be answered, or not be learned from."""
+    if not questions:  # the file is not given
+        return
     effect = "left out" if name == "questions" else "wrong in any case"
     reasons = "name no entity of the facts", "have no answer in the facts"
     for count, reason in zip(unusable(kb, questions), reasons, strict=True):
