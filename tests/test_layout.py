@@ -32,6 +32,7 @@ ROWS = [
     ["text", "data"],
     ["training"],
     ["knowledge", "retrieval"],
+    ["storage"],
     ["reproduce"],
     ["memhop"],
     ["web"],

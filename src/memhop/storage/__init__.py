@@ -1,0 +1,1 @@
+"""Memories that grow: files larger than RAM, and a store on disk."""
