@@ -25,23 +25,36 @@ transforms of ``torch.func`` and forward mode "auto" takes the eager form, and "
 
 import warnings
 from collections.abc import Sequence
-from typing import Literal, overload
+from typing import Literal, TypedDict, Unpack, overload
 
 import torch
 from torch import Tensor
 
 from memhop.ops import checks, eager, errors, options
 from memhop.ops.call import HALF
-from memhop.ops.forms import run
+from memhop.ops.forms import outputs_of, run
 from memhop.ops.inputs import Hop, Memory, Quantized, Stored, Table
+from memhop.ops.merging import merge_reads
 from memhop.ops.options import SlotOrder
 
-__all__ = ["IMPLEMENTATIONS", "Hop", "Quantized", "Table", "multi_hop", "read"]
+__all__ = ["IMPLEMENTATIONS", "Hop", "Quantized", "Table", "merge_reads", "multi_hop", "read"]
 
 IMPLEMENTATIONS = ("auto", "fused", "eager", "project", "reference")
 
 
 Pair = tuple[Tensor | None, Tensor | None]  # slots of the keys, and of the values
+
+
+class ReadOptions(TypedDict, total=False):
+    """The options of ``read`` that do not change the type of its result."""
+
+    slots: Tensor | Pair | None
+    padding_mask: Tensor | None
+    lengths: Tensor | None
+    score_bias: Tensor | None
+    softmax: bool
+    dropout: float
+    impl: str
 
 
 @overload
@@ -50,14 +63,9 @@ def read(
     keys: Stored,
     values: Stored | None = None,
     *,
-    slots: Tensor | Pair | None = None,
-    padding_mask: Tensor | None = None,
-    lengths: Tensor | None = None,
-    score_bias: Tensor | None = None,
-    softmax: bool = True,
-    dropout: float = 0.0,
     need_weights: Literal[False] = False,
-    impl: str = "auto",
+    need_lse: Literal[False] = False,
+    **options: Unpack[ReadOptions],
 ) -> Tensor: ...
 
 
@@ -67,14 +75,9 @@ def read(
     keys: Stored,
     values: Stored | None = None,
     *,
-    slots: Tensor | Pair | None = None,
-    padding_mask: Tensor | None = None,
-    lengths: Tensor | None = None,
-    score_bias: Tensor | None = None,
-    softmax: bool = True,
-    dropout: float = 0.0,
     need_weights: Literal[True],
-    impl: str = "auto",
+    need_lse: Literal[False] = False,
+    **options: Unpack[ReadOptions],
 ) -> tuple[Tensor, Tensor]: ...
 
 
@@ -84,15 +87,46 @@ def read(
     keys: Stored,
     values: Stored | None = None,
     *,
-    slots: Tensor | Pair | None = None,
-    padding_mask: Tensor | None = None,
-    lengths: Tensor | None = None,
-    score_bias: Tensor | None = None,
-    softmax: bool = True,
-    dropout: float = 0.0,
     need_weights: bool,
-    impl: str = "auto",
+    need_lse: Literal[False] = False,
+    **options: Unpack[ReadOptions],
 ) -> Tensor | tuple[Tensor, Tensor]: ...
+
+
+@overload
+def read(
+    query: Tensor,
+    keys: Stored,
+    values: Stored | None = None,
+    *,
+    need_weights: Literal[False] = False,
+    need_lse: Literal[True],
+    **options: Unpack[ReadOptions],
+) -> tuple[Tensor, Tensor]: ...
+
+
+@overload
+def read(
+    query: Tensor,
+    keys: Stored,
+    values: Stored | None = None,
+    *,
+    need_weights: Literal[True],
+    need_lse: Literal[True],
+    **options: Unpack[ReadOptions],
+) -> tuple[Tensor, Tensor, Tensor]: ...
+
+
+@overload
+def read(
+    query: Tensor,
+    keys: Stored,
+    values: Stored | None = None,
+    *,
+    need_weights: bool,
+    need_lse: Literal[True],
+    **options: Unpack[ReadOptions],
+) -> tuple[Tensor, ...]: ...
 
 
 def read(
@@ -107,8 +141,9 @@ def read(
     softmax: bool = True,
     dropout: float = 0.0,
     need_weights: bool = False,
+    need_lse: bool = False,
     impl: str = "auto",
-) -> Tensor | tuple[Tensor, Tensor]:
+) -> Tensor | tuple[Tensor, ...]:
     """Return what a query reads: p_i = softmax_i(q . k_i + b_i), o = sum_i p_i v_i.
 
     Section 2.1 of arXiv 1503.08895, where the keys are m_i and the values c_i.
@@ -129,11 +164,14 @@ def read(
         dropout: the probability that a weight p_i is zeroed; the others are divided by
             1 - dropout. A caller passes 0 outside of training.
         need_weights: also return p, [..., N], after the dropout.
+        need_lse: also return lse = log sum_i exp(q . k_i + b_i), [...], by which ``merge_reads``
+            merges the reads of parts of a memory. It needs the softmax.
         impl: see the module. Nothing is projected here, so "project" equals "eager".
 
     Returns:
-        o, [..., V], or (o, p), in the dtype of the query. If all slots are ignored, or N = 0,
-        o and p are zero and so are their gradients.
+        o, [..., V], or (o, p), (o, lse) or (o, p, lse); o and p in the dtype of the query, lse in
+        float32, or in float64 if the query is. If all slots are ignored, or N = 0, o and p are
+        zero, lse is -inf, and all gradients are zero.
 
     Raises:
         ValueError: for incompatible shapes, dtypes and devices, slots outside of the bank, and
@@ -148,8 +186,12 @@ def read(
     impl = check_impl("read", impl)
     memory = memory_of("read", keys, values, slots, padding_mask, lengths, score_bias)
     call = checks.check_read(query, memory, softmax, dropout)
-    result = run(call, impl, need_weights)
-    return (result[0], result[1].squeeze(-2)) if need_weights else result
+    if need_lse:
+        call = options.with_lse(call)
+    result, weights, lse = outputs_of(call, impl, need_weights)
+    weights = None if weights is None else weights.squeeze(-2)
+    found = tuple(part for part in (result, weights, lse) if part is not None)
+    return found if len(found) > 1 else result
 
 
 @overload
