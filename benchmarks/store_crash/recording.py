@@ -3,11 +3,12 @@
 import json
 import random
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from benchmarks.store_crash.disk import Disk, File, Folder, Write
 from memhop.errors import MemhopError
@@ -19,7 +20,7 @@ _CALLS = (
 )
 _LINE = re.compile(r"(\w+)\((.*)\) += (-?\d+|\?)(.*)", re.DOTALL)
 _ARGUMENT = re.compile(r'"((?:\\x[0-9a-f]{2})*)"(\.\.\.)?|([^,()"]+)')
-_KILLS = ("fdatasync", "fdatasync", "pwrite64", "fsync", "")  # at which calls a process ends
+_CALLS_TO_END_AT = ("fdatasync", "fdatasync", "pwrite64")
 
 
 class Call(NamedTuple):
@@ -30,35 +31,69 @@ class Call(NamedTuple):
     result: int
 
 
+class Kill(NamedTuple):
+    """End a process when it enters a call for the nth time."""
+
+    call: str
+    number: int
+
+
 def record(folder: Path, seed: int, processes: int, changes: int) -> list[list[Call]]:
     """Return the calls of processes that change the same store one after the other.
 
-    All but the last are killed when they enter a call that is drawn, often a sync.
+    Each but the last ends while it commits a compaction, or at a call that is drawn. The next one
+    finds a commit that is in the log of SQLite, but was not synced.
 
     Raises:
         MemhopError: strace or a process failed.
     """
     rng = random.Random(f"record {seed}")
+    job = {"folder": str(folder / "whole"), "seed": seed, "changes": changes}
+    commits = list(_commits_of_compactions(_record_process(job, None)))
+    job["folder"] = str(folder / "killed")
     recorded = []
     for process in range(processes):
-        log = folder / f"trace.{process}"
-        call = rng.choice(_KILLS) if process < processes - 1 else ""
-        number = rng.randint(2, max(3, changes)) * (1 if call == "fsync" else 2)
-        kill = ["-e", f"inject={call}:signal=SIGKILL:when={number}"] if call else []
-        job = json.dumps({"folder": str(folder), "seed": seed, "changes": changes})
-        command = ["strace", "-ff", "--seccomp-bpf", "-xx", "-s", str(2**26), "-o", str(log), "-e", f"trace={_CALLS}",
-                   *kill, sys.executable, "-m", "benchmarks.store_crash.child", job]  # fmt: skip
-        run = subprocess.run(command, capture_output=True, text=True, check=False)
-        if run.returncode not in (0, -9, 137):
-            last = (run.stderr.strip().splitlines() or [str(run.returncode)])[-1]
-            raise MemhopError(f"benchmark store_crash: the recording failed: {last:.200}")
-        threads = []
-        for each in folder.glob(f"{log.name}.*"):  # a file for each thread
-            with each.open(encoding="ascii") as lines:
-                threads.append(list(_of_store(_parsed(lines), folder)))
-            each.unlink()
-        recorded.append(max(threads, key=len))  # the others do not use the store
+        kill = Kill(rng.choice(_CALLS_TO_END_AT), rng.randint(2, 2 * changes))
+        if process == 0 and commits:
+            kill = Kill("fdatasync", rng.choice(commits))
+        recorded.append(_record_process(job, kill if process < processes - 1 else None))
     return recorded
+
+
+def _record_process(job: dict[str, Any], kill: Kill | None) -> list[Call]:
+    folder = Path(job["folder"])
+    folder.mkdir(exist_ok=True)
+    log = folder / "trace"
+    # strace 6.1 does not inject a signal into calls that it filters by seccomp, which is faster.
+    inject = ["--seccomp-bpf"]
+    if kill:
+        inject = ["-e", f"inject={kill.call}:signal=SIGKILL:when={kill.number}"]
+    command = ["strace", "-ff", "-xx", "-s", str(2**26), "-o", str(log),
+               "-e", f"trace={_CALLS}", *inject,
+               sys.executable, "-m", "benchmarks.store_crash.child", json.dumps(job)]  # fmt: skip
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    if run.returncode not in (0, -signal.SIGKILL, 128 + signal.SIGKILL):
+        last = (run.stderr.strip().splitlines() or [str(run.returncode)])[-1]
+        raise MemhopError(f"benchmark store_crash: the recording failed: {last:.200}")
+    threads = []
+    for each in folder.glob(f"{log.name}.*"):
+        with each.open(encoding="ascii") as lines:
+            threads.append(list(_of_store(_parsed(lines), folder)))
+        each.unlink()
+    return max(threads, key=len)  # the others do not use the store
+
+
+def _commits_of_compactions(calls: Sequence[Call]) -> Iterator[int]:
+    """Yield which ``fdatasync`` of a process makes the commit of a compaction durable."""
+    number, after_folder = 0, False
+    for call in calls:
+        if call.name == "fsync":  # the folder, which has the file of a new generation
+            after_folder = number > 0
+        if call.name == "fdatasync":
+            number += 1
+            if after_folder:
+                yield number
+            after_folder = False
 
 
 def _parsed(lines: Iterator[str] | Sequence[str]) -> Iterator[Call]:

@@ -3,6 +3,7 @@
 import random
 import tempfile
 from collections.abc import Iterator
+from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +14,9 @@ from benchmarks.store_crash.workload import Difference, Model, draw
 from memhop.errors import MemhopError
 from memhop.storage.folder import DATABASE
 from memhop.storage.store import Store
+
+_RECOVERIES = 3  # one of so many power failures
+_CALLS_OF_OPENING = 30
 
 
 class Outcome(NamedTuple):
@@ -37,10 +41,12 @@ def replay(
 ) -> Iterator[Outcome]:
     """Yield the outcome of each power failure."""
     rng = random.Random(f"replay {seed} {cut_seed}")
-    total = sum(map(len, recorded))
-    for _ in range(cuts):
-        cut = rng.randrange(1, total + 1)
-        done = Replay(folder)
+    ends = list(accumulate(map(len, recorded)))
+    for number in range(cuts):
+        cut = rng.randrange(1, ends[-1] + 1)
+        if number % _RECOVERIES == 0 and len(ends) > 1:  # while a store is opened after a kill
+            cut = rng.choice(ends[:-1]) + rng.randrange(_CALLS_OF_OPENING)
+        done = Replay(folder / "killed")
         acknowledged = apply_until(done, recorded, cut)
         with tempfile.TemporaryDirectory(dir=folder.parent) as name:
             after_power_failure(done.disk.root, Path(name, "disk"), rng)
