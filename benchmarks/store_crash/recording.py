@@ -122,7 +122,7 @@ def _of_store(calls: Iterator[Call], folder: Path) -> Iterator[Call]:
                 yield call
         elif named and call.name not in ("write", "pwrite64"):
             yield call
-        elif call.arguments[0] in map(str, descriptors):
+        elif str(call.arguments[0]) in map(str, descriptors):
             yield call
             if call.name == "close":
                 descriptors.discard(int(call.arguments[0]))

@@ -1,4 +1,4 @@
-"""Cut recorded calls at random points, drop what was not synced, and open the store that is left."""
+"""Cut recorded calls at random points, drop what was not synced, and open the store."""
 
 import random
 import tempfile
