@@ -174,11 +174,6 @@ class Database:
         self.connection.execute("COMMIT")
         self._is_uncertain = was_uncertain
 
-    @property
-    def is_uncertain(self) -> bool:
-        """Whether a commit has failed, so that it is unknown whether a crash brings it back."""
-        return self._is_uncertain
-
     def set_state(self, **changes: int) -> None:
         """Change columns of the state."""
         columns = ", ".join(f"{name} = :{name}" for name in changes)
