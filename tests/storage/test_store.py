@@ -292,7 +292,7 @@ def test_an_existing_store_keeps_its_dim_and_dtype(tmp_path: Path) -> None:
 
 def test_filters_equal_those_in_python(tmp_path: Path) -> None:
     rng = random.Random(0)
-    values = ["a", "b", 1, 1.0, 2, True, False, None, "1", "true", 2.5, "é\n", 2**70, "", "a\x00b", "a\x00"]
+    values = ["a", "b", 1, 1.0, 2, True, False, None, "1", "true", 2.5, "é\n", 2**70, "", "a\x00b", "a\x00", "\ud800"]
     rows = [({"f": rng.choice(values), "g": {"h": rng.choice(values)}}, rng.random())
             for _ in range(300)]  # fmt: skip
     payloads = [payload if rng.random() < 0.9 else None for payload, _ in rows]

@@ -1,5 +1,6 @@
 """Filters by fields of the payload and by time, evaluated in SQLite."""
 
+import json
 import re
 import sqlite3
 from collections.abc import Mapping
@@ -13,11 +14,11 @@ from memhop.storage.record import check_time
 
 _MAX_VALUES = 10_000
 _ESCAPED = re.compile(r'["\\\x00-\x1f\ud800-\udfff]')
-_CONSTANT = "json_type(payload, ?) IN ({places})"
+# As JSON: the text of SQLite would end at a NUL character.
+_EXACT = "payload -> ? IN ({places})"
 _NUMBER = (
     "json_type(payload, ?) IN ('integer', 'real') AND json_extract(payload, ?) IN ({places})"
 )
-_TEXT = "json_type(payload, ?) = 'text' AND json_extract(payload, ?) IN ({places})"
 
 
 class Filter(NamedTuple):
@@ -90,18 +91,28 @@ def _path(name: Any) -> str:
 def _by_kind(name: str, options: list[Any]) -> dict[str, list[Any]]:
     """Return the values by the condition that finds those of their kind."""
     found: dict[str, list[Any]] = {}
+    found_by: list[Any]
     for option in options:
         if option is None or isinstance(option, bool):
-            kind, value = _CONSTANT, "null" if option is None else str(option).lower()
+            kind, found_by = _EXACT, [json.dumps(option)]
         elif isinstance(option, int | float):
-            kind, value = _NUMBER, option if abs(option) < 2**63 else float(option)
+            kind, found_by = _NUMBER, [option if abs(option) < 2**63 else float(option)]
         elif isinstance(option, str):
-            kind, value = _TEXT, option
+            # a payload with a lone surrogate is stored in ASCII
+            kind, found_by = _EXACT, list({json.dumps(option), _unescaped(option)})
         else:
             expected = f"texts, numbers, True, False or None for {name!r:.60}"
             raise MemhopError(f"where: expected {expected}, got {shown(option)}")
-        found.setdefault(kind, []).append(value)
+        found.setdefault(kind, []).extend(found_by)
     return found
+
+
+def _unescaped(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(text)
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _is_one_of(path: str, by_kind: Mapping[str, list[Any]], values: list[Any]) -> str:
