@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,7 +15,7 @@ from memhop.retrieval.encoder import Encoder, encode
 from memhop.storage.changes import Contents, append, compact, live_rows, remove, replace
 from memhop.storage.database import DTYPES, MAX_DIM
 from memhop.storage.entries import record_at
-from memhop.storage.filters import filter_of, matching
+from memhop.storage.filters import Filter, filter_of, matching
 from memhop.storage.folder import DATABASE
 from memhop.storage.record import (
     Id,
@@ -27,7 +28,7 @@ from memhop.storage.record import (
     check_times,
 )
 from memhop.storage.rows import RowsMemory
-from memhop.storage.session import Session, create_store
+from memhop.storage.session import RETRIES, GenerationRemovedError, Session, create_store
 from memhop.storage.snapshot import RowIds, Snapshot, check_generation
 from memhop.storage.tombstones import dead_mask
 from memhop.storage.vector_file import VectorFile
@@ -274,6 +275,12 @@ class Store:
         tensor([ True, False])
         """
         chosen = filter_of(where, since, until)
+        for _ in range(RETRIES):
+            with suppress(GenerationRemovedError):
+                return self._snapshot(chosen)
+        raise MemhopError(f"{self.path}: corrupt store: its vectors are removed again and again")
+
+    def _snapshot(self, chosen: Filter | None) -> Snapshot:
         with self._session.reading() as (state, vectors):
             connection, num_rows = self._session.connection, state.num_rows
             mask = dead_mask(connection, num_rows)
@@ -328,8 +335,13 @@ class Store:
         """Return the rows of a generation; the last ones stay mapped."""
         key = generation, num_rows
         if self._memory is None or self._memory[0] != key:
-            memory = RowsMemory(file.form.rows(file.path, num_rows))
-            whole = memory.whole()
+            try:
+                memory = RowsMemory(file.form.rows(file.path, num_rows))
+                whole = memory.whole()
+            except MemhopError:
+                if os.path.lexists(file.path):
+                    raise
+                raise GenerationRemovedError from None
             self._memory = key, memory if whole is None else whole
         return self._memory[1]
 
