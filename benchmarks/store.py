@@ -33,7 +33,7 @@ class _Size(NamedTuple):
     rounds: int
 
 
-_FULL = _Size(singles=300, batches=40, deletes=40, rows=1_000_000, rounds=15)
+_FULL = _Size(singles=1000, batches=40, deletes=40, rows=1_000_000, rounds=15)
 _TINY = _Size(singles=10, batches=3, deletes=3, rows=20_000, rounds=3)
 
 

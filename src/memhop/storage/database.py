@@ -76,6 +76,9 @@ def create_database(folder: Path, dim: int, dtype: str) -> None:
             connection.close()
 
 
+_SELECT_STATE = f"SELECT {', '.join(State._fields)} FROM state LIMIT 2"
+
+
 class Database:
     """A connection to the database of a store, verified on opening.
 
@@ -193,9 +196,7 @@ class Database:
             self.connection.execute(f"PRAGMA busy_timeout = {int(1000 * _BUSY_SECONDS)}")
 
     def _state(self) -> State:
-        found = self.connection.execute(f"SELECT {', '.join(State._fields)} FROM state").fetchmany(
-            2
-        )
+        found = self.connection.execute(_SELECT_STATE).fetchall()
         if len(found) != 1:
             raise MemhopError(f"{self.path}: corrupt store: expected one state, got others")
         state = State(*found[0])
