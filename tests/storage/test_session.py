@@ -171,6 +171,18 @@ def test_a_writer_removes_what_was_not_committed(path: Path) -> None:
     assert not (path / "vectors.77").exists()
 
 
+def test_opening_for_writing_makes_durable_what_it_finds(path: Path) -> None:
+    def num_syncs() -> int:
+        with Store(path, read_only=True) as reader, reader._session.reading():
+            found = reader._session.connection.execute("SELECT num_syncs FROM state").fetchone()
+            assert isinstance(found[0], int)
+            return found[0]
+
+    before = num_syncs()
+    Store(path).close()
+    assert num_syncs() == before + 1
+
+
 def test_a_short_file_is_refused(path: Path) -> None:
     os.truncate(vectors_path(path, 1), 31)
     for read_only in (False, True):

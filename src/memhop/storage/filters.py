@@ -4,6 +4,7 @@ import json
 import re
 import sqlite3
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -61,15 +62,14 @@ def matching(connection: sqlite3.Connection, chosen: Filter, num_rows: int) -> N
     condition = chosen.condition
     if chosen.has_fields:
         condition = f"payload IS NOT NULL AND {condition}"
-    found: NDArray[np.int64] = np.fromiter(
-        connection.execute(
-            f"SELECT row, num_rows FROM rows WHERE row < ? AND {condition}",
-            (num_rows, *chosen.values),
-        ),
-        dtype=np.dtype((np.int64, 2)),
+    found = connection.execute(
+        f"SELECT row, num_rows FROM rows WHERE row < ? AND {condition}",
+        (num_rows, *chosen.values),
     )
     mask = np.zeros(num_rows, dtype=np.bool_)
-    rows, counts = found.reshape(-1, 2).T
+    # Flat: an array of pairs takes three times as long to read.
+    numbers = np.fromiter(chain.from_iterable(found), dtype=np.int64)
+    rows, counts = numbers.reshape(-1, 2).T
     if len(rows) and (rows.min() < 0 or counts.min() < 1):
         raise MemhopError("corrupt store: expected rows from 0 on, got others")
     mask[rows] = True

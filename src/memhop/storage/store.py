@@ -314,7 +314,7 @@ class Store:
         self.close()
 
     def __del__(self) -> None:
-        if hasattr(self, "_session"):
+        if hasattr(self, "_session"):  # opening may have failed
             self.close()
 
     def __repr__(self) -> str:
