@@ -137,8 +137,9 @@ def _stored_tensor(path: Path, name: str, fields: object) -> _StoredTensor:
 
 def _are_sizes(values: object) -> bool:
     """Return whether a value is a list of sizes; few and small, so that their product is fast."""
-    is_short = isinstance(values, list) and len(values) <= MAX_AXES
-    return is_short and all(type(value) is int and 0 <= value < 2**63 for value in values)
+    if not isinstance(values, list) or len(values) > MAX_AXES:
+        return False
+    return all(type(value) is int and 0 <= value < 2**63 for value in values)
 
 
 def _check_places(path: Path, tensors: Mapping[str, _StoredTensor], data_bytes: int) -> None:
