@@ -67,6 +67,7 @@ def check(memory: Any) -> None:
     whole = torch.empty(rows.shape)
     first = 0
     for part in parts.stream(parts.ranges()):
+        assert isinstance(part, torch.Tensor)
         whole[first : first + len(part)] = part
         first += len(part)
     for found in (parts, layout.RowsMemory(rows, stream=False)):
