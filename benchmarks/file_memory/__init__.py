@@ -12,7 +12,7 @@ import torch
 import typer
 from torch import Tensor
 
-from benchmarks.file_memory.control_group import control_group
+from benchmarks.file_memory.control_groups import control_group
 from benchmarks.file_memory.vectors import DTYPES, WIDTH, file_of, tensor_of
 from benchmarks.hop.clock import Timed, time_interleaved
 from memhop import FileMemory, MemhopError, MemoryHop
@@ -43,7 +43,7 @@ TINY = Size(2**20, 2**22, GIBIBYTE, 2, 1)
 
 
 def measure(folder: Folder = Path(), tiny: Tiny = False) -> Iterator[list[dict[str, Any]]]:
-    """Measure hops over files: mapped, and larger than the limit of RAM."""
+    """Measure hops over files: mapped, and larger than RAM."""
     size = TINY if tiny else Size()
     if not tiny:
         warmup()
@@ -142,14 +142,19 @@ def sheets(rows: Rows) -> list[Sheet]:
 
 def line(row: Row) -> list[str]:
     """Return the cells of a row."""
-    gibibytes = int(row["file_bytes"]) / GIBIBYTE
-    cells = [f"{row['case']}, {row['dtype']}", f"{gibibytes:.3g} GiB"]
-    cells.append(f"{int(row['limit_bytes']) / GIBIBYTE:.3g} GiB" if row["limit_bytes"] else "-")
+    cells = [f"{row['case']}, {row['dtype']}", size_of(row["file_bytes"])]
+    cells.append(size_of(row["limit_bytes"]))
     if not row["seconds"]:
         return [*cells, str(row["note"]), str(row["baseline"]), "-", "-", "-"]
     for seconds in ("seconds", "baseline_seconds"):
         cells.append(f"{int(row['file_bytes']) / float(row[seconds]) / 1e9:.2f}")
     cells.insert(-1, str(row["baseline"]))
-    resident = row["resident_bytes"]
-    size = f"{int(resident) / GIBIBYTE:.2f} GiB" if resident else "-"
-    return [*cells, f"{float(row['speed']):.2f}", size]
+    return [*cells, f"{float(row['speed']):.2f}", size_of(row["resident_bytes"])]
+
+
+def size_of(count: str) -> str:
+    """Return a number of bytes in MiB or GiB, "-" for none."""
+    size = int(count or 0)
+    if size >= GIBIBYTE:
+        return f"{size / GIBIBYTE:.3g} GiB"
+    return f"{size / 2**20:,.0f} MiB" if size else "-"
