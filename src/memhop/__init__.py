@@ -1,12 +1,15 @@
 """Multi-hop memory for PyTorch: End-to-End Memory Networks (arXiv 1503.08895).
 
 Layers: `MemoryNetwork`, `MultiHop`, `MemoryHop`, over floating-point or int8 (`Quantized`)
-memories, and the operations in `memhop.ops`.
+memories, and the operations in `memhop.ops`. Memories in files: `FileMemory`.
 A question answerer over stories: `MemN2N`, `read_babi`, `train`, `Recipe`, `evaluate`.
 A command-line program: ``memhop --help``.
 """
 
 __version__ = "0.1.0"
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from memhop import ops
 from memhop.data import generate, read_babi, to_examples
@@ -23,10 +26,14 @@ from memhop.text.vocabulary import Vocabulary
 from memhop.training.evaluation import Evaluation, evaluate
 from memhop.training.loop import TrainingResult, train
 
+if TYPE_CHECKING:
+    from memhop.storage.file_memory import FileMemory
+
 __all__ = [
     "Answer",
     "Evaluation",
     "Example",
+    "FileMemory",
     "MemN2N",
     "MemhopError",
     "MemoryHop",
@@ -45,3 +52,16 @@ __all__ = [
     "train",
     "warmup",
 ]
+
+_LAZY = {"FileMemory": "memhop.storage.file_memory"}  # names that are imported at their first use
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_LAZY[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})
