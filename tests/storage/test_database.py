@@ -99,7 +99,7 @@ STATEMENTS = {
     "DELETE FROM rows": "corrupt store: expected an entry for each row",
     "UPDATE rows SET num_rows = 9223372036854775807": "corrupt store: expected",
     "UPDATE rows SET num_rows = -5": "corrupt store: expected",
-    "UPDATE rows SET num_rows = 'many'": "store.db: cannot be used: invalid literal",
+    "UPDATE rows SET num_rows = 'many'": "corrupt store: expected",
     "UPDATE rows SET id = NULL": "corrupt store: expected",
     "UPDATE rows SET id = x'00'": "corrupt store: expected",
     "UPDATE rows SET id = 1.5 WHERE num_rows = 1": "corrupt store: expected a record",

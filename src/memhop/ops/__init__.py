@@ -16,7 +16,8 @@ All tensors have one dtype, float32, float64, bfloat16 or float16, and so do the
 are computed in float32 and rounded once, at the end. A memory (keys, memories, values) may be
 smaller than the compute dtype: bfloat16 or float16 with float32 (its gradient has its own dtype),
 or ``Quantized`` with all dtypes but float64. The fused form reads such a memory in place, the
-others make a float32 copy for the call. Under ``torch.autocast`` float32 and half inputs mix,
+others make a float32 copy for the call. A ``StreamedMemory`` is read part by part; ``impl`` then
+concerns the read of each part. Under ``torch.autocast`` float32 and half inputs mix,
 inputs are not rounded, and the results have autocast's dtype; float64 stays float64.
 
 The fused form supports second derivatives and ``torch.compile`` with ``fullgraph=True``. With the
@@ -30,14 +31,25 @@ from typing import Literal, TypedDict, Unpack, overload
 import torch
 from torch import Tensor
 
-from memhop.ops import checks, eager, errors, options
+from memhop.ops import checks, eager, errors, options, streaming
 from memhop.ops.call import HALF
 from memhop.ops.forms import outputs_of, run
 from memhop.ops.inputs import Hop, Memory, Quantized, Stored, Table
 from memhop.ops.merging import merge_reads
 from memhop.ops.options import SlotOrder
+from memhop.ops.streamed import Parts, StreamedMemory, streams_of
 
-__all__ = ["IMPLEMENTATIONS", "Hop", "Quantized", "Table", "merge_reads", "multi_hop", "read"]
+__all__ = [
+    "IMPLEMENTATIONS",
+    "Hop",
+    "Parts",
+    "Quantized",
+    "StreamedMemory",
+    "Table",
+    "merge_reads",
+    "multi_hop",
+    "read",
+]
 
 IMPLEMENTATIONS = ("auto", "fused", "eager", "project", "reference")
 
@@ -60,8 +72,8 @@ class ReadOptions(TypedDict, total=False):
 @overload
 def read(
     query: Tensor,
-    keys: Stored,
-    values: Stored | None = None,
+    keys: Stored | StreamedMemory,
+    values: Stored | StreamedMemory | None = None,
     *,
     need_weights: Literal[False] = False,
     need_lse: Literal[False] = False,
@@ -72,8 +84,8 @@ def read(
 @overload
 def read(
     query: Tensor,
-    keys: Stored,
-    values: Stored | None = None,
+    keys: Stored | StreamedMemory,
+    values: Stored | StreamedMemory | None = None,
     *,
     need_weights: Literal[True],
     need_lse: Literal[False] = False,
@@ -84,8 +96,8 @@ def read(
 @overload
 def read(
     query: Tensor,
-    keys: Stored,
-    values: Stored | None = None,
+    keys: Stored | StreamedMemory,
+    values: Stored | StreamedMemory | None = None,
     *,
     need_weights: bool,
     need_lse: Literal[False] = False,
@@ -96,8 +108,8 @@ def read(
 @overload
 def read(
     query: Tensor,
-    keys: Stored,
-    values: Stored | None = None,
+    keys: Stored | StreamedMemory,
+    values: Stored | StreamedMemory | None = None,
     *,
     need_weights: Literal[False] = False,
     need_lse: Literal[True],
@@ -108,8 +120,8 @@ def read(
 @overload
 def read(
     query: Tensor,
-    keys: Stored,
-    values: Stored | None = None,
+    keys: Stored | StreamedMemory,
+    values: Stored | StreamedMemory | None = None,
     *,
     need_weights: Literal[True],
     need_lse: Literal[True],
@@ -120,8 +132,8 @@ def read(
 @overload
 def read(
     query: Tensor,
-    keys: Stored,
-    values: Stored | None = None,
+    keys: Stored | StreamedMemory,
+    values: Stored | StreamedMemory | None = None,
     *,
     need_weights: bool,
     need_lse: Literal[True],
@@ -131,8 +143,8 @@ def read(
 
 def read(
     query: Tensor,
-    keys: Stored,
-    values: Stored | None = None,
+    keys: Stored | StreamedMemory,
+    values: Stored | StreamedMemory | None = None,
     *,
     slots: Tensor | Pair | None = None,
     padding_mask: Tensor | None = None,
@@ -184,11 +196,15 @@ def read(
     tensor(1)
     """
     impl = check_impl("read", impl)
+    keys, values, streams = streams_of(keys, values)
     memory = memory_of("read", keys, values, slots, padding_mask, lengths, score_bias)
     call = checks.check_read(query, memory, softmax, dropout)
     if need_lse:
         call = options.with_lse(call)
-    result, weights, lse = outputs_of(call, impl, need_weights)
+    if streams is None:
+        result, weights, lse = outputs_of(call, impl, need_weights)
+    else:
+        result, weights, lse = streaming.outputs_of(call, streams, impl, need_weights)
     weights = None if weights is None else weights.squeeze(-2)
     found = tuple(part for part in (result, weights, lse) if part is not None)
     return found if len(found) > 1 else result
@@ -197,10 +213,10 @@ def read(
 @overload
 def multi_hop(
     query: Tensor,
-    memories: Stored,
+    memories: Stored | StreamedMemory,
     hops: Sequence[Hop],
     *,
-    values: Stored | None = None,
+    values: Stored | StreamedMemory | None = None,
     slots: Tensor | Pair | None = None,
     padding_mask: Tensor | None = None,
     lengths: Tensor | None = None,
@@ -217,10 +233,10 @@ def multi_hop(
 @overload
 def multi_hop(
     query: Tensor,
-    memories: Stored,
+    memories: Stored | StreamedMemory,
     hops: Sequence[Hop],
     *,
-    values: Stored | None = None,
+    values: Stored | StreamedMemory | None = None,
     slots: Tensor | Pair | None = None,
     padding_mask: Tensor | None = None,
     lengths: Tensor | None = None,
@@ -237,10 +253,10 @@ def multi_hop(
 @overload
 def multi_hop(
     query: Tensor,
-    memories: Stored,
+    memories: Stored | StreamedMemory,
     hops: Sequence[Hop],
     *,
-    values: Stored | None = None,
+    values: Stored | StreamedMemory | None = None,
     slots: Tensor | Pair | None = None,
     padding_mask: Tensor | None = None,
     lengths: Tensor | None = None,
@@ -256,10 +272,10 @@ def multi_hop(
 
 def multi_hop(
     query: Tensor,
-    memories: Stored,
+    memories: Stored | StreamedMemory,
     hops: Sequence[Hop],
     *,
-    values: Stored | None = None,
+    values: Stored | StreamedMemory | None = None,
     slots: Tensor | Pair | None = None,
     padding_mask: Tensor | None = None,
     lengths: Tensor | None = None,
@@ -325,9 +341,12 @@ def multi_hop(
     """
     impl = check_impl("multi_hop", impl)
     options.check_types_of_hops(hops)
+    memories, values, streams = streams_of(memories, values)
     memory = memory_of("multi_hop", memories, values, slots, padding_mask, lengths, score_bias)
     attention = options.check_attention("multi_hop", num_heads, dropout, slot_order)
     call = checks.check_multi_hop(query, memory, hops, attention)
+    if streams is not None:
+        return streaming.run(call, streams, impl, need_weights, average_attn_weights)
     return run(call, impl, need_weights, average_attn_weights)
 
 

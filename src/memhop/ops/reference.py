@@ -252,18 +252,25 @@ def readable_of_heads(readable: Readable) -> Readable:
 
 
 def slot_ages(
-    num_slots: int, ignored: Tensor | None, device: torch.device, newest_first: bool = False
+    num_slots: int,
+    ignored: Tensor | None,
+    device: torch.device,
+    newest_first: bool = False,
+    num_newer: int | Tensor = 0,
 ) -> Tensor:
     """Return the number of newer readable slots of each slot, [N] or [..., N].
 
-    Newer slots are those after a slot, or with ``newest_first`` those before it.
+    Newer slots are those after a slot, or with ``newest_first`` those before it. ``num_newer``,
+    [...], is the number of readable slots of the memory that are newer than all of these.
     """
     if ignored is None:
         ages = torch.arange(num_slots, device=device)
-        return ages if newest_first else ages.flip(0)
-    readable = ~ignored
-    up_to_each = readable.cumsum(-1) if newest_first else readable.flip(-1).cumsum(-1).flip(-1)
-    return (up_to_each - 1).clamp(min=0)
+        ages = ages if newest_first else ages.flip(0)
+    else:
+        readable = ~ignored
+        up_to_each = readable.cumsum(-1) if newest_first else readable.flip(-1).cumsum(-1).flip(-1)
+        ages = (up_to_each - 1).clamp(min=0)
+    return ages + (num_newer.unsqueeze(-1) if isinstance(num_newer, Tensor) else num_newer)
 
 
 def attention(

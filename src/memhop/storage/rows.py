@@ -18,7 +18,7 @@ from memhop.storage.row_layout import Rows, check_rows, tensors_over
 
 __all__ = ["Rows", "RowsMemory"]
 
-PART_BYTES = 2**24
+PART_BYTES = 3 * 2**23
 RAM_SHARE = 0.75
 
 
@@ -72,9 +72,6 @@ class RowsMemory(StreamedMemory):
         """Whether the rows are read part by part."""
         return self._stream
 
-    def __len__(self) -> int:
-        return self._rows.shape[0]
-
     def __repr__(self) -> str:
         dtype = str(self.dtype).removeprefix("torch.")
         how = "read part by part" if self._stream else "memory-mapped"
@@ -103,7 +100,7 @@ class RowsMemory(StreamedMemory):
         return self._mapped[1]
 
     def ranges(self) -> Ranges:
-        """Return the parts in which the file is read, of 16 MiB or one row."""
+        """Return the parts in which the file is read, of 24 MiB or one row."""
         count, step = self._rows.shape[0], max(1, PART_BYTES // self._rows.row_bytes)
         return [(i, min(i + step, count)) for i in range(0, count, step)] or [(0, 0)]
 
