@@ -164,17 +164,38 @@ class RetrievalModel(nn.Module):
         >>> hop.weights.argmax()
         tensor(0)
         """
-        scale = self.log_scale.exp()
-        state = scale.new_zeros(len(questions), self.value_dim) if topics is None else topics
-        is_joined = self.key_dim > self.value_dim
+        scale, state = self.log_scale.exp(), self._first_state(questions, topics)
         for question_map in self.question_maps:
-            query = functional.linear(questions, question_map)
-            query = torch.cat([state, query], dim=-1) if is_joined else state + query
-            query = scale * query
+            query = scale * self._joined(state, functional.linear(questions, question_map))
             state, weights = ops.read(
                 query, keys, values, padding_mask=padding_mask, need_weights=True, impl=impl
             )
             yield HopRead(query, weights, state)
+
+    def last_state(
+        self, questions: Tensor, keys: Stored, *, padding_mask: Tensor | None = None
+    ) -> Tensor:
+        """Return what the last hop reads, [M, V], without the weights; see `read_hops`.
+
+        >>> model = RetrievalModel(key_dim=2, value_dim=2, num_hops=2)
+        >>> model.last_state(torch.eye(2)[:1], torch.eye(2)).argmax()
+        tensor(0)
+        """
+        scale, state = self.log_scale.exp(), self._first_state(questions, None)
+        for question_map in self.question_maps:
+            query = scale * self._joined(state, functional.linear(questions, question_map))
+            state = ops.read(query, keys, padding_mask=padding_mask)
+        return state
+
+    def _first_state(self, questions: Tensor, topics: Tensor | None) -> Tensor:
+        if topics is not None:
+            return topics
+        return self.log_scale.new_zeros(len(questions), self.value_dim)  # nothing has been read
+
+    def _joined(self, state: Tensor, mapped: Tensor) -> Tensor:
+        """Return u_k from e_k and W_k q, [M, key_dim]."""
+        is_joined = self.key_dim > self.value_dim
+        return torch.cat([state, mapped], dim=-1) if is_joined else state + mapped
 
     def search(self, memory: Memory, questions: Questions, k: int = 5) -> list[list[HopHits]]:
         """Return for each question and hop the k rows that are read most.
