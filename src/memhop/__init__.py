@@ -1,12 +1,15 @@
 """Multi-hop memory for PyTorch: End-to-End Memory Networks (arXiv 1503.08895).
 
 Layers: `MemoryNetwork`, `MultiHop`, `MemoryHop`, over floating-point or int8 (`Quantized`)
-memories, and the operations in `memhop.ops`.
+memories, and the operations in `memhop.ops`. A memory on disk: `Store`.
 A question answerer over stories: `MemN2N`, `read_babi`, `train`, `Recipe`, `evaluate`.
 A command-line program: ``memhop --help``.
 """
 
 __version__ = "0.1.0"
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from memhop import ops
 from memhop.data import generate, read_babi, to_examples
@@ -23,6 +26,9 @@ from memhop.text.vocabulary import Vocabulary
 from memhop.training.evaluation import Evaluation, evaluate
 from memhop.training.loop import TrainingResult, train
 
+if TYPE_CHECKING:
+    from memhop.storage.store import Store
+
 __all__ = [
     "Answer",
     "Evaluation",
@@ -34,6 +40,7 @@ __all__ = [
     "MultiHop",
     "Quantized",
     "Recipe",
+    "Store",
     "TrainingResult",
     "Vocabulary",
     "evaluate",
@@ -45,3 +52,17 @@ __all__ = [
     "train",
     "warmup",
 ]
+
+# Imported at their first use: most programs need no SQLite.
+_LAZY = {"Store": "memhop.storage.store"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_LAZY[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

@@ -1,0 +1,64 @@
+"""Open files for reading, and notice when they change."""
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from memhop.errors import MemhopError
+
+
+class FileState(NamedTuple):
+    """What changes when a file is replaced or written: device and number, size, time."""
+
+    device: int
+    number: int
+    size: int
+    modified_ns: int
+
+
+def file_state(file: Path | int, path: Path | None = None) -> FileState:
+    """Return the state of a path or of an open descriptor; ``path`` is named in errors.
+
+    Raises:
+        MemhopError: no such file, or not a regular file.
+    """
+    name = path or file
+    with read_errors(name):
+        status = os.stat(file)  # noqa: PTH116 - a descriptor too
+    if not stat.S_ISREG(status.st_mode):
+        raise MemhopError(f"{name}: expected a file, got another kind")
+    return FileState(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+@contextmanager
+def opened(path: Path, flags: int = 0) -> Iterator[int]:
+    """Open a regular file for reading; the descriptor is closed at the end of the block.
+
+    Raises:
+        MemhopError: the file is missing, is not a regular file, or cannot be read.
+    """
+    file_state(path)  # opening a pipe would wait
+    with read_errors(path):
+        binary = getattr(os, "O_BINARY", 0)
+        descriptor = os.open(path, os.O_RDONLY | binary | flags)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def read_errors(path: object) -> Iterator[None]:
+    """Turn errors of the system into a ``MemhopError`` of one line."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise MemhopError(f"{path}: no such file") from None
+    except (OSError, ValueError) as error:
+        if isinstance(error, MemhopError):
+            raise
+        reason = getattr(error, "strerror", None) or str(error)
+        raise MemhopError(f"{path}: cannot be read: {reason}") from error

@@ -1,0 +1,68 @@
+"""One writer at a time: an advisory lock on a file, which ends with the process."""
+
+import os
+import weakref
+from pathlib import Path
+
+from memhop.errors import MemhopError
+
+_held: "weakref.WeakSet[WriterLock]" = weakref.WeakSet()
+
+
+class WriterLock:
+    """An exclusive ``flock`` on a file.
+
+    The system releases it when the process dies. A forked child does not keep it.
+
+    Raises:
+        MemhopError: another process or another ``Store`` holds it, or the file cannot be opened.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder, "writer.lock")
+    ...     first = WriterLock(path)
+    ...     try:
+    ...         WriterLock(path)
+    ...     except MemhopError as error:
+    ...         print(str(error).rpartition("/")[2])
+    ...     first.release()
+    ...     WriterLock(path).release()
+    writer.lock: locked: expected one writer, and another Store has it open
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            import fcntl  # POSIX only
+        except ImportError:
+            raise MemhopError(f"{path}: expected a system with flock (POSIX)") from None
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        try:
+            self._descriptor: int | None = os.open(path, flags, 0o666)
+        except OSError as error:
+            raise MemhopError(f"{path}: cannot be opened for writing: {error.strerror}") from error
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self.release()
+            if not isinstance(error, BlockingIOError):
+                raise MemhopError(f"{path}: cannot be locked: {error.strerror}") from error
+            raise MemhopError(
+                f"{path}: locked: expected one writer, and another Store has it open"
+            ) from None
+        _held.add(self)
+
+    def release(self) -> None:
+        """Release the lock; of a lock that is released already, do nothing."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _release_in_child() -> None:
+    # A child shares the open file: it would hold the lock after the death of its parent.
+    for lock in list(_held):
+        lock.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_release_in_child)

@@ -1,0 +1,169 @@
+"""An open store: its lock, its database and the file of its generation."""
+
+import ctypes
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from memhop.errors import MemhopError
+from memhop.storage.database import DTYPES, Database, State, create_database
+from memhop.storage.folder import (
+    LOCK,
+    check_files,
+    file_errors,
+    generations,
+    new_folder,
+    vectors_path,
+)
+from memhop.storage.lock import WriterLock
+from memhop.storage.vector_file import RowFormat, VectorFile
+
+_RETRIES = 20  # of a reader, whose generation may be removed while it opens the file
+
+
+def create_store(path: Path, dim: int, dtype: str) -> None:
+    """Create the folder of an empty store, atomically; nothing if there is a store already.
+
+    Raises:
+        MemhopError: the folder has other files, or cannot be written.
+    """
+    with new_folder(path) as folder:
+        create_database(folder, dim, dtype)
+        (folder / LOCK).touch()
+        vectors_path(folder, 1).touch()
+
+
+class Session:
+    """An open store, for one process and any number of threads.
+
+    Args:
+        folder: of the store.
+        read_only: False takes the lock of the writer and removes what was not committed.
+
+    Raises:
+        MemhopError: no store, a corrupt one, or one with another writer.
+    """
+
+    def __init__(self, folder: Path, *, read_only: bool) -> None:
+        self.folder = folder
+        self.is_read_only = read_only
+        self._process = os.getpid()
+        self._guard = threading.RLock()
+        self._vectors: tuple[int, VectorFile] | None = None
+        self._database: Database | None = None
+        self._lock: WriterLock | None = None
+        check_files(folder)
+        try:
+            self._lock = None if read_only else WriterLock(folder / LOCK)
+            self._database = Database(folder, read_only=read_only)
+            with self.reading() as (state, _):
+                self.form = RowFormat(state.dim, DTYPES[state.dtype])
+            if not read_only:
+                self._recover()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def database(self) -> Database:
+        """The database of the open store.
+
+        Raises:
+            MemhopError: the store is closed, or was opened by the parent of this process.
+        """
+        if os.getpid() != self._process:
+            raise MemhopError(
+                f"{self.folder}: expected the process that opened the store, got a forked one: "
+                "open the store again"
+            )
+        if self._database is None:
+            raise MemhopError(f"{self.folder}: the store is closed")
+        return self._database
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The connection, for statements within `reading` or `writing`."""
+        return self.database.connection
+
+    @contextmanager
+    def reading(self) -> Iterator[tuple[State, VectorFile]]:
+        """Read what is committed; nothing changes until the end of the block."""
+        with self._guard:
+            for retry in range(_RETRIES + 1):
+                with self.database.reading() as state:
+                    try:
+                        vectors = self._open_vectors(state)
+                    except FileNotFoundError:
+                        if retry < _RETRIES:
+                            continue  # the writer has compacted the store
+                        path = vectors_path(self.folder, state.generation)
+                        raise MemhopError(f"{path}: corrupt store: no such file") from None
+                    yield state, vectors
+                    return
+
+    @contextmanager
+    def writing(self) -> Iterator[tuple[State, VectorFile]]:
+        """Write; all of it is durable at the end of the block, or none of it is stored.
+
+        Raises:
+            MemhopError: the store was opened to read only.
+        """
+        with self._guard:
+            database = self.database
+            if self.is_read_only:
+                raise MemhopError(f"{self.folder}: the store was opened with read_only=True")
+            with database.writing() as state:
+                vectors = self._open_vectors(state)
+                try:
+                    yield state, vectors
+                except BaseException:
+                    with suppress(OSError):
+                        vectors.truncate(state.num_rows)
+                    raise
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Keep the other threads of this process out."""
+        with self._guard:
+            yield
+
+    def close(self) -> None:
+        """Close the store; in a forked child, leave that of the parent alone."""
+        with self._guard:
+            database, self._database = self._database, None
+            vectors, self._vectors = self._vectors, None
+            if database is not None and os.getpid() != self._process:
+                # SQLite may not even close a connection of the parent.
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(database.connection))
+                return
+            if vectors is not None:
+                vectors[1].close()
+            if database is not None:
+                database.close()
+            if self._lock is not None:
+                self._lock.release()
+
+    def _open_vectors(self, state: State) -> VectorFile:
+        if self._vectors is None or self._vectors[0] != state.generation:
+            form = RowFormat(state.dim, DTYPES[state.dtype])
+            flags = os.O_RDONLY if self.is_read_only else os.O_RDWR
+            path = vectors_path(self.folder, state.generation)
+            opened = VectorFile(path, form, flags)
+            if self._vectors is not None:
+                self._vectors[1].close()
+            self._vectors = state.generation, opened
+        self._vectors[1].check_size(state.num_rows)
+        return self._vectors[1]
+
+    def _recover(self) -> None:
+        """Remove what a killed writer has not committed."""
+        # First make durable what it has committed: the files of that must not be removed.
+        self.database.sync()
+        with self.reading() as (state, vectors), file_errors(self.folder):
+            vectors.truncate(state.num_rows)
+            for generation in generations(self.folder):
+                if generation != state.generation:
+                    vectors_path(self.folder, generation).unlink(missing_ok=True)

@@ -1,0 +1,82 @@
+"""The memory of a store at a moment."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, overload
+
+from torch import Tensor
+
+from memhop.errors import MemhopError
+from memhop.ops.inputs import Stored
+from memhop.ops.streamed import StreamedMemory
+from memhop.storage.entries import ids_between
+from memhop.storage.record import Id
+from memhop.storage.session import Session
+
+_IDS_AT_ONCE = 4096
+
+
+class RowIds(Sequence[Id]):
+    """The ids of the rows of a snapshot, looked up in the store when they are used."""
+
+    def __init__(self, session: Session, generation: int, num_rows: int) -> None:
+        self._session, self._generation, self._num_rows = session, generation, num_rows
+
+    def __len__(self) -> int:
+        return self._num_rows
+
+    @overload
+    def __getitem__(self, index: int) -> Id: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Id]: ...
+    def __getitem__(self, index: int | slice) -> Id | list[Id]:
+        places = range(self._num_rows)[index]
+        if isinstance(places, int):
+            return self._between(places, places + 1)[0]
+        if not places:
+            return []
+        first, last = min(places[0], places[-1]), max(places[0], places[-1]) + 1
+        if last - first <= _IDS_AT_ONCE or abs(places.step) == 1:
+            found = self._between(first, last)
+            return [found[place - first] for place in places]
+        return [self._between(place, place + 1)[0] for place in places]
+
+    def __iter__(self) -> Iterator[Id]:
+        for first in range(0, self._num_rows, _IDS_AT_ONCE):
+            yield from self._between(first, min(first + _IDS_AT_ONCE, self._num_rows))
+
+    def __repr__(self) -> str:
+        return f"RowIds({self._num_rows:,} rows)"
+
+    def _between(self, first: int, last: int) -> list[Id]:
+        with self._session.reading() as (state, _):
+            check_generation(self._session, state.generation, self._generation)
+            return ids_between(self._session.connection, first, last)
+
+
+class Snapshot(NamedTuple):
+    """The rows of a store at a moment, for `memhop.ops.read` and the layers.
+
+    Attributes:
+        memories: [N, dim] over the file: a tensor, or ``Quantized``; a `RowsMemory` that is read
+            part by part if it is larger than RAM. Later changes of the store do not change it.
+        padding_mask: bool [N], True for rows to ignore: deleted, or filtered out. None if there
+            are none.
+        ids: the ids of the N rows, looked up when they are used, also of deleted rows.
+    """
+
+    memories: Stored | StreamedMemory
+    padding_mask: Tensor | None
+    ids: Sequence[Id]
+
+
+def check_generation(session: Session, now: int, then: int) -> None:
+    """Check that the rows of a snapshot still have their numbers.
+
+    Raises:
+        MemhopError: the store has been compacted since.
+    """
+    if now != then:
+        raise MemhopError(
+            f"{session.folder}: the store was compacted (generation {now}, the snapshot is of "
+            f"{then}): take a new snapshot"
+        )
