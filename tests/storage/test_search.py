@@ -15,7 +15,8 @@ from memhop.ops.streamed import Ranges, StreamedMemory
 from memhop.retrieval import RetrievalModel
 from memhop.storage import search as search_module
 from memhop.storage.search import Hops, StoreHits
-from memhop.storage.store import Snapshot, Store
+from memhop.storage.snapshot import Snapshot
+from memhop.storage.store import Store
 from tests.seeds import seeds
 
 DIM = 8
@@ -51,12 +52,17 @@ def softmax(scores: Array) -> Array:
     return np.asarray(weights / weights.sum(-1, keepdims=True))
 
 
+def in_float64(tensor: Tensor | None) -> Array:
+    assert tensor is not None
+    return np.asarray(tensor.detach().double().numpy())
+
+
 def oracle(hops: Hops | None, query: Array, rows: Array) -> tuple[Array, Array]:
     """Return the result of one query, and the attention of each hop, [K, N]."""
     if hops is None:
         weights = softmax(rows @ query)
         return weights @ rows, weights[None]
-    state = {name: one.detach().double().numpy() for name, one in hops.state_dict().items()}
+    state = {name: in_float64(one) for name, one in hops.state_dict().items()}
     attention: list[Array] = []
     if isinstance(hops, RetrievalModel):
         read = np.zeros(DIM)
@@ -75,11 +81,11 @@ def oracle(hops: Hops | None, query: Array, rows: Array) -> tuple[Array, Array]:
         )
         heads = [slice(start, start + 6 // layer.num_heads)
                  for start in range(0, 6, 6 // layer.num_heads)]  # fmt: skip
-        weights = [softmax(keys[:, head] @ query[head]) for head in heads]
+        of_heads = [softmax(keys[:, head] @ query[head]) for head in heads]
         query = query + np.concatenate(
-            [one @ values[:, head] for one, head in zip(weights, heads, strict=True)]
+            [one @ values[:, head] for one, head in zip(of_heads, heads, strict=True)]
         )
-        attention.append(np.mean(weights, axis=0))
+        attention.append(np.mean(of_heads, axis=0))
     if isinstance(hops, MemoryNetwork):
         query = state["output_proj.weight"] @ query + state["output_proj.bias"]
     return query, np.array(attention)
@@ -124,9 +130,10 @@ def check_hits(hits: StoreHits, expected: Array, ids: list[str | int], k: int) -
     """Check the hits of a hop against the weights of all rows that may be read."""
     weights = dict(zip(ids, expected, strict=True))
     best = sorted(expected, reverse=True)[:k]
-    tolerance = {"rtol": 2e-4, "atol": 1e-6}
-    np.testing.assert_allclose(hits.weights, best, **tolerance)
-    np.testing.assert_allclose([weights[one] for one in hits.ids], best, **tolerance)
+    if hits.scores is None:  # a weight that is 0 in float32 is no hit
+        best = [one for rank, one in enumerate(best) if rank < len(hits.ids) or one > 1e-37]
+    own = [weights[one] for one in hits.ids]
+    np.testing.assert_allclose([hits.weights, own], [best, best], rtol=2e-4, atol=1e-6)
     assert hits.covered == pytest.approx(sum(best), abs=1e-5)
     assert len(set(hits.ids)) == len(hits.ids) == len(best)
 
@@ -138,7 +145,7 @@ def test_search_and_read_equal_the_formula(kind: str, seed: int, tmp_path: Path)
     dtype = DTYPES[seed % len(DTYPES)]
     hops = drawn_hops(kind, random)
     drawn = drawn_store(tmp_path / "store", random, dtype)
-    rows = np.array([one.vector.double().numpy() for one in drawn.store.get(drawn.ids)])
+    rows = np.array([in_float64(one.vector) for one in drawn.store.get(drawn.ids)])
     queries = random.standard_normal((int(random.integers(1, 5)), query_dim(hops)))
     queries = queries.astype(np.float32)
     k = int(random.integers(1, 40))
@@ -287,7 +294,7 @@ def test_an_empty_store_and_no_queries(tmp_path: Path) -> None:
 def test_read_passes_gradients_to_the_query_and_the_hops(store: Store) -> None:
     query = torch.randn(6, requires_grad=True)
     hops = MultiHop(DIM, 6, 2)
-    store.read(query, hops).sum().backward()
+    store.read(query, hops).sum().backward()  # type: ignore[no-untyped-call]
     assert query.grad is not None
     assert all(weight.grad is not None for weight in hops.parameters())
     assert store.read(torch.ones(DIM)).shape == (DIM,)
@@ -321,7 +328,6 @@ def test_errors_of_one_line(store: Store, tmp_path: Path) -> None:
         ({"query": torch.ones(DIM), "hops": MultiHop(DIM, 6)},
          "query: expected [6] or [M, 6], got [8]"),
         ({"query": torch.full((DIM,), torch.nan)}, "query: expected finite numbers, got others"),
-        ({"query": torch.full((DIM,), 3e38), "where": None}, None),
         ({"query": torch.ones(DIM), "k": 0}, "k: expected an integer from 1, got 0"),
         ({"query": torch.ones(DIM), "k": True}, "k: expected an integer from 1, got True"),
         ({"query": torch.ones(DIM), "hops": nn.Linear(8, 8)},
@@ -337,9 +343,6 @@ def test_errors_of_one_line(store: Store, tmp_path: Path) -> None:
         ({"texts": []}, "expected at least 1 text to encode, got none"),
     ]  # fmt: skip
     for arguments, expected in cases:
-        if expected is None:
-            store.search(**arguments)
-            continue
         with pytest.raises(MemhopError) as raised:
             store.search(**arguments)
         assert str(raised.value) == expected

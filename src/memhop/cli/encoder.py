@@ -1,15 +1,19 @@
 """Load the encoder of ``--encoder MODULE:FUNCTION``."""
 
 import importlib
-import os
 import sys
+from collections.abc import Sequence
 from functools import reduce
+from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
+from numpy.typing import NDArray
 
 from memhop.errors import MemhopError, shown
 from memhop.retrieval import Encoder
+from memhop.retrieval.encoder import encode
 
 EncoderName = Annotated[
     str | None,
@@ -35,8 +39,8 @@ def load_encoder(name: str | None) -> Encoder | None:
     module_name, _, function = name.partition(":")
     if not module_name or not function:
         raise MemhopError(f"--encoder: expected MODULE:FUNCTION, got {shown(name)}")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)
     try:
         encoder = reduce(getattr, function.split("."), importlib.import_module(module_name))
     except AttributeError:
@@ -46,4 +50,22 @@ def load_encoder(name: str | None) -> Encoder | None:
         raise MemhopError(f"--encoder: cannot import {module_name!r}: {reason:.200}") from error
     if not callable(encoder):
         raise MemhopError(f"--encoder: expected a function, got {shown(encoder)}")
-    return encoder  # type: ignore[no-any-return]
+    return encoder
+
+
+def encoded(encoder: Encoder, texts: Sequence[str], dim: int) -> NDArray[np.float32]:
+    """Return the vectors of texts divided by their lengths, [n, dim].
+
+    Raises:
+        MemhopError: the encoder fails, or its vectors have another size.
+    """
+    try:
+        vectors = encode(encoder, texts)
+    except MemhopError:
+        raise
+    except Exception as error:  # whatever the function of the user raises
+        reason = f"{type(error).__name__}: {error}"
+        raise MemhopError(f"the encoder failed: {reason:.200}") from error
+    if vectors.shape[1] != dim:
+        raise MemhopError(f"encoder: expected vectors of {dim} numbers, got {vectors.shape[1]}")
+    return np.asarray(vectors.numpy(force=True), dtype=np.float32)

@@ -16,13 +16,15 @@ from memhop.retrieval import RetrievalModel
 from memhop.retrieval.encoder import encode
 
 if TYPE_CHECKING:
-    from memhop.storage.store import Snapshot, Store
+    from memhop.storage.snapshot import Snapshot
+    from memhop.storage.store import Store
 
 Hops = MemoryHop | MultiHop | MemoryNetwork | RetrievalModel
 Memories = Stored | StreamedMemory
 _EXPECTED = "hops: expected None, a MemoryHop, MultiHop, MemoryNetwork or RetrievalModel"
 _WEIGHTS_AT_ONCE = 2**24  # of a search, queries x hops x rows: 64 MiB in float32
 _NUMBERS_AT_ONCE = 2**22  # of the rows that are compared with a query at once
+_TRIES = 5  # of a search during which another process compacts the store
 
 
 @dataclass(frozen=True)
@@ -99,9 +101,16 @@ def search(
         queries = _vectors(_encoded(store, query, texts), dim, hops).reshape(-1, dim)
         if not queries.isfinite().all():
             raise MemhopError("query: expected finite numbers, got others")
-        snapshot = store.snapshot(where=where, since=since, until=until)
-        tops = [_top(part, hops, snapshot, k) for part in _batches(queries, hops, snapshot)]
-    return [hits for top in tops for hits in _hits(store, top)]
+        for left in reversed(range(_TRIES)):
+            generation = store.generation
+            snapshot = store.snapshot(where=where, since=since, until=until)
+            tops = [_top(part, hops, snapshot, k) for part in _batches(queries, hops, snapshot)]
+            try:
+                return [hits for top in tops for hits in _hits(store, top, generation)]
+            except MemhopError:
+                if not left or store.generation == generation:
+                    raise
+    raise AssertionError  # the last try returns or raises
 
 
 def _encoded(store: "Store", query: Any, texts: str | Sequence[str] | None) -> Any:
@@ -251,11 +260,11 @@ def _split(stored: Stored) -> Iterator[Tensor]:
         yield part.dequantized() if isinstance(part, Quantized) else part.float()
 
 
-def _hits(store: "Store", top: _Top) -> list[list[StoreHits]]:
+def _hits(store: "Store", top: _Top, generation: int) -> list[list[StoreHits]]:
     """Return the hits of each query and hop; the store looks up each row once."""
     is_hit = top.weights > 0 if top.scores is None else ~top.scores.isneginf()
-    distinct = top.rows[is_hit].unique().tolist()
-    records = dict(zip(distinct, store.records(distinct), strict=True))
+    distinct = sorted(set(top.rows[is_hit].tolist()))
+    records = dict(zip(distinct, store.records(distinct, generation=generation), strict=True))
     scores = top.weights if top.scores is None else top.scores
     parts = zip(*(part.tolist() for part in (top.weights, top.rows, scores, is_hit)), strict=True)
     hits: list[list[StoreHits]] = []

@@ -34,7 +34,7 @@ def add(
     files: Annotated[
         list[Path],
         typer.Argument(
-            metavar="FILE...",
+            metavar="FILE",
             help="Records, a JSON object a line (.jsonl, also .gz), or vectors (.npy).",
         ),
     ],

@@ -12,9 +12,9 @@ app = typer.Typer()
 
 @app.command()
 def compact(folder: Folder, json: Json = False) -> None:
-    """Rewrite a store without its deleted rows, and remove the old files.
+    """Remove deleted rows from the disk.
 
-    You can stop it at any time: the store is then as before. Programs that read the store keep
+    The store is written to new files, then the old ones are removed. You can stop it at any time: the store is then as before. Programs that read the store keep
     what they have opened.
     """
     before = size(folder) if folder.is_dir() else 0

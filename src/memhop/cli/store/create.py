@@ -22,14 +22,16 @@ def create(
     dim: Annotated[int, typer.Option(min=1, help="Numbers of a vector.")],
     dtype: Annotated[
         str,
-        typer.Option(help="Of the stored numbers: float32, bfloat16, float16, or int8 with a "
-                     "scale for each row."),
+        typer.Option(
+            help="Of the stored numbers: float32, bfloat16, float16, or int8 with a "
+            "scale for each row."
+        ),
     ] = "float32",
     json: Json = False,
 ) -> None:
-    """Create an empty store: a folder for vectors with ids, texts, payloads and times.
+    """Create an empty store.
 
-    Then add records to it with memhop store add. A folder that exists must be empty.
+    It is a folder for vectors with ids, texts, payloads and times. Add records to it with memhop store add. A folder that exists must be empty.
     """  # fmt: skip
     if dtype not in DTYPES:
         raise MemhopError(f"--dtype: expected one of {', '.join(DTYPES)}, got {shown(dtype)}")

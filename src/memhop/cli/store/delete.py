@@ -15,7 +15,7 @@ app = typer.Typer()
 @app.command()
 def delete(
     folder: Folder,
-    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of rows.")],
+    ids: Annotated[list[str], typer.Argument(metavar="ID", help="Ids of rows.")],
     json: Json = False,
 ) -> None:
     """Delete rows: all of them, or none if an id is unknown.

@@ -12,7 +12,7 @@ app = typer.Typer()
 
 @app.command()
 def info(folder: Folder, json: Json = False) -> None:
-    """Show the size of a store: rows, deleted rows, vectors, bytes on disk."""
+    """Show how many rows a store has, and its size on disk."""
     with open_store(folder, read_only=True) as store:
         found = described(store)
     if json:

@@ -25,12 +25,11 @@ Where = Annotated[
 Since = Annotated[
     str | None,
     typer.Option(
-        metavar="TIME", help="Only rows from this time on: 2026-11-29T12:00Z, or seconds since 1970."
+        metavar="TIME",
+        help="Only rows from this time on: 2026-11-29T12:00Z, or seconds since 1970.",
     ),
 ]
-Until = Annotated[
-    str | None, typer.Option(metavar="TIME", help="Only rows before this time.")
-]
+Until = Annotated[str | None, typer.Option(metavar="TIME", help="Only rows before this time.")]
 
 
 def parse_where(given: Sequence[str] | None) -> dict[str, Any] | None:

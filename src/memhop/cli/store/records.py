@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from memhop.cli.encoder import encoded
 from memhop.cli.store.options import parse_time
 from memhop.errors import MemhopError, shown
 from memhop.knowledge.lines import fault, json_lines, printable
 from memhop.retrieval import Encoder
-from memhop.retrieval.encoder import encode
 
 ROWS = 10_000  # of a batch: one synced write
 ENCODED_ROWS = 1_000  # of a batch with texts to encode
@@ -122,12 +122,11 @@ class RecordFile:
                 vectors[place] = line.vector
         if without:
             assert self.encoder is not None  # each of these lines was checked
-            encoded = encode(self.encoder, [lines[place].text or "" for place in without])
-            if encoded.shape[1] != self.dim:
-                raise MemhopError(
-                    f"encoder: expected vectors of {self.dim} numbers, got {encoded.shape[1]}"
-                )
-            vectors[without] = encoded.numpy(force=True)
+            try:
+                texts = [lines[place].text or "" for place in without]
+                vectors[without] = encoded(self.encoder, texts, self.dim)
+            except MemhopError as error:
+                raise MemhopError(f"{printable(self.path)}: {error}") from None
         now = time.time()
         columns = {
             "vectors": vectors,

@@ -11,7 +11,7 @@ import typer
 from numpy.typing import NDArray
 
 from memhop.checkpoint import RETRIEVAL
-from memhop.cli.encoder import EncoderName, load_encoder
+from memhop.cli.encoder import EncoderName, encoded, load_encoder
 from memhop.cli.screen import print_json
 from memhop.cli.settings import Json, Threads, use
 from memhop.cli.store.folder import find_record, open_store
@@ -21,7 +21,6 @@ from memhop.cli.store.records import parse_vector
 from memhop.errors import MemhopError, shown
 from memhop.knowledge.lines import fault, json_lines
 from memhop.retrieval import Encoder, RetrievalModel
-from memhop.retrieval.encoder import encode
 from memhop.runs import find_checkpoint
 
 if TYPE_CHECKING:
@@ -112,10 +111,8 @@ def load_hops(name: str) -> RetrievalModel:
 def _encoded(store: "Store", text: str, encoder: Encoder | None) -> NDArray[np.float32]:
     if encoder is None:
         raise MemhopError("a text needs --encoder MODULE:FUNCTION, that of the rows")
-    [vector] = encode(encoder, [text]).numpy(force=True)
-    if len(vector) != store.dim:
-        raise MemhopError(f"encoder: expected vectors of {store.dim} numbers, got {len(vector)}")
-    return np.asarray(vector, dtype=np.float32)
+    vector: NDArray[np.float32] = encoded(encoder, [text], store.dim)[0]
+    return vector
 
 
 def _of_row(store: "Store", name: str) -> NDArray[np.float32]:
