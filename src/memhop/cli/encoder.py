@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from functools import reduce
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -29,7 +29,8 @@ EncoderName = Annotated[
 def load_encoder(name: str | None) -> Encoder | None:
     """Return the function ``MODULE:FUNCTION``; None for None.
 
-    The module is imported, so that its code runs. Modules of the current folder are found.
+    The module is imported, so that its code runs. Modules of the current folder are found. What
+    the function raises becomes an error of one line.
 
     Raises:
         MemhopError: a name in another form, a module that cannot be imported, no such function.
@@ -42,15 +43,23 @@ def load_encoder(name: str | None) -> Encoder | None:
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)
     try:
-        encoder = reduce(getattr, function.split("."), importlib.import_module(module_name))
+        module = importlib.import_module(module_name)
+    except Exception as error:  # whatever the module of the user raises
+        raise MemhopError(f"--encoder: cannot import {module_name!r}: {_named(error)}") from error
+    try:
+        encoder = reduce(getattr, function.split("."), module)
     except AttributeError:
         raise MemhopError(f"--encoder: {module_name} has no function {shown(function)}") from None
-    except Exception as error:  # whatever the module of the user raises
-        reason = f"{type(error).__name__}: {error}"
-        raise MemhopError(f"--encoder: cannot import {module_name!r}: {reason:.200}") from error
     if not callable(encoder):
         raise MemhopError(f"--encoder: expected a function, got {shown(encoder)}")
-    return encoder
+
+    def checked(texts: list[str]) -> Any:
+        try:
+            return encoder(texts)
+        except Exception as error:  # whatever the function of the user raises
+            raise MemhopError(f"the encoder failed: {_named(error)}") from error
+
+    return checked
 
 
 def encoded(encoder: Encoder, texts: Sequence[str], dim: int) -> NDArray[np.float32]:
@@ -59,13 +68,11 @@ def encoded(encoder: Encoder, texts: Sequence[str], dim: int) -> NDArray[np.floa
     Raises:
         MemhopError: the encoder fails, or its vectors have another size.
     """
-    try:
-        vectors = encode(encoder, texts)
-    except MemhopError:
-        raise
-    except Exception as error:  # whatever the function of the user raises
-        reason = f"{type(error).__name__}: {error}"
-        raise MemhopError(f"the encoder failed: {reason:.200}") from error
+    vectors = encode(encoder, texts)
     if vectors.shape[1] != dim:
         raise MemhopError(f"encoder: expected vectors of {dim} numbers, got {vectors.shape[1]}")
     return np.asarray(vectors.numpy(force=True), dtype=np.float32)
+
+
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:200]

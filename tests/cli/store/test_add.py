@@ -79,8 +79,13 @@ def test_files_in_batches(memhop: Program, store: str, monkeypatch: pytest.Monke
 
 def test_texts_are_encoded(memhop: Program, store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(records_module, "ENCODED_ROWS", 2)
-    given: list[dict[str, Any]] = [{"text": "green"}, {"text": "blue red"}, {"text": "as given", "vector": [9, 9, 9, 9]},
-             {"text": "x"}, {"text": "none"}]  # fmt: skip
+    given: list[dict[str, Any]] = [
+        {"text": "green"},
+        {"text": "blue red"},
+        {"text": "as given", "vector": [9, 9, 9, 9]},
+        {"text": "x"},
+        {"text": "none"},
+    ]
     write_records("texts.jsonl", given)
     memhop("store", "add", store, "texts.jsonl", *ENCODE).ok()
     half = pytest.approx(0.5**0.5)

@@ -14,8 +14,8 @@ app = typer.Typer()
 def compact(folder: Folder, json: Json = False) -> None:
     """Remove deleted rows from the disk.
 
-    The store is written to new files, then the old ones are removed. You can stop it at any time: the store is then as before. Programs that read the store keep
-    what they have opened.
+    The store is written to new files, then the old ones are removed. You can stop it at any time:
+    the store is then as before. Programs that read the store keep what they have opened.
     """
     before = size(folder) if folder.is_dir() else 0
     with open_store(folder) as store:

@@ -31,7 +31,8 @@ def create(
 ) -> None:
     """Create an empty store.
 
-    It is a folder for vectors with ids, texts, payloads and times. Add records to it with memhop store add. A folder that exists must be empty.
+    It is a folder for vectors with ids, texts, payloads and times. Add records to it with memhop
+    store add. A folder that exists must be empty.
     """  # fmt: skip
     if dtype not in DTYPES:
         raise MemhopError(f"--dtype: expected one of {', '.join(DTYPES)}, got {shown(dtype)}")
