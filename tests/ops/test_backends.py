@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo.exc import Unsupported
 
 from benchmarks.tables import document_tables
 from memhop import ops
@@ -15,11 +16,14 @@ from memhop.ops.call import Call
 from memhop.ops.fused import backends
 from memhop.ops.fused.backends import BACKENDS, OPTIONS
 from memhop.ops.inputs import Memory
-from memhop.ops.options import check_attention
+from memhop.ops.options import check_attention, with_lse
 
 B, N, WIDTH, D, K = 3, 5, 4, 6, 2
 
 Case = dict[str, Any]
+
+
+READS = ("read", "lse", "compiled_lse")  # calls of ``read``
 
 
 def case(option: str, is_shared: bool) -> Case:
@@ -60,8 +64,9 @@ def case(option: str, is_shared: bool) -> Case:
         "newest_first": lambda: {"slot_order": "newest_first", "hops": with_ages},
         "dropout": lambda: {"dropout": 0.4},
         "transform": lambda: {"hops": [hop._replace(transform=torch.randn(D, D))] * K},
-        "read": lambda: {"query": torch.randn(B, WIDTH), "hops": []},
     }
+    a_read = {"query": torch.randn(B, WIDTH), "hops": []}
+    changes |= dict.fromkeys(READS, lambda: a_read)
     given |= changes.get(option, dict)()
     if option in ("half", "float64"):
         dtype = half if option == "half" else torch.float64
@@ -73,9 +78,10 @@ def case(option: str, is_shared: bool) -> Case:
 def run(impl: str, option: str, given: Case) -> list[Tensor]:
     """Return results and gradients of a call with one option."""
 
-    def call(query: Tensor) -> tuple[Tensor, Tensor]:
+    def call(query: Tensor) -> tuple[Tensor, ...]:
         options = {**given, "query": query, "need_weights": True, "impl": impl}
-        if option == "read":
+        if option in READS:
+            options["need_lse"] = option != "read"
             options["keys"] = options.pop("memories")
             del options["hops"]
             return read(**options)  # type: ignore[no-any-return]
@@ -83,15 +89,15 @@ def run(impl: str, option: str, given: Case) -> list[Tensor]:
 
     query = given["query"].clone().requires_grad_()
     torch.manual_seed(1)  # of dropout
-    if option == "compile":
+    if option in ("compile", "compiled_lse"):
         torch.compiler.reset()
         call = torch.compile(call, fullgraph=True, backend="aot_eager")
     if option == "transforms":
         return [*torch.func.vmap(lambda factor: call(factor * query)[0])(torch.tensor([1.0, 2.0]))]
-    result, weights = call(query)
-    total = result.sin().sum() + weights.sin().sum()
+    found = [*call(query)]
+    total = sum((tensor.sin().sum() for tensor in found), start=torch.zeros(()))
     (grad,) = torch.autograd.grad(total, query, create_graph=option == "second_derivative")
-    found = [result, weights, grad]
+    found.append(grad)
     if option == "second_derivative":
         found += torch.autograd.grad(grad.sin().sum(), query)
     return found
@@ -135,7 +141,7 @@ def test_a_backend_supports_what_it_claims_and_nothing_else(
     given = case(option, is_shared="own_memory" not in backend.options)
     if option in backend.options:
         found, expected = run(backend.impl, option, given), run("reference", option, given)
-        assert option == "read" or name in used
+        assert option in READS or name in used
         tolerance = 2e-2 if option == "half" else 1e-4
         for tensor, other in zip(found, expected, strict=True):
             torch.testing.assert_close(tensor, other, rtol=tolerance, atol=tolerance)
@@ -144,7 +150,9 @@ def test_a_backend_supports_what_it_claims_and_nothing_else(
         assert used
         assert name not in used
     else:
-        with pytest.raises(NotImplementedError, match=r"impl='fused' does not support"):
+        with pytest.raises(
+            (NotImplementedError, Unsupported), match="impl='fused' does not support"
+        ):
             run(backend.impl, option, given)
         run("auto", option, given)
         assert name not in used
@@ -155,12 +163,15 @@ def test_options_are_recognized(option: str) -> None:
     is_used = OPTIONS[option].is_used
     if is_used is None or option in ("compile", "transforms"):
         return
+    if option == "compiled_lse":  # part of the condition of another one
+        return
 
     def call_of(given: Case) -> Call:
         names = ("values", "slots", "padding_mask", "lengths", "score_bias")
         memory = Memory(given["memories"], **{k: given[k] for k in names if k in given})
         if not given["hops"]:
-            return checks.check_read(given["query"], memory, softmax=True)
+            call = checks.check_read(given["query"], memory, softmax=True)
+            return with_lse(call) if option == "lse" else call
         defaults = {"num_heads": 1, "dropout": 0.0, "slot_order": "oldest_first"}
         options = {name: given.get(name, default) for name, default in defaults.items()}
         attention = check_attention("multi_hop", **options)

@@ -12,6 +12,7 @@ from memhop import ops
 from memhop.ops import checks
 from memhop.ops.errors import PAIR, Arguments, raise_invalid
 from memhop.ops.inputs import Memory, Quantized, Stored, storage
+from memhop.ops.streamed import Streams
 
 
 class Inputs(NamedTuple):
@@ -24,15 +25,17 @@ class Inputs(NamedTuple):
     lengths: Tensor | None = None
     memory_padding_mask: Tensor | None = None
     score_bias: Tensor | None = None
+    streams: Streams | None = None  # then memories and values are placeholders
 
     def memory(self, layer: str) -> Memory:
         """Return the memory as an operation reads it; that of a pair of slots is gathered."""
-        _, memories, values, slots, lengths, mask, score_bias = self
+        _, memories, values, slots, lengths, mask, score_bias, _ = self
         return ops.memory_of(layer, memories, values, slots, mask, lengths, score_bias)
 
     def given(self) -> dict[str, Stored | None]:
         """Return the arguments by name, a pair of slots as two."""
         arguments = self._asdict()
+        del arguments["streams"]
         if isinstance(self.slots, tuple):
             del arguments["slots"]
             arguments |= zip(PAIR, self.slots, strict=True)
@@ -109,7 +112,7 @@ def check_over_slots(
     dims: Dims, inputs: Inputs, num_memories: int | None, fail: Callable[[str], NoReturn]
 ) -> None:
     """Check the shapes of slots, lengths, mask and score bias."""
-    query, memories, _, slots, lengths, mask, bias = inputs
+    query, memories, _, slots, lengths, mask, bias, _ = inputs
     leading, num_slots = query.shape[:-1], storage(memories).shape[-2]
     pair = slots if isinstance(slots, tuple) else (slots, None)
     names = PAIR if isinstance(slots, tuple) else ("slots", "")
@@ -167,7 +170,7 @@ def choices_of(leading: Sequence[int], last: int | str | None = None) -> str:
 
 def over_queries(inputs: Inputs) -> Inputs:
     """Return inputs for several queries on each memory, [B, L, D], with an axis for L in all."""
-    query, memories, values, slots, lengths, mask, bias = inputs
+    query, memories, values, slots, lengths, mask, bias, streams = inputs
     if query.dim() < 3:
         return inputs
     if isinstance(slots, tuple):
@@ -177,6 +180,7 @@ def over_queries(inputs: Inputs) -> Inputs:
     return Inputs(
         query, rows_with_axis(memories), None if values is None else rows_with_axis(values), slots,
         with_axis(lengths, 1), with_axis(mask, 2), with_axis(bias, 2),
+        None if streams is None else streams.of_tensors(rows_with_axis),
     )  # fmt: skip
 
 

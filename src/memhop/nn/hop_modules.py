@@ -19,7 +19,7 @@ from memhop import ops
 from memhop.nn import checks
 from memhop.nn.checks import Dims, Inputs
 from memhop.nn.embedding import EmbeddingTable
-from memhop.ops import eager, forms, heads, reference
+from memhop.ops import eager, forms, heads, reference, streaming
 from memhop.ops.call import PLAIN, Attention, Call, autocast_dtype, common_case
 from memhop.ops.checks import broadcast, check_multi_hop
 from memhop.ops.inputs import Memory, Stored, converted, storage
@@ -136,6 +136,11 @@ def run_hops(
 ) -> Result:
     """Check the inputs of a layer and run its hops, by their weights if the modules are plain."""
     if must_be_called(modules):
+        if inputs.streams is not None:
+            raise ValueError(
+                f"{layer.name} expected memories in one tensor, since its tables have hooks, an "
+                "adapter or another class and must be called, got memories in parts"
+            )
         checks.check_inputs(layer.name, layer.dims, inputs, None)
         result, attention = call_tables(layer, inputs, modules)
         if not need_weights:
@@ -143,12 +148,16 @@ def run_hops(
         num_heads = layer.attention.num_heads
         return result, forms.weights_as_returned(attention, num_heads, average_attn_weights)
     hops = hops_of(modules, layer)
-    return forms.run(call_of(layer, inputs, hops), "auto", need_weights, average_attn_weights)
+    call = call_of(layer, inputs, hops)
+    streams = checks.over_queries(inputs).streams if inputs.streams is not None else None
+    if streams is not None:
+        return streaming.run(call, streams, "auto", need_weights, average_attn_weights)
+    return forms.run(call, "auto", need_weights, average_attn_weights)
 
 
 def call_of(layer: Layer, inputs: Inputs, hops: Sequence[ops.Hop]) -> Call:
     """Return the call of the hops of a layer, or raise ValueError."""
-    query, memories, values, slots, lengths, mask, score_bias = inputs
+    query, memories, values, slots, lengths, mask, score_bias, _ = inputs
     if layer.attention == PLAIN and slots is None and layer.dims.memories == layer.dims.values:
         memory = Memory(memories, values, None, mask, lengths, score_bias)
         call = common_case(query, memory, hops)

@@ -301,12 +301,13 @@ class MemoryNetwork(MemoryLayer):
         self.output_proj.reset_parameters()
 
     def _run(self, inputs: Inputs, need_weights: bool, average_attn_weights: bool) -> Result:
-        query, memories, values, slots, lengths, mask, score_bias = inputs
+        query, memories, values, slots, lengths, mask, score_bias, streams = inputs
+        rows = (memories, values) if streams is None else streams
         if self.num_memories is not None or torch.compiler.is_compiling() or not is_dense(query):
             self._check_inputs(inputs)
         try:
             result = self.hops(
-                self.query_proj(query), memories, values=values, slots=slots, lengths=lengths,
+                self.query_proj(query), rows[0], values=rows[1], slots=slots, lengths=lengths,
                 memory_padding_mask=mask, score_bias=score_bias, need_weights=need_weights,
                 average_attn_weights=average_attn_weights,
             )  # fmt: skip

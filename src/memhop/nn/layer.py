@@ -15,6 +15,7 @@ from memhop.ops.call import PLAIN, Attention
 from memhop.ops.errors import check_share
 from memhop.ops.inputs import Stored
 from memhop.ops.options import SlotOrder, check_attention, pair_of
+from memhop.ops.streamed import StreamedMemory, streams_of
 
 Embed = bool | Literal["a", "c"]
 
@@ -26,9 +27,9 @@ class MemoryLayer(nn.Module):
     def forward(
         self,
         query: Tensor,
-        memories: Stored,
+        memories: Stored | StreamedMemory,
         *,
-        values: Stored | None = None,
+        values: Stored | StreamedMemory | None = None,
         slots: Tensor | ops.Pair | None = None,
         lengths: Tensor | None = None,
         memory_padding_mask: Tensor | None = None,
@@ -41,9 +42,9 @@ class MemoryLayer(nn.Module):
     def forward(
         self,
         query: Tensor,
-        memories: Stored,
+        memories: Stored | StreamedMemory,
         *,
-        values: Stored | None = None,
+        values: Stored | StreamedMemory | None = None,
         slots: Tensor | ops.Pair | None = None,
         lengths: Tensor | None = None,
         memory_padding_mask: Tensor | None = None,
@@ -56,9 +57,9 @@ class MemoryLayer(nn.Module):
     def forward(
         self,
         query: Tensor,
-        memories: Stored,
+        memories: Stored | StreamedMemory,
         *,
-        values: Stored | None = None,
+        values: Stored | StreamedMemory | None = None,
         slots: Tensor | ops.Pair | None = None,
         lengths: Tensor | None = None,
         memory_padding_mask: Tensor | None = None,
@@ -70,9 +71,9 @@ class MemoryLayer(nn.Module):
     def forward(
         self,
         query: Tensor,
-        memories: Stored,
+        memories: Stored | StreamedMemory,
         *,
-        values: Stored | None = None,
+        values: Stored | StreamedMemory | None = None,
         slots: Tensor | ops.Pair | None = None,
         lengths: Tensor | None = None,
         memory_padding_mask: Tensor | None = None,
@@ -105,7 +106,8 @@ class MemoryLayer(nn.Module):
 
         Args:
             query: q.
-            memories: a tensor or ``ops.Quantized``.
+            memories: a tensor, ``ops.Quantized``, or [N, I] as an ``ops.StreamedMemory``, such as
+                ``FileMemory``, which is read part by part.
             values: the input of C, instead of memories.
             slots: integers. Then memories and values are banks [U, I] and [U, V], or [B, U, I] and
                 [B, U, V], and slot i of the memory is the row ``slots[i]`` of the bank. A pair
@@ -123,11 +125,12 @@ class MemoryLayer(nn.Module):
         Raises:
             ValueError: for incompatible shapes, dtypes and devices.
         """
-        if values is memories:
-            values = None
+        memories, values, streams = streams_of(memories, values)
         if isinstance(slots, tuple):
             slots = pair_of(type(self).__name__, slots)
-        inputs = Inputs(query, memories, values, slots, lengths, memory_padding_mask, score_bias)
+        inputs = Inputs(
+            query, memories, values, slots, lengths, memory_padding_mask, score_bias, streams
+        )
         return self._run(inputs, need_weights, average_attn_weights)
 
     if TYPE_CHECKING:

@@ -16,7 +16,8 @@ All tensors have one dtype, float32, float64, bfloat16 or float16, and so do the
 are computed in float32 and rounded once, at the end. A memory (keys, memories, values) may be
 smaller than the compute dtype: bfloat16 or float16 with float32 (its gradient has its own dtype),
 or ``Quantized`` with all dtypes but float64. The fused form reads such a memory in place, the
-others make a float32 copy for the call. Under ``torch.autocast`` float32 and half inputs mix,
+others make a float32 copy for the call. A ``StreamedMemory`` is read part by part; ``impl`` then
+concerns the read of each part. Under ``torch.autocast`` float32 and half inputs mix,
 inputs are not rounded, and the results have autocast's dtype; float64 stays float64.
 
 The fused form supports second derivatives and ``torch.compile`` with ``fullgraph=True``. With the
@@ -25,18 +26,30 @@ transforms of ``torch.func`` and forward mode "auto" takes the eager form, and "
 
 import warnings
 from collections.abc import Sequence
-from typing import Literal, overload
+from typing import Literal, TypedDict, Unpack, overload
 
 import torch
 from torch import Tensor
 
-from memhop.ops import checks, eager, errors, options
+from memhop.ops import checks, eager, errors, options, streaming
 from memhop.ops.call import HALF
-from memhop.ops.forms import run
+from memhop.ops.forms import outputs_of, run
 from memhop.ops.inputs import Hop, Memory, Quantized, Stored, Table
+from memhop.ops.merging import merge_reads
 from memhop.ops.options import SlotOrder
+from memhop.ops.streamed import Parts, StreamedMemory, streams_of
 
-__all__ = ["IMPLEMENTATIONS", "Hop", "Quantized", "Table", "multi_hop", "read"]
+__all__ = [
+    "IMPLEMENTATIONS",
+    "Hop",
+    "Parts",
+    "Quantized",
+    "StreamedMemory",
+    "Table",
+    "merge_reads",
+    "multi_hop",
+    "read",
+]
 
 IMPLEMENTATIONS = ("auto", "fused", "eager", "project", "reference")
 
@@ -44,61 +57,94 @@ IMPLEMENTATIONS = ("auto", "fused", "eager", "project", "reference")
 Pair = tuple[Tensor | None, Tensor | None]  # slots of the keys, and of the values
 
 
+class ReadOptions(TypedDict, total=False):
+    """The options of ``read`` that do not change the type of its result."""
+
+    slots: Tensor | Pair | None
+    padding_mask: Tensor | None
+    lengths: Tensor | None
+    score_bias: Tensor | None
+    softmax: bool
+    dropout: float
+    impl: str
+
+
 @overload
 def read(
     query: Tensor,
-    keys: Stored,
-    values: Stored | None = None,
+    keys: Stored | StreamedMemory,
+    values: Stored | StreamedMemory | None = None,
     *,
-    slots: Tensor | Pair | None = None,
-    padding_mask: Tensor | None = None,
-    lengths: Tensor | None = None,
-    score_bias: Tensor | None = None,
-    softmax: bool = True,
-    dropout: float = 0.0,
     need_weights: Literal[False] = False,
-    impl: str = "auto",
+    need_lse: Literal[False] = False,
+    **options: Unpack[ReadOptions],
 ) -> Tensor: ...
 
 
 @overload
 def read(
     query: Tensor,
-    keys: Stored,
-    values: Stored | None = None,
+    keys: Stored | StreamedMemory,
+    values: Stored | StreamedMemory | None = None,
     *,
-    slots: Tensor | Pair | None = None,
-    padding_mask: Tensor | None = None,
-    lengths: Tensor | None = None,
-    score_bias: Tensor | None = None,
-    softmax: bool = True,
-    dropout: float = 0.0,
     need_weights: Literal[True],
-    impl: str = "auto",
+    need_lse: Literal[False] = False,
+    **options: Unpack[ReadOptions],
 ) -> tuple[Tensor, Tensor]: ...
 
 
 @overload
 def read(
     query: Tensor,
-    keys: Stored,
-    values: Stored | None = None,
+    keys: Stored | StreamedMemory,
+    values: Stored | StreamedMemory | None = None,
     *,
-    slots: Tensor | Pair | None = None,
-    padding_mask: Tensor | None = None,
-    lengths: Tensor | None = None,
-    score_bias: Tensor | None = None,
-    softmax: bool = True,
-    dropout: float = 0.0,
     need_weights: bool,
-    impl: str = "auto",
+    need_lse: Literal[False] = False,
+    **options: Unpack[ReadOptions],
 ) -> Tensor | tuple[Tensor, Tensor]: ...
+
+
+@overload
+def read(
+    query: Tensor,
+    keys: Stored | StreamedMemory,
+    values: Stored | StreamedMemory | None = None,
+    *,
+    need_weights: Literal[False] = False,
+    need_lse: Literal[True],
+    **options: Unpack[ReadOptions],
+) -> tuple[Tensor, Tensor]: ...
+
+
+@overload
+def read(
+    query: Tensor,
+    keys: Stored | StreamedMemory,
+    values: Stored | StreamedMemory | None = None,
+    *,
+    need_weights: Literal[True],
+    need_lse: Literal[True],
+    **options: Unpack[ReadOptions],
+) -> tuple[Tensor, Tensor, Tensor]: ...
+
+
+@overload
+def read(
+    query: Tensor,
+    keys: Stored | StreamedMemory,
+    values: Stored | StreamedMemory | None = None,
+    *,
+    need_weights: bool,
+    need_lse: Literal[True],
+    **options: Unpack[ReadOptions],
+) -> tuple[Tensor, ...]: ...
 
 
 def read(
     query: Tensor,
-    keys: Stored,
-    values: Stored | None = None,
+    keys: Stored | StreamedMemory,
+    values: Stored | StreamedMemory | None = None,
     *,
     slots: Tensor | Pair | None = None,
     padding_mask: Tensor | None = None,
@@ -107,8 +153,9 @@ def read(
     softmax: bool = True,
     dropout: float = 0.0,
     need_weights: bool = False,
+    need_lse: bool = False,
     impl: str = "auto",
-) -> Tensor | tuple[Tensor, Tensor]:
+) -> Tensor | tuple[Tensor, ...]:
     """Return what a query reads: p_i = softmax_i(q . k_i + b_i), o = sum_i p_i v_i.
 
     Section 2.1 of arXiv 1503.08895, where the keys are m_i and the values c_i.
@@ -129,11 +176,14 @@ def read(
         dropout: the probability that a weight p_i is zeroed; the others are divided by
             1 - dropout. A caller passes 0 outside of training.
         need_weights: also return p, [..., N], after the dropout.
+        need_lse: also return lse = log sum_i exp(q . k_i + b_i), [...], by which ``merge_reads``
+            merges the reads of parts of a memory. It needs the softmax.
         impl: see the module. Nothing is projected here, so "project" equals "eager".
 
     Returns:
-        o, [..., V], or (o, p), in the dtype of the query. If all slots are ignored, or N = 0,
-        o and p are zero and so are their gradients.
+        o, [..., V], or (o, p), (o, lse) or (o, p, lse); o and p in the dtype of the query, lse in
+        float32, or in float64 if the query is. If all slots are ignored, or N = 0, o and p are
+        zero, lse is -inf, and all gradients are zero.
 
     Raises:
         ValueError: for incompatible shapes, dtypes and devices, slots outside of the bank, and
@@ -146,19 +196,27 @@ def read(
     tensor(1)
     """
     impl = check_impl("read", impl)
+    keys, values, streams = streams_of(keys, values)
     memory = memory_of("read", keys, values, slots, padding_mask, lengths, score_bias)
     call = checks.check_read(query, memory, softmax, dropout)
-    result = run(call, impl, need_weights)
-    return (result[0], result[1].squeeze(-2)) if need_weights else result
+    if need_lse:
+        call = options.with_lse(call)
+    if streams is None:
+        result, weights, lse = outputs_of(call, impl, need_weights)
+    else:
+        result, weights, lse = streaming.outputs_of(call, streams, impl, need_weights)
+    weights = None if weights is None else weights.squeeze(-2)
+    found = tuple(part for part in (result, weights, lse) if part is not None)
+    return found if len(found) > 1 else result
 
 
 @overload
 def multi_hop(
     query: Tensor,
-    memories: Stored,
+    memories: Stored | StreamedMemory,
     hops: Sequence[Hop],
     *,
-    values: Stored | None = None,
+    values: Stored | StreamedMemory | None = None,
     slots: Tensor | Pair | None = None,
     padding_mask: Tensor | None = None,
     lengths: Tensor | None = None,
@@ -175,10 +233,10 @@ def multi_hop(
 @overload
 def multi_hop(
     query: Tensor,
-    memories: Stored,
+    memories: Stored | StreamedMemory,
     hops: Sequence[Hop],
     *,
-    values: Stored | None = None,
+    values: Stored | StreamedMemory | None = None,
     slots: Tensor | Pair | None = None,
     padding_mask: Tensor | None = None,
     lengths: Tensor | None = None,
@@ -195,10 +253,10 @@ def multi_hop(
 @overload
 def multi_hop(
     query: Tensor,
-    memories: Stored,
+    memories: Stored | StreamedMemory,
     hops: Sequence[Hop],
     *,
-    values: Stored | None = None,
+    values: Stored | StreamedMemory | None = None,
     slots: Tensor | Pair | None = None,
     padding_mask: Tensor | None = None,
     lengths: Tensor | None = None,
@@ -214,10 +272,10 @@ def multi_hop(
 
 def multi_hop(
     query: Tensor,
-    memories: Stored,
+    memories: Stored | StreamedMemory,
     hops: Sequence[Hop],
     *,
-    values: Stored | None = None,
+    values: Stored | StreamedMemory | None = None,
     slots: Tensor | Pair | None = None,
     padding_mask: Tensor | None = None,
     lengths: Tensor | None = None,
@@ -283,9 +341,12 @@ def multi_hop(
     """
     impl = check_impl("multi_hop", impl)
     options.check_types_of_hops(hops)
+    memories, values, streams = streams_of(memories, values)
     memory = memory_of("multi_hop", memories, values, slots, padding_mask, lengths, score_bias)
     attention = options.check_attention("multi_hop", num_heads, dropout, slot_order)
     call = checks.check_multi_hop(query, memory, hops, attention)
+    if streams is not None:
+        return streaming.run(call, streams, impl, need_weights, average_attn_weights)
     return run(call, impl, need_weights, average_attn_weights)
 
 

@@ -37,6 +37,20 @@ class Attention(NamedTuple):
 PLAIN = Attention()
 
 
+class Outputs(NamedTuple):
+    """What a form returns, in the compute dtype, each with the leading axes of the result.
+
+    Attributes:
+        result: o of a ``read``, or q after the last hop.
+        weights: p [..., K, N], with heads [..., K, H, N], or None if not needed.
+        lse: log sum_i exp(s_i) of a ``read``, [...], or None if not needed.
+    """
+
+    result: Tensor
+    weights: Tensor | None = None
+    lse: Tensor | None = None
+
+
 class Call(NamedTuple):
     """A checked call of ``read``, which has no hops, or of ``multi_hop``.
 
@@ -46,6 +60,7 @@ class Call(NamedTuple):
         is_plain: there are only query, memories and tables without temporal rows, all in the
             compute dtype, and one head without dropout.
         softmax: of a ``read``.
+        need_lse: a ``read`` also returns log sum_i exp(s_i).
         num_heads, dropout, newest_first: as in ``Attention``.
     """
 
@@ -60,6 +75,7 @@ class Call(NamedTuple):
     num_heads: int = 1
     dropout: float = 0.0
     newest_first: bool = False
+    need_lse: bool = False
 
 
 def common_case(query: Tensor, memory: Memory, hops: Sequence[Hop]) -> Call | None:

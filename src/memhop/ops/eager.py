@@ -22,7 +22,14 @@ from memhop.ops import heads
 from memhop.ops.checks import broadcast
 from memhop.ops.dispatch import scores_whole_bank
 from memhop.ops.inputs import Hop, OncePerTensor
-from memhop.ops.reference import MemoryView, Readable, attention, readable_of_heads, run_hops
+from memhop.ops.reference import (
+    MemoryView,
+    Readable,
+    attention,
+    log_sum_exp,
+    readable_of_heads,
+    run_hops,
+)
 
 ReadForm = Callable[[Tensor, MemoryView, bool], tuple[Tensor, Tensor]]
 ReadSlots = Callable[[Tensor, int, Readable], tuple[Tensor, Tensor]]
@@ -32,17 +39,34 @@ def read(
     query: Tensor, memory: MemoryView, softmax: bool, dropout: float = 0.0
 ) -> tuple[Tensor, Tensor]:
     """Return the same as ``reference.read``; a bank is scored whole, or its rows are gathered."""
+    scores, (_, values, slots, (readable,)) = scored(query, memory)
+    weights = attention(scores, readable.ignored, softmax, dropout)
+    return combine_slots(weights, values, slots), weights
+
+
+def read_with_lse(
+    query: Tensor, memory: MemoryView, softmax: bool, dropout: float = 0.0
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the same as ``reference.read_with_lse``."""
+    scores, (_, values, slots, (readable,)) = scored(query, memory)
+    weights = attention(scores, readable.ignored, softmax, dropout)
+    lse = log_sum_exp(scores, readable.ignored)
+    return combine_slots(weights, values, slots), weights, lse
+
+
+def scored(query: Tensor, memory: MemoryView) -> tuple[Tensor, MemoryView]:
+    """Return the scores [..., N] of a memory, and the memory, if that is cheaper without slots."""
     keys, values, slots, (readable,) = memory
     if slots is not None and not scores_whole_bank(keys, slots):
         keys, values = gather_both(keys, values, slots)
-        slots = None
+        slots, memory = None, MemoryView(keys, values, None, (readable,))
     scores = score(query, keys) if slots is None else score_bank(query, keys, slots)
-    if readable.score_bias is not None:
-        scores = scores + readable.score_bias
-    weights = attention(scores, readable.ignored, softmax, dropout)
-    if slots is None:
-        return combine(weights, values), weights
-    return combine(scatter_weights(weights, values, slots), values), weights
+    return scores if readable.score_bias is None else scores + readable.score_bias, memory
+
+
+def combine_slots(weights: Tensor, values: Tensor, slots: Tensor | None) -> Tensor:
+    """Return sum_i p_i v_i of a memory, or of the slots of a bank."""
+    return combine(weights if slots is None else scatter_weights(weights, values, slots), values)
 
 
 def raw_multi_hop(

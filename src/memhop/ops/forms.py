@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from memhop.ops import checks, dispatch, eager, ignored_content, reference
-from memhop.ops.call import OF_ONE_DTYPE, Call
+from memhop.ops.call import OF_ONE_DTYPE, Call, Outputs
 from memhop.ops.fused import autograd, backends
 from memhop.ops.inputs import (
     Hop,
@@ -31,22 +31,30 @@ def run(
 
     The weights of a ``read`` are [..., 1, N].
     """
+    result, weights, _ = outputs_of(call, impl, need_weights, average_attn_weights)
+    return result if weights is None else (result, weights)
+
+
+def outputs_of(
+    call: Call, impl: str, need_weights: bool, average_attn_weights: bool = True
+) -> Outputs:
+    """Return the outputs of a checked call, in the dtype of the result; lse in that computed in."""
     if impl == "auto":
         impl = dispatch.form_of(call)
     else:
         backends.check_supported(impl, call)
     precision = call.precision
     if precision.as_given:
-        result, weights = compute(call, impl, need_weights)
+        result, weights, lse = compute(call, impl, need_weights)
     else:
         with no_autocast(call.query):
-            result, weights = compute(call, impl, need_weights)
+            result, weights, lse = compute(call, impl, need_weights)
     if weights is not None:
         weights = weights_as_returned(weights, call.num_heads, average_attn_weights)
     if not precision.as_given:
         result = result.to(precision.result)
         weights = None if weights is None else weights.to(precision.result)
-    return result if weights is None else (result, weights)
+    return Outputs(result, weights, lse)
 
 
 def weights_as_returned(weights: Tensor, num_heads: int, average_attn_weights: bool) -> Tensor:
@@ -59,24 +67,23 @@ def weights_as_returned(weights: Tensor, num_heads: int, average_attn_weights: b
     return weights.mean(-2) if average_attn_weights else weights
 
 
-def compute(call: Call, impl: str, need_weights: bool) -> tuple[Tensor, Tensor | None]:
-    """Return the result of a call by a form, and its weights [..., K, N] if they are needed.
-
-    With heads the weights are [..., K, H, N].
-    """
+def compute(call: Call, impl: str, need_weights: bool) -> Outputs:
+    """Return the outputs of a call by a form."""
     if impl == "fused" and call.num_heads == 1:
         return autograd.run(call, need_weights)
+    lse: Tensor | None = None
     if impl == "fused":
         result, attentions = run_fused_heads(call, need_weights)
     else:
-        result, attentions = run_form(impl, call)
+        result, attentions, lse = run_form(impl, call)
+    outputs = Outputs(result, None, None if lse is None else lse.expand(call.batch))
     if not need_weights:
-        return result, None
+        return outputs
     of_one_hop = call.batch if call.num_heads == 1 else (*call.batch, call.num_heads)
     expanded = [p.expand(*of_one_hop, -1) for p in attentions]
     if not call.hops:
-        return result, expanded[0].unsqueeze(-2)
-    return result, torch.stack(expanded, len(call.batch))
+        return outputs._replace(weights=expanded[0].unsqueeze(-2))
+    return outputs._replace(weights=torch.stack(expanded, len(call.batch)))
 
 
 FORMS: dict[str, Form] = {
@@ -86,24 +93,32 @@ FORMS: dict[str, Form] = {
 }
 
 
-def run_form(impl: str, call: Call) -> tuple[Tensor, list[Tensor]]:
-    """Return the result and the weights of each hop by a form without kernels."""
+def run_form(impl: str, call: Call) -> tuple[Tensor, list[Tensor], Tensor | None]:
+    """Return the result, the weights of each hop and lse, if needed, by a form without kernels."""
     query, memory, hops, _, _, _, is_plain, *_ = call
     keys = memory.keys
     if is_plain and isinstance(keys, Tensor):
-        return FORMS[impl](query, MemoryView(keys, keys, None, [ALL_SLOTS] * len(hops)), hops)
+        view = MemoryView(keys, keys, None, [ALL_SLOTS] * len(hops))
+        return *FORMS[impl](query, view, hops), None
     query, view, hops = view_of(call)
     is_random = call.dropout > 0
     if not hops:
-        read_form = partial(
-            reference.read if impl == "reference" else eager.read, dropout=call.dropout
+        read_form = partial(read_of(impl, call.need_lse), dropout=call.dropout)
+        result, weights, *lse = ignored_content.read(
+            read_form, query, view, call.softmax, is_random
         )
-        result, weights = ignored_content.read(read_form, query, view, call.softmax, is_random)
-        return result, [weights]
+        return result, [weights], lse[0] if lse else None
     form = FORMS[impl]
     if call.num_heads > 1 or call.dropout > 0:
         form = partial(form, num_heads=call.num_heads, dropout=call.dropout)
-    return ignored_content.multi_hop(form, query, view, hops, is_random)
+    return *ignored_content.multi_hop(form, query, view, hops, is_random), None
+
+
+def read_of(impl: str, need_lse: bool) -> Callable[..., tuple[Tensor, ...]]:
+    """Return the ``read`` of a form without kernels."""
+    if impl == "reference":
+        return reference.read_with_lse if need_lse else reference.read
+    return eager.read_with_lse if need_lse else eager.read
 
 
 def run_fused_heads(call: Call, need_weights: bool) -> tuple[Tensor, list[Tensor]]:
@@ -122,7 +137,7 @@ def run_fused_heads(call: Call, need_weights: bool) -> tuple[Tensor, list[Tensor
             bias = bias.expand(*bias.shape[:-1], call.num_slots)
         memory = Memory(keys, None if values is keys else values, slots, ignored, None, bias)
         read_call = checks.check_read(query, memory, softmax)._replace(precision=precision)
-        read_out, weights = autograd.run(read_call, needed)
+        read_out, weights, _ = autograd.run(read_call, needed)
         if weights is not None:
             return read_out, weights.squeeze(-2)
         if call.num_slots == 0 or ignored is None:

@@ -18,7 +18,7 @@ from memhop.ops.fused.addresses import are_readable
 from memhop.ops.inputs import Hop
 from memhop.ops.reference import MemoryView
 
-ReadForm = Callable[[Tensor, MemoryView, bool], tuple[Tensor, Tensor]]
+ReadForm = Callable[[Tensor, MemoryView, bool], tuple[Tensor, ...]]
 HopsForm = Callable[[Tensor, MemoryView, Sequence[Hop]], tuple[Tensor, list[Tensor]]]
 
 HUGE = math.sqrt(torch.finfo(torch.float32).max)  # products of larger numbers may be infinite
@@ -26,15 +26,15 @@ HUGE = math.sqrt(torch.finfo(torch.float32).max)  # products of larger numbers m
 
 def read(
     form: ReadForm, query: Tensor, memory: MemoryView, softmax: bool, is_random: bool = False
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, ...]:
     """Return the result of ``form``, a ``read`` of ``reference``, with zeros in ignored slots."""
 
     def as_hops(query: Tensor, memory: MemoryView, _: Sequence[Hop]) -> tuple[Tensor, list[Tensor]]:
-        read_out, weights = form(query, memory, softmax)
-        return read_out, [weights]
+        read_out, *others = form(query, memory, softmax)
+        return read_out, others
 
-    result, (weights,) = multi_hop(as_hops, query, memory, (), is_random)
-    return result, weights
+    result, others = multi_hop(as_hops, query, memory, (), is_random)
+    return result, *others
 
 
 def multi_hop(

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 from torch import Tensor
 
-from memhop.ops.call import PLAIN, Attention
+from memhop.ops.call import PLAIN, Attention, Call
 from memhop.ops.checks import INTEGERS, broadcast, check_quantized, check_range
 from memhop.ops.errors import check_layouts, check_share, check_word, raise_invalid
 from memhop.ops.inputs import Hop, Quantized, Stored, Table, storage
@@ -28,6 +28,16 @@ def check_attention(caller: str, num_heads: int, dropout: float, slot_order: str
     check_share(caller, "dropout", dropout)
     check_word(caller, "slot_order", slot_order, get_args(SlotOrder))
     return Attention(heads, float(dropout), slot_order == "newest_first")
+
+
+def with_lse(call: Call) -> Call:
+    """Return the call of a ``read`` that also returns lse, or raise ValueError."""
+    if not call.softmax:
+        raise ValueError(
+            "read expected softmax=True with need_lse, got softmax=False, where the results of "
+            "parts of a memory add up"
+        )
+    return call._replace(need_lse=True)
 
 
 def check_types_of_hops(hops: Sequence[Hop]) -> None:

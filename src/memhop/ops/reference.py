@@ -60,6 +60,15 @@ def read(
     return attend(query, *gathered(memory), readable, softmax, dropout)
 
 
+def read_with_lse(
+    query: Tensor, memory: MemoryView, softmax: bool, dropout: float = 0.0
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return (o, p, log sum_i exp(q . k_i + b_i)) of a read with a softmax."""
+    (readable,), (keys, _) = memory.readable, gathered(memory)
+    lse = log_sum_exp(score(query, keys, readable), readable.ignored)
+    return *read(query, memory, softmax, dropout), lse
+
+
 def multi_hop(
     query: Tensor,
     memory: MemoryView,
@@ -120,11 +129,24 @@ def attend(
     dropout: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Return (o, p) of a query, keys [..., N, I] and values [..., N, V]."""
-    scores = (keys @ query.unsqueeze(-1)).squeeze(-1)
-    if readable.score_bias is not None:
-        scores = scores + readable.score_bias
+    scores = score(query, keys, readable)
     weights = attention(scores, readable.ignored, softmax, dropout)
     return (weights.unsqueeze(-2) @ values).squeeze(-2), weights
+
+
+def score(query: Tensor, keys: Tensor, readable: Readable) -> Tensor:
+    """Return s_i = q . k_i + b_i, [..., N]."""
+    scores = (keys @ query.unsqueeze(-1)).squeeze(-1)
+    return scores if readable.score_bias is None else scores + readable.score_bias
+
+
+def log_sum_exp(scores: Tensor, ignored: Tensor | None) -> Tensor:
+    """Return log sum_i exp(s_i) over the slots that are not ignored, [...]; -inf without any."""
+    if ignored is None or scores.shape[-1] == 0:
+        return torch.logsumexp(scores, -1)
+    # The lowest finite number, as in ``attention``
+    lse = torch.logsumexp(scores.masked_fill(ignored, torch.finfo(scores.dtype).min), -1)
+    return lse.masked_fill(ignored.all(-1), -torch.inf)
 
 
 def embed(memories: Tensor, table: Table, ages: Tensor | None) -> Tensor:
@@ -230,18 +252,25 @@ def readable_of_heads(readable: Readable) -> Readable:
 
 
 def slot_ages(
-    num_slots: int, ignored: Tensor | None, device: torch.device, newest_first: bool = False
+    num_slots: int,
+    ignored: Tensor | None,
+    device: torch.device,
+    newest_first: bool = False,
+    num_newer: int | Tensor = 0,
 ) -> Tensor:
     """Return the number of newer readable slots of each slot, [N] or [..., N].
 
-    Newer slots are those after a slot, or with ``newest_first`` those before it.
+    Newer slots are those after a slot, or with ``newest_first`` those before it. ``num_newer``,
+    [...], is the number of readable slots of the memory that are newer than all of these.
     """
     if ignored is None:
         ages = torch.arange(num_slots, device=device)
-        return ages if newest_first else ages.flip(0)
-    readable = ~ignored
-    up_to_each = readable.cumsum(-1) if newest_first else readable.flip(-1).cumsum(-1).flip(-1)
-    return (up_to_each - 1).clamp(min=0)
+        ages = ages if newest_first else ages.flip(0)
+    else:
+        readable = ~ignored
+        up_to_each = readable.cumsum(-1) if newest_first else readable.flip(-1).cumsum(-1).flip(-1)
+        ages = (up_to_each - 1).clamp(min=0)
+    return ages + (num_newer.unsqueeze(-1) if isinstance(num_newer, Tensor) else num_newer)
 
 
 def attention(

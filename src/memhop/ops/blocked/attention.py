@@ -99,7 +99,12 @@ def forward(problem: Problem, keep_weights: bool) -> Trace:
 
 
 def backward(
-    problem: Problem, trace: Trace, grad_result: Tensor, grad_weights: Tensor | None, wanted: Wanted
+    problem: Problem,
+    trace: Trace,
+    grad_result: Tensor,
+    grad_weights: Tensor | None,
+    wanted: Wanted,
+    grad_lse: Tensor | None = None,
 ) -> Gradients:
     """Run all hops backward, chunk by chunk. ``grad_weights`` needs a trace with weights.
 
@@ -123,15 +128,16 @@ def backward(
         w = grad_result
         if step.carry:
             w = matmul_f64(gradients.grad_out[:, hop], problem.weight(step.c))
-        has_grad_weights = grad_weights is not None
+        has_more_grads = grad_weights is not None or grad_lse is not None
         if (
             all_chunks
             and not zero_ignored
-            and (flash.supports_backward(problem, trace, hop, wanted, has_grad_weights))
+            and flash.supports_backward(problem, trace, hop, wanted, has_more_grads)
         ):
             flash.backpropagate(problem, trace, gradients, w, hop)
         else:
-            inputs = backward_hop(problem, trace, gradients, w, grad_weights, hop, all_chunks)
+            grads = w, grad_weights, grad_lse
+            inputs = backward_hop(problem, trace, gradients, grads, hop, all_chunks)
             for chunk in all_chunks:
                 backpropagate(chunk, trace, inputs, gradients, workspace, in_one_pass)
             backward_hops += [] if in_one_pass else [inputs]
@@ -214,13 +220,16 @@ def backward_hop(
     problem: Problem,
     trace: Trace,
     gradients: Gradients,
-    w: Tensor,
-    grad_weights: Tensor | None,
+    grads: tuple[Tensor, Tensor | None, Tensor | None],
     hop: int,
     all_chunks: list[Chunk],
 ) -> BackwardHop:
-    """grad_p_i = w . m_i + g . (T_C(i) + c) + G_i; a softmax subtracts the mean, c included."""
+    """grad_p_i = w . m_i + g . (T_C(i) + c) + G_i; a softmax subtracts the mean, c included.
+
+    ``grads`` are w, G, and the gradient of log sum_i exp(s_i), which is subtracted from the mean.
+    """
     step, total = problem.steps[hop], trace.exp_sum[:, hop, None]
+    w, grad_weights, grad_lse = grads
     g, bias = gradients.grad_out[:, hop], problem.weight(step.c_bias)
     of_ages = dot_table(g, problem.weight(step.c_temporal), problem.num_ages)
     constant = None if bias is None or step.softmax else matmul_f64(g, bias.unsqueeze(-1))
@@ -234,6 +243,8 @@ def backward_hop(
                 for slots in slots_of_blocks(chunk):
                     index = (chunk.rows, hop, slots)
                     mean[chunk.rows] += (trace.weights[index] * grad_weights[index]).sum(-1, True)
+        if grad_lse is not None:
+            mean -= grad_lse.unsqueeze(-1)
         constant = -mean.to(w.dtype)
     return BackwardHop(
         hop,

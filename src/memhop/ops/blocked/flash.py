@@ -46,18 +46,19 @@ def supports_forward(problem: Problem, hop: int, keep_weights: bool) -> bool:
 
 
 def supports_backward(
-    problem: Problem, trace: Trace, hop: int, wanted: Wanted, has_grad_weights: bool
+    problem: Problem, trace: Trace, hop: int, wanted: Wanted, has_more_grads: bool
 ) -> bool:
     """Return whether the kernel computes the backward pass of a hop.
 
-    It always computes the gradients of keys and values. Rounding of a large l would be an error of
-    all p_i by the same factor.
+    It takes no gradient of the weights or of l, ``has_more_grads``, and always computes the
+    gradients of keys and values. Rounding of a large l would be an error of all p_i by the same
+    factor.
     """
     all_wanted = wanted.keys and (wanted.values or problem.values is None)
     return (
         all_wanted
         and not wanted.scores
-        and supports_forward(problem, hop, has_grad_weights)
+        and supports_forward(problem, hop, has_more_grads)
         and bool(trace.score_max[:, hop].abs().max() <= MAX_LOG_SUM_EXP)
     )
 
@@ -113,7 +114,7 @@ def read_slots(problem: Problem, trace: Trace, hop: int) -> None:
     assert found is not None
     read, log_sum_exp = found
     trace.read[:, hop] = read.reshape(trace.read[:, hop].shape)
-    is_read = log_sum_exp > -torch.inf
+    is_read = log_sum_exp != -torch.inf  # NaN stays NaN
     log_sum_exp = log_sum_exp.where(is_read, 0.0).flatten()
     trace.score_max[:, hop] = log_sum_exp
     rounded_off = log_sum_exp - trace.score_max[:, hop]

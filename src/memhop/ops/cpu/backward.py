@@ -104,7 +104,7 @@ def _begin(call, group, hop, workspace, like):  # type: ignore[no-untyped-def]
 
 @compiled
 def _set_mean(call, row, hop, workspace, like):  # type: ignore[no-untyped-def]
-    """Compute sum_j p_j grad_p_j."""
+    """Compute sum_j p_j grad_p_j, less the gradient of log sum_j exp(s_j)."""
     step, index = step_of(call, hop), row * call.hops + hop
     grad_out = row_at(call.grad_out, index, call.memory_dim, like)
     grad_read = row_at(call.grad_read, index, call.values.columns, like)
@@ -124,6 +124,8 @@ def _set_mean(call, row, hop, workspace, like):  # type: ignore[no-untyped-def]
         grad_weights = row_at(call.grad_weights, index, call.num_slots, like)
         for slot in range(call.num_slots):
             mean += np.float64(weights[slot]) * grad_weights[slot]
+    if call.grad_lse:
+        mean -= row_at(call.grad_lse, row, 1, like)[0]
     row_at(call.grad_means, index, 1, DOUBLE)[0] = mean
 
 

@@ -248,6 +248,7 @@ def backward(
     grad_result: Tensor,
     grad_weights: Tensor | None,
     wanted: Wanted,
+    grad_lse: Tensor | None = None,
 ) -> Gradients:
     """Run all hops backward; see ``problem``. The trace must hold the weights."""
     rows, hops = problem.query.shape[0], len(problem.steps)
@@ -258,7 +259,7 @@ def backward(
     grad_read = torch.empty_like(trace.read)
     if not problem.steps[0].carry:
         grad_read[:, 0] = grad_result
-    arrays = (None, *trace, *gradients[:-2], grad_read, grad_weights)
+    arrays = (None, *trace, *gradients[:-2], grad_read, grad_weights, grad_lse)
     call = Call(problem, problem.keys.shape[-1], arrays)
     targets, is_bank = targets_of(problem, gradients), problem.slots is not None
     num_targets = 0 if is_bank else len(targets)

@@ -46,7 +46,9 @@ SCRATCH = (
     "steps", "weight_rows",
     "partial_max", "partial_total", "partial_sums", "partial_aged", "grad_means",
 )  # fmt: skip
-ARRAYS = ("result", *Trace._fields, *Gradients._fields[:-2], "grad_read", "grad_weights")
+ARRAYS = (
+    "result", *Trace._fields, *Gradients._fields[:-2], "grad_read", "grad_weights", "grad_lse",
+)  # fmt: skip
 FIELDS = (*SIZES, *INPUTS, *SCRATCH, "weight_addresses", *ARRAYS)
 CALL = np.dtype([("keys", ROWS), ("values", ROWS), *((field, np.int64) for field in FIELDS)])
 

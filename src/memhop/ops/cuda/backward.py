@@ -64,7 +64,7 @@ class BackwardBuffers(NamedTuple):
         grad_query: the gradient of q_{k+1} before ``begin``, of q_k after ``finish``, [B, D].
         grad_read: w_k, [B, K, V].
         grad_weights: G, or None.
-        weight_grad_means: sum_i p_i G_i, or None, [B, K].
+        weight_grad_means: sum_i p_i G_i, less the gradient of log sum_i exp(s_i), or None, [B, K].
         grad_mean: sum_j p_j grad_p_j, [B].
         bias_grad: g . c without a softmax, else 0, [B].
         temporal_grads: g . T_C(t), [B, T].
@@ -95,7 +95,12 @@ class BackwardBuffers(NamedTuple):
 
 
 def backward(
-    problem: Problem, trace: Trace, grad_result: Tensor, grad_weights: Tensor | None, wanted: Wanted
+    problem: Problem,
+    trace: Trace,
+    grad_result: Tensor,
+    grad_weights: Tensor | None,
+    wanted: Wanted,
+    grad_lse: Tensor | None = None,
 ) -> Gradients:
     """Run all hops backward; see ``problem``. The trace must hold the weights."""
     query, rows = problem.query, problem.query.shape[0]
@@ -109,7 +114,7 @@ def backward(
         gradients.grad_aged.zero_()
     plan = plan_of(problem)
     inputs, layout = kernel_inputs(problem, plan)
-    buffers = empty_buffers(problem, trace, gradients, grad_weights, plan)
+    buffers = empty_buffers(problem, trace, gradients, grad_weights, grad_lse, plan)
     if not problem.steps[0].carry:
         buffers.grad_read[:, 0] = grad_result
     with on_device_of(query):
@@ -119,7 +124,12 @@ def backward(
 
 
 def empty_buffers(
-    problem: Problem, trace: Trace, gradients: Gradients, grad_weights: Tensor | None, plan: Plan
+    problem: Problem,
+    trace: Trace,
+    gradients: Gradients,
+    grad_weights: Tensor | None,
+    grad_lse: Tensor | None,
+    plan: Plan,
 ) -> BackwardBuffers:
     """Allocate the intermediate results."""
     new, rows, num_splits = problem.query.new_empty, problem.query.shape[0], plan.num_splits
@@ -139,9 +149,7 @@ def empty_buffers(
         grad_aged=gradients.grad_aged,
         grad_scores=gradients.grad_scores,
         grad_weights=grad_weights,
-        weight_grad_means=None
-        if grad_weights is None
-        else mean_weight_grads(trace.weights, grad_weights),
+        weight_grad_means=mean_weight_grads(trace.weights, grad_weights, grad_lse),
         grad_mean=new(rows),
         bias_grad=new(rows),
         temporal_grads=new(rows, ages) if ages else None,
@@ -151,9 +159,18 @@ def empty_buffers(
     )
 
 
-def mean_weight_grads(weights: Tensor, grad_weights: Tensor) -> Tensor:
-    """Return sum_i p_i G_i; an infinite G adds nothing where p is 0, as at ignored slots."""
-    return torch.where(weights == 0, 0.0, weights * grad_weights).sum(-1)
+def mean_weight_grads(
+    weights: Tensor, grad_weights: Tensor | None, grad_lse: Tensor | None
+) -> Tensor | None:
+    """Return sum_i p_i G_i, less the gradient of log sum_i exp(s_i), or None without both.
+
+    An infinite G adds nothing where p is 0, as at ignored slots.
+    """
+    of_lse = None if grad_lse is None else -grad_lse.unsqueeze(-1)
+    if grad_weights is None:
+        return of_lse
+    means = torch.where(weights == 0, 0.0, weights * grad_weights).sum(-1)
+    return means if of_lse is None else means + of_lse
 
 
 def launch_hops_backward(

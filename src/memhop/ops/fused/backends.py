@@ -16,9 +16,18 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from memhop.ops.call import HALF, Call
+from memhop.ops.call import HALF, Call, Outputs
 from memhop.ops.cpu import background
-from memhop.ops.fused.problem import Gradients, Problem, Step, Trace, Wanted, is_shared, result_of
+from memhop.ops.fused.problem import (
+    Gradients,
+    Problem,
+    Step,
+    Trace,
+    Wanted,
+    is_shared,
+    log_sum_exp,
+    result_of,
+)
 from memhop.ops.inputs import storage
 
 
@@ -99,6 +108,11 @@ OPTIONS = {
     "newest_first": Option('`slot_order="newest_first"`', lambda call: call.newest_first),
     "dropout": Option("`dropout`", lambda call: call.dropout > 0),
     "read": Option("`read`, one read without weights", lambda call: not call.hops),
+    "lse": Option("`need_lse`", lambda call: call.need_lse),
+    "compiled_lse": Option(
+        "`need_lse` under `torch.compile`",
+        lambda call: call.need_lse and torch.compiler.is_compiling(),
+    ),
     "compile": Option("`torch.compile`", lambda call: torch.compiler.is_compiling()),
     "second_derivative": Option("second derivatives", None),
     "transforms": Option(
@@ -124,7 +138,9 @@ class Backend(NamedTuple):
     module: str | None = None
 
 
-_FUSED = frozenset(OPTIONS) - {"transforms", "newest_first", "dropout"}
+_FUSED = frozenset(OPTIONS) - {
+    "transforms", "newest_first", "dropout", "compiled_lse",
+}  # fmt: skip
 
 BACKENDS = {
     "reference": Backend("reference", (), frozenset(OPTIONS)),
@@ -193,7 +209,7 @@ class Kernel(NamedTuple):
     """The kernels of a backend; see ``problem``. ``infer``, if there is one, keeps no trace."""
 
     forward: Callable[[Problem, bool], Trace]
-    backward: Callable[[Problem, Trace, Tensor, Tensor | None, Wanted], Gradients]
+    backward: Callable[[Problem, Trace, Tensor, Tensor | None, Wanted, Tensor | None], Gradients]
     infer: Callable[[Problem, bool], tuple[Tensor, Tensor | None]] | None
 
 
@@ -213,13 +229,15 @@ def kernel_for(problem: Problem) -> Kernel:
     return kernel_of(name)
 
 
-def infer(problem: Problem, need_weights: bool) -> tuple[Tensor, Tensor | None]:
-    """Return the result and, if needed, the weights; nothing is kept for a backward pass."""
+def infer(problem: Problem, need_weights: bool, need_lse: bool) -> Outputs:
+    """Return the result and what else is needed; nothing is kept for a backward pass."""
     kernel = kernel_for(problem)
-    if kernel.infer is not None:
-        return kernel.infer(problem, need_weights)
+    if kernel.infer is not None and not need_lse:
+        result, weights = kernel.infer(problem, need_weights)
+        return Outputs(result, weights)
     trace = kernel.forward(problem, need_weights)
-    return result_of(problem, trace), trace.weights
+    lse = log_sum_exp(trace) if need_lse else None
+    return Outputs(result_of(problem, trace), trace.weights, lse)
 
 
 @cache
@@ -243,7 +261,7 @@ def try_out(kernel: Kernel, query: Tensor, backward: bool) -> None:
     problem = Problem.of_tensors((query, query.unsqueeze(0), *[None] * 7), (Step(),))
     trace = kernel.forward(problem, True)
     if backward:
-        kernel.backward(problem, trace, query, None, Wanted(True, False, False))
+        kernel.backward(problem, trace, query, None, Wanted(True, False, False), None)
 
 
 @cache

@@ -6,13 +6,14 @@ import torch
 from torch import Tensor
 
 from memhop.ops import eager, ignored_content
+from memhop.ops.call import Outputs
 from memhop.ops.fused.problem import Problem, Step, tensors_of
 from memhop.ops.inputs import Hop, Quantized, Table, converted
 from memhop.ops.reference import MemoryView, ignored_slots, readable_in_each_hop
 
 
-def forward(problem: Problem) -> tuple[Tensor, Tensor]:
-    """Return the result [B, D] and the weights [B, K, N] of a problem, differentiable."""
+def forward(problem: Problem, need_lse: bool = False) -> Outputs:
+    """Return the result [B, D], the weights [B, K, N] and lse [B] of a problem, differentiable."""
     query, rows, steps = problem.query, problem.query.shape[0], problem.steps
     keys = _rows(problem.keys, problem.key_scale, query.dtype)
     values = keys
@@ -33,34 +34,37 @@ def forward(problem: Problem) -> tuple[Tensor, Tensor]:
         ignored = None if ignored is None else ignored.reshape(shape)
         biases = [None if bias is None else bias.reshape(shape) for bias in biases]
     hops = [_hop(problem, step) for step in steps] if steps[0].carry else []
+    lse: list[Tensor] = []
     readable = readable_in_each_hop(hops, problem.num_slots, ignored, biases)
     view = MemoryView(keys, values, slots, readable)
     if hops:
         result, attentions = ignored_content.multi_hop(eager.raw_multi_hop, query, view, hops)
     else:
-        result, attention = ignored_content.read(eager.read, query, view, bool(steps[0].softmax))
+        read = eager.read_with_lse if need_lse else eager.read
+        result, attention, *lse = ignored_content.read(read, query, view, bool(steps[0].softmax))
         attentions = [attention]
     flat = (rows, problem.num_slots)
     weights = torch.stack([p.expand(*query.shape[:-1], -1).reshape(flat) for p in attentions], 1)
-    return result.reshape(rows, result.shape[-1]), weights
+    result = result.reshape(rows, result.shape[-1])
+    return Outputs(result, weights, lse[0].reshape(rows) if lse else None)
 
 
 def backward(
-    problem: Problem,
-    grad_result: Tensor | None,
-    grad_weights: Tensor | None,
-    needed: Sequence[bool],
+    problem: Problem, grads_out: Sequence[Tensor | None], needed: Sequence[bool]
 ) -> list[Tensor | None]:
-    """Return what ``gradients.gradients`` returns, itself differentiable."""
+    """Return what ``gradients.gradients`` returns, itself differentiable.
+
+    ``grads_out`` are the gradients of the result, of the weights and of lse.
+    """
     tensors = tensors_of(problem)
     inputs = [t for t, need in zip(tensors, needed, strict=True) if need and t is not None]
     create_graph = torch.is_grad_enabled()
     with torch.enable_grad():
-        results = forward(problem)
+        outputs = forward(problem, grads_out[-1] is not None)
         pairs = [
-            (result, grad)
-            for result, grad in zip(results, (grad_result, grad_weights), strict=True)
-            if grad is not None and result.requires_grad
+            (output, grad)
+            for output, grad in zip(outputs, grads_out, strict=True)
+            if grad is not None and output is not None and output.requires_grad
         ]
         grads = iter(torch.autograd.grad(
             [result for result, _ in pairs], inputs, [grad for _, grad in pairs],

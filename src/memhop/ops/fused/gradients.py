@@ -34,20 +34,25 @@ def gradients(
     grad_result: Tensor | None,
     grad_weights: Tensor | None,
     needed: Sequence[bool],
+    grad_lse: Tensor | None = None,
 ) -> list[Tensor | None]:
-    """Return the gradients of ``tensors_of(problem)``, None for those that are not needed."""
+    """Return the gradients of ``tensors_of(problem)``, None for those that are not needed.
+
+    ``grad_lse`` [B] is that of ``log_sum_exp`` of a single read.
+    """
     if grad_result is None:
         needed = reached_by_weights(problem.steps, needed)
         grad_result = torch.zeros_like(result_of(problem, trace))
     if grad_weights is not None:
         grad_weights = zero_where_ignored(problem, grad_weights)
     trace = Trace._make(None if part is None else part.contiguous() for part in trace)
-    inputs = [as_kernel_input(grad, is_flat=True) for grad in (grad_result, grad_weights)]
+    grads_out = grad_result, grad_weights, grad_lse
+    inputs = [as_kernel_input(grad, is_flat=True) for grad in grads_out]
     assert inputs[0] is not None
     names = dict(zip(Problem._fields, needed, strict=False))
     wanted = Wanted(names["keys"], names["values"], names["score_bias"])
     kernel = backends.kernel_for(problem)
-    grads = kernel.backward(problem, trace, inputs[0], inputs[1], wanted)
+    grads = kernel.backward(problem, trace, inputs[0], inputs[1], wanted, inputs[2])
     grad_bias = None
     if problem.score_bias is not None and grads.grad_scores is not None and wanted.scores:
         is_per_hop = problem.score_bias.shape[1] == len(problem.steps)

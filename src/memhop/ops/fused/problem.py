@@ -4,7 +4,7 @@
 reads a ``Problem`` has
 
     forward(problem, keep_weights) -> Trace
-    backward(problem, trace, grad_result, grad_weights, wanted) -> Gradients
+    backward(problem, trace, grad_result, grad_weights, wanted, grad_lse) -> Gradients
 
 With u_k = A_k^T q_k, hop k of K over readable slots i is
 
@@ -30,6 +30,7 @@ Backward, with g_k the gradient of o_k, and G_i the gradient of p_i if weights a
     dm_i = sum_k p_ki w_k + d_ki u_k
 
 sum_j p_j w_k . m_j = w_k . r_k needs no further pass, and with the softmax the terms of c cancel.
+A gradient of log sum_i exp(s_i), which a single read may return, is subtracted from that sum.
 ``gradients`` computes the gradients of the weights as products of these results.
 """
 
@@ -173,6 +174,13 @@ class Trace(NamedTuple):
 def result_of(problem: Problem, trace: Trace) -> Tensor:
     """Return a copy of the query after the last hop, or of what a single read returns."""
     return (trace.queries[:, -1] if problem.steps[0].carry else trace.read[:, 0]).clone()
+
+
+def log_sum_exp(trace: Trace) -> Tensor:
+    """Return log sum_i exp(s_i) of a single read, [B]; -inf without readable slots."""
+    is_empty = (trace.weight_sum[:, 0] == 0) & trace.exp_sum[:, 0].isfinite()  # NaN stays NaN
+    lse = trace.score_max[:, 0] + trace.exp_sum[:, 0].log()
+    return lse.masked_fill_(is_empty, -torch.inf)
 
 
 def empty_result(problem: Problem) -> Tensor:
