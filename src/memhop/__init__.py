@@ -1,7 +1,7 @@
 """Multi-hop memory for PyTorch: End-to-End Memory Networks (arXiv 1503.08895).
 
 Layers: `MemoryNetwork`, `MultiHop`, `MemoryHop`, over floating-point or int8 (`Quantized`)
-memories, and the operations in `memhop.ops`. A memory on disk: `Store`.
+memories, and the operations in `memhop.ops`. A memory on disk: `Store`, `FileMemory`.
 A question answerer over stories: `MemN2N`, `read_babi`, `train`, `Recipe`, `evaluate`.
 A command-line program: ``memhop --help``.
 """
@@ -27,12 +27,14 @@ from memhop.training.evaluation import Evaluation, evaluate
 from memhop.training.loop import TrainingResult, train
 
 if TYPE_CHECKING:
+    from memhop.storage.file_memory import FileMemory
     from memhop.storage.store import Store
 
 __all__ = [
     "Answer",
     "Evaluation",
     "Example",
+    "FileMemory",
     "MemN2N",
     "MemhopError",
     "MemoryHop",
@@ -53,8 +55,8 @@ __all__ = [
     "warmup",
 ]
 
-# Imported at their first use: most programs need no SQLite.
-_LAZY = {"Store": "memhop.storage.store"}
+# Names that are imported at their first use; most programs need no SQLite.
+_LAZY = {"FileMemory": "memhop.storage.file_memory", "Store": "memhop.storage.store"}
 
 
 def __getattr__(name: str) -> Any:

@@ -54,7 +54,8 @@ def append(session: Session, count: int, ids: Sequence[Id] | None, contents: Con
         else:
             names = ids
             _check_unused(session, names)
-            next_id = max(next_id, *(name + 1 for name in names if isinstance(name, int)), 0)
+            numbers = [name for name in names if isinstance(name, int)]
+            next_id = max(next_id, min(max(numbers, default=-1) + 1, _LAST_ID))
         assert contents.vectors is not None
         with file_errors(vectors.path):
             vectors.write(first, contents.vectors)

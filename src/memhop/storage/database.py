@@ -29,7 +29,7 @@ _BUSY_SECONDS = 30.0
 # a text or a payload. `id` has no type: 1 and "1" are different ids.
 TABLES = {
     "state": "CREATE TABLE state (dim INTEGER, dtype TEXT, generation INTEGER, num_rows INTEGER, "
-    "num_live INTEGER, next_id INTEGER)",
+    "num_live INTEGER, next_id INTEGER, num_syncs INTEGER)",
     "rows": "CREATE TABLE rows (row INTEGER PRIMARY KEY, num_rows INTEGER, id, time REAL, "
     "text TEXT, payload TEXT)",
     "rows_by_id": "CREATE INDEX rows_by_id ON rows (id)",
@@ -69,7 +69,7 @@ def create_database(folder: Path, dim: int, dtype: str) -> None:
             connection.execute("BEGIN IMMEDIATE")
             for statement in TABLES.values():
                 connection.execute(statement)
-            connection.execute("INSERT INTO state VALUES (?, ?, 1, 0, 0, 0)", (dim, dtype))
+            connection.execute("INSERT INTO state VALUES (?, ?, 1, 0, 0, 0, 0)", (dim, dtype))
             connection.execute(f"PRAGMA user_version = {SCHEMA}")
             connection.execute("COMMIT")
         finally:
@@ -161,7 +161,8 @@ class Database:
         with sqlite_errors(self.path):
             self.connection.execute("BEGIN IMMEDIATE")
             try:
-                self.connection.execute("UPDATE state SET next_id = next_id")
+                # SQLite would write nothing for a row that does not change.
+                self.connection.execute("UPDATE state SET num_syncs = num_syncs + 1")
                 self._commit()
                 self._is_uncertain = False
             finally:
@@ -172,11 +173,6 @@ class Database:
         was_uncertain, self._is_uncertain = self._is_uncertain, True
         self.connection.execute("COMMIT")
         self._is_uncertain = was_uncertain
-
-    @property
-    def is_uncertain(self) -> bool:
-        """Whether a commit has failed, so that it is unknown whether a crash brings it back."""
-        return self._is_uncertain
 
     def set_state(self, **changes: int) -> None:
         """Change columns of the state."""

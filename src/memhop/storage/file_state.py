@@ -1,5 +1,6 @@
 """Open files for reading, and notice when they change."""
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -34,16 +35,25 @@ def file_state(file: Path | int, path: Path | None = None) -> FileState:
 
 
 @contextmanager
-def opened(path: Path, flags: int = 0) -> Iterator[int]:
+def opened(path: Path, optional_flags: int = 0) -> Iterator[int]:
     """Open a regular file for reading; the descriptor is closed at the end of the block.
+
+    Args:
+        path: the file.
+        optional_flags: flags such as O_DIRECT, left out if the file system refuses them.
 
     Raises:
         MemhopError: the file is missing, is not a regular file, or cannot be read.
     """
     file_state(path)  # opening a pipe would wait
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0)
     with read_errors(path):
-        binary = getattr(os, "O_BINARY", 0)
-        descriptor = os.open(path, os.O_RDONLY | binary | flags)
+        try:
+            descriptor = os.open(path, flags | optional_flags)
+        except OSError as error:
+            if error.errno != errno.EINVAL or not optional_flags:
+                raise
+            descriptor = os.open(path, flags)
     try:
         yield descriptor
     finally:

@@ -1,5 +1,7 @@
 """Filters by fields of the payload and by time, evaluated in SQLite."""
 
+import json
+import re
 import sqlite3
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -11,6 +13,12 @@ from memhop.errors import MemhopError, shown
 from memhop.storage.record import check_time
 
 _MAX_VALUES = 10_000
+_ESCAPED = re.compile(r'["\\\x00-\x1f\ud800-\udfff]')
+# As JSON: the text of SQLite would end at a NUL character.
+_EXACT = "payload -> ? IN ({places})"
+_NUMBER = (
+    "json_type(payload, ?) IN ('integer', 'real') AND json_extract(payload, ?) IN ({places})"
+)
 
 
 class Filter(NamedTuple):
@@ -41,14 +49,10 @@ def filter_of(where: Mapping[str, Any] | None, since: Any, until: Any) -> Filter
     if where is not None and not isinstance(where, Mapping):
         raise MemhopError(f"where: expected values by names of fields, got {shown(where)}")
     for name, wanted in (where or {}).items():
-        path = _path(name)
         options = list(wanted) if isinstance(wanted, list | tuple | set | frozenset) else [wanted]
         if len(options) > _MAX_VALUES:
             raise MemhopError(f"where: expected at most {_MAX_VALUES} values, got {len(options)}")
-        alternatives = ["FALSE"]
-        for option in options:
-            alternatives.append(_equals(name, option, values, path))
-        conditions.append(f"({' OR '.join(alternatives)})")
+        conditions.append(_is_one_of(_path(name), _by_kind(name, options), values))
     if not conditions:
         return None
     return Filter(" AND ".join(conditions), tuple(values), bool(where))
@@ -77,25 +81,44 @@ def matching(connection: sqlite3.Connection, chosen: Filter, num_rows: int) -> N
 
 
 def _path(name: Any) -> str:
-    if not isinstance(name, str) or '"' in name or "\\" in name or "" in name.split("."):
-        raise MemhopError(
-            f"where: expected names of fields without quotes and backslashes, got {shown(name)}"
-        )
-    return "$" + "".join(f'."{part}"' for part in name.split("."))
+    # JSON escapes these characters, and SQLite compares names as they are written.
+    if isinstance(name, str) and not _ESCAPED.search(name) and "" not in name.split("."):
+        return "$" + "".join(f'."{part}"' for part in name.split("."))
+    expected = "where: expected names of fields without quotes, backslashes and control characters"
+    raise MemhopError(f"{expected}, got {shown(name)}")
 
 
-def _equals(name: str, option: Any, values: list[Any], path: str) -> str:
-    """Return the condition that a field has a value; append its values."""
-    if option is None or isinstance(option, bool):
-        values += [path, "null" if option is None else str(option).lower()]
-        return "json_type(payload, ?) = ?"
-    if isinstance(option, int | float):
-        number = option if isinstance(option, float) or abs(option) < 2**63 else float(option)
-        values += [path, path, number]
-        return "json_type(payload, ?) IN ('integer', 'real') AND json_extract(payload, ?) = ?"
-    if isinstance(option, str):
-        values += [path, path, option]
-        return "json_type(payload, ?) = 'text' AND json_extract(payload, ?) = ?"
-    raise MemhopError(
-        f"where: expected texts, numbers, True, False or None for {name!r:.60}, got {shown(option)}"
-    )
+def _by_kind(name: str, options: list[Any]) -> dict[str, list[Any]]:
+    """Return the values by the condition that finds those of their kind."""
+    found: dict[str, list[Any]] = {}
+    found_by: list[Any]
+    for option in options:
+        if option is None or isinstance(option, bool):
+            kind, found_by = _EXACT, [json.dumps(option)]
+        elif isinstance(option, int | float):
+            kind, found_by = _NUMBER, [option if abs(option) < 2**63 else float(option)]
+        elif isinstance(option, str):
+            # a payload with a lone surrogate is stored in ASCII
+            kind, found_by = _EXACT, list({json.dumps(option), _unescaped(option)})
+        else:
+            expected = f"texts, numbers, True, False or None for {name!r:.60}"
+            raise MemhopError(f"where: expected {expected}, got {shown(option)}")
+        found.setdefault(kind, []).extend(found_by)
+    return found
+
+
+def _unescaped(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(text)
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _is_one_of(path: str, by_kind: Mapping[str, list[Any]], values: list[Any]) -> str:
+    """Return the condition that a field has one of these values, which are appended."""
+    alternatives = ["FALSE"]
+    for condition, some in by_kind.items():
+        alternatives.append(condition.format(places=", ".join("?" * len(some))))
+        values += [path] * (condition.count("?")) + some
+    return f"({' OR '.join(alternatives)})"

@@ -1,5 +1,6 @@
 """Where the rows of a memory lie in a file, and the tensors over their bytes."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from memhop.ops.inputs import Stored
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int8)
 SCALE_BYTES = torch.float32.itemsize
+MAX_GAP_BYTES = 4096  # rows and scales that lie so close are read at once
 
 
 class Rows(NamedTuple):
@@ -40,6 +42,8 @@ class Rows(NamedTuple):
     def end(self) -> int:
         """The smallest size in bytes of a file that has all rows."""
         count = self.shape[0]
+        if count == 0:
+            return 0
         areas = [self.data_area(0, count)]
         if self.scales is not None:
             areas.append(self.scale_area(0, count))
@@ -50,6 +54,24 @@ class Rows(NamedTuple):
         """Whether each number lies at a multiple of its size, as a tensor without a copy needs."""
         offset, _ = self.scales or (0, 0)
         return self.offset % self.dtype.itemsize == 0 and offset % SCALE_BYTES == 0
+
+    def areas(self, first: int, last: int) -> list[tuple[int, int]]:
+        """Return the bytes to read for the rows ``first`` to ``last - 1``: one area or two."""
+        data = self.data_area(first, last)
+        if self.scales is None:
+            return [data]
+        scale = self.scale_area(first, last)
+        if max(data[0], scale[0]) - min(data[1], scale[1]) > MAX_GAP_BYTES:
+            return [data, scale]
+        return [(min(data[0], scale[0]), max(data[1], scale[1]))]
+
+    def places(self, first: int, last: int, starts: Sequence[int]) -> tuple[int, int]:
+        """Return where the first row and the first scale lie if the areas lie at ``starts``."""
+        if len(starts) == 2:
+            return starts[0], starts[1]
+        [(begin, _)] = self.areas(first, last)
+        places = (self.data_area(first, last), self.scale_area(first, last))
+        return starts[0] + places[0][0] - begin, starts[0] + places[1][0] - begin
 
     def data_area(self, first: int, last: int) -> tuple[int, int]:
         """Return the first byte of the rows ``first`` to ``last - 1``, and the one after them."""

@@ -1,8 +1,8 @@
 """A memory whose rows lie in a file: mapped into memory, or read part by part."""
 
 import mmap
-import os
 from collections.abc import Iterator
+from contextlib import closing
 from typing import NoReturn
 
 import torch
@@ -10,17 +10,26 @@ import torch
 from memhop.errors import MemhopError
 from memhop.ops.inputs import Stored
 from memhop.ops.streamed import Ranges, StreamedMemory
-from memhop.storage.file_state import FileState, file_state, opened
+from memhop.storage.direct_reads import open_parts, read_ahead
+from memhop.storage.file_state import FileState, file_state, opened, read_errors
 from memhop.storage.mapping import map_rows
+from memhop.storage.ram import ram_bytes
 from memhop.storage.row_layout import Rows, check_rows, tensors_over
 
 __all__ = ["Rows", "RowsMemory"]
 
 PART_BYTES = 2**24
+RAM_SHARE = 0.75
 
 
 class RowsMemory(StreamedMemory):
     """Rows of a file as a memory: memory-mapped if they fit in RAM, else read part by part.
+
+    Rows fit if they take at most three quarters of the RAM: of the machine's RAM or, if it is
+    smaller, of the memory limit of the control group (versions 1 and 2) that the process runs in.
+    Free memory does not count. It changes from moment to moment, and the system drops the pages of
+    a mapped file when others need memory. But a file that does not fit leaves the page cache
+    before it is read again, and direct reads are then faster.
 
     Args:
         rows: where the rows lie.
@@ -34,12 +43,19 @@ class RowsMemory(StreamedMemory):
 
     def __init__(self, rows: Rows, *, stream: bool | None = None) -> None:
         check_rows(rows)
+        if stream is False and not rows.is_aligned:
+            size = rows.dtype.itemsize
+            place = f"the numbers at a multiple of {size} bytes"
+            raise MemhopError(f"{rows.path}: expected {place} to map it, got byte {rows.offset}")
+        if stream is None:
+            limit = ram_bytes()
+            stream = limit is not None and rows.end - rows.offset > RAM_SHARE * limit
         self._rows = rows
-        self._stream = bool(stream)
+        self._stream = bool(stream) or not rows.is_aligned
         self._mapped: tuple[mmap.mmap | None, Stored] | None = None
-        with opened(rows.path) as descriptor:
-            self._state = file_state(descriptor, self._rows.path)
-            self._check(self._state)
+        with opened(rows.path) as descriptor:  # the file is readable
+            self._state = file_state(descriptor, rows.path)
+        self._check(self._state)
 
     @property
     def shape(self) -> torch.Size:
@@ -48,62 +64,84 @@ class RowsMemory(StreamedMemory):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Dtype of the rows; int8 if they are quantized."""
+        """Dtype of the rows; int8 if they are ``Quantized``."""
         return self._rows.dtype
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether the rows are read part by part."""
+        return self._stream
+
+    def __len__(self) -> int:
+        return self._rows.shape[0]
+
+    def __repr__(self) -> str:
+        dtype = str(self.dtype).removeprefix("torch.")
+        how = "read part by part" if self._stream else "memory-mapped"
+        path, sizes = str(self._rows.path), list(self._rows.shape)
+        return f"{type(self).__name__}({path!r}, {sizes} {dtype}, {how})"
 
     def whole(self) -> Stored | None:
         """Return the mapped rows, or None if they are read part by part.
 
+        What you write to the tensors stays in this process and does not reach the file.
+
         Raises:
             MemhopError: the file has changed, is too short, or cannot be read.
         """
+        rows = self._rows
         if self._stream:
             return None
         if self._mapped is None:
-            with opened(self._rows.path) as descriptor:
-                self._check(file_state(descriptor, self._rows.path))
-                self._mapped = map_rows(self._rows, descriptor)
-        elif not self._rows.is_growing:
-            self._check(file_state(self._rows.path))
-        elif self._mapped[0] is not None and self._mapped[0].size() < self._rows.end:
-            self._raise_short(self._mapped[0].size())
+            with opened(rows.path) as descriptor, read_errors(rows.path):
+                self._check(file_state(descriptor, rows.path))
+                self._mapped = map_rows(rows, descriptor)
+        elif not rows.is_growing:
+            self._check(file_state(rows.path))
+        elif self._mapped[0] is not None and self._mapped[0].size() < rows.end:
+            self._raise_short(self._mapped[0].size())  # the file may have lost its name
         return self._mapped[1]
 
     def ranges(self) -> Ranges:
-        """Return the parts in which the file is read."""
+        """Return the parts in which the file is read, of 16 MiB or one row."""
         count, step = self._rows.shape[0], max(1, PART_BYTES // self._rows.row_bytes)
         return [(i, min(i + step, count)) for i in range(0, count, step)] or [(0, 0)]
 
     def stream(self, ranges: Ranges) -> Iterator[Stored]:
-        """Yield the rows of each range."""
-        with opened(self._rows.path) as descriptor:
-            for first, last in ranges:
-                data, end = self._rows.data_area(first, last)
-                buffer = bytearray(os.pread(descriptor, end - data, data))
-                if len(buffer) < end - data:
-                    self._raise_short(data + len(buffer))
-                place = len(buffer)
-                if self._rows.scales is not None:
-                    scale, end = self._rows.scale_area(first, last)
-                    buffer += bytes(-place % 4)
-                    place = len(buffer)
-                    buffer += os.pread(descriptor, end - scale, scale)
-                self._check(file_state(descriptor, self._rows.path))
-                yield tensors_over(buffer, self._rows, last - first, (0, place))
+        """Yield the rows of each range; its tensors are overwritten when you take the next one.
+
+        Two direct reads are in flight while you work on a part. Close the iterator, or let it go,
+        to stop early.
+
+        Raises:
+            MemhopError: the file has changed, is too short, or cannot be read.
+        """
+        rows = self._rows
+        for first, last in ranges:
+            if not 0 <= first <= last <= rows.shape[0]:
+                raise ValueError(f"expected ranges within 0 to {rows.shape[0]}, got {first, last}")
+        parts = [rows.areas(first, last) for first, last in ranges]
+        with open_parts(rows.path) as file:
+            self._check(file_state(file.descriptor, rows.path))
+            with closing(read_ahead(file, parts)) as read:
+                for (first, last), (buffer, places) in zip(ranges, read, strict=True):
+                    # after the read: a change before it would show
+                    self._check(file_state(file.descriptor, rows.path))
+                    yield tensors_over(buffer, rows, last - first, rows.places(first, last, places))
 
     def _check(self, state: FileState) -> None:
-        rows = self._rows
-        if state.size < rows.end:
+        """Check that the file has the rows and is still the one that was opened."""
+        if state.size < self._rows.end:
             self._raise_short(state.size)
-        if not rows.is_growing and state != self._state:
+        if state != self._state and not self._rows.is_growing:
             raise MemhopError(
-                f"{rows.path}: the file has changed since it was opened: expected "
-                f"{self._state.size:,} bytes of the same time, got {state.size:,} bytes"
+                f"{self._rows.path}: the file has changed since it was opened: expected "
+                f"{self._state.size:,} bytes and the same time, got {state.size:,} bytes"
             )
 
     def _raise_short(self, size: int) -> NoReturn:
         rows = self._rows
         raise MemhopError(
-            f"{rows.path}: the file is too short: expected {rows.end:,} bytes for "
+            f"{rows.path}: the file is too short: expected {rows.end:,} bytes for rows "
             f"{list(rows.shape)}, got {size:,}"
         )

@@ -1,5 +1,6 @@
 """The vectors of a store: a flat file of rows without a header."""
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -66,9 +67,11 @@ class RowFormat:
         if tensor.is_complex() or tensor.dtype == torch.bool:
             raise MemhopError(f"{expected}, got {str(tensor.dtype).removeprefix('torch.')}")
         kept = torch.float32 if self.dtype is torch.int8 else self.dtype
-        tensor = tensor.detach().to("cpu", kept).contiguous()
+        if tensor.requires_grad or tensor.dtype != kept or not tensor.is_cpu:
+            tensor = tensor.detach().to("cpu", kept)
+        tensor = tensor.contiguous()
         # A sum is finite only if all numbers are; it reads them without writing a mask.
-        if not tensor.sum(dtype=torch.float32).isfinite():
+        if not math.isfinite(tensor.sum(dtype=torch.float32).item()):
             is_finite = tensor.isfinite().all(-1)
             if not is_finite.all():
                 row = int(is_finite.logical_not().nonzero()[0])
@@ -78,7 +81,7 @@ class RowFormat:
 
     def encode(self, vectors: Tensor) -> memoryview:
         """Return the bytes of vectors [n, dim] as `vectors` returns them."""
-        if len(vectors) == 0:
+        if vectors.shape[0] == 0:
             return memoryview(b"")
         if self.dtype is torch.int8:
             quantized = Quantized.of(vectors)
@@ -86,7 +89,9 @@ class RowFormat:
             rows[:, : self.dim] = quantized.data.view(torch.uint8)
             rows[:, self._scale_at :] = quantized.scale.unsqueeze(-1).view(torch.uint8)
             vectors = rows
-        return memoryview(vectors.view(torch.uint8).numpy().data).cast("B")
+        elif self.dtype is torch.bfloat16:  # NumPy has no such dtype
+            vectors = vectors.view(torch.int16)
+        return memoryview(vectors.numpy().data).cast("B")
 
     def decode(self, content: bytes) -> Tensor:
         """Return the vectors of rows as float32, [n, dim]."""
@@ -114,6 +119,7 @@ class VectorFile:
 
     def __init__(self, path: Path, form: RowFormat, flags: int) -> None:
         self.path, self.form = path, form
+        self._checked_rows = -1
         self._descriptor = open_regular(path, flags)
 
     def check_size(self, num_rows: int) -> None:
@@ -122,12 +128,15 @@ class VectorFile:
         Raises:
             MemhopError: it is shorter.
         """
+        if num_rows <= self._checked_rows:
+            return
         expected, size = num_rows * self.form.row_bytes, os.fstat(self._descriptor).st_size
         if size < expected:
             raise MemhopError(
                 f"{self.path}: corrupt store: expected {expected:,} bytes for {num_rows:,} rows, "
                 f"got {size:,}"
             )
+        self._checked_rows = num_rows
 
     def write(self, num_rows: int, content: memoryview) -> None:
         """Write rows after the first ``num_rows``, and wait until they are on the device.
