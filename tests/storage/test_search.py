@@ -139,7 +139,7 @@ def check_hits(hits: StoreHits, expected: Array, ids: list[str | int], k: int) -
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("seed", seeds(8, 200))
+@pytest.mark.parametrize("seed", seeds(4, 200))
 def test_search_and_read_equal_the_formula(kind: str, seed: int, tmp_path: Path) -> None:
     random = np.random.default_rng(seed)
     dtype = DTYPES[seed % len(DTYPES)]

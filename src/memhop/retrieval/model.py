@@ -24,6 +24,7 @@ from memhop.checkpoint import (
 )
 from memhop.errors import MemhopError, check_integer
 from memhop.ops.inputs import Stored
+from memhop.ops.streamed import StreamedMemory
 from memhop.retrieval.memory import Memory
 from memhop.retrieval.questions import Questions
 
@@ -139,7 +140,7 @@ class RetrievalModel(nn.Module):
     def read_hops(
         self,
         questions: Tensor,
-        keys: Stored,
+        keys: Stored | StreamedMemory,
         values: Stored | None = None,
         *,
         topics: Tensor | None = None,
@@ -173,7 +174,11 @@ class RetrievalModel(nn.Module):
             yield HopRead(query, weights, state)
 
     def last_state(
-        self, questions: Tensor, keys: Stored, *, padding_mask: Tensor | None = None
+        self,
+        questions: Tensor,
+        keys: Stored | StreamedMemory,
+        *,
+        padding_mask: Tensor | None = None,
     ) -> Tensor:
         """Return what the last hop reads, [M, V], without the weights; see `read_hops`.
 

@@ -16,9 +16,7 @@ _MAX_VALUES = 10_000
 _ESCAPED = re.compile(r'["\\\x00-\x1f\ud800-\udfff]')
 # As JSON: the text of SQLite would end at a NUL character.
 _EXACT = "payload -> ? IN ({places})"
-_NUMBER = (
-    "json_type(payload, ?) IN ('integer', 'real') AND json_extract(payload, ?) IN ({places})"
-)
+_NUMBER = "json_type(payload, ?) IN ('integer', 'real') AND json_extract(payload, ?) IN ({places})"
 
 
 class Filter(NamedTuple):
