@@ -344,3 +344,40 @@ def test_other_folders_are_an_error(tmp_path: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(MemhopError, match=r"corrupt: its SHA-256 is not that of checkpoint\.json$"):
         RetrievalModel.load(tmp_path / "cut")
+
+
+@pytest.mark.parametrize("seed", seeds(10, 100))
+def test_hops_over_given_keys_equal_those_over_a_memory(seed: int) -> None:
+    model, memory, questions, _ = drawn(seed)
+    hops = [*model.read_hops(questions.vectors, memory.keys, memory.values,
+                             topics=questions.topics, impl="eager")]  # fmt: skip
+    assert torch.equal(torch.stack([hop.weights for hop in hops], 1), model(memory, questions))
+    if questions.topics is None and memory.values is memory.keys:
+        last = model.last_state(questions.vectors, memory.keys)
+        torch.testing.assert_close(last, hops[-1].state, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", seeds(10, 100))
+def test_masked_rows_are_not_read(seed: int) -> None:
+    random = torch.Generator().manual_seed(seed)
+    model, vectors = RetrievalModel(4, 4, 2), torch.randn(3, 4, generator=random)
+    keys, mask = torch.randn(9, 4, generator=random), torch.rand(9, generator=random) < 0.4
+    mask[0] = False
+    kept = [*model.read_hops(vectors, keys[~mask])]
+    for keys_with_nan in (keys, keys.masked_fill(mask.unsqueeze(-1), torch.nan)):
+        for hop, own in zip(
+            model.read_hops(vectors, keys_with_nan, padding_mask=mask), kept, strict=True
+        ):
+            assert not hop.weights[:, mask].any()
+            torch.testing.assert_close(hop.weights[:, ~mask], own.weights, rtol=1e-4, atol=1e-6)
+        last = model.last_state(vectors, keys_with_nan, padding_mask=mask)
+        torch.testing.assert_close(last, kept[-1].state, rtol=1e-4, atol=1e-6)
+
+
+def test_keys_in_other_formats_are_read_as_they_are() -> None:
+    model, keys = RetrievalModel(4, 4, 2), torch.eye(4)
+    for stored in (keys.bfloat16(), ops.Quantized.of(keys)):
+        state = model.last_state(keys[:1], stored)
+        assert state.dtype == torch.float32
+        assert state.argmax() == 0
+        assert [hop.weights.argmax().item() for hop in model.read_hops(keys[:1], stored)] == [0, 0]

@@ -13,15 +13,17 @@ import torch
 import uvicorn
 
 import memhop
+from memhop import MemhopError, Store
 from memhop.knowledge.facts import KnowledgeBase
 from memhop.knowledge.model import KnowledgeModel
 from memhop.knowledge.questions import Question
 from memhop.knowledge.recipe import KnowledgeRecipe
 from memhop.knowledge.training import train
+from memhop.retrieval import RetrievalModel
 from memhop.text.model import MemN2N
 from memhop.web.api import make_app
 from memhop.web.limits import Limits
-from memhop.web.models import Models, Served, ServedFacts
+from memhop.web.models import Models, Served, ServedFacts, ServedStore
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -75,6 +77,10 @@ class Client(NamedTuple):
 
     def ask_facts(self, question: str, **more: Any) -> Reply:
         return self.ask({"question": question, **more}, "/api/kb/answer")
+
+    def search(self, **asked: Any) -> Reply:
+        kind = "text" if "text" in asked else "row"
+        return self.ask(asked, f"/api/store/search/{kind}")
 
 
 @contextmanager
@@ -187,6 +193,45 @@ def of_both_kinds(served: dict[str, Served], films: KnowledgeModel) -> dict[str,
 @pytest.fixture(scope="session")
 def facts_client(of_both_kinds: Models) -> Iterator[Client]:
     with running(of_both_kinds) as client:
+        yield client
+
+
+HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>"
+COLOURS = ("red", "green", "blue", "black")
+
+
+def encode_colours(texts: list[str]) -> list[list[float]]:
+    """Return for each text which colours it names."""
+    if any(text == "fail" for text in texts):
+        raise MemhopError("the encoder failed")
+    return [[float(one in text) for one in COLOURS] for text in texts]
+
+
+@pytest.fixture(scope="session")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, ServedStore]]:
+    """Return a store with an encoder and two hops, and one with neither."""
+    folder = tmp_path_factory.mktemp("stores")
+    model = RetrievalModel(4, 4, 2)
+    with Store(folder / "notes", 4) as store:
+        store.add(torch.eye(4), ids=["r", 7, "b", "k"], payloads=[{"n": i} for i in range(4)],
+                  texts=["a red note", "green", None, "black\nlines"], times=range(4))  # fmt: skip
+        store.add(-torch.eye(4)[:1], ids=[HOSTILE], texts=[HOSTILE], payloads=[{HOSTILE: HOSTILE}])
+        store.add(torch.eye(4)[1:2], ids=[2**62])
+        store.delete(["b"])
+    Store(folder / "empty", 4).close()
+    with (
+        Store(folder / "notes", encoder=encode_colours, read_only=True) as notes,
+        Store(folder / "empty", read_only=True) as empty,
+    ):
+        yield {
+            "notes": ServedStore("notes", notes, model),
+            "empty": ServedStore("empty", empty, None),
+        }
+
+
+@pytest.fixture(scope="session")
+def store_client(of_both_kinds: Models, stores: Models) -> Iterator[Client]:
+    with running({**stores, **of_both_kinds}) as client:
         yield client
 
 

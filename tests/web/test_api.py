@@ -142,7 +142,7 @@ def test_the_list_of_models(client: Client) -> None:
     walks, own = client.get("/api/models").value
     assert walks == {
         "name": "walks", "kind": "stories", "test_error": 1.5, "words": 19, "memory_slots": 10,
-        "hops": 3, "facts": None, "entities": None,
+        "hops": 3, "facts": None, "entities": None, "rows": None, "dim": None, "has_encoder": None,
     }  # fmt: skip
     assert (own["name"], own["test_error"], own["hops"]) == ("own/qa1", None, 2)
 
@@ -214,9 +214,10 @@ def test_the_openapi_schema_has_every_error(client: Client) -> None:
     paths = client.get("/openapi.json").value["paths"]
     assert sorted(paths) == [
         "/api/answer", "/api/example", "/api/kb/answer", "/api/kb/examples", "/api/kb/relations",
-        "/api/models", "/api/read", "/api/stories", "/api/tasks", "/api/words", "/healthz",
+        "/api/models", "/api/read", "/api/store/rows", "/api/store/search/row",
+        "/api/store/search/text", "/api/stories", "/api/tasks", "/api/words", "/healthz",
     ]  # fmt: skip
-    for path in ("/api/answer", "/api/kb/answer"):
+    for path in ("/api/answer", "/api/kb/answer", "/api/store/search/row"):
         answer = paths[path]["post"]["responses"]
         assert sorted(answer) == ["200", "400", "404", "408", "413", "415", "422", "429"]
         for status in sorted(answer)[1:]:

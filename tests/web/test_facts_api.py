@@ -135,7 +135,8 @@ def test_models_of_two_kinds(facts_client: Client) -> None:
     ]  # fmt: skip
     assert models[2] == {
         "name": "films", "kind": "knowledge", "test_error": 2.5, "words": models[2]["words"],
-        "memory_slots": None, "hops": 2, "facts": 21, "entities": 24,
+        "memory_slots": None, "hops": 2, "facts": 21, "entities": 24, "rows": None, "dim": None,
+        "has_encoder": None,
     }  # fmt: skip
     story = {"story": ["Mary left."], "question": "Where is Mary?"}
     assert facts_client.ask(story).value["model"] == "walks"  # the first of its kind
@@ -290,9 +291,10 @@ def test_a_knowledge_run_is_loaded_with_its_test_error(
     model.save(tmp_path / "walks")
     served = load([tmp_path / "films", tmp_path / "walks"])
     assert [type(one) for one in served.values()] == [ServedFacts, Served]
-    assert served["films"].test_error is None
-    loaded = served["films"].model
-    assert isinstance(loaded, KnowledgeModel)
+    films_served = served["films"]
+    assert isinstance(films_served, ServedFacts)
+    assert films_served.test_error is None
+    loaded = films_served.model
     assert loaded.answer(ASKED).answers == films.answer(ASKED).answers
 
 

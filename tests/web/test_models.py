@@ -43,11 +43,11 @@ def test_a_model_that_was_only_saved_has_no_test_error(runs: Path, model: MemN2N
     model.save(runs / "saved")
     served = load(["saved", "babi/qa1"])
     assert list(served) == ["saved", "qa1"]
-    assert served["saved"].test_error is None
+    saved = served["saved"]
+    assert isinstance(saved, Served)
+    assert saved.test_error is None
     asked = (["Mary went to the garden."], "Where is Mary?")
-    saved = served["saved"].model
-    assert isinstance(saved, MemN2N)
-    assert saved.answer(*asked).answer == model.answer(*asked).answer
+    assert saved.model.answer(*asked).answer == model.answer(*asked).answer
 
 
 def test_two_models_with_one_name_raise(runs: Path, model: MemN2N) -> None:

@@ -21,6 +21,7 @@ from memhop.cli import (
     reproduce_knowledge,
     serve,
     setup,
+    store,
     train,
 )
 from memhop.cli.screen import Stopped, print_error, program
@@ -40,6 +41,7 @@ for command in (demo, train, evaluate, ask, serve, generate, setup):
     app.add_typer(command.app)
 app.add_typer(setup.data, name="data")
 app.add_typer(kb.app, name="kb")
+app.add_typer(store.app, name="store")
 reproduce.app.add_typer(reproduce_knowledge.app)
 app.add_typer(reproduce.app, name="reproduce")
 app.command(

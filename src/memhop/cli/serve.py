@@ -4,8 +4,10 @@ from typing import Annotated
 
 import typer
 
+from memhop.cli.encoder import EncoderName, load_encoder
 from memhop.cli.screen import print_line, print_progress, warnings_as_lines
 from memhop.cli.settings import Threads, complete_run, use
+from memhop.cli.store.search import load_hops
 from memhop.errors import MemhopError
 
 app = typer.Typer()
@@ -17,7 +19,7 @@ def serve(
         list[str] | None,
         typer.Argument(
             metavar="[RUN]...",
-            help="Names or paths of runs. Default: the newest.",
+            help="Names or paths of runs, and paths of stores. Default: the newest run.",
             autocompletion=complete_run,
         ),
     ] = None,
@@ -32,26 +34,35 @@ def serve(
         ),
     ] = "127.0.0.1",
     threads: Threads = 1,
+    encoder: EncoderName = None,
+    hops: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL", help="Run or folder of a retrieval model, which searches the stores."
+        ),
+    ] = None,
 ) -> None:
-    """Serve a page that answers questions about stories or facts.
+    """Serve a page that answers questions, or searches stores.
 
     The server stores and logs no stories and no questions. Other programs can send requests to
-    /api/answer and /api/kb/answer; see /docs. Needs memhop[serve].
+    /api/answer, /api/kb/answer and /api/store/search; see /docs. Needs memhop[serve].
     """
     use(threads)
+    encode = load_encoder(encoder)
     try:
         from memhop.web import models, server
     except ModuleNotFoundError as error:
         raise MemhopError(f"serve needs {error.name}: pip install 'memhop[serve]'") from error
     with warnings_as_lines():
-        served = models.load(runs or [None])
+        model = None if hops is None else load_hops(hops)
+        served = models.load(runs or [None], encoder=encode, hops=model)
     if not server.is_loopback(host):
         print_progress(f"{host}: everyone who can reach this machine can ask, without a password")
 
     def ready(address: str) -> None:
         for one in served.values():
-            error = "" if one.test_error is None else f": test error {one.test_error:.1f}%"
-            print_line(f"{one.name}{error}")
+            error = None if isinstance(one, models.ServedStore) else one.test_error
+            print_line(one.name if error is None else f"{one.name}: test error {error:.1f}%")
         print_line(f"{address}  (stop with Ctrl-C)", "bold")
 
     server.serve(served, host=host, port=port, on_ready=ready)

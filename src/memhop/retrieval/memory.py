@@ -4,7 +4,6 @@ from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from memhop.errors import MemhopError, shown
 from memhop.retrieval.encoder import Encoder, encode, matrix
@@ -135,11 +134,6 @@ class Memory:
         memory.keys = keys
         memory.values = keys if self.values is self.keys else self.values.to(device)
         return memory
-
-
-def zero_states(memory: Memory, num_questions: int) -> Tensor:
-    """Return the states of questions without a topic, [M, V]: nothing has been read."""
-    return memory.values.new_zeros(num_questions, memory.values.shape[1])
 
 
 def _names(name: str, values: Iterable[Hashable], num_rows: int) -> tuple[Hashable, ...]:

@@ -23,7 +23,9 @@ from memhop.checkpoint import (
     write_checkpoint,
 )
 from memhop.errors import MemhopError, check_integer
-from memhop.retrieval.memory import Memory, zero_states
+from memhop.ops.inputs import Stored
+from memhop.ops.streamed import StreamedMemory
+from memhop.retrieval.memory import Memory
 from memhop.retrieval.questions import Questions
 
 START_SCALE = 20.0  # the scores of unit vectors then differ by up to 80: no weight is 0 in float32
@@ -44,6 +46,20 @@ class HopHits(NamedTuple):
     ids: tuple[Hashable, ...]
     weights: tuple[float, ...]
     covered: float
+
+
+class HopRead(NamedTuple):
+    """What a hop reads for M questions.
+
+    Attributes:
+        query: s u_k, [M, key_dim].
+        weights: p_k, [M, N].
+        state: e_{k+1}, [M, V].
+    """
+
+    query: Tensor
+    weights: Tensor
+    state: Tensor
 
 
 class RetrievalModel(nn.Module):
@@ -102,7 +118,7 @@ class RetrievalModel(nn.Module):
         Raises:
             MemhopError: vectors of other sizes than the model's.
         """
-        return torch.stack([weights for _, weights in self._hops(memory, questions)], dim=-2)
+        return torch.stack([hop.weights for hop in self._hops(memory, questions)], dim=-2)
 
     def log_attention(self, memory: Memory, questions: Questions) -> list[Tensor]:
         """Return log p of each hop, [M, N], finite where p itself is 0 in float32.
@@ -111,25 +127,80 @@ class RetrievalModel(nn.Module):
             MemhopError: vectors of other sizes than the model's.
         """
         hops = self._hops(memory, questions)
-        return [functional.linear(query, memory.keys).log_softmax(dim=-1) for query, _ in hops]
+        return [functional.linear(hop.query, memory.keys).log_softmax(dim=-1) for hop in hops]
 
-    def _hops(self, memory: Memory, questions: Questions) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield for each hop s u_k, [M, key_dim], and p_k, [M, N]."""
+    def _hops(self, memory: Memory, questions: Questions) -> Iterator["HopRead"]:
         self.check_sizes(memory, questions)
-        scale, state = self.log_scale.exp(), questions.topics
-        if state is None:
-            state = zero_states(memory, len(questions))
+        # Eager: every weight is needed, so that a fused form saves nothing, and the bits do
+        # not depend on whether its kernels have been compiled.
+        return self.read_hops(
+            questions.vectors, memory.keys, memory.values, topics=questions.topics, impl="eager"
+        )
+
+    def read_hops(
+        self,
+        questions: Tensor,
+        keys: Stored | StreamedMemory,
+        values: Stored | None = None,
+        *,
+        topics: Tensor | None = None,
+        padding_mask: Tensor | None = None,
+        impl: str = "auto",
+    ) -> Iterator["HopRead"]:
+        """Yield what each hop reads of keys and values that are neither copied nor checked.
+
+        Args:
+            questions: the vectors of M questions, [M, Q].
+            keys: [N, key_dim], anything that `memhop.ops.read` reads.
+            values: [N, V]; None means the keys.
+            topics: the states before the first hop, [M, V]; None means zero.
+            padding_mask: bool [N] or [M, N], True = ignore that row.
+            impl: as for `memhop.ops.read`.
+
+        Raises:
+            ValueError: as `memhop.ops.read`.
+
+        >>> model = RetrievalModel(key_dim=2, value_dim=2, num_hops=1)
+        >>> [hop] = model.read_hops(torch.eye(2)[:1], torch.eye(2).bfloat16())
+        >>> hop.weights.argmax()
+        tensor(0)
+        """
+        scale, state = self.log_scale.exp(), self._first_state(questions, topics)
         for question_map in self.question_maps:
-            query = functional.linear(questions.vectors, question_map)
-            is_joined = self.key_dim > self.value_dim
-            query = torch.cat([state, query], dim=-1) if is_joined else state + query
-            query = scale * query
-            # Eager: every weight is needed, so that a fused form saves nothing, and the bits do
-            # not depend on whether its kernels have been compiled.
+            query = scale * self._joined(state, functional.linear(questions, question_map))
             state, weights = ops.read(
-                query, memory.keys, memory.values, need_weights=True, impl="eager"
+                query, keys, values, padding_mask=padding_mask, need_weights=True, impl=impl
             )
-            yield query, weights
+            yield HopRead(query, weights, state)
+
+    def last_state(
+        self,
+        questions: Tensor,
+        keys: Stored | StreamedMemory,
+        *,
+        padding_mask: Tensor | None = None,
+    ) -> Tensor:
+        """Return what the last hop reads, [M, V], without the weights; see `read_hops`.
+
+        >>> model = RetrievalModel(key_dim=2, value_dim=2, num_hops=2)
+        >>> model.last_state(torch.eye(2)[:1], torch.eye(2)).argmax()
+        tensor(0)
+        """
+        scale, state = self.log_scale.exp(), self._first_state(questions, None)
+        for question_map in self.question_maps:
+            query = scale * self._joined(state, functional.linear(questions, question_map))
+            state = ops.read(query, keys, padding_mask=padding_mask)
+        return state
+
+    def _first_state(self, questions: Tensor, topics: Tensor | None) -> Tensor:
+        if topics is not None:
+            return topics
+        return self.log_scale.new_zeros(len(questions), self.value_dim)  # nothing has been read
+
+    def _joined(self, state: Tensor, mapped: Tensor) -> Tensor:
+        """Return u_k from e_k and W_k q, [M, key_dim]."""
+        is_joined = self.key_dim > self.value_dim
+        return torch.cat([state, mapped], dim=-1) if is_joined else state + mapped
 
     def search(self, memory: Memory, questions: Questions, k: int = 5) -> list[list[HopHits]]:
         """Return for each question and hop the k rows that are read most.

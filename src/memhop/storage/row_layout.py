@@ -41,17 +41,7 @@ class Rows(NamedTuple):
     @property
     def end(self) -> int:
         """The smallest size in bytes of a file that has all rows."""
-<<<<<<< HEAD
-        count = self.shape[0]
-        if count == 0:
-            return 0
-        areas = [self.data_area(0, count)]
-        if self.scales is not None:
-            areas.append(self.scale_area(0, count))
-        return max(end for _, end in areas)
-=======
         return max(end for _, end in self.areas(0, self.shape[0])) if self.shape[0] else 0
->>>>>>> main
 
     @property
     def is_aligned(self) -> bool:

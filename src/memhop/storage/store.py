@@ -12,6 +12,7 @@ from torch import Tensor
 from memhop.errors import MemhopError, check_integer, shown
 from memhop.ops.inputs import Stored
 from memhop.retrieval.encoder import Encoder, encode
+from memhop.storage import search
 from memhop.storage.changes import Contents, append, compact, live_rows, remove, replace
 from memhop.storage.database import DTYPES, MAX_DIM
 from memhop.storage.entries import record_at
@@ -28,6 +29,7 @@ from memhop.storage.record import (
     check_times,
 )
 from memhop.storage.rows import RowsMemory
+from memhop.storage.search import Hops, StoreHits
 from memhop.storage.session import RETRIES, GenerationRemovedError, Session, create_store
 from memhop.storage.snapshot import RowIds, Snapshot, check_generation
 from memhop.storage.tombstones import dead_mask
@@ -291,6 +293,66 @@ class Store:
             ids = RowIds(self._session, state.generation, num_rows)
         has_ignored = mask is not None and bool(mask.any())
         return Snapshot(memories, torch.from_numpy(mask) if has_ignored else None, ids)
+
+    def read(
+        self,
+        query: Any,
+        hops: Hops | None = None,
+        *,
+        where: Mapping[str, Any] | None = None,
+        since: float | None = None,
+        until: float | None = None,
+    ) -> Tensor:
+        """Return what a query reads of the rows: the result of the hops, [D'] or [M, D'].
+
+        Gradients flow to the query and the hops. A retrieval model returns what its last hop reads.
+
+        Args:
+            query: one query [D] or M of them [M, D]. D is dim without hops, for a `MemoryNetwork`
+                and a `RetrievalModel`, and memory_dim for a `MemoryHop` and a `MultiHop`.
+            hops: a layer, or a `memhop.retrieval.RetrievalModel` of passages (key_dim = value_dim).
+                None: one read, o = sum_i p_i m_i with p_i = softmax_i(q . m_i).
+            where, since, until: as for `snapshot`.
+
+        Raises:
+            MemhopError: sizes that do not fit.
+        """
+        return search.read(self, query, hops, where=where, since=since, until=until)
+
+    def search(
+        self,
+        query: Any = None,
+        hops: Hops | None = None,
+        k: int = 5,
+        *,
+        texts: str | Sequence[str] | None = None,
+        where: Mapping[str, Any] | None = None,
+        since: float | None = None,
+        until: float | None = None,
+    ) -> list[list[StoreHits]]:
+        """Return the k rows that are read most: for each query a list with one item a hop.
+
+        Without hops, rows are ranked by inner products; with hops by weights, the mean over heads.
+
+        Args:
+            query, hops: as for `read`.
+            k: at least 1.
+            texts: texts for the encoder of the store, instead of a query.
+            where, since, until: as for `snapshot`.
+
+        Raises:
+            MemhopError: sizes that do not fit, or dropout in training mode.
+
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder, Store(f"{folder}/store", dim=2) as store:
+        ...     ids = store.add([[1.0, 0.0], [0.0, 1.0]], ids=["Paris", "Rome"])
+        ...     [[hop]] = store.search([3.0, 0.0], k=1)
+        ...     print(hop.ids, hop.scores, round(hop.covered, 3))
+        ('Paris',) (3.0,) 0.953
+        """
+        return search.search(
+            self, query, hops, k, texts=texts, where=where, since=since, until=until
+        )
 
     def compact(self) -> None:
         """Remove the deleted rows from the device: write a new generation of the store.

@@ -40,6 +40,8 @@ from memhop.web.schemas import (
     Task,
     Words,
 )
+from memhop.web.store_api import StoreBatches, add_store_routes, search_store
+from memhop.web.store_schemas import ID_TAGS
 
 _PAGE = Path(__file__).parent / "page"
 _ERRORS: dict[int | str, dict[str, Any]] = {
@@ -58,7 +60,7 @@ OneOrMany = Annotated[
     Annotated[AnswerRequest, Tag("one")] | Annotated[AnswerRequests, Tag("many")],
     Discriminator(lambda body: "many" if isinstance(body, list) else "one"),
 ]
-_TAGS = ("one", "many")
+_TAGS = ("one", "many", *ID_TAGS)
 StoryQuestion = tuple[Sequence[str], str]  # a story and a question
 StoryBatches = Batches[Served, StoryQuestion]
 WarmUp = Callable[[], Coroutine[None, None, None]]
@@ -93,9 +95,11 @@ def make_app(
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(Overload, _overloaded)
     app.add_middleware(Guard, limits=limits, hosts=hosts)
+    stores: StoreBatches = Batches(replace(limits, batch=1), search_store)
     _add_answer_routes(app, models, stories)
+    add_store_routes(app, models, stores)
     warm_up = [_add_model_routes(app, models), add_facts_routes(app, models, facts)]
-    app.state.background = [stories.work, facts.work, *warm_up]
+    app.state.background = [stories.work, facts.work, stores.work, *warm_up]
     app.mount("/page", StaticFiles(directory=_PAGE), name="page")
 
     @app.get("/", include_in_schema=False)

@@ -1,13 +1,17 @@
 """Choose the model of a request by its name."""
 
-from collections.abc import Mapping
 from typing import TypeVar
 
 from fastapi import HTTPException
 
-from memhop.web.models import Models, Served, ServedFacts
+from memhop.web.models import AnyServed, Models, Served, ServedFacts, ServedStore
 
-_ServedT = TypeVar("_ServedT", Served, ServedFacts)
+_ServedT = TypeVar("_ServedT", Served, ServedFacts, ServedStore)
+_USES: dict[type[AnyServed], str] = {
+    Served: "answers questions about stories: use /api/answer",
+    ServedFacts: "answers questions about facts: use /api/kb/answer",
+    ServedStore: "is a store: use /api/store/search/row",
+}
 
 
 def find_model(models: Models, name: str | None) -> Served:
@@ -16,10 +20,7 @@ def find_model(models: Models, name: str | None) -> Served:
     Raises:
         HTTPException: 404, there is none.
     """
-    if isinstance(models.get(name or ""), ServedFacts):
-        raise HTTPException(404, f"{name} answers questions about facts: use /api/kb/answer")
-    own = {key: one for key, one in models.items() if isinstance(one, Served)}
-    return _find(own, name, "stories")
+    return _find(models, name, Served, "model of stories")
 
 
 def find_facts_model(models: Models, name: str | None) -> ServedFacts:
@@ -28,17 +29,27 @@ def find_facts_model(models: Models, name: str | None) -> ServedFacts:
     Raises:
         HTTPException: 404, there is none.
     """
-    if isinstance(models.get(name or ""), Served):
-        raise HTTPException(404, f"{name} answers questions about stories: use /api/answer")
-    own = {key: one for key, one in models.items() if isinstance(one, ServedFacts)}
-    return _find(own, name, "facts")
+    return _find(models, name, ServedFacts, "model of facts")
 
 
-def _find(models: Mapping[str, _ServedT], name: str | None, kind: str) -> _ServedT:
-    if not models:
-        raise HTTPException(404, f"this server has no model of {kind}")
+def find_store(models: Models, name: str | None) -> ServedStore:
+    """Return the store with this name; None is the first one.
+
+    Raises:
+        HTTPException: 404, there is none.
+    """
+    return _find(models, name, ServedStore, "store")
+
+
+def _find(models: Models, name: str | None, kind: type[_ServedT], noun: str) -> _ServedT:
+    other = models.get(name or "")
+    if other is not None and not isinstance(other, kind):
+        raise HTTPException(404, f"{name} {_USES[type(other)]}")
+    own = {key: one for key, one in models.items() if isinstance(one, kind)}
+    if not own:
+        raise HTTPException(404, f"this server has no {noun}")
     if name is None:
-        return next(iter(models.values()))
-    if name not in models:
-        raise HTTPException(404, f"no model {name!r:.60}; expected one of {', '.join(models)}")
-    return models[name]
+        return next(iter(own.values()))
+    if name not in own:
+        raise HTTPException(404, f"no model {name!r:.60}; expected one of {', '.join(own)}")
+    return own[name]

@@ -13,6 +13,9 @@ WORDS = 2000  # of a vocabulary, in /api/words
 TOPICS = 100  # of a question about facts
 FACTS = 100  # of a hop, in its answer
 RELATIONS = 200  # in /api/kb/relations
+ROWS = 50  # of a store, in /api/store/rows
+HITS = 100  # of a hop over a store, in its answer
+CONTENT = 10_000  # characters of the text or payload of a row, in an answer
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Load the models of a server from runs."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,7 +9,11 @@ from memhop.checkpoint import KNOWLEDGE, STORIES
 from memhop.errors import MemhopError
 from memhop.knowledge.model import KnowledgeModel
 from memhop.knowledge.training_run import load_with_test
+from memhop.retrieval import Encoder, RetrievalModel
+from memhop.retrieval.encoder import encode
 from memhop.runs import find_run, run_kind, trained_in
+from memhop.storage.folder import DATABASE
+from memhop.storage.store import Store
 from memhop.text.model import MemN2N
 from memhop.training.run import load_with_score
 
@@ -35,18 +40,53 @@ class ServedFacts(NamedTuple):
     test_error: float | None
 
 
-Models = Mapping[str, Served | ServedFacts]
+class ServedStore(NamedTuple):
+    """A store, which is opened to read only.
+
+    Attributes:
+        name: the name of its folder.
+        store: the store, with its encoder if there is one.
+        hops: the model that searches it; None for inner products.
+    """
+
+    name: str
+    store: Store
+    hops: RetrievalModel | None
+
+    @property
+    def num_hops(self) -> int:
+        """Number of hops of a search."""
+        return 1 if self.hops is None else self.hops.num_hops
 
 
-def load(runs: Sequence[str | Path | None]) -> dict[str, Served | ServedFacts]:
-    """Return all models of the runs by name; None is the newest finished run.
+AnyServed = Served | ServedFacts | ServedStore
+Models = Mapping[str, AnyServed]
+
+
+def load(
+    runs: Sequence[str | Path | None],
+    *,
+    encoder: Encoder | None = None,
+    hops: RetrievalModel | None = None,
+) -> dict[str, AnyServed]:
+    """Return all models of the runs, and the stores, by name; None is the newest finished run.
+
+    Args:
+        runs: names or paths of runs, and paths of stores.
+        encoder, hops: of the stores.
 
     Raises:
-        MemhopError: a run does not exist, has models of another kind or corrupt files, or two
-            models have one name.
+        MemhopError: a run does not exist, has models of another kind or corrupt files, two models
+            have one name, or the hops have other sizes than a store.
     """
-    models: dict[str, Served | ServedFacts] = {}
-    for run in dict.fromkeys(find_run(run).resolve() for run in runs):
+    models: dict[str, AnyServed] = {}
+    found = [run if run is not None and is_store(run) else find_run(run) for run in runs]
+    for run in dict.fromkeys(Path(run).resolve() for run in found):
+        if is_store(run):
+            if run.name in models:
+                raise MemhopError(f"{run}: another model is called {run.name}: rename one")
+            models[run.name] = _load_store(run, encoder, hops)
+            continue
         for trained in trained_in(run):
             parts = run.name, *trained.relative_to(run).parts
             name = "/".join(parts)
@@ -54,6 +94,23 @@ def load(runs: Sequence[str | Path | None]) -> dict[str, Served | ServedFacts]:
                 raise MemhopError(f"{trained}: another model is called {name}: rename one")
             models[name] = _load(name, trained)
     return models
+
+
+def is_store(path: str | Path) -> bool:
+    """Return whether a path is the folder of a store."""
+    with suppress(OSError, ValueError):  # a name too long, or with the character NUL
+        return (Path(path) / DATABASE).is_file()
+    return False
+
+
+def _load_store(folder: Path, encoder: Encoder | None, hops: RetrievalModel | None) -> ServedStore:
+    store = Store(folder, encoder=encoder, read_only=True)
+    if encoder is not None and (size := encode(encoder, ["memhop"]).shape[1]) != store.dim:
+        raise MemhopError(f"{folder}: expected an encoder to {store.dim} numbers, got {size}")
+    if hops is not None and (hops.key_dim, hops.value_dim) != (store.dim, store.dim):
+        sizes = f"key_dim={hops.key_dim}, value_dim={hops.value_dim}"
+        raise MemhopError(f"{folder}: expected hops over {store.dim} numbers, got {sizes}")
+    return ServedStore(folder.name, store, hops)
 
 
 def _load(name: str, run: Path) -> Served | ServedFacts:

@@ -18,7 +18,7 @@ from memhop.text.answer import Answer
 from memhop.text.model import MemN2N
 from memhop.tokenizer import split_sentences, word_pattern
 from memhop.web.limits import ALL_SENTENCES, CHARACTERS, QUESTIONS, SENTENCES
-from memhop.web.models import Served, ServedFacts
+from memhop.web.models import AnyServed, ServedStore
 
 
 def _split(story: object) -> object:
@@ -208,23 +208,33 @@ class Model(BaseModel):
 
     name: str
     kind: Annotated[
-        Literal["stories", "knowledge"],
-        Field(description="What it answers questions about: stories, or the facts that it knows."),
+        Literal["stories", "knowledge", "store"],
+        Field(
+            description="What it answers questions about: stories, or the facts that it knows. "
+            "A store is searched."
+        ),
     ]
     test_error: Annotated[
         float | None, Field(description="Error in percent on the test questions of its training.")
     ]
-    words: Annotated[int, Field(description="Number of words in its vocabulary.")]
+    words: Annotated[int, Field(description="Number of words in its vocabulary; 0 of a store.")]
     memory_slots: Annotated[
         int | None, Field(description="Number of latest sentences in its memory; for stories.")
     ]
     hops: int
     facts: Annotated[int | None, Field(description="Number of facts; for knowledge.")]
     entities: Annotated[int | None, Field(description="Number of entities; for knowledge.")]
+    rows: Annotated[int | None, Field(description="Number of rows; of a store.")] = None
+    dim: Annotated[int | None, Field(description="Numbers of a vector; of a store.")] = None
+    has_encoder: Annotated[
+        bool | None, Field(description="Whether it can be searched by texts; of a store.")
+    ] = None
 
     @classmethod
-    def of(cls, served: Served | ServedFacts) -> "Model":
-        """Return the description of a model."""
+    def of(cls, served: AnyServed) -> "Model":
+        """Return the description of a model or a store."""
+        if isinstance(served, ServedStore):
+            return cls._of_store(served)
         model = served.model
         return cls(
             name=served.name,
@@ -236,6 +246,15 @@ class Model(BaseModel):
             facts=None if isinstance(model, MemN2N) else len(model.kb),
             entities=None if isinstance(model, MemN2N) else len(model.kb.entities),
         )
+
+    @classmethod
+    def _of_store(cls, served: ServedStore) -> "Model":
+        store = served.store
+        return cls(
+            name=served.name, kind="store", test_error=None, words=0, memory_slots=None,
+            hops=served.num_hops, facts=None, entities=None, rows=len(store), dim=store.dim,
+            has_encoder=store.encoder is not None,
+        )  # fmt: skip
 
 
 class Task(BaseModel):

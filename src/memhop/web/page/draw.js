@@ -2,6 +2,7 @@
 // Every text is set as textContent, never as HTML.
 
 import { drawFacts } from "./facts.js";
+import { drawQuery, drawSlots } from "./store.js";
 import { $, isWriting, question, selectLine, story } from "./fields.js";
 
 const FAINT = 0.005; // attention that would be shown as 0.00 is not shown
@@ -18,6 +19,7 @@ export const page = {
   found: null, // the questions of a pasted text, if several
   remark: "", // how the text was changed
   missing: null, // the model of a link, if the server does not have it
+  onRow: () => {}, // called with the id of a row of a store that was clicked
 };
 
 export function createElement(tag, properties = {}, ...children) {
@@ -136,12 +138,14 @@ export function draw(answer, hint) {
   drawAnswer(hint);
   drawReads();
   drawFacts(answer);
+  drawSlots(answer, page.onRow);
   drawNotes();
   if (answer) scrollToRead();
 }
 
 function drawAnswer(hint) {
   const { drawn, expected } = page;
+  if (drawn?.slots) return drawQuery(drawn);
   const cautions = [unknownWords(), unknownEntities()].filter(Boolean);
   const before = cautions.map((textContent) => createElement("p", { className: "caution", textContent }));
   if (!drawn) {

@@ -3,6 +3,7 @@
 
 import { countedNoun, draw, drawStory, createElement, markStale, page, percent, unknownWords } from "./draw.js";
 import { drawnFacts } from "./facts.js";
+import { chooseRow, drawnStore, firstLine, row, storeSearch } from "./store.js";
 import { $, caretLine, insert, isReplacing, question, replace, story } from "./fields.js";
 import { fetchJson } from "./server.js";
 
@@ -32,6 +33,7 @@ function showStaleProblem(problem) {
 
 const request = (path, options) => fetchJson(path, { showProblem, ...options });
 const isAboutFacts = () => page.model.kind === "knowledge";
+const isStore = () => page.model.kind === "store";
 const forModel = (path) => `${path}?model=${encodeURIComponent(page.model.name)}`;
 
 // --- asking ----------------------------------------------------------------------------------
@@ -57,7 +59,7 @@ async function answer() {
 async function answerOnce() {
   let result = null, hint = "No answer.", problem = "";
   try {
-    const asked = await (isAboutFacts() ? askFacts() : askStory());
+    const asked = await (isStore() ? searchStore() : isAboutFacts() ? askFacts() : askStory());
     if (changed) return;
     ({ result = null, hint = "No answer.", problem = "" } = asked);
   } catch (error) {
@@ -93,6 +95,16 @@ async function askFacts() {
   const answer = await ask("/api/kb/answer", { model: page.model.name, question: question.value, picture: true });
   page.reading = { ...answer, question: [question.value], lines: [] };
   return answer.answers.length ? { result: drawnFacts(answer) } : { hint: sentence(answer.no_answer) };
+}
+
+async function searchStore() {
+  page.reading = null;
+  const problem = limitProblem([], []);
+  if (problem) return { problem };
+  const search = storeSearch(page.model.name);
+  if (!search) return { hint: page.model.has_encoder ? "Choose a row or write a text." : "Choose a row." };
+  const answer = await ask(search.path, search.body);
+  return answer.no_answer ? { hint: sentence(answer.no_answer) } : { result: drawnStore(answer) };
 }
 
 const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}.`;
@@ -183,16 +195,20 @@ async function selectModel() {
   document.documentElement.classList.toggle("many", hops > 4);
   $("hops").replaceChildren(...Array.from({ length: hops }, (_, hop) => createElement("span", {}, createElement("span", { textContent: "hop ", className: "wide" }), `${hop + 1}`)));
   const error = test_error === null ? "" : ` · ${test_error.toFixed(1)}% error on its test questions`;
-  const { facts, entities } = page.model;
-  $("about").textContent = (isAboutFacts()
+  const { facts, entities, rows, dim } = page.model;
+  $("asking").hidden = isStore() && !page.model.has_encoder;
+  $("about").textContent = (isStore()
+    ? `holds ${countedNoun(rows, "row")} of ${countedNoun(dim, "number")} · reads ${countedNoun(hops, "hop")}`
+    : isAboutFacts()
     ? `knows ${countedNoun(facts, "fact")} about ${countedNoun(entities, "entity", "entities")} · reads up to ${countedNoun(hops, "hop")}`
     : `knows ${countedNoun(words, "word")} · remembers ${countedNoun(memory_slots, "sentence")}`) + error;
   $("examples").replaceChildren();
-  $("examples-about").textContent = "Testing what this model knows …";
+  $("examples-about").textContent = isStore() ? "" : "Testing what this model knows …";
   $("vocabulary").open = false;
   $("vocabulary-title").textContent = isAboutFacts() ? "Relations of the facts" : `Vocabulary (${countedNoun(words, "word")})`;
   $("vocabulary-words").replaceChildren();
   delete document.body.dataset.tasks;
+  if (isStore()) return showRows();
   if (isAboutFacts()) return showQuestions();
   const [tasks, stories] = await Promise.all([request(forModel("/api/tasks")), request(forModel("/api/stories"))]);
   if (name !== page.model.name) return [];
@@ -221,6 +237,38 @@ async function showQuestions() {
   question.placeholder = examples[0]?.question ?? "";
   document.body.dataset.tasks = examples.length;
   return examples.length ? () => showQuestion(examples.at(-1)) : null;
+}
+
+// Show the first rows of a store.
+async function showRows() {
+  const { name } = page.model;
+  const { rows, total } = await request(forModel("/api/store/rows"));
+  if (name !== page.model.name) return null;
+  $("examples-about").textContent = !total ? "This store has no row."
+    : `${total > rows.length ? `The first ${rows.length} of ${countedNoun(total, "row")}` : "All rows"}. A click searches with the vector of a row.`;
+  $("examples").replaceChildren(...rows.map(rowButton));
+  question.placeholder = page.model.has_encoder ? "Any text" : "";
+  document.body.dataset.tasks = rows.length;
+  return rows.length ? () => showRow(rows[0].id) : null;
+}
+
+function rowButton(one) {
+  const text = firstLine(one);
+  const short = [...text].slice(0, 80).join("");
+  const button = createElement("button", { type: "button" }, createElement("bdi", { textContent: one.id }),
+    ...(text === String(one.id) ? [] : [createElement("small", { textContent: ` ${short}${short.length < text.length ? "…" : ""}` })]));
+  button.addEventListener("click", () => showRow(one.id));
+  return button;
+}
+
+// Search with the vector of a row; the browser's Back button restores the query before.
+function showRow(id) {
+  if (row.value || question.value) storeLink();
+  const before = location.hash;
+  chooseRow(id);
+  resetText(null);
+  if (before) history.pushState(state(), "", link());
+  onEdit();
 }
 
 const showQuestion = ({ question: text, answers }) => showStory({ story: story.value.split("\n"), question: text, answer: answers });
@@ -302,6 +350,10 @@ function resetText(expected) {
 }
 
 function clear() {
+  if (isStore()) {
+    showRow("");
+    return row.focus();
+  }
   if (isAboutFacts()) showQuestion({ question: "", answers: null });
   else showStory({ story: [], question: "" });
   (isAboutFacts() ? question : story).focus();
@@ -324,7 +376,8 @@ function showFound(found) {
 
 // The text is after the #, which browsers do not send to a server.
 function link() {
-  const parts = new URLSearchParams({ model: page.model.name, ...(isAboutFacts() ? {} : { story: story.value }), question: question.value });
+  const own = isStore() ? { row: row.value } : isAboutFacts() ? {} : { story: story.value };
+  const parts = new URLSearchParams({ model: page.model.name, ...own, question: question.value });
   if (keepLines) parts.set("lines", "kept");
   return `#${parts}`;
 }
@@ -345,7 +398,8 @@ function readLink() {
   const index = page.models.findIndex((one) => one.name === parts.get("model"));
   if (index >= 0) chooser.selectedIndex = index;
   page.missing = parts.has("model") && index < 0 ? parts.get("model") : null;
-  if (!parts.has("story") && !parts.has("question")) return false;
+  if (!["story", "question", "row"].some((name) => parts.has(name))) return false;
+  row.value = parts.get("row") ?? "";
   story.value = parts.get("story") ?? "";
   question.value = parts.get("question") ?? "";
   resetText(history.state?.expected ?? null);
@@ -380,7 +434,7 @@ function announceLater() {
   clearTimeout(announceTimer);
   announceTimer = setTimeout(() => {
     storeLink();
-    const parts = page.drawn ? [unknownWords(), `${page.drawn.best ?? page.drawn.answer}, ${percent(page.drawn.probability)}`] : [];
+    const parts = page.drawn?.heard ? [page.drawn.heard] : page.drawn ? [unknownWords(), `${page.drawn.best ?? page.drawn.answer}, ${percent(page.drawn.probability)}`] : [];
     const text = parts.filter(Boolean).join(". ");
     if ($("heard").textContent !== text) $("heard").textContent = text;
   }, SETTLE_DELAY);
@@ -392,6 +446,7 @@ function onInput(event) {
   isFromServer = false;
   page.expected = null;
   page.remark = "";
+  row.value = "";
   if (event.target === story) {
     showFound(null);
     if (!story.value) resetText(null);
@@ -405,6 +460,11 @@ function onInput(event) {
 }
 
 function listen() {
+  page.onRow = showRow;
+  row.addEventListener("input", () => {
+    question.value = "";
+    onEdit();
+  });
   story.addEventListener("input", onInput);
   question.addEventListener("input", onInput);
   for (const field of [story, question]) {
@@ -460,7 +520,7 @@ async function start() {
   listen();
   const linked = readLink();
   page.model = page.models[chooser.selectedIndex];
-  if (story.value || question.value) onEdit();
+  if (story.value || question.value || row.value) onEdit();
   const example = await selectModel();
   if (!linked && !numEdits && example) await example();
   drawStory();

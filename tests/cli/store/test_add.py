@@ -1,0 +1,237 @@
+"""``memhop store create`` and ``add``: what is stored, and one-line errors with file and line."""
+
+import gzip
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from memhop import Store
+from memhop.cli.store import records as records_module
+from memhop.cli.store.options import parse_time
+
+from ..conftest import Program
+from .conftest import DIM, RECORDS, write_records
+
+ENCODE = ["--encoder", "hashing:encode"]
+
+
+def contents(folder: str = "notes") -> list[tuple[Any, ...]]:
+    """Return the id, vector, text and payload of each row."""
+    with Store(folder, read_only=True) as store:
+        rows = store.get(list(store.snapshot().ids))
+        return [(one.id, one.vector.tolist(), one.text, one.payload)
+                for one in rows if one.vector is not None]  # fmt: skip
+
+
+def test_create(memhop: Program) -> None:
+    out = memhop("store", "create", "notes", "--dim", "3", "--dtype", "int8").ok().out
+    assert out == (
+        "notes: a store of vectors of 3 numbers in int8\n"
+        "add records: memhop store add notes FILE.jsonl\n"
+    )
+    with Store("notes") as store:
+        assert (store.dim, store.dtype, len(store)) == (3, torch.int8, 0)
+    found = json.loads(memhop("store", "create", "two", "--dim", "3", "--json").ok().out)
+    assert found["rows"] == found["deleted"] == 0
+    Path("file").touch()
+    for folder in ("notes", "file"):
+        error = memhop("store", "create", folder, "--dim", "3").error()
+        assert error == f"{folder}: expected a new or an empty folder"
+    error = memhop("store", "create", "other", "--dim", "3", "--dtype", "int4").error()
+    assert error == "--dtype: expected one of float32, bfloat16, float16, int8, got 'int4'"
+    assert not Path("other").exists()
+    assert "--dim" in memhop("store", "create", "other").error()
+    assert "--dim" in memhop("store", "create", "other", "--dim", "0").error()
+
+
+def test_records_are_stored(memhop: Program, store: str) -> None:
+    assert contents() == [
+        (one["id"], one["vector"], one.get("text"), one.get("payload")) for one in RECORDS
+    ]
+    with Store(store, read_only=True) as opened:
+        times = [one.time for one in opened.get(["a", 7, "c", "d"])]
+    assert times[:3] == [10, 20, 30]
+    assert times[3] > 1e9  # now
+
+
+def test_files_in_batches(memhop: Program, store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records_module, "ROWS", 3)
+    monkeypatch.setattr("memhop.cli.store.add._ROWS_A_LINE", 3)
+    many = [{"vector": [i, 0, 0, 0]} for i in range(8)]
+    with gzip.open("many.jsonl.gz", "wt") as file:
+        file.write("\n\n".join(map(json.dumps, many)))
+    np.save("more.npy", np.ones((5, DIM), dtype=np.float16))
+    output = memhop("store", "add", store, "many.jsonl.gz", "more.npy").ok()
+    assert output.out == "added 13 rows to notes; it has 17 rows\n"
+    assert output.err.splitlines() == [
+        "many.jsonl.gz: 3 rows stored", "many.jsonl.gz: 6 rows stored", "more.npy: 3 rows stored"
+    ]  # fmt: skip
+    assert [row[1][0] for row in contents()[4:]] == [*range(8), *[1.0] * 5]
+    assert [row[0] for row in contents()[4:]] == [*range(8, 21)]  # 7 is used
+    found = json.loads(memhop("store", "add", store, "more.npy", "--json").ok().out)
+    assert found == {"added": 5, "rows": 22}
+
+
+def test_texts_are_encoded(memhop: Program, store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records_module, "ENCODED_ROWS", 2)
+    given: list[dict[str, Any]] = [
+        {"text": "green"},
+        {"text": "blue red"},
+        {"text": "as given", "vector": [9, 9, 9, 9]},
+        {"text": "x"},
+        {"text": "none"},
+    ]
+    write_records("texts.jsonl", given)
+    memhop("store", "add", store, "texts.jsonl", *ENCODE).ok()
+    half = pytest.approx(0.5**0.5)
+    assert [row[1] for row in contents()[4:]] == [
+        [0, 1, 0, 0], [half, 0, half, 0], [9, 9, 9, 9], [0, 0, 0, 1], [0, 0, 0, 0]
+    ]  # fmt: skip
+    assert [row[2] for row in contents()[4:]] == [one["text"] for one in given]
+
+
+WRONG: list[tuple[Any, str]] = [
+    ("{", "expected a JSON object, got '{' ("),
+    ("[]", "expected a JSON object, got '[]'"),
+    ({"vectors": []}, "expected the keys id, vector, text, payload, time, got 'vectors'"),
+    ({"id": True, "vector": [1, 2, 3, 4]}, "id: expected a text or an integer, got True"),
+    ({"id": 1.5, "vector": [1, 2, 3, 4]}, "id: expected a text or an integer, got 1.5"),
+    ({"vector": [1, 2, 3]}, "vector: expected 4 numbers, got 3"),
+    ({"vector": "red"}, "vector: expected 4 numbers, got 'red'"),
+    ({"vector": [1, 2, 3, "4"]}, "vector: expected 4 numbers, got '4' among them"),
+    ({"vector": [1, 2, 3, True]}, "vector: expected 4 numbers, got True among them"),
+    ('{"vector": [1, 2, 3, NaN]}', "vector: expected 4 numbers that are finite in float32, got"),
+    ('{"vector": [1, 2, 3, 1e39]}', "vector: expected 4 numbers that are finite in float32, got"),
+    ({"vector": [10**400] * 4}, "vector: expected 4 numbers that are finite in float32, got"),
+    ({}, "expected a vector, got neither"),
+    ({"text": "red"}, "expected a vector, got a text: --encoder MODULE:FUNCTION encodes it"),
+    ({"vector": [1, 2, 3, 4], "text": 1}, "text: expected a text, got 1"),
+    ({"vector": [1, 2, 3, 4], "payload": []}, "payload: expected an object, got []"),
+    ({"vector": [1, 2, 3, 4], "time": "noon"}, "time: expected a time such as 2026-11-29T12:00Z "),
+    ('{"vector": [1, 2, 3, 4], "time": NaN}', "time: expected a time such as "),
+    ('{"text": "a", "text": "b"}', "expected a JSON object, got "),
+]
+
+
+@pytest.mark.parametrize(("record", "expected"), WRONG)
+def test_a_wrong_line_is_named_and_the_rows_before_it_are_stored(
+    memhop: Program, store: str, record: Any, expected: str
+) -> None:
+    right = {"vector": [1, 1, 1, 1]}
+    write_records("wrong.jsonl", [right, "", right, record, right])
+    error = memhop("store", "add", store, "wrong.jsonl").error()
+    assert error.startswith(f"wrong.jsonl:4: {expected}")
+    assert error.endswith(
+        "(2 rows of it stored; continue: memhop store add notes wrong.jsonl --from-line 4)"
+    )
+    assert len(contents()) == 6
+    write_records("wrong.jsonl", [right, "", right, right, right])
+    memhop("store", "add", store, "wrong.jsonl", "--from-line", "4").ok()
+    assert len(contents()) == 8
+
+
+def test_ids_that_are_used(memhop: Program, store: str) -> None:
+    def row(name: Any) -> dict[str, Any]:
+        return {"id": name, "vector": [0, 0, 0, 0]}
+
+    write_records("used.jsonl", [row("e"), row("f"), row("a"), row("g")])
+    error = memhop("store", "add", store, "used.jsonl").error()
+    assert error.startswith("used.jsonl:3: notes: expected new ids, got 'a', which is in the store")
+    assert "continue: memhop store add notes used.jsonl --from-line 3)" in error
+    assert [one[0] for one in contents()[4:]] == ["e", "f"]
+    write_records("twice.jsonl", [row("x"), row("y"), row("x")])
+    error = memhop("store", "add", store, "twice.jsonl").error()
+    assert error.startswith("twice.jsonl:3: ids: expected distinct ids, got 'x' twice")
+    assert [one[0] for one in contents()[6:]] == ["x", "y"]
+    for first, second, expected in (
+        (row("m"), {"vector": [0] * 4}, "expected an id, as line 1 has"),
+        ({"vector": [0] * 4}, row("n"), "expected no id, as line 1 has none"),
+    ):
+        write_records("mixed.jsonl", [first, second])
+        assert (
+            memhop("store", "add", store, "mixed.jsonl")
+            .error()
+            .startswith(f"mixed.jsonl:2: {expected} (")
+        )
+
+
+def test_wrong_arrays(memhop: Program, store: str) -> None:
+    start = "expected an array of numbers [N, 4], got"
+    np.save("wide.npy", np.ones((2, 5)))
+    assert memhop("store", "add", store, "wide.npy").error() == f"wide.npy: {start} [2, 5]"
+    np.save("text.npy", np.array([["a"] * 4]))
+    assert memhop("store", "add", store, "text.npy").error() == f"text.npy: {start} dtype('<U1')"
+    np.save("object.npy", np.array([{}], dtype=object), allow_pickle=True)
+    assert memhop("store", "add", store, "object.npy").error().startswith(f"object.npy: {start} ")
+    Path("empty.npy").touch()
+    assert memhop("store", "add", store, "empty.npy").error().startswith(f"empty.npy: {start} none")
+    np.save("nan.npy", np.array([[1.0] * 4, [1.0] * 4, [np.nan] * 4]))
+    error = memhop("store", "add", store, "nan.npy").error()
+    assert error.startswith("nan.npy:3: expected finite numbers in this row (2 rows of it stored")
+    assert len(contents()) == 6
+    assert memhop("store", "add", store, "no.npy").error() == "no.npy: no such file"
+    assert memhop("store", "add", store, "no.jsonl").error() == "no.jsonl: no such file"
+    error = memhop("store", "add", "other", "records.jsonl").error()
+    assert error == "other: no such store; memhop store create makes one"
+
+
+def test_wrong_encoders(memhop: Program, store: str) -> None:
+    write_records("texts.jsonl", [{"text": "red"}])
+    Path("broken.py").write_text("raise RuntimeError('no model')")
+    cases = {
+        "hashing": "--encoder: expected MODULE:FUNCTION, got 'hashing'",
+        ":f": "--encoder: expected MODULE:FUNCTION, got ':f'",
+        "hashing:other": "--encoder: hashing has no function 'other'",
+        "hashing:name": "--encoder: expected a function, got 'text'",
+        "nowhere:f": "--encoder: cannot import 'nowhere': ModuleNotFoundError: No module named",
+        "broken:f": "--encoder: cannot import 'broken': RuntimeError: no model",
+        "hashing:narrow": "texts.jsonl: encoder: expected vectors of 4 numbers, got 2",
+        "hashing:fails": "texts.jsonl: the encoder failed: OSError: no model",
+    }
+    for name, expected in cases.items():
+        error = memhop("store", "add", store, "texts.jsonl", "--encoder", name).error()
+        assert error.startswith(expected)
+    assert len(contents()) == 4
+
+
+@pytest.mark.parametrize("is_committed", [False, True])
+def test_ctrl_c_says_where_to_continue(
+    memhop: Program, store: str, monkeypatch: pytest.MonkeyPatch, is_committed: bool
+) -> None:
+    monkeypatch.setattr(records_module, "ROWS", 2)
+    write_records("many.jsonl", [{"id": f"m{i}", "vector": [i, 0, 0, 0]} for i in range(7)])
+    calls, add = 0, Store.add
+
+    def interrupted(self: Store, *arguments: Any, **more: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 2 and not is_committed:
+            raise KeyboardInterrupt
+        ids = add(self, *arguments, **more)
+        if calls == 2:
+            raise KeyboardInterrupt
+        return ids
+
+    monkeypatch.setattr(Store, "add", interrupted)
+    output = memhop("store", "add", store, "many.jsonl")
+    rows, line = (4, 5) if is_committed else (2, 3)
+    assert output == (130, "", (
+        f"memhop: stopped: {rows} rows of it stored; "
+        f"continue: memhop store add notes many.jsonl --from-line {line}\n"
+    ))  # fmt: skip
+    memhop("store", "add", store, "many.jsonl", "--from-line", str(line)).ok()
+    assert [row[0] for row in contents()[4:]] == [f"m{i}" for i in range(7)]
+
+
+def test_times() -> None:
+    assert parse_time("time", "2026-11-29T12:00:00+01:00") == 1795950000
+    assert parse_time("time", "2026-11-29 11:00") == 1795950000
+    assert parse_time("time", 5) == 5
+    for wrong in (True, None, "", "1e400", 10**400, float("inf"), [1]):
+        with pytest.raises(ValueError, match=re.escape("time: expected a time such as ")):
+            parse_time("time", wrong)
