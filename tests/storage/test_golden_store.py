@@ -23,8 +23,13 @@ def write(folder: Path) -> None:
     """Write the stores."""
     for name, dtype in DTYPES.items():
         with Store(folder / name, 3, dtype) as store:
-            store.add(VECTORS, ids=["a", 7, "gone"], texts=["é\n", None, "x"],
-                      payloads=[{"n": 1, "deep": {"é": None}}, None, {}], times=[1.5, 2, 3])  # fmt: skip
+            store.add(
+                VECTORS,
+                ids=["a", 7, "gone"],
+                texts=["é\n", None, "x"],
+                payloads=[{"n": 1, "deep": {"é": None}}, None, {}],
+                times=[1.5, 2, 3],
+            )
             store.add(VECTORS)
             store.delete(["gone", 9])
             store.compact()
