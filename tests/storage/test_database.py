@@ -30,7 +30,7 @@ def use_all(path: Path) -> None:
         store.snapshot(where={"a": 1}, since=0)
         memories, mask, ids = store.snapshot()
         store.records(range(store.num_rows))
-        assert len(list(ids)) == len(memories)  # type: ignore[arg-type]
+        assert len(list(ids)) == len(memories)
         dead = [False] * len(ids) if mask is None else mask.tolist()
         store.get([name for name, is_dead in zip(ids, dead, strict=True) if not is_dead])
     with Store(path) as store:

@@ -82,7 +82,7 @@ def test_vectors_have_the_dtype_of_the_store(tmp_path: Path, dtype: torch.dtype)
         store.add(vectors)
         memories = store.snapshot().memories
         records = store.get(range(50))
-        read = ops.read(vectors[0], memories)  # type: ignore[arg-type]
+        read = ops.read(vectors[0], memories)
     got = torch.stack([record.vector for record in records if record.vector is not None])
     if dtype is torch.int8:
         assert isinstance(memories, Quantized)
@@ -397,7 +397,7 @@ def test_several_threads_use_one_store(store: Store) -> None:
                 store.add([[number, turn]], ids=[name], texts=[name])
                 assert store.get([name])[0].text == name
                 memories, _, ids = store.snapshot()
-                assert len(list(ids)) == len(memories)  # type: ignore[arg-type]
+                assert len(list(ids)) == len(memories)
                 if turn % 3 == 0:
                     store.delete([name])
         except BaseException as error:
