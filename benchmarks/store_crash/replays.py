@@ -3,7 +3,7 @@
 import random
 import tempfile
 from collections.abc import Iterator
-from itertools import accumulate
+from itertools import accumulate, chain, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,8 +42,12 @@ def replay(
     """Yield the outcome of each power failure."""
     rng = random.Random(f"replay {seed} {cut_seed}")
     ends = list(accumulate(map(len, recorded)))
+    calls = list(chain.from_iterable(recorded))
+    begins = [0, *(place for place, call in enumerate(calls) if is_begin(call)), len(calls)]
+    changes = list(pairwise(begins))
     for number in range(cuts):
-        cut = rng.randrange(1, ends[-1] + 1)
+        first, last = rng.choice(changes)  # a compaction has more calls than the others
+        cut = rng.randint(first + 1, last)
         if number % _RECOVERIES == 0 and len(ends) > 1:  # while a store is opened after a kill
             cut = rng.choice(ends[:-1]) + rng.randrange(_CALLS_OF_OPENING)
         done = Replay(folder / "killed")
@@ -51,6 +55,12 @@ def replay(
         with tempfile.TemporaryDirectory(dir=folder.parent) as name:
             after_power_failure(done.disk.root, Path(name, "disk"), rng)
             yield Outcome(cut, *_compare(Path(name, "disk", "store"), acknowledged, seed))
+
+
+def is_begin(call: Call) -> bool:
+    """Return whether a call writes down that a change begins."""
+    content = call.arguments[1] if call.name == "write" else b""
+    return isinstance(content, bytes) and content.startswith(b"begun ")
 
 
 def apply_until(done: Replay, recorded: list[list[Call]], cut: int) -> list[str]:
