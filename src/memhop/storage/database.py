@@ -11,7 +11,7 @@ from urllib.parse import quote
 import torch
 
 from memhop.errors import MemhopError, shown
-from memhop.storage.folder import DATABASE, check_files, file_errors, may_write
+from memhop.storage.folder import CORRUPT, DATABASE, check_files, file_errors, may_write
 
 SCHEMA = 1
 APPLICATION_ID = 0x6D656D68  # "memh"
@@ -224,6 +224,10 @@ def sqlite_errors(path: Path) -> Iterator[None]:
     with file_errors(path, "used"):
         try:
             yield
+        except MemhopError as error:
+            if not str(error).startswith(CORRUPT):
+                raise
+            raise MemhopError(f"{path}: {error}") from None
         except sqlite3.Error as error:
             reason = " ".join(str(error).split())
             raise MemhopError(f"{path}: SQLite: {reason:.200}") from error

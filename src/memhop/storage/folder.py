@@ -12,6 +12,7 @@ from pathlib import Path
 
 from memhop.errors import MemhopError
 
+CORRUPT = "corrupt store"  # errors that begin so get the path of the database
 DATABASE, LOCK = "store.db", "writer.lock"
 _VECTORS = re.compile(r"vectors\.([1-9][0-9]{0,17})", re.ASCII)
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
