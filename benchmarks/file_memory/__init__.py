@@ -20,6 +20,8 @@ from memhop.cli.reproduce import Tiny
 from memhop.kernels import warmup
 from memhop.reproduce.record import Row, Rows, Sheet, provenance
 
+NAME = "files"
+
 Folder = Annotated[
     Path, typer.Option(help="Where to write the files, 5 GiB on the disk to measure.")
 ]

@@ -49,7 +49,7 @@ def test_a_system_without_control_groups_is_said(
     run: Runner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     fake_groups(monkeypatch, tmp_path / "none")
-    done = run("file_memory", "--tiny", "--to", "rows.csv")
+    done = run("files", "--tiny", "--to", "rows.csv")
     assert done.status == 0, done
     assert done.out.count("skipped: no control group") == 2
     rows = read_rows(Path("rows.csv"))

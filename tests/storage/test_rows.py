@@ -67,6 +67,7 @@ def test_records_of_a_row_and_its_scale(path: Path, is_streamed: bool) -> None:
             written = write_records(path, count, width, offset=8)
             memory = RowsMemory(written.rows, stream=is_streamed)
             assert are_equal(all_rows(memory), written.stored), (count, width)
+            assert len(written.rows.areas(0, count)) == 1  # one read a part
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -103,6 +104,9 @@ def test_numbers_at_odd_places_are_streamed(path: Path) -> None:
         memory = RowsMemory(written.rows)
         assert memory.is_streamed
         assert are_equal(all_rows(memory), written.stored)
+        for part in memory.stream([(0, 3), (3, 7)]):
+            assert isinstance(part, Tensor)
+            assert part.data_ptr() % dtype.itemsize == 0  # kernels expect it
         with pytest.raises(
             MemhopError, match=r"rows.bin: expected the numbers at a multiple of \d "
         ):
@@ -172,6 +176,25 @@ def test_a_file_system_without_direct_reads(
         with direct_reads.open_parts(path) as file:
             assert not file.is_direct
         assert are_equal(all_rows(RowsMemory(written.rows, stream=True)), written.stored)
+
+
+def test_buffered_reads_leave_no_pages_in_the_cache(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    advised: list[tuple[int, int]] = []
+
+    def advise(descriptor: int, begin: int, size: int, advice: int) -> None:
+        assert advice == os.POSIX_FADV_DONTNEED
+        advised.append((begin, begin + size))
+
+    monkeypatch.setattr(os, "posix_fadvise", advise)
+    memory = RowsMemory(write_rows(path, 1000, 5, torch.float32).rows, stream=True)
+    all_rows(memory)
+    assert advised == []
+    monkeypatch.setattr(direct_reads, "_DIRECT", 0)
+    all_rows(memory)
+    pages = {page for begin, end in advised for page in range(begin // 4096, end // 4096)}
+    assert pages == {*range(5)}
 
 
 def test_reads_that_stop_early_are_continued(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
