@@ -395,3 +395,29 @@ def test_rows_are_streamed_if_they_take_more_than_three_quarters_of_the_ram(
     how = "read part by part" if is_streamed else "memory-mapped"
     assert repr(memory) == f"RowsMemory({str(path)!r}, [7, 5] float32, {how})"
     assert len(memory) == 7
+
+
+@pytest.mark.parametrize("is_streamed", MODES)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("num_ranks", [1, 2, 3, 9])
+def test_shards_are_the_memory(
+    path: Path, num_ranks: int, dtype: torch.dtype, is_streamed: bool
+) -> None:
+    written = write_rows(path, 7, 3, dtype, 24, 2)
+    memory = RowsMemory(written.rows)
+    shards = [memory.shard(rank, num_ranks, stream=is_streamed) for rank in range(num_ranks)]
+    sizes = [shard.shape[0] for shard in shards]
+    assert sum(sizes) == 7
+    assert max(sizes) - min(sizes) <= 1
+    assert are_equal(joined([all_rows(shard) for shard in shards]), written.stored)
+
+
+def test_wrong_shards(path: Path) -> None:
+    memory = RowsMemory(write_rows(path, 7, 3, torch.float32).rows)
+    with pytest.raises(MemhopError, match=r"^rank: expected an integer from 0 to 0, got 1$"):
+        memory.shard(1, 1)
+    with pytest.raises(MemhopError, match=r"^num_ranks: expected an integer from 1, got 0$"):
+        memory.shard(0, 0)
+    path.write_bytes(b"")
+    with pytest.raises(MemhopError, match="the file is too short"):
+        memory.shard(0, 2)

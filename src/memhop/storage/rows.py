@@ -14,7 +14,7 @@ from memhop.storage.direct_reads import open_parts, read_ahead
 from memhop.storage.file_state import FileState, file_state, opened, read_errors
 from memhop.storage.mapping import map_rows
 from memhop.storage.ram import ram_bytes
-from memhop.storage.row_layout import Rows, check_rows, tensors_over
+from memhop.storage.row_layout import Rows, check_rows, shard_range, tensors_over
 
 __all__ = ["Rows", "RowsMemory"]
 
@@ -125,6 +125,34 @@ class RowsMemory(StreamedMemory):
                     # after the read: a change before it would show
                     self._check(file_state(file.descriptor, rows.path))
                     yield tensors_over(buffer, rows, last - first, rows.places(first, last, places))
+
+    def shard(self, rank: int, num_ranks: int, *, stream: bool | None = None) -> "RowsMemory":
+        """Return the rows of one of ``num_ranks`` processes that share the memory.
+
+        The shards are in the order of the ranks, and their sizes differ by at most one row. Each
+        process reads its own rows of the file alone.
+
+        Args:
+            rank: of this process, from 0 on.
+            num_ranks: the number of processes.
+            stream: as for the whole memory; None decides by the size of the shard.
+
+        Raises:
+            MemhopError: a wrong rank, or a file that has changed.
+
+        >>> import numpy as np
+        >>> from tempfile import TemporaryDirectory
+        >>> from memhop import FileMemory
+        >>> with TemporaryDirectory() as folder:
+        ...     np.save(f"{folder}/vectors.npy", np.eye(5, 2, dtype=np.float32))
+        ...     memory = FileMemory(f"{folder}/vectors.npy")
+        ...     [memory.shard(rank, 2).shape[0] for rank in (0, 1)]
+        [2, 3]
+        """
+        first, last = shard_range(self.shape[0], rank, num_ranks)
+        with opened(self._rows.path) as descriptor:
+            self._check(file_state(descriptor, self._rows.path))
+        return RowsMemory(self._rows.between(first, last), stream=stream)
 
     def _check(self, state: FileState) -> None:
         """Check that the file has the rows and is still the one that was opened."""
