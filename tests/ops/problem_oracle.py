@@ -18,7 +18,7 @@ from torch import Tensor
 from memhop.ops.fused.problem import Gradients, Problem, Step, Trace, Wanted
 
 Forward = Callable[[Problem, bool], Trace]
-Backward = Callable[[Problem, Trace, Tensor, Tensor | None, Wanted], Gradients]
+Backward = Callable[[Problem, Trace, Tensor, Tensor | None, Wanted, Tensor | None], Gradients]
 
 
 class Outcome(NamedTuple):
@@ -48,8 +48,16 @@ class Outcome(NamedTuple):
     grad_weights: tuple[Tensor, ...]
 
 
-def outcome(problem: Problem, grad_result: Tensor, grad_weights: Tensor | None = None) -> Outcome:
-    """Return results and gradients of sum(result * grad_result) + sum(weights * grad_weights)."""
+def outcome(
+    problem: Problem,
+    grad_result: Tensor,
+    grad_weights: Tensor | None = None,
+    grad_lse: Tensor | None = None,
+) -> Outcome:
+    """Return results and gradients of sum(result * grad_result) + sum(weights * grad_weights).
+
+    With ``grad_lse`` the gradients are also those of sum(lse * grad_lse), of a single read.
+    """
     query, weights = leaf(problem.query), [leaf(weight) for weight in problem.weights]
     stored_keys = leaf(problem.keys)
     stored_values = None if problem.values is None else leaf(problem.values)
@@ -82,6 +90,8 @@ def outcome(problem: Problem, grad_result: Tensor, grad_weights: Tensor | None =
     total = (q * grad_result.double()).sum()
     if grad_weights is not None:
         total = total + (p * grad_weights.double()).sum()
+    if grad_lse is not None:
+        total = total + (log_totals[0] * grad_lse.double()).sum()
     total.backward()  # type: ignore[no-untyped-call]
     return Outcome(
         result=q.detach(),
@@ -205,7 +215,8 @@ def assert_kernel_agrees(
     """A kernel's results and gradients are those of ``outcome``, and it writes into no input.
 
     Each tensor may be off by ``atol`` and by ``rtol`` times its largest number; the gradients of
-    rows in a half type also by that type's rounding. With weights kept, their gradient is given.
+    rows in a half type also by that type's rounding. With weights kept, their gradient is given,
+    and that of the log-sum-exp of a single read.
     """
     make = torch.Generator().manual_seed(seed)
     shape = (problem.query.shape[0], len(problem.steps), problem.num_slots)
@@ -218,17 +229,21 @@ def assert_kernel_agrees(
         ends_in = problem.query if problem.steps[-1].carry else values
         grad_result = draw(shape[0], ends_in.shape[-1])
         grad_weights = draw(*shape) if keep_weights else None
+        first = problem.steps[0]
+        has_lse = keep_weights and bool(first.softmax) and not first.carry
+        grad_lse = draw(shape[0]) if has_lse else None
         before = copies(problem)
         trace = forward(problem, keep_weights)
         kept = copies(trace)
         everything = Wanted(is_floating(problem.keys), is_floating(problem.values), True)
-        gradients = backward(problem, trace, grad_result, grad_weights, everything)
-        truth = outcome(problem, grad_result, grad_weights)
+        gradients = backward(problem, trace, grad_result, grad_weights, everything, grad_lse)
+        truth = outcome(problem, grad_result, grad_weights, grad_lse)
         assert (trace.weights is not None) == keep_weights
         for name, (got, want) in compared(problem, trace, gradients, truth).items():
             rounding = 0.0 if got.dtype == torch.float64 else 2 * torch.finfo(got.dtype).eps
             assert_close(name, got, want, max(rtol, rounding), atol)
-        small = backward(problem, trace, grad_result, grad_weights, Wanted(False, False, False))
+        nothing = Wanted(False, False, False)
+        small = backward(problem, trace, grad_result, grad_weights, nothing, grad_lse)
         assert small.grad_keys is small.grad_values is small.grad_scores is None
         assert_close("grad_query alone", small.grad_query, truth.grad_query, rtol, atol)
         for old, new in ((before, copies(problem)), (kept, copies(trace))):

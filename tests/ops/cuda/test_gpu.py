@@ -53,11 +53,16 @@ def assert_agrees(
         return cuda.forward(given, keep_weights)
 
     def backward(
-        _: Problem, trace: Trace, grad_result: Tensor, grad_weights: Tensor | None, wanted: Wanted
+        _: Problem,
+        trace: Trace,
+        grad_result: Tensor,
+        grad_weights: Tensor | None,
+        wanted: Wanted,
+        grad_lse: Tensor | None,
     ) -> Gradients:
         if first and not asks_twice:
             return first[0]._replace(grad_scores=None, grad_keys=None, grad_values=None)
-        first.append(cuda.backward(given, trace, grad_result, grad_weights, wanted))
+        first.append(cuda.backward(given, trace, grad_result, grad_weights, wanted, grad_lse))
         return first[-1]
 
     rtol = TIGHT[problem.query.dtype] if rtol is None else rtol
@@ -123,8 +128,8 @@ def test_memories_in_every_type_are_computed_in_float32(
     ("planned", "seed"),
     [
         *((in_tiles, seed) for seed in (7, 33, 39, 49)),
-        *((in_splits, seed) for seed in (5, 9, 32, 60)),
-        *((as_planned, seed) for seed in (1, 27, 53)),
+        *((in_splits, seed) for seed in (5, 9, 32, 45, 60)),  # 7, 45 and 16: a single read
+        *((as_planned, seed) for seed in (1, 16, 27, 53)),
     ],
     indirect=["planned"],
 )
