@@ -1,7 +1,9 @@
 """Rows of a file, mapped and read part by part, are the tensor that was written."""
 
 import gc
+import mmap
 import os
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -128,6 +130,18 @@ def test_writing_to_the_tensors_does_not_reach_the_file(path: Path, dtype: torch
     again = RowsMemory(written.rows, stream=False).whole()
     assert again is not None
     assert are_equal(again, written.stored)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the flag has another value elsewhere")
+def test_a_mapping_without_reserved_memory(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mmap, "MAP_NORESERVE", 0x4000, raising=False)  # from Python 3.13 on
+    written = write_rows(path, 1000, 5, torch.float32, 4096)
+    whole = RowsMemory(written.rows, stream=False).whole()
+    assert isinstance(whole, Tensor)
+    assert are_equal(whole, written.stored)
+    content = path.read_bytes()
+    whole.zero_()
+    assert path.read_bytes() == content
 
 
 def test_a_mapped_memory_outlives_its_object_and_its_file(path: Path) -> None:

@@ -28,8 +28,8 @@ class RowsMemory(StreamedMemory):
     Rows fit if they take at most three quarters of the RAM: of the machine's RAM or, if it is
     smaller, of the memory limit of the control group (versions 1 and 2) that the process runs in.
     Free memory does not count. It changes from moment to moment, and the system drops the pages of
-    a mapped file when others need memory. But a file that does not fit leaves the page cache
-    before it is read again, and direct reads are then faster.
+    a mapped file when others need memory. A file that does not fit leaves the page cache before
+    it is read again: direct reads then cost no more time, and take no memory from others.
 
     Args:
         rows: where the rows lie.
