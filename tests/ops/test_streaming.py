@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from memhop import MemoryHop, MemoryNetwork, MultiHop
-from memhop.ops import Hop, Parts, Quantized, StreamedMemory, Table, multi_hop, read
+from memhop.ops import Hop, Parts, Quantized, StreamedMemory, Table, forms, multi_hop, read
 from memhop.ops.inputs import Stored, storage
 from memhop.ops.streamed import Ranges
 from tests.ops.fixed_order import FixedOrder
@@ -26,7 +26,7 @@ class Overwritten(StreamedMemory):
     is_transient = True
 
     def __init__(self, rows: Stored, sizes: Sequence[int]) -> None:
-        self.rows, self.sizes, self.num_streams = rows, sizes, 0
+        self.rows, self.sizes, self.num_streams, self.num_open = rows, sizes, 0, 0
 
     @property
     def shape(self) -> torch.Size:
@@ -42,14 +42,18 @@ class Overwritten(StreamedMemory):
 
     def stream(self, ranges: Ranges) -> Iterator[Stored]:
         self.num_streams += 1
-        for first, last in ranges:
-            part = self.rows[first:last]
-            if isinstance(part, Quantized):
-                part = Quantized(part.data.clone(), part.scale.clone())
-            else:
-                part = part.detach().clone()
-            yield part
-            storage(part).fill_(torch.nan if storage(part).is_floating_point() else 99)
+        self.num_open += 1
+        try:
+            for first, last in ranges:
+                part = self.rows[first:last]
+                if isinstance(part, Quantized):
+                    part = Quantized(part.data.clone(), part.scale.clone())
+                else:
+                    part = part.detach().clone()
+                yield part
+                storage(part).fill_(torch.nan if storage(part).is_floating_point() else 99)
+        finally:
+            self.num_open -= 1
 
 
 def in_parts(rows: Stored, sizes: Sequence[int]) -> Parts:
@@ -272,6 +276,16 @@ def test_a_hop_reads_the_memory_once() -> None:
     assert memory.num_streams == 3
     torch.autograd.grad(hops(normal(2, D), memory).sum(), list(hops.parameters()))
     assert memory.num_streams == 9  # once more a hop in the backward pass
+
+
+def test_an_error_closes_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file behind a stream must not stay open as long as the traceback of an error."""
+    memory, hops = Overwritten(normal(N, I), [4, 7]), MultiHop(I, D, 1).double()
+    monkeypatch.setattr(forms, "outputs_of", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError) as caught:
+        hops(normal(2, D), memory)
+    assert caught.tb is not None
+    assert memory.num_open == 0
 
 
 def test_values_in_one_tensor_and_keys_in_parts() -> None:
