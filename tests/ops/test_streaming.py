@@ -359,7 +359,7 @@ def test_a_wrong_memory_gets_the_error_of_one_tensor(rows: Tensor, message: str)
     ("parts", "message"),
     [
         ([], "Parts expected at least one part [n, I], got none"),
-        ([1], "Parts expected tensors, got parts[0] of type int"),
+        ([1], "Parts expected tensors or streamed memories, got parts[0] of type int"),
         (
             [torch.zeros(2, 3), torch.zeros(2, 4)],
             "Parts expected parts [n, I] with one I, got parts[0] [2, 3] float32 on cpu, parts[1] "
@@ -376,6 +376,34 @@ def test_wrong_parts(parts: Any, message: str) -> None:
     with pytest.raises(ValueError, match="Parts expected") as caught:
         Parts(parts)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("store", [lambda rows: rows, Quantized.of])
+def test_parts_of_streamed_memories(store: Any) -> None:
+    """Old slots in a file, new ones in a tensor."""
+    query, rows = torch.randn(3, I), torch.randn(N, I)
+    stored = store(rows)
+    old, middle, new = stored[:6], stored[6:9], stored[9:]
+    memory = Parts([Overwritten(old, [4, 2]), middle, Parts([new]), Overwritten(new[:0], [])])
+    assert memory.is_transient
+    assert memory.shape == (N, I)
+    assert list(memory.ranges()) == [(0, 4), (4, 6), (6, 9), (9, 11)]
+    layer = MultiHop(I, D, 2, temporal_slots=5)
+    query = torch.randn(3, D)
+    expected = layer(query, stored, need_weights=True)
+    torch.testing.assert_close(layer(query, memory, need_weights=True), expected)
+    weights = list(layer.parameters())
+    torch.testing.assert_close(
+        torch.autograd.grad(layer(query, memory).sum(), weights, allow_unused=True),
+        torch.autograd.grad(layer(query, stored).sum(), weights, allow_unused=True),
+    )
+    exact = stored.dequantized() if isinstance(stored, Quantized) else stored
+    for sizes in ([3, 4, 4], [0, 11], [5, 1, 0, 5]):
+        parts = []
+        for part in memory.stream(list(pairwise(torch.tensor([0, *sizes]).cumsum(0).tolist()))):
+            parts.append(part.dequantized() if isinstance(part, Quantized) else part.clone())
+        assert torch.equal(torch.cat(parts), exact)
+    assert not Parts([middle, new]).is_transient
 
 
 def test_ranges_across_parts() -> None:

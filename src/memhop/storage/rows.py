@@ -3,7 +3,7 @@
 import mmap
 from collections.abc import Iterator
 from contextlib import closing
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 
@@ -77,6 +77,9 @@ class RowsMemory(StreamedMemory):
         how = "read part by part" if self._stream else "memory-mapped"
         path, sizes = str(self._rows.path), list(self._rows.shape)
         return f"{type(self).__name__}({path!r}, {sizes} {dtype}, {how})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_mapped": None}  # a mapping belongs to its process
 
     def whole(self) -> Stored | None:
         """Return the mapped rows, or None if they are read part by part.
