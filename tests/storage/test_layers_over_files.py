@@ -138,5 +138,5 @@ def test_a_pickled_file_memory_reads_the_file(tmp_path: Path, is_streamed: bool)
     for each in copies:
         torch.testing.assert_close(layer(query, each), expected)
     path.write_bytes(b"")
-    with pytest.raises(MemhopError, match="short|changed"):
+    with pytest.raises(MemhopError, match=r"short|changed"):
         layer(query, copies[0])
