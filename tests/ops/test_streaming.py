@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from memhop import MemoryHop, MemoryNetwork, MultiHop
-from memhop.ops import Hop, Parts, Quantized, StreamedMemory, Table, multi_hop, read
+from memhop.ops import Hop, Parts, Quantized, StreamedMemory, Table, forms, multi_hop, read
 from memhop.ops.inputs import Stored, storage
 from memhop.ops.streamed import Ranges
 from tests.ops.fixed_order import FixedOrder
@@ -26,7 +26,7 @@ class Overwritten(StreamedMemory):
     is_transient = True
 
     def __init__(self, rows: Stored, sizes: Sequence[int]) -> None:
-        self.rows, self.sizes, self.num_streams = rows, sizes, 0
+        self.rows, self.sizes, self.num_streams, self.num_open = rows, sizes, 0, 0
 
     @property
     def shape(self) -> torch.Size:
@@ -42,14 +42,18 @@ class Overwritten(StreamedMemory):
 
     def stream(self, ranges: Ranges) -> Iterator[Stored]:
         self.num_streams += 1
-        for first, last in ranges:
-            part = self.rows[first:last]
-            if isinstance(part, Quantized):
-                part = Quantized(part.data.clone(), part.scale.clone())
-            else:
-                part = part.detach().clone()
-            yield part
-            storage(part).fill_(torch.nan if storage(part).is_floating_point() else 99)
+        self.num_open += 1
+        try:
+            for first, last in ranges:
+                part = self.rows[first:last]
+                if isinstance(part, Quantized):
+                    part = Quantized(part.data.clone(), part.scale.clone())
+                else:
+                    part = part.detach().clone()
+                yield part
+                storage(part).fill_(torch.nan if storage(part).is_floating_point() else 99)
+        finally:
+            self.num_open -= 1
 
 
 def in_parts(rows: Stored, sizes: Sequence[int]) -> Parts:
@@ -274,6 +278,16 @@ def test_a_hop_reads_the_memory_once() -> None:
     assert memory.num_streams == 9  # once more a hop in the backward pass
 
 
+def test_an_error_closes_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file behind a stream must not stay open as long as the traceback of an error."""
+    memory, hops = Overwritten(normal(N, I), [4, 7]), MultiHop(I, D, 1).double()
+    monkeypatch.setattr(forms, "outputs_of", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError) as caught:
+        hops(normal(2, D), memory)
+    assert caught.tb is not None
+    assert memory.num_open == 0
+
+
 def test_values_in_one_tensor_and_keys_in_parts() -> None:
     query, rows, values = normal(3, I), normal(N, I), normal(3, N, V)
     table, own = Table(None), Table(normal(I, V))
@@ -345,7 +359,7 @@ def test_a_wrong_memory_gets_the_error_of_one_tensor(rows: Tensor, message: str)
     ("parts", "message"),
     [
         ([], "Parts expected at least one part [n, I], got none"),
-        ([1], "Parts expected tensors, got parts[0] of type int"),
+        ([1], "Parts expected tensors or streamed memories, got parts[0] of type int"),
         (
             [torch.zeros(2, 3), torch.zeros(2, 4)],
             "Parts expected parts [n, I] with one I, got parts[0] [2, 3] float32 on cpu, parts[1] "
@@ -362,6 +376,34 @@ def test_wrong_parts(parts: Any, message: str) -> None:
     with pytest.raises(ValueError, match="Parts expected") as caught:
         Parts(parts)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("store", [lambda rows: rows, Quantized.of])
+def test_parts_of_streamed_memories(store: Any) -> None:
+    """Old slots in a file, new ones in a tensor."""
+    query, rows = torch.randn(3, I), torch.randn(N, I)
+    stored = store(rows)
+    old, middle, new = stored[:6], stored[6:9], stored[9:]
+    memory = Parts([Overwritten(old, [4, 2]), middle, Parts([new]), Overwritten(new[:0], [])])
+    assert memory.is_transient
+    assert memory.shape == (N, I)
+    assert list(memory.ranges()) == [(0, 4), (4, 6), (6, 9), (9, 11)]
+    layer = MultiHop(I, D, 2, temporal_slots=5)
+    query = torch.randn(3, D)
+    expected = layer(query, stored, need_weights=True)
+    torch.testing.assert_close(layer(query, memory, need_weights=True), expected)
+    weights = list(layer.parameters())
+    torch.testing.assert_close(
+        torch.autograd.grad(layer(query, memory).sum(), weights, allow_unused=True),
+        torch.autograd.grad(layer(query, stored).sum(), weights, allow_unused=True),
+    )
+    exact = stored.dequantized() if isinstance(stored, Quantized) else stored
+    for sizes in ([3, 4, 4], [0, 11], [5, 1, 0, 5]):
+        parts = []
+        for part in memory.stream(list(pairwise(torch.tensor([0, *sizes]).cumsum(0).tolist()))):
+            parts.append(part.dequantized() if isinstance(part, Quantized) else part.clone())
+        assert torch.equal(torch.cat(parts), exact)
+    assert not Parts([middle, new]).is_transient
 
 
 def test_ranges_across_parts() -> None:

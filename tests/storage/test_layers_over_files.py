@@ -1,6 +1,8 @@
 """A layer over a file equals the layer over the tensor, with gradients for query and weights."""
 
+import copy
 import gc
+import pickle
 import threading
 from pathlib import Path
 from typing import Any
@@ -110,3 +112,31 @@ def test_a_file_that_changes_before_the_backward_pass(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes() + b"1")
     with pytest.raises(MemhopError, match="the file has changed since it was opened"):
         torch.autograd.backward(result.sum())
+
+
+@pytest.mark.parametrize("is_streamed", MODES)
+def test_old_slots_in_a_file_and_new_ones_in_a_tensor(tmp_path: Path, is_streamed: bool) -> None:
+    path, stored = stored_in(tmp_path, 50, torch.float32)
+    assert isinstance(stored, Tensor)
+    memory = FileMemory(path, stream=is_streamed)
+    new, layer = torch.randn(3, WIDTH), MultiHop(WIDTH, 4, num_hops=2, temporal_slots=9)
+    query = torch.randn(2, 4)
+    found = outputs_and_grads(layer, query, ops.Parts([memory, new]))
+    expected = outputs_and_grads(layer, query, torch.cat([stored, new]))
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("is_streamed", MODES)
+def test_a_pickled_file_memory_reads_the_file(tmp_path: Path, is_streamed: bool) -> None:
+    """As a worker process of a ``DataLoader`` gets it."""
+    path, stored = stored_in(tmp_path, 50, torch.float32)
+    memory, layer = FileMemory(path, stream=is_streamed), MultiHop(WIDTH, 4, num_hops=2)
+    query = torch.randn(2, 4)
+    expected = layer(query, stored)
+    torch.testing.assert_close(layer(query, memory), expected)
+    copies = [pickle.loads(pickle.dumps(memory)), copy.deepcopy(memory)]
+    for each in copies:
+        torch.testing.assert_close(layer(query, each), expected)
+    path.write_bytes(b"")
+    with pytest.raises(MemhopError, match=r"short|changed"):
+        layer(query, copies[0])

@@ -1,7 +1,9 @@
 """Rows of a file, mapped and read part by part, are the tensor that was written."""
 
 import gc
+import mmap
 import os
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -128,6 +130,18 @@ def test_writing_to_the_tensors_does_not_reach_the_file(path: Path, dtype: torch
     again = RowsMemory(written.rows, stream=False).whole()
     assert again is not None
     assert are_equal(again, written.stored)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the flag has another value elsewhere")
+def test_a_mapping_without_reserved_memory(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mmap, "MAP_NORESERVE", 0x4000, raising=False)  # from Python 3.13 on
+    written = write_rows(path, 1000, 5, torch.float32, 4096)
+    whole = RowsMemory(written.rows, stream=False).whole()
+    assert isinstance(whole, Tensor)
+    assert are_equal(whole, written.stored)
+    content = path.read_bytes()
+    whole.zero_()
+    assert path.read_bytes() == content
 
 
 def test_a_mapped_memory_outlives_its_object_and_its_file(path: Path) -> None:
@@ -395,3 +409,29 @@ def test_rows_are_streamed_if_they_take_more_than_three_quarters_of_the_ram(
     how = "read part by part" if is_streamed else "memory-mapped"
     assert repr(memory) == f"RowsMemory({str(path)!r}, [7, 5] float32, {how})"
     assert len(memory) == 7
+
+
+@pytest.mark.parametrize("is_streamed", MODES)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("num_ranks", [1, 2, 3, 9])
+def test_shards_are_the_memory(
+    path: Path, num_ranks: int, dtype: torch.dtype, is_streamed: bool
+) -> None:
+    written = write_rows(path, 7, 3, dtype, 24, 2)
+    memory = RowsMemory(written.rows)
+    shards = [memory.shard(rank, num_ranks, stream=is_streamed) for rank in range(num_ranks)]
+    sizes = [shard.shape[0] for shard in shards]
+    assert sum(sizes) == 7
+    assert max(sizes) - min(sizes) <= 1
+    assert are_equal(joined([all_rows(shard) for shard in shards]), written.stored)
+
+
+def test_wrong_shards(path: Path) -> None:
+    memory = RowsMemory(write_rows(path, 7, 3, torch.float32).rows)
+    with pytest.raises(MemhopError, match=r"^rank: expected an integer from 0 to 0, got 1$"):
+        memory.shard(1, 1)
+    with pytest.raises(MemhopError, match=r"^num_ranks: expected an integer from 1, got 0$"):
+        memory.shard(0, 0)
+    path.write_bytes(b"")
+    with pytest.raises(MemhopError, match="the file is too short"):
+        memory.shard(0, 2)

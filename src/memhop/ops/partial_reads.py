@@ -7,7 +7,8 @@ part once more, with gradients. From the gradients G_o of o, G_i of p_i and G_ls
     G_lse_j = w_j (G_o . (o_j - o) + sum_{i in j} G_i p_ji - sum_i G_i p_i + G_lse).
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from typing import Any, NamedTuple
 
 import torch
@@ -102,10 +103,16 @@ def read_parts(reader: Reader, scores: Scores) -> Partial:
     )
     if has_grad and reader.streams.is_transient:
         return Partial(*_Streamed.apply(reader, *scores))  # type: ignore[no-untyped-call]
-    return merged(read_part(reader, part.of(scores), part) for part in parts_of(reader, scores))
+    return read_one_by_one(reader, scores)
 
 
-def parts_of(reader: Reader, scores: Scores) -> Iterator[Part]:
+def read_one_by_one(reader: Reader, scores: Scores) -> Partial:
+    """Return what one read returns of all parts; an error leaves no part open."""
+    with closing(parts_of(reader, scores)) as parts:
+        return merged(read_part(reader, part.of(scores), part) for part in parts)
+
+
+def parts_of(reader: Reader, scores: Scores) -> Generator[Part, None, None]:
     """Yield the parts of the memory; one without slots if the memory has none."""
     ranges: Ranges = reader.streams.ranges() or [(0, 0)]
     is_aged = scores.by_age is not None or reader.ages > 0
@@ -224,8 +231,7 @@ class _Streamed(torch.autograd.Function):
         ctx: Any, reader: Reader, *scores: Tensor | None
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         given = Scores._make(scores)
-        parts = parts_of(reader, given)
-        partial = merged(read_part(reader, part.of(given), part) for part in parts)
+        partial = read_one_by_one(reader, given)
         ctx.reader = reader
         ctx.save_for_backward(*scores, *partial)
         ctx.set_materialize_grads(False)
@@ -246,8 +252,12 @@ class _Streamed(torch.autograd.Function):
             torch.zeros_like(tensor) if need and tensor is not None else None
             for tensor, need in zip(scores, ctx.needs_input_grad[1:], strict=True)
         )
-        with torch.enable_grad(), forms.no_autocast(scores.query):
-            for part in parts_of(reader, scores):
+        with (
+            torch.enable_grad(),
+            forms.no_autocast(scores.query),
+            closing(parts_of(reader, scores)) as parts,
+        ):
+            for part in parts:
                 add_gradients(reader, part, scores, sums, total, grad)
         return None, *sums
 

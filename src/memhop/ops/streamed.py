@@ -54,13 +54,13 @@ class StreamedMemory:
 
 
 class Parts(StreamedMemory):
-    """A memory whose slots lie in several tensors, without a copy of them.
+    """A memory whose slots lie in several tensors or files, without a copy of them.
 
     All queries share it. Gradients reach the tensors.
 
     Args:
-        parts: tensors [n, I], or ``Quantized``, of one dtype and device. The slots of a part are
-            newer than those of the parts before it.
+        parts: tensors [n, I], ``Quantized``, or streamed memories such as ``FileMemory``, of one
+            dtype and device. The slots of a part are newer than those of the parts before it.
 
     Raises:
         ValueError: for no part, or parts that do not fit together.
@@ -70,54 +70,78 @@ class Parts(StreamedMemory):
     torch.Size([5, 3])
     """
 
-    def __init__(self, parts: Sequence[Stored]) -> None:
+    def __init__(self, parts: Sequence[Stored | StreamedMemory]) -> None:
         if not parts:
             raise ValueError("Parts expected at least one part [n, I], got none")
+        if not all(isinstance(part, (Tensor, Quantized, StreamedMemory)) for part in parts):
+            given = {f"parts[{number}]": part for number, part in enumerate(parts)}
+            raise_invalid("Parts", "tensors or streamed memories", given)  # type: ignore[arg-type]
         self._parts = tuple(parts)
-        given = {f"parts[{number}]": part for number, part in enumerate(parts)}
-        if not all(isinstance(part, (Tensor, Quantized)) for part in parts):
-            raise_invalid("Parts", "tensors", given)
-        first = storage(parts[0])
-        for name, part in given.items():
-            rows, two = storage(part), {"parts[0]": parts[0], name: part}
+        alike = [placeholder(part) for part in parts]
+        first = self._first = storage(alike[0])
+        for number, part in enumerate(alike):
+            rows, two = storage(part), {"parts[0]": alike[0], f"parts[{number}]": part}
             if rows.dim() != 2 or rows.shape[1:] != first.shape[1:]:
                 raise_invalid("Parts", "parts [n, I] with one I", two)
             if (rows.dtype, rows.device) != (first.dtype, first.device):
                 raise_invalid("Parts", "parts of one dtype on one device", two)
-        self._ends = list(accumulate(len(storage(part)) for part in parts))
+        self._ends = [0, *accumulate(len(storage(part)) for part in alike)]
+
+    @property
+    def is_transient(self) -> bool:  # type: ignore[override]
+        """Whether the tensors of a part are overwritten when the next part is taken."""
+        parts = (in_one_tensor(part) for part in self._parts)
+        return any(isinstance(part, StreamedMemory) and part.is_transient for part in parts)
 
     @property
     def shape(self) -> torch.Size:
         """Sizes of the memory, [N, I]."""
-        return torch.Size((self._ends[-1], storage(self._parts[0]).shape[1]))
+        return torch.Size((self._ends[-1], self._first.shape[1]))
 
     @property
     def dtype(self) -> torch.dtype:
         """The dtype of the parts, int8 if they are ``Quantized``."""
-        return storage(self._parts[0]).dtype
+        return self._first.dtype
 
     @property
     def device(self) -> torch.device:
         """Device of the parts."""
-        return self._parts[0].device
+        return self._first.device
 
     def whole(self) -> Stored | None:
-        """Return the only part, or None if there are several."""
-        return self._parts[0] if len(self._parts) == 1 else None
+        """Return the only part, or None if there are several or it has to be streamed."""
+        only = in_one_tensor(self._parts[0])
+        return None if len(self._parts) > 1 or isinstance(only, StreamedMemory) else only
 
     def ranges(self) -> Ranges:
-        """Return the slots of each part."""
-        return list(pairwise([0, *self._ends]))
+        """Return the slots of each part, or of its own parts."""
+        found: list[tuple[int, int]] = []
+        for part, begin, end in zip(self._parts, self._ends, self._ends[1:], strict=False):
+            inner = part.ranges() if isinstance(part, StreamedMemory) else [(0, end - begin)]
+            found += [(begin + first, begin + last) for first, last in inner]
+        return found
 
     def stream(self, ranges: Ranges) -> Iterator[Stored]:
         """Yield the slots of each range, which are a copy only where they are of several parts."""
+        of_part: list[list[tuple[int, int]]] = [[] for _ in self._parts]
+        owners: list[list[int]] = []
+        bounds = list(pairwise(self._ends))
         for first, last in ranges:
-            pieces = [
-                part[max(first - begin, 0) : last - begin]
-                for part, (begin, end) in zip(self._parts, self.ranges(), strict=True)
-                if begin < last and first < end
-            ]
-            yield joined(pieces) if pieces else self._parts[0][:0]
+            owners.append([])
+            for number, (begin, end) in enumerate(bounds):
+                if max(begin, first) < min(end, last):
+                    of_part[number].append((max(first - begin, 0), min(last, end) - begin))
+                    owners[-1].append(number)
+        streams = [
+            stream(in_one_tensor(part), own) for part, own in zip(self._parts, of_part, strict=True)
+        ]
+        for each in owners:
+            yield joined([next(streams[number]) for number in each]) if each else self._none()
+
+    def _none(self) -> Stored:
+        """Return no slots."""
+        empty = self._first.new_empty(0, self._first.shape[1])
+        return Quantized(empty, empty[:, 0].float()) if empty.dtype == torch.int8 else empty
 
 
 def joined(pieces: Sequence[Stored]) -> Stored:
