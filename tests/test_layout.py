@@ -270,6 +270,15 @@ def test_importing_memhop_loads_no_facts() -> None:
     assert "memhop.knowledge.model" in loaded_by("import memhop.knowledge")
 
 
+def test_importing_memhop_loads_no_storage_before_its_use() -> None:
+    loaded = loaded_by("import memhop")
+    assert [name for name in loaded if name.startswith("memhop.storage")] == []
+    assert "memhop.storage.rows" in loaded_by("import memhop; memhop.FileMemory")
+    assert "FileMemory" in dir(memhop)
+    with pytest.raises(AttributeError, match="module 'memhop' has no attribute 'NoName'"):
+        memhop.NoName  # noqa: B018
+
+
 def test_the_help_loads_no_benchmark_no_table_of_the_paper_and_no_service() -> None:
     help_of_all = "from memhop.cli import app\napp(['--help'], standalone_mode=False)"
     unwanted = ("benchmarks", "memhop.reproduce", "memhop.web")

@@ -29,7 +29,11 @@ def check_integer(name: str, value: object, least: int, most: int | None = None)
         MemhopError: for any other value.
     """
     is_bool = isinstance(value, bool)
-    if isinstance(value, int) and not is_bool and least <= value <= (most or value):
+    if (
+        isinstance(value, int)
+        and not is_bool
+        and least <= value <= (value if most is None else most)
+    ):
         return value
     to = "" if most is None else f" to {most:,}"
     raise MemhopError(f"{name}: expected an integer from {least}{to}, got {value!r:.60}")

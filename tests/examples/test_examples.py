@@ -47,17 +47,18 @@ def test_every_example_is_tested() -> None:
 
 
 def test_a_killed_store_has_what_was_reported_and_is_searched_in_two_hops(tmp_path: Path) -> None:
-    """The example in small: 400 passages, of which each is in the sample that it trains on."""
+    """The example in small: 1,200 passages, of which each is in the sample that it trains on."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", str(EXAMPLES / "growing_store.py"), "400"],
+        [sys.executable, "-W", "error", str(EXAMPLES / "growing_store.py"), "1200"],
         cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     first, *lines = done.stdout.splitlines()
-    match = re.fullmatch(r"killed: (\d+) rows were reported, the store has (\d+)", first)
+    match = re.fullmatch(r"killed: ([\d,]+) rows were reported, the store has ([\d,]+)", first)
     assert match
-    assert 200 <= int(match[1]) <= int(match[2]) <= 400
-    assert lines[-5] == "400"
+    numbers = [int(number.replace(",", "")) for number in match.groups()]
+    assert 600 <= numbers[0] <= numbers[1] <= 1200
+    assert lines[-5] == "1200"
     assert all(share > 0.7 for share in accuracies(done.stdout).values())
     assert documented("growing_store")["hop two"] > 0.7
 

@@ -20,6 +20,7 @@ from memhop.storage.row_layout import SCALE_BYTES, Rows
 MAX_NPY_HEADER_BYTES = 10_000  # the limit of NumPy
 MAX_SAFETENSORS_HEADER_BYTES = 2**24
 MAX_NAMES = 8  # in a message
+MAX_AXES = 64
 
 _NPY_MAGIC = b"\x93NUMPY"
 _NPY_DTYPES = {"<f4": torch.float32, "<f8": torch.float64, "<f2": torch.float16}
@@ -135,7 +136,10 @@ def _stored_tensor(path: Path, name: str, fields: object) -> _StoredTensor:
 
 
 def _are_sizes(values: object) -> bool:
-    return isinstance(values, list) and all(type(value) is int and value >= 0 for value in values)
+    """Return whether a value is a list of sizes; few and small, so that their product is fast."""
+    if not isinstance(values, list) or len(values) > MAX_AXES:
+        return False
+    return all(type(value) is int and 0 <= value < 2**63 for value in values)
 
 
 def _check_places(path: Path, tensors: Mapping[str, _StoredTensor], data_bytes: int) -> None:

@@ -15,7 +15,7 @@ class FileMemory(RowsMemory):
     A layer or ``memhop.ops`` takes it in place of the tensor, with the same result. Query and
     weights get their gradients, the file gets none. Files that fit in RAM are memory-mapped:
     nothing is copied, and a second read finds the rows in the page cache. Larger ones are read
-    part by part for every hop, with two direct reads in flight and buffers of 48 MiB. A file fits
+    part by part for every hop, with two direct reads in flight and 72 MiB of buffers. A file fits
     if its rows take at most three quarters of the RAM; the memory limit of the control group
     counts.
 

@@ -27,7 +27,7 @@ def _limits(proc: Path) -> Iterator[int]:
         kind, _, options = [*system.split(), "", "", ""][:3]
         if kind not in _LIMITS or (kind == "cgroup" and "memory" not in options.split(",")):
             continue
-        root, mounted = (Path(field) for field in mount.split()[3:5])
+        root, mounted = (Path(field) for field in [*mount.split(), "", "", "", "", ""][3:5])
         for number, controllers, path in (group for group in groups if len(group) == 3):
             is_this = "memory" in controllers.split(",") if kind == "cgroup" else number == "0"
             if is_this:

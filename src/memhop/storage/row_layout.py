@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from memhop.errors import MemhopError
+from memhop.errors import MemhopError, check_integer
 from memhop.ops import Quantized
 from memhop.ops.inputs import Stored
 
@@ -41,19 +41,19 @@ class Rows(NamedTuple):
     @property
     def end(self) -> int:
         """The smallest size in bytes of a file that has all rows."""
-        count = self.shape[0]
-        if count == 0:
-            return 0
-        areas = [self.data_area(0, count)]
-        if self.scales is not None:
-            areas.append(self.scale_area(0, count))
-        return max(end for _, end in areas)
+        return max(end for _, end in self.areas(0, self.shape[0])) if self.shape[0] else 0
 
     @property
     def is_aligned(self) -> bool:
         """Whether each number lies at a multiple of its size, as a tensor without a copy needs."""
         offset, _ = self.scales or (0, 0)
         return self.offset % self.dtype.itemsize == 0 and offset % SCALE_BYTES == 0
+
+    def between(self, first: int, last: int) -> "Rows":
+        """Return the rows ``first`` to ``last - 1``."""
+        offset, _ = self.data_area(first, last)
+        scales = self.scales and (self.scale_area(first, last)[0], self.scales[1])
+        return self._replace(shape=(last - first, self.shape[1]), offset=offset, scales=scales)
 
     def areas(self, first: int, last: int) -> list[tuple[int, int]]:
         """Return the bytes to read for the rows ``first`` to ``last - 1``: one area or two."""
@@ -84,6 +84,20 @@ class Rows(NamedTuple):
         offset, distance = self.scales or (0, SCALE_BYTES)
         begin = offset + first * distance
         return begin, begin + max(0, (last - first) * distance - (distance - SCALE_BYTES))
+
+
+def shard_range(num_rows: int, rank: int, num_ranks: int) -> tuple[int, int]:
+    """Return the first row of a rank and the one after its last.
+
+    Raises:
+        MemhopError: a wrong rank.
+
+    >>> [shard_range(5, rank, 2) for rank in range(2)]
+    [(0, 2), (2, 5)]
+    """
+    check_integer("num_ranks", num_ranks, 1)
+    check_integer("rank", rank, 0, num_ranks - 1)
+    return num_rows * rank // num_ranks, num_rows * (rank + 1) // num_ranks
 
 
 def check_rows(rows: Rows) -> None:

@@ -14,11 +14,11 @@ from memhop.storage.direct_reads import open_parts, read_ahead
 from memhop.storage.file_state import FileState, file_state, opened, read_errors
 from memhop.storage.mapping import map_rows
 from memhop.storage.ram import ram_bytes
-from memhop.storage.row_layout import Rows, check_rows, tensors_over
+from memhop.storage.row_layout import Rows, check_rows, shard_range, tensors_over
 
 __all__ = ["Rows", "RowsMemory"]
 
-PART_BYTES = 2**24
+PART_BYTES = 3 * 2**23
 RAM_SHARE = 0.75
 
 
@@ -28,8 +28,8 @@ class RowsMemory(StreamedMemory):
     Rows fit if they take at most three quarters of the RAM: of the machine's RAM or, if it is
     smaller, of the memory limit of the control group (versions 1 and 2) that the process runs in.
     Free memory does not count. It changes from moment to moment, and the system drops the pages of
-    a mapped file when others need memory. But a file that does not fit leaves the page cache
-    before it is read again, and direct reads are then faster.
+    a mapped file when others need memory. A file that does not fit leaves the page cache before
+    it is read again: direct reads then cost no more time, and take no memory from others.
 
     Args:
         rows: where the rows lie.
@@ -72,9 +72,6 @@ class RowsMemory(StreamedMemory):
         """Whether the rows are read part by part."""
         return self._stream
 
-    def __len__(self) -> int:
-        return self._rows.shape[0]
-
     def __repr__(self) -> str:
         dtype = str(self.dtype).removeprefix("torch.")
         how = "read part by part" if self._stream else "memory-mapped"
@@ -103,7 +100,7 @@ class RowsMemory(StreamedMemory):
         return self._mapped[1]
 
     def ranges(self) -> Ranges:
-        """Return the parts in which the file is read, of 16 MiB or one row."""
+        """Return the parts in which the file is read, of 24 MiB or one row."""
         count, step = self._rows.shape[0], max(1, PART_BYTES // self._rows.row_bytes)
         return [(i, min(i + step, count)) for i in range(0, count, step)] or [(0, 0)]
 
@@ -128,6 +125,34 @@ class RowsMemory(StreamedMemory):
                     # after the read: a change before it would show
                     self._check(file_state(file.descriptor, rows.path))
                     yield tensors_over(buffer, rows, last - first, rows.places(first, last, places))
+
+    def shard(self, rank: int, num_ranks: int, *, stream: bool | None = None) -> "RowsMemory":
+        """Return the rows of one of ``num_ranks`` processes that share the memory.
+
+        The shards are in the order of the ranks, and their sizes differ by at most one row. Each
+        process reads its own rows of the file alone.
+
+        Args:
+            rank: of this process, from 0 on.
+            num_ranks: the number of processes.
+            stream: as for the whole memory; None decides by the size of the shard.
+
+        Raises:
+            MemhopError: a wrong rank, or a file that has changed.
+
+        >>> import numpy as np
+        >>> from tempfile import TemporaryDirectory
+        >>> from memhop import FileMemory
+        >>> with TemporaryDirectory() as folder:
+        ...     np.save(f"{folder}/vectors.npy", np.eye(5, 2, dtype=np.float32))
+        ...     memory = FileMemory(f"{folder}/vectors.npy")
+        ...     [memory.shard(rank, 2).shape[0] for rank in (0, 1)]
+        [2, 3]
+        """
+        first, last = shard_range(self.shape[0], rank, num_ranks)
+        with opened(self._rows.path) as descriptor:
+            self._check(file_state(descriptor, self._rows.path))
+        return RowsMemory(self._rows.between(first, last), stream=stream)
 
     def _check(self, state: FileState) -> None:
         """Check that the file has the rows and is still the one that was opened."""
