@@ -24,6 +24,7 @@ from memhop.cli.reproduce import Tiny
 from memhop.errors import MemhopError
 from memhop.reproduce.record import Rows, Sheet, provenance
 
+NAME = "crash"
 _SEEDS = (0, 1)  # float32 and int8
 _PROCESSES, _CHANGES = 3, 30  # of a recording
 _METHODS = ("add", "update", "delete", "compact", "create", "")
@@ -36,20 +37,19 @@ def measure(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the changes and failures.")] = 0,
     tiny: Tiny = False,
 ) -> Iterator[list[dict[str, Any]]]:
-    """Count lost and wrong rows of a store after kills and power failures."""
+    """Count rows that a store loses by kills and power failures."""
     if tiny:
         kills, replays = 10, 10
-    yield _summary(KILL, _kills(kills, seed))
+    yield _summary(KILL, _kills(kills, seed, tiny))
     if replays and shutil.which("strace") is None:
         yield [_row(POWER_FAILURE, "skipped: no strace", [])]
     elif replays:
         yield _summary(POWER_FAILURE, _replays(replays, seed, tiny))
 
 
-def _kills(kills: int, seed: int) -> list[dict[str, Any]]:
+def _kills(kills: int, seed: int, tiny: bool) -> list[dict[str, Any]]:
     rounds: list[dict[str, Any]] = []
-    for place, each in enumerate(_SEEDS):
-        count = (kills + place) // len(_SEEDS)
+    for each, count in _shares(kills, tiny):
         with tempfile.TemporaryDirectory() as folder:
             job = json.dumps({"folder": folder, "kills": count, "seed": 2 * seed + each})
             # A process of its own, as its children must not have threads of others.
@@ -58,21 +58,27 @@ def _kills(kills: int, seed: int) -> list[dict[str, Any]]:
         found = [json.loads(line) for line in run.stdout.splitlines()]
         if run.returncode or (len(found) < count and not found[-1]["error"]):
             last = (run.stderr.strip().splitlines() or [str(run.returncode)])[-1]
-            raise MemhopError(f"benchmark store_crash: a process failed: {last:.200}")
+            raise MemhopError(f"benchmark crash: a process failed: {last:.200}")
         rounds += found
     return rounds
 
 
 def _replays(replays: int, seed: int, tiny: bool) -> list[dict[str, Any]]:
     outcomes: list[dict[str, Any]] = []
-    for place, each in enumerate(_SEEDS[:1] if tiny else _SEEDS):
-        count = replays if tiny else (replays + place) // len(_SEEDS)
+    for each, count in _shares(replays, tiny):
         with tempfile.TemporaryDirectory() as name:
             folder, number = Path(name).resolve(), 2 * seed + each
             processes, changes = (2, 10) if tiny else (_PROCESSES, _CHANGES)
             recorded = record(folder, number, processes, changes)
             outcomes += [one._asdict() for one in replay(recorded, folder, number, count, seed)]
     return outcomes
+
+
+def _shares(count: int, tiny: bool) -> list[tuple[int, int]]:
+    """Return the events of each seed."""
+    if tiny:
+        return [(_SEEDS[0], count)]
+    return [(each, (count + place) // len(_SEEDS)) for place, each in enumerate(_SEEDS)]
 
 
 def _summary(event: str, outcomes: list[dict[str, Any]]) -> list[dict[str, Any]]:

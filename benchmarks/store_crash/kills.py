@@ -83,7 +83,7 @@ def _killed_after(
         lines = acknowledgements.read().split()
     _, status = os.waitpid(child, 0)
     if not first or not os.WIFSIGNALED(status):
-        raise MemhopError("benchmark store_crash: the child process failed")
+        raise MemhopError("benchmark crash: the child process failed")
     return number + lines.count(b"begun"), number + lines.count(b"done")
 
 

@@ -74,7 +74,7 @@ def _record_process(job: dict[str, Any], kill: Kill | None) -> list[Call]:
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     if run.returncode not in (0, -signal.SIGKILL, 128 + signal.SIGKILL):
         last = (run.stderr.strip().splitlines() or [str(run.returncode)])[-1]
-        raise MemhopError(f"benchmark store_crash: the recording failed: {last:.200}")
+        raise MemhopError(f"benchmark crash: the recording failed: {last:.200}")
     threads = []
     for each in folder.glob(f"{log.name}.*"):
         with each.open(encoding="ascii") as lines:
@@ -165,7 +165,7 @@ class Replay:
         elif name in ("unlink", "unlinkat"):
             self.disk.change({paths[0]: None})
         else:
-            raise MemhopError(f"benchmark store_crash: expected a known call, got {name}")
+            raise MemhopError(f"benchmark crash: expected a known call, got {name}")
         return b""
 
     def _opened(self, path: str, flags: str, descriptor: str) -> None:
@@ -205,4 +205,4 @@ class Replay:
             if name == "write":
                 self._places[descriptor] += result
         else:
-            raise MemhopError(f"benchmark store_crash: expected a known call, got {name}")
+            raise MemhopError(f"benchmark crash: expected a known call, got {name}")

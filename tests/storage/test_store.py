@@ -101,7 +101,8 @@ def test_an_empty_store_has_an_empty_memory(tmp_path: Path) -> None:
         with Store(tmp_path / str(dtype), 5, dtype) as store:
             memories, mask, ids = store.snapshot(where={"a": 1})
             assert (memories.shape, mask, list(ids)) == ((0, 5), None, [])
-            assert store.add([]) == store.add([], texts=[]) == store.get([]) == []
+            assert store.add([]) == store.add([], texts=[]) == []
+            assert store.get([]) == []
             assert store.delete([]) == len(store) == store.num_rows == 0
             store.update([])
             store.compact()
@@ -177,7 +178,9 @@ def test_an_encoder_makes_vectors_of_texts(tmp_path: Path) -> None:
         store.add(VECTORS[0], texts=["given"])
         store.update([0], texts=["changed"])
         store.update([1], vectors=[[0, 5]], texts=["both"])
-        vectors = [record.vector.tolist() for record in store.get([0, 1, 2]) if record.vector is not None]
+        vectors = [
+            record.vector.tolist() for record in store.get([0, 1, 2]) if record.vector is not None
+        ]
         assert vectors == [[1.0, 0.0], [0.0, 5.0], [1.0, 2.0]]
         assert "expected a text, got None at 0" in error_of(store.add, texts=[None])
         store.encoder = lambda texts: [[1.0, 2.0, 3.0]] * len(texts)
@@ -292,7 +295,25 @@ def test_an_existing_store_keeps_its_dim_and_dtype(tmp_path: Path) -> None:
 
 def test_filters_equal_those_in_python(tmp_path: Path) -> None:
     rng = random.Random(0)
-    values = ["a", "b", 1, 1.0, 2, True, False, None, "1", "true", 2.5, "é\n", 2**70, "", "a\x00b", "a\x00", "\ud800"]
+    values = [
+        "a",
+        "b",
+        1,
+        1.0,
+        2,
+        True,
+        False,
+        None,
+        "1",
+        "true",
+        2.5,
+        "é\n",
+        2**70,
+        "",
+        "a\x00b",
+        "a\x00",
+        "\ud800",
+    ]
     rows = [({"f": rng.choice(values), "g": {"h": rng.choice(values)}}, rng.random())
             for _ in range(300)]  # fmt: skip
     payloads = [payload if rng.random() < 0.9 else None for payload, _ in rows]
@@ -305,18 +326,21 @@ def test_filters_equal_those_in_python(tmp_path: Path) -> None:
         store.add(torch.zeros(40, 1))  # without payloads, of now
         store.delete(range(0, 300, 7))
         for _ in range(60):
-            where = {name: rng.choice([rng.choice(values), rng.sample(values, 3), []])
-                     for name in rng.sample(["f", "g.h", "missing"], rng.choice([0, 1, 1, 2]))}  # fmt: skip
+            names = rng.sample(["f", "g.h", "missing"], rng.choice([0, 1, 1, 2]))
+            wanted = (rng.choice([rng.choice(values), rng.sample(values, 3), []]) for _ in names)
+            where = dict(zip(names, wanted, strict=True))
             since, until = (rng.choice([None, rng.random()]) for _ in range(2))
             mask = store.snapshot(where=where, since=since, until=until).padding_mask
             expected = []
             for row in range(340):
-                payload, moment = (payloads[row], rows[row][1]) if row < 300 else (None, time.time())
+                payload, moment = (
+                    (payloads[row], rows[row][1]) if row < 300 else (None, time.time())
+                )
                 is_in = row >= 300 or row % 7 != 0
                 for name, options in where.items():
                     steps = name.split(".")
                     found = payload is not None and steps[0] in payload
-                    value = payload[steps[0]] if found and payload else None
+                    value: Any = payload[steps[0]] if found and payload else None
                     value = value[steps[1]] if found and len(steps) == 2 else value
                     options = options if isinstance(options, list) else [options]
                     is_in &= found and any(same(value, option) for option in options)
@@ -331,7 +355,10 @@ def test_filters_equal_those_in_python(tmp_path: Path) -> None:
     ("arguments", "needed"),
     [
         ({"where": ["a"]}, "where: expected values by names of fields, got ['a']"),
-        ({"where": {1: 2}}, "names of fields without quotes, backslashes and control characters, got 1"),
+        (
+            {"where": {1: 2}},
+            "names of fields without quotes, backslashes and control characters, got 1",
+        ),
         ({"where": {'a"b': 2}}, "names of fields without quotes"),
         ({"where": {"a\x01": 2}}, "names of fields without quotes"),
         ({"where": {"a..b": 2}}, "names of fields without quotes"),

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import torch
 
 from memhop.errors import MemhopError, shown
-from memhop.storage.folder import DATABASE, check_files, file_errors
+from memhop.storage.folder import DATABASE, check_files, file_errors, may_write
 
 SCHEMA = 1
 APPLICATION_ID = 0x6D656D68  # "memh"
@@ -76,6 +76,9 @@ def create_database(folder: Path, dim: int, dtype: str) -> None:
             connection.close()
 
 
+_SELECT_STATE = f"SELECT {', '.join(State._fields)} FROM state LIMIT 2"
+
+
 class Database:
     """A connection to the database of a store, verified on opening.
 
@@ -99,9 +102,7 @@ class Database:
     def _open(self) -> None:
         check_files(self._folder)
         has_log = os.path.lexists(f"{self.path}-wal")
-        self._is_immutable = (
-            self._read_only and not has_log and not os.access(self._folder, os.W_OK)
-        )
+        self._is_immutable = self._read_only and not has_log and not may_write(self._folder)
         mode = "ro" if self._read_only else "rw"
         # Without a log nobody writes, and SQLite needs no files of its own to read.
         options = f"mode={mode}&immutable=1" if self._is_immutable else f"mode={mode}"
@@ -112,7 +113,7 @@ class Database:
             )
             try:
                 _configure(connection)
-                _check_schema(connection, self.path)
+                _check_schema(connection, self.path, self._is_immutable)
                 if not self._read_only:
                     connection.execute("PRAGMA synchronous = FULL")
                     connection.execute("PRAGMA secure_delete = ON")
@@ -195,9 +196,7 @@ class Database:
             self.connection.execute(f"PRAGMA busy_timeout = {int(1000 * _BUSY_SECONDS)}")
 
     def _state(self) -> State:
-        found = self.connection.execute(f"SELECT {', '.join(State._fields)} FROM state").fetchmany(
-            2
-        )
+        found = self.connection.execute(_SELECT_STATE).fetchall()
         if len(found) != 1:
             raise MemhopError(f"{self.path}: corrupt store: expected one state, got others")
         state = State(*found[0])
@@ -240,7 +239,7 @@ def _configure(connection: sqlite3.Connection) -> None:
     connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
 
 
-def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
+def _check_schema(connection: sqlite3.Connection, path: Path, is_immutable: bool) -> None:
     found = {name: _pragma(connection, name) for name in ("application_id", "user_version")}
     if found["application_id"] != APPLICATION_ID:
         raise MemhopError(f"{path}: expected the database of a store, got another one")
@@ -252,7 +251,8 @@ def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
     if schema != TABLES:
         odd = sorted(str(name) for name in dict(schema.items() ^ TABLES.items()))
         raise MemhopError(f"{path}: missing or unexpected tables: {', '.join(odd):.200}")
-    if _pragma(connection, "journal_mode") != "wal":
+    # "delete" is what SQLite says of a database that it takes as immutable.
+    if _pragma(connection, "journal_mode") not in ("wal", "delete" if is_immutable else "wal"):
         raise MemhopError(f"{path}: expected a database in WAL mode, got another one")
 
 

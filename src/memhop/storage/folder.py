@@ -67,6 +67,11 @@ def check_files(folder: Path) -> None:
             raise MemhopError(f"{path}: expected a regular file, got another kind")
 
 
+def may_write(folder: Path) -> bool:
+    """Return whether this process may create files in a folder."""
+    return os.access(folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
+
+
 def open_regular(path: Path, flags: int) -> int:
     """Return a descriptor of a regular file; links are not followed.
 

@@ -5,6 +5,7 @@ import weakref
 from pathlib import Path
 
 from memhop.errors import MemhopError
+from memhop.storage.folder import open_regular
 
 _held: "weakref.WeakSet[WriterLock]" = weakref.WeakSet()
 
@@ -35,11 +36,7 @@ class WriterLock:
             import fcntl  # POSIX only
         except ImportError:
             raise MemhopError(f"{path}: expected a system with flock (POSIX)") from None
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        try:
-            self._descriptor: int | None = os.open(path, flags, 0o666)
-        except OSError as error:
-            raise MemhopError(f"{path}: cannot be opened for writing: {error.strerror}") from error
+        self._descriptor: int | None = open_regular(path, os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

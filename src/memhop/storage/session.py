@@ -21,7 +21,11 @@ from memhop.storage.folder import (
 from memhop.storage.lock import WriterLock
 from memhop.storage.vector_file import RowFormat, VectorFile
 
-_RETRIES = 20  # of a reader, whose generation may be removed while it opens the file
+RETRIES = 20  # of a reader, whose generation may be removed while it opens the file
+
+
+class GenerationRemovedError(Exception):
+    """The writer has removed the generation that a reader found; to be read again."""
 
 
 def create_store(path: Path, dim: int, dtype: str) -> None:
@@ -92,12 +96,12 @@ class Session:
     def reading(self) -> Iterator[tuple[State, VectorFile]]:
         """Read what is committed; nothing changes until the end of the block."""
         with self._guard:
-            for retry in range(_RETRIES + 1):
+            for retry in range(RETRIES + 1):
                 with self.database.reading() as state:
                     try:
                         vectors = self._open_vectors(state)
                     except FileNotFoundError:
-                        if retry < _RETRIES:
+                        if retry < RETRIES:
                             continue  # the writer has compacted the store
                         path = vectors_path(self.folder, state.generation)
                         raise MemhopError(f"{path}: corrupt store: no such file") from None

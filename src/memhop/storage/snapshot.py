@@ -1,16 +1,23 @@
 """The memory of a store at a moment."""
 
+import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import NamedTuple, overload
 
+import torch
 from torch import Tensor
 
 from memhop.errors import MemhopError
 from memhop.ops.inputs import Stored
 from memhop.ops.streamed import StreamedMemory
 from memhop.storage.entries import ids_between
+from memhop.storage.filters import Filter, matching
 from memhop.storage.record import Id
-from memhop.storage.session import Session
+from memhop.storage.rows import RowsMemory
+from memhop.storage.session import RETRIES, GenerationRemovedError, Session
+from memhop.storage.tombstones import dead_mask
+from memhop.storage.vector_file import VectorFile
 
 _IDS_AT_ONCE = 4096
 
@@ -80,3 +87,48 @@ def check_generation(session: Session, now: int, then: int) -> None:
             f"{session.folder}: the store was compacted (generation {now}, the snapshot is of "
             f"{then}): take a new snapshot"
         )
+
+
+class Snapshots:
+    """Take snapshots of a store; the rows of the last one stay mapped for the next one."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._memory: tuple[tuple[int, int], Stored | RowsMemory] | None = None
+
+    def take(self, chosen: Filter | None) -> Snapshot:
+        """Return the memory of this moment, of which only rows that pass a filter are readable.
+
+        Raises:
+            MemhopError: a corrupt store.
+        """
+        for _ in range(RETRIES):
+            with suppress(GenerationRemovedError):
+                return self._take(chosen)
+        path = self._session.folder
+        raise MemhopError(f"{path}: corrupt store: its vectors are removed again and again")
+
+    def _take(self, chosen: Filter | None) -> Snapshot:
+        with self._session.reading() as (state, vectors):
+            connection, num_rows = self._session.connection, state.num_rows
+            mask = dead_mask(connection, num_rows)
+            if chosen is not None:
+                others = ~matching(connection, chosen, num_rows)
+                mask = others if mask is None else mask | others
+            memories = self._memories(state.generation, num_rows, vectors)
+            ids = RowIds(self._session, state.generation, num_rows)
+        has_ignored = mask is not None and bool(mask.any())
+        return Snapshot(memories, torch.from_numpy(mask) if has_ignored else None, ids)
+
+    def _memories(self, generation: int, num_rows: int, file: VectorFile) -> Stored | RowsMemory:
+        key = generation, num_rows
+        if self._memory is None or self._memory[0] != key:
+            try:
+                memory = RowsMemory(file.form.rows(file.path, num_rows))
+                whole = memory.whole()
+            except MemhopError:
+                if os.path.lexists(file.path):
+                    raise
+                raise GenerationRemovedError from None
+            self._memory = key, memory if whole is None else whole
+        return self._memory[1]

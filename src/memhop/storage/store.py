@@ -9,13 +9,12 @@ import torch
 from torch import Tensor
 
 from memhop.errors import MemhopError, check_integer, shown
-from memhop.ops.inputs import Stored
 from memhop.retrieval.encoder import Encoder, encode
 from memhop.storage import search
 from memhop.storage.changes import Contents, append, compact, live_rows, remove, replace
 from memhop.storage.database import DTYPES, MAX_DIM
 from memhop.storage.entries import record_at
-from memhop.storage.filters import filter_of, matching
+from memhop.storage.filters import filter_of
 from memhop.storage.folder import DATABASE
 from memhop.storage.record import (
     Id,
@@ -27,12 +26,9 @@ from memhop.storage.record import (
     check_texts,
     check_times,
 )
-from memhop.storage.rows import RowsMemory
 from memhop.storage.search import Hops, StoreHits
 from memhop.storage.session import Session, create_store
-from memhop.storage.snapshot import RowIds, Snapshot, check_generation
-from memhop.storage.tombstones import dead_mask
-from memhop.storage.vector_file import VectorFile
+from memhop.storage.snapshot import Snapshot, Snapshots, check_generation
 
 
 class Store:
@@ -81,7 +77,7 @@ class Store:
         if dim is not None and not read_only and not os.path.lexists(self.path / DATABASE):
             create_store(self.path, dim, _name(dtype or torch.float32))
         self._session = Session(self.path, read_only=read_only)
-        self._memory: tuple[tuple[int, int], Stored | RowsMemory] | None = None
+        self._snapshots = Snapshots(self._session)
         form = self._session.form
         for name, given, stored in (("dim", dim, form.dim), ("dtype", dtype, form.dtype)):
             if given is not None and given != stored:
@@ -275,17 +271,7 @@ class Store:
         ...     store.snapshot(where={"page": [8, 9]}).padding_mask
         tensor([ True, False])
         """
-        chosen = filter_of(where, since, until)
-        with self._session.reading() as (state, vectors):
-            connection, num_rows = self._session.connection, state.num_rows
-            mask = dead_mask(connection, num_rows)
-            if chosen is not None:
-                others = ~matching(connection, chosen, num_rows)
-                mask = others if mask is None else mask | others
-            memories = self._memories(state.generation, num_rows, vectors)
-            ids = RowIds(self._session, state.generation, num_rows)
-        has_ignored = mask is not None and bool(mask.any())
-        return Snapshot(memories, torch.from_numpy(mask) if has_ignored else None, ids)
+        return self._snapshots.take(filter_of(where, since, until))
 
     def read(
         self,
@@ -369,7 +355,7 @@ class Store:
         self.close()
 
     def __del__(self) -> None:
-        if hasattr(self, "_session"):
+        if hasattr(self, "_session"):  # opening may have failed
             self.close()
 
     def __repr__(self) -> str:
@@ -385,15 +371,6 @@ class Store:
         if vectors is None and written is not None and self.encoder is not None:
             vectors = encode(self.encoder, [str(text) for text in written]) if written else []
         return written, None if vectors is None else self._session.form.vectors(vectors)
-
-    def _memories(self, generation: int, num_rows: int, file: VectorFile) -> Stored | RowsMemory:
-        """Return the rows of a generation; the last ones stay mapped."""
-        key = generation, num_rows
-        if self._memory is None or self._memory[0] != key:
-            memory = RowsMemory(file.form.rows(file.path, num_rows))
-            whole = memory.whole()
-            self._memory = key, memory if whole is None else whole
-        return self._memory[1]
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -58,12 +58,13 @@ class RowFormat:
         if tensor.layout != torch.strided:
             layout = str(tensor.layout).removeprefix("torch.")
             raise MemhopError(f"{expected}, got the layout {layout}")
-        if tensor.numel() == 0 and tensor.dim() in (1, 2) and len(tensor) == 0:
-            tensor = tensor.new_empty(0, self.dim)
-        if tensor.dim() == 1:
+        shape = tensor.shape
+        if shape == (self.dim,):
             tensor = tensor.unsqueeze(0)
-        if tensor.dim() != 2 or tensor.shape[1] != self.dim:
-            raise MemhopError(f"{expected}, got the shape {list(tensor.shape)}")
+        elif shape in ((0,), (0, 0)):
+            tensor = tensor.new_empty(0, self.dim)
+        elif len(shape) != 2 or shape[1] != self.dim:
+            raise MemhopError(f"{expected}, got the shape {list(shape)}")
         if tensor.is_complex() or tensor.dtype == torch.bool:
             raise MemhopError(f"{expected}, got {str(tensor.dtype).removeprefix('torch.')}")
         kept = torch.float32 if self.dtype is torch.int8 else self.dtype
@@ -145,6 +146,7 @@ class VectorFile:
             OSError: the device is full, or another failure; the rows before are as they were.
         """
         self.write_part(num_rows * self.form.row_bytes, content)
+        self._checked_rows = num_rows + len(content) // self.form.row_bytes
         sync_data(self._descriptor)
 
     def write_part(self, begin: int, content: memoryview | bytes) -> None:
@@ -161,6 +163,7 @@ class VectorFile:
     def truncate(self, num_rows: int) -> None:
         """Remove what lies after the first rows."""
         size = num_rows * self.form.row_bytes
+        self._checked_rows = min(self._checked_rows, num_rows)
         if os.fstat(self._descriptor).st_size > size:
             os.ftruncate(self._descriptor, size)
 
