@@ -42,10 +42,28 @@ def documented(name: str) -> dict[str, float]:
 
 
 def test_every_example_is_tested() -> None:
-    assert {file.stem for file in EXAMPLES.glob("*.py")} == MARGINS.keys() == TOLERANCES.keys()
+    assert MARGINS.keys() == TOLERANCES.keys()
+    assert {file.stem for file in EXAMPLES.glob("*.py")} == {*MARGINS, "growing_store"}
 
 
-@pytest.mark.parametrize("name", MARGINS)
+def test_a_killed_store_has_what_was_reported_and_is_searched_in_two_hops(tmp_path: Path) -> None:
+    """The example in small: 1,200 passages, of which each is in the sample that it trains on."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(EXAMPLES / "growing_store.py"), "1200"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    first, *lines = done.stdout.splitlines()
+    match = re.fullmatch(r"killed: ([\d,]+) rows were reported, the store has ([\d,]+)", first)
+    assert match
+    numbers = [int(number.replace(",", "")) for number in match.groups()]
+    assert 600 <= numbers[0] <= numbers[1] <= 1200
+    assert lines[-5] == "1200"
+    assert all(share > 0.7 for share in accuracies(done.stdout).values())
+    assert documented("growing_store")["hop two"] > 0.7
+
+
+@pytest.mark.parametrize("name", [*MARGINS, "growing_store"])
 def test_an_example_has_fewer_than_80_lines(name: str) -> None:
     assert len((EXAMPLES / f"{name}.py").read_text(encoding="utf-8").splitlines()) < 80
 
