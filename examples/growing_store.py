@@ -76,4 +76,4 @@ if __name__ == "__main__":
         add(sys.argv[2], int(sys.argv[3]))
     else:
         with tempfile.TemporaryDirectory() as folder:
-            main(f"{folder}/passages", int([*sys.argv, 200_000][1]))
+            main(f"{folder}/passages", int(sys.argv[1]) if len(sys.argv) > 1 else 200_000)

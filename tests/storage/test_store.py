@@ -128,6 +128,23 @@ def test_the_memories_are_the_file_and_later_changes_do_not_change_them(store: S
     assert "the store is closed" in error_of(list, ids)
 
 
+@pytest.mark.parametrize("num_ranks", [1, 2, 3, 9])
+def test_shards_are_the_snapshot(store: Store, num_ranks: int) -> None:
+    store.add(
+        torch.arange(14.0).view(7, 2), ids=list("abcdefg"), payloads=[{"n": n} for n in range(7)]
+    )
+    store.delete(["b"])
+    memories, mask, ids = store.snapshot(where={"n": [0, 1, 2, 6]})
+    shards = [store.shard(rank, num_ranks, where={"n": [0, 1, 2, 6]}) for rank in range(num_ranks)]
+    assert [name for shard in shards for name in shard.ids] == list(ids)
+    assert [shard.ids[-1] for shard in shards if len(shard.ids)][-1] == "g"
+    assert isinstance(memories, torch.Tensor)
+    assert torch.equal(torch.cat([shard.memories for shard in shards]), memories)  # type: ignore[misc]
+    assert mask is not None
+    assert torch.equal(torch.cat([shard.padding_mask for shard in shards]), mask)  # type: ignore[misc]
+    assert "rank: expected an integer from 0" in error_of(store.shard, num_ranks, num_ranks)
+
+
 def test_ids_are_a_sequence(store: Store) -> None:
     store.add(torch.zeros(5000, 2))
     store.add(torch.zeros(2, 2), ids=["a", "b"])

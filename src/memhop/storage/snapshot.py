@@ -14,6 +14,7 @@ from memhop.ops.streamed import StreamedMemory
 from memhop.storage.entries import ids_between
 from memhop.storage.filters import Filter, matching
 from memhop.storage.record import Id
+from memhop.storage.row_layout import shard_range
 from memhop.storage.rows import RowsMemory
 from memhop.storage.session import RETRIES, GenerationRemovedError, Session
 from memhop.storage.tombstones import dead_mask
@@ -25,18 +26,18 @@ _IDS_AT_ONCE = 4096
 class RowIds(Sequence[Id]):
     """The ids of the rows of a snapshot, looked up in the store when they are used."""
 
-    def __init__(self, session: Session, generation: int, num_rows: int) -> None:
-        self._session, self._generation, self._num_rows = session, generation, num_rows
+    def __init__(self, session: Session, generation: int, rows: range) -> None:
+        self._session, self._generation, self._rows = session, generation, rows
 
     def __len__(self) -> int:
-        return self._num_rows
+        return len(self._rows)
 
     @overload
     def __getitem__(self, index: int) -> Id: ...
     @overload
     def __getitem__(self, index: slice) -> list[Id]: ...
     def __getitem__(self, index: int | slice) -> Id | list[Id]:
-        places = range(self._num_rows)[index]
+        places = self._rows[index]
         if isinstance(places, int):
             return self._between(places, places + 1)[0]
         if not places:
@@ -48,11 +49,16 @@ class RowIds(Sequence[Id]):
         return [self._between(place, place + 1)[0] for place in places]
 
     def __iter__(self) -> Iterator[Id]:
-        for first in range(0, self._num_rows, _IDS_AT_ONCE):
-            yield from self._between(first, min(first + _IDS_AT_ONCE, self._num_rows))
+        end = self._rows.stop
+        for first in range(self._rows.start, end, _IDS_AT_ONCE):
+            yield from self._between(first, min(first + _IDS_AT_ONCE, end))
 
     def __repr__(self) -> str:
-        return f"RowIds({self._num_rows:,} rows)"
+        return f"RowIds({len(self):,} rows)"
+
+    def part(self, first: int, last: int) -> "RowIds":
+        """Return the ids of some of the rows, looked up when they are used."""
+        return RowIds(self._session, self._generation, self._rows[first:last])
 
     def _between(self, first: int, last: int) -> list[Id]:
         with self._session.reading() as (state, _):
@@ -73,7 +79,22 @@ class Snapshot(NamedTuple):
 
     memories: Stored | StreamedMemory
     padding_mask: Tensor | None
-    ids: Sequence[Id]
+    ids: RowIds
+
+    def shard(self, rank: int, num_ranks: int) -> "Snapshot":
+        """Return the rows of one of ``num_ranks`` processes that share a snapshot.
+
+        Raises:
+            MemhopError: a wrong rank.
+        """
+        memories, mask, ids = self
+        first, last = shard_range(len(ids), rank, num_ranks)
+        if isinstance(memories, RowsMemory):
+            own: Stored | StreamedMemory = memories.shard(rank, num_ranks)
+        else:
+            assert not isinstance(memories, StreamedMemory)
+            own = memories[first:last]
+        return Snapshot(own, None if mask is None else mask[first:last], ids.part(first, last))
 
 
 def check_generation(session: Session, now: int, then: int) -> None:
@@ -116,7 +137,7 @@ class Snapshots:
                 others = ~matching(connection, chosen, num_rows)
                 mask = others if mask is None else mask | others
             memories = self._memories(state.generation, num_rows, vectors)
-            ids = RowIds(self._session, state.generation, num_rows)
+            ids = RowIds(self._session, state.generation, range(num_rows))
         has_ignored = mask is not None and bool(mask.any())
         return Snapshot(memories, torch.from_numpy(mask) if has_ignored else None, ids)
 

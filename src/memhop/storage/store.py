@@ -333,6 +333,17 @@ class Store:
             self, query, hops, k, texts=texts, where=where, since=since, until=until
         )
 
+    def shard(self, rank: int, num_ranks: int, **options: Any) -> Snapshot:
+        """Return the rows of one of ``num_ranks`` processes, with the options of `snapshot`.
+
+        Each process opens the store with ``read_only=True`` and reads its own rows. Do not change
+        the store until all have their shards: those of different moments may overlap.
+
+        Raises:
+            MemhopError: a wrong rank, or as for `snapshot`.
+        """
+        return self.snapshot(**options).shard(rank, num_ranks)
+
     def compact(self) -> None:
         """Remove the deleted rows from the device: write a new generation of the store.
 
