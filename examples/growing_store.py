@@ -55,7 +55,7 @@ def add(path: str, total: int) -> None:
 def main(path: str, total: int) -> None:
     command = [sys.executable, __file__, "add", path, str(total)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
-        reported = next(int(line) for line in writer.stdout if int(line) >= total // 2)
+        reported = next(int(line) for line in writer.stdout or () if int(line) >= total // 2)
         writer.send_signal(signal.SIGKILL)
     print(f"killed: {reported:,} rows were reported, the store has {len(Store(path)):,}")
     add(path, total)
@@ -65,7 +65,7 @@ def main(path: str, total: int) -> None:
     model.log_scale.data += np.log(2)  # sharper: the store has many more rows than the sample
     asked = questions(range(total // 2 - 100, total // 2), total)
     hits = Store(path, read_only=True).search(asked.vectors, model, k=3)
-    print(asked.texts[50], *(f"{hop.texts} {hop.covered:.2f}" for hop in hits[50]), sep="\n")
+    print(*(f"hop: {hop.texts} {hop.covered:.2f}" for hop in hits[50]), sep="\n")
     shares = (np.array([[hop.ids[0] for hop in hops] for hops in hits]) == asked.gold).mean(0)
     print("held-out accuracy: hop one {:.3f}, hop two {:.3f}".format(*shares))
 
@@ -76,4 +76,4 @@ if __name__ == "__main__":
         add(sys.argv[2], int(sys.argv[3]))
     else:
         with tempfile.TemporaryDirectory() as folder:
-            main(f"{folder}/passages", int(sys.argv[1]) if len(sys.argv) > 1 else 200_000)
+            main(f"{folder}/passages", int([*sys.argv, "200000"][1]))

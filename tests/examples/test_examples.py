@@ -58,9 +58,9 @@ def test_a_killed_store_has_what_was_reported_and_is_searched_in_two_hops(tmp_pa
     assert match
     numbers = [int(number.replace(",", "")) for number in match.groups()]
     assert 600 <= numbers[0] <= numbers[1] <= 1200
-    assert lines[-5] == "1200"
+    assert lines[-4] == "1200"
     assert all(share > 0.7 for share in accuracies(done.stdout).values())
-    assert documented("growing_store")["hop two"] > 0.7
+    assert min(documented("growing_store").values()) > 0.7
 
 
 @pytest.mark.parametrize("name", [*MARGINS, "growing_store"])

@@ -357,6 +357,29 @@ def test_errors_of_one_line(store: Store, tmp_path: Path) -> None:
         assert str(raised.value) == f"{path}: texts need an encoder: Store(path, encoder=...)"
 
 
+def test_a_store_that_is_compacted_during_a_search_is_searched_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot, taken = store.snapshot, 0
+
+    def compacted_after(**limits: Any) -> Snapshot:
+        nonlocal taken
+        taken += 1
+        found = snapshot(**limits)
+        if taken <= num_compactions:
+            store.delete(["abcdefgh"[taken - 1]])
+            store.compact()
+        return found
+
+    monkeypatch.setattr(store, "snapshot", compacted_after)
+    num_compactions = 2
+    [[hits]] = store.search(torch.eye(DIM)[3], k=1)
+    assert (hits.ids, hits.texts, taken) == (("d",), ("D",), 3)
+    num_compactions = 8
+    with pytest.raises(MemhopError, match="the store was compacted"):
+        store.search(torch.eye(DIM)[7])
+
+
 def test_rows_that_change_during_a_search_are_those_of_the_snapshot(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
