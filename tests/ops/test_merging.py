@@ -197,6 +197,14 @@ def test_parts_without_readable_slots() -> None:
         assert grad.isfinite().all()
 
 
+def test_parts_in_stacked_tensors() -> None:
+    outs, lses = normal(4, 2, 3), normal(4, 2)
+    found = merge_reads(outs, lses)  # type: ignore[arg-type]
+    torch.testing.assert_close(found, merge_reads(list(outs), list(lses)))
+    with pytest.raises(ValueError, match="one lse for each part, got 0 and 0"):
+        merge_reads(outs[:0], lses[:0])  # type: ignore[arg-type]
+
+
 def test_many_parts_of_a_bank_with_slots() -> None:
     query, bank = normal(3, 6), normal(40, 6)
     slots = torch.randint(40, (3, 25))

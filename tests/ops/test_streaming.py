@@ -406,6 +406,43 @@ def test_parts_of_streamed_memories(store: Any) -> None:
     assert not Parts([middle, new]).is_transient
 
 
+class Reused(Overwritten):
+    """A memory in parts that take turns in three buffers, as those of a file do."""
+
+    def stream(self, ranges: Ranges) -> Iterator[Stored]:
+        assert isinstance(self.rows, Tensor)
+        longest = max(last - first for first, last in ranges)
+        buffers = [self.rows.new_empty(longest, self.rows.shape[1]) for _ in range(3)]
+        for number, (first, last) in enumerate(ranges):
+            buffer = buffers[number % 3][: last - first]
+            buffer.copy_(self.rows[first:last])
+            yield buffer
+
+
+@pytest.mark.parametrize("impl", ["auto", "eager", "fused", "reference"])
+@pytest.mark.parametrize("needs", ["values", "values and query", "part", "part and query"])
+@pytest.mark.parametrize("kind", [Overwritten, Reused])
+def test_gradients_of_tensors_next_to_parts_that_do_not_stay(
+    kind: Any, needs: str, impl: str
+) -> None:
+    torch.manual_seed(0)
+    rows, values, new = normal(N, D), normal(N + 2, D), normal(2, D)
+    query = normal(3, D).requires_grad_("query" in needs)
+    tensor = (values if "values" in needs else new).requires_grad_()
+    leaves = [tensor, *([query] if query.requires_grad else [])]
+    hops = [Hop(Table(None), Table(None))] * 2
+
+    def outcome(memories: StreamedMemory | Tensor, impl: str) -> Any:
+        given = values if "values" in needs else None
+        result, p = multi_hop(query, memories, hops, values=given, need_weights=True, impl=impl)
+        grads = [torch.ones_like(result), p.detach().cos()]
+        return torch.autograd.grad([result, p], leaves, grads)
+
+    expected = outcome(torch.cat([rows, new]), "reference")
+    found = outcome(Parts([kind(rows, [2, 2, 2, 2, 3]), new]), impl)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+
+
 def test_ranges_across_parts() -> None:
     rows = normal(N, I)
     for stored in (rows, Quantized.of(rows)):

@@ -52,7 +52,7 @@ def merge_reads(outs: Sequence[Tensor], lses: Sequence[Tensor]) -> tuple[Tensor,
 
 def check(outs: Sequence[Tensor], lses: Sequence[Tensor]) -> None:
     """Check that there is one lse [...] for each o [..., V], all on one device."""
-    if not outs or len(outs) != len(lses):
+    if len(outs) == 0 or len(outs) != len(lses):
         came = f"{len(outs)} and {len(lses)}"
         raise ValueError(f"merge_reads expected one o and one lse for each part, got {came}")
     for number, (out, lse) in enumerate(zip(outs, lses, strict=True)):

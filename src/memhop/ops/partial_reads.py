@@ -98,11 +98,11 @@ class Reader(NamedTuple):
 
 def read_parts(reader: Reader, scores: Scores) -> Partial:
     """Return what one read returns of all parts, in the dtype of the query; lse in float64."""
-    has_grad = torch.is_grad_enabled() and any(
-        tensor is not None and tensor.requires_grad for tensor in scores
-    )
-    if has_grad and reader.streams.is_transient:
-        return Partial(*_Streamed.apply(reader, *scores))  # type: ignore[no-untyped-call]
+    if torch.is_grad_enabled() and reader.streams.is_transient:
+        trained = reader.streams.trained()
+        given = *scores, *trained
+        if any(tensor is not None and tensor.requires_grad for tensor in given):
+            return Partial(*_Streamed.apply(reader, *given))  # type: ignore[no-untyped-call]
     return read_one_by_one(reader, scores)
 
 
@@ -228,12 +228,11 @@ class _Streamed(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, reader: Reader, *scores: Tensor | None
+        ctx: Any, reader: Reader, *given: Tensor | None
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        given = Scores._make(scores)
-        partial = read_one_by_one(reader, given)
+        partial = read_one_by_one(reader, Scores._make(given[: len(Scores._fields)]))
         ctx.reader = reader
-        ctx.save_for_backward(*scores, *partial)
+        ctx.save_for_backward(*partial, *given)
         ctx.set_materialize_grads(False)
         return partial
 
@@ -245,13 +244,13 @@ class _Streamed(torch.autograd.Function):
                 "expected create_graph=False over a streamed memory: it has no second derivatives"
             )
         saved, reader = ctx.saved_tensors, ctx.reader
-        split = len(Scores._fields)
-        scores = Scores._make(saved[:split])
-        total, grad = Partial._make(saved[split:]), Partial._make(grads)
-        sums = Scores._make(
+        total, grad = Partial._make(saved[: len(Partial._fields)]), Partial._make(grads)
+        given = saved[len(Partial._fields) :]
+        sums = [
             torch.zeros_like(tensor) if need and tensor is not None else None
-            for tensor, need in zip(scores, ctx.needs_input_grad[1:], strict=True)
-        )
+            for tensor, need in zip(given, ctx.needs_input_grad[1:], strict=True)
+        ]
+        scores = Scores._make(given[: len(Scores._fields)])
         with (
             torch.enable_grad(),
             forms.no_autocast(scores.query),
@@ -263,19 +262,31 @@ class _Streamed(torch.autograd.Function):
 
 
 def add_gradients(
-    reader: Reader, part: Part, scores: Scores, sums: Scores, total: Partial, grad: Partial
+    reader: Reader,
+    part: Part,
+    scores: Scores,
+    sums: list[Tensor | None],
+    total: Partial,
+    grad: Partial,
 ) -> None:
-    """Read a part again and add its gradients to the sums, None for those that are not needed."""
-    own_sums = part.of(sums)  # a view of the gradient of the score bias
+    """Read a part again and add its gradients to the sums, None for those that are not needed.
+
+    The sums are those of the scores, and then those of the tensors that the part may be a slice of.
+    """
+    num_scores, trained = len(Scores._fields), reader.streams.trained()
+    of_scores = part.of(Scores._make(sums[:num_scores]))  # views of the gradient of the bias
     leaves = Scores._make(
         None if tensor is None else tensor.detach().requires_grad_(sum_ is not None)
-        for tensor, sum_ in zip(part.of(scores), own_sums, strict=True)
+        for tensor, sum_ in zip(part.of(scores), of_scores, strict=True)
     )
     outputs, grads = gradients_of_part(read_part(reader, leaves, part), total, grad, part.slots)
-    wanted = [leaf for leaf in leaves if leaf is not None and leaf.requires_grad]
-    found = iter(torch.autograd.grad(outputs, wanted, grads, allow_unused=True))
-    for sum_ in own_sums:
-        if sum_ is not None and (each := next(found)) is not None:
+    pairs = zip((*leaves, *trained), (*of_scores, *sums[num_scores:]), strict=True)
+    wanted = [(tensor, sum_) for tensor, sum_ in pairs if tensor is not None and sum_ is not None]
+    if not outputs:
+        return
+    found = torch.autograd.grad(outputs, [each for each, _ in wanted], grads, allow_unused=True)
+    for (_, sum_), each in zip(wanted, found, strict=True):
+        if each is not None:
             sum_ += each
 
 

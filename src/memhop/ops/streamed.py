@@ -49,6 +49,10 @@ class StreamedMemory:
         """Yield the slots of each range, [n, I], in the order of the ranges."""
         raise NotImplementedError
 
+    def tensors(self) -> Sequence[Tensor]:
+        """Return the tensors that parts are slices of, and that may have gradients."""
+        return ()
+
     def __len__(self) -> int:
         return self.shape[0]
 
@@ -138,6 +142,10 @@ class Parts(StreamedMemory):
         for each in owners:
             yield joined([next(streams[number]) for number in each]) if each else self._none()
 
+    def tensors(self) -> Sequence[Tensor]:
+        """Return the parts that may have gradients."""
+        return [tensor for part in self._parts for tensor in tensors_in(part)]
+
     def _none(self) -> Stored:
         """Return no slots."""
         empty = self._first.new_empty(0, self._first.shape[1])
@@ -181,6 +189,12 @@ class Streams(NamedTuple):
         both = (self.keys, self.values)
         return any(isinstance(one, StreamedMemory) and one.is_transient for one in both)
 
+    def trained(self) -> list[Tensor]:
+        """Return the distinct tensors of keys and values that need a gradient."""
+        found = [tensors_in(stored) for stored in self if stored is not None]
+        every = {id(tensor): tensor for tensors in found for tensor in tensors}
+        return [tensor for tensor in every.values() if tensor.requires_grad]
+
     def ranges(self) -> Ranges:
         """Return the parts in which keys and values are read."""
         streamed = self.keys if isinstance(self.keys, StreamedMemory) else self.values
@@ -220,12 +234,19 @@ def in_one_tensor(stored: Stored | StreamedMemory) -> Stored | StreamedMemory:
     return stored if whole is None else whole
 
 
+def tensors_in(stored: Stored | StreamedMemory) -> Sequence[Tensor]:
+    """Return the tensors of a memory that may have gradients."""
+    if isinstance(stored, StreamedMemory):
+        return stored.tensors()
+    return [stored] if isinstance(stored, Tensor) else []
+
+
 def placeholder(stored: Stored | StreamedMemory) -> Stored:
-    """Return a tensor of the sizes of a streamed memory with one row in RAM."""
+    """Return a tensor of the sizes of a streamed memory with one number in RAM."""
     if not isinstance(stored, StreamedMemory):
         return stored
     num_slots, columns = stored.shape
-    rows = torch.zeros(1, columns, dtype=stored.dtype, device=stored.device)
+    rows = torch.zeros(1, 1, dtype=stored.dtype, device=stored.device)
     rows = rows.expand(num_slots, columns)
     if stored.dtype != torch.int8:
         return rows
