@@ -359,6 +359,7 @@ def test_a_wrong_memory_gets_the_error_of_one_tensor(rows: Tensor, message: str)
     ("parts", "message"),
     [
         ([], "Parts expected at least one part [n, I], got none"),
+        (torch.zeros(2, 3), "Parts expected a list of parts [n, I], got Tensor"),
         ([1], "Parts expected tensors or streamed memories, got parts[0] of type int"),
         (
             [torch.zeros(2, 3), torch.zeros(2, 4)],
@@ -404,6 +405,7 @@ def test_parts_of_streamed_memories(store: Any) -> None:
             parts.append(part.dequantized() if isinstance(part, Quantized) else part.clone())
         assert torch.equal(torch.cat(parts), exact)
     assert not Parts([middle, new]).is_transient
+    assert repr(Parts([middle, new])).startswith("Parts([3, 6], [2, 6], ")
 
 
 class Reused(Overwritten):

@@ -320,3 +320,8 @@ def refused(path: Path, message: str, name: str | None = None) -> None:
         FileMemory(path, name)
     assert str(error.value).startswith(f"{path}: ")
     assert "\n" not in str(error.value)
+
+
+def test_something_that_is_no_path() -> None:
+    with pytest.raises(MemhopError, match=r"^FileMemory: expected the path of a file, got tensor"):
+        FileMemory(torch.zeros(2, 3))  # type: ignore[arg-type]

@@ -75,6 +75,9 @@ class Parts(StreamedMemory):
     """
 
     def __init__(self, parts: Sequence[Stored | StreamedMemory]) -> None:
+        if not isinstance(parts, Sequence):
+            came = type(parts).__name__
+            raise ValueError(f"Parts expected a list of parts [n, I], got {came}")
         if not parts:
             raise ValueError("Parts expected at least one part [n, I], got none")
         if not all(isinstance(part, (Tensor, Quantized, StreamedMemory)) for part in parts):
@@ -111,6 +114,10 @@ class Parts(StreamedMemory):
     def device(self) -> torch.device:
         """Device of the parts."""
         return self._first.device
+
+    def __repr__(self) -> str:
+        shapes = [list(placeholder(part).shape) for part in self._parts]
+        return f"Parts({', '.join(map(str, shapes))}, {str(self.dtype).removeprefix('torch.')})"
 
     def whole(self) -> Stored | None:
         """Return the only part, or None if there are several or it has to be streamed."""

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from memhop.errors import MemhopError
+from memhop.errors import MemhopError, shown
 from memhop.storage.file_headers import FORMATS
 from memhop.storage.file_state import file_state, opened
 from memhop.storage.rows import RowsMemory
@@ -51,6 +51,8 @@ class FileMemory(RowsMemory):
     def __init__(
         self, path: str | os.PathLike[str], name: str | None = None, *, stream: bool | None = None
     ) -> None:
+        if not isinstance(path, str | os.PathLike):
+            raise MemhopError(f"FileMemory: expected the path of a file, got {shown(path)}")
         path = Path(path)
         rows_of = FORMATS.get(path.suffix.lower())
         if rows_of is None:
