@@ -157,7 +157,7 @@ def run_hops(
 
 def call_of(layer: Layer, inputs: Inputs, hops: Sequence[ops.Hop]) -> Call:
     """Return the call of the hops of a layer, or raise ValueError."""
-    query, memories, values, slots, lengths, mask, score_bias, _ = inputs
+    query, memories, values, slots, lengths, mask, score_bias, *_ = inputs
     if layer.attention == PLAIN and slots is None and layer.dims.memories == layer.dims.values:
         memory = Memory(memories, values, None, mask, lengths, score_bias)
         call = common_case(query, memory, hops)

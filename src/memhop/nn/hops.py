@@ -226,6 +226,8 @@ class MemoryNetwork(MemoryLayer):
     (torch.Size([5, 3]), torch.Size([5, 2, 6]))
     """
 
+    _exchanges = False  # its hops do
+
     def __init__(
         self,
         input_dim: int,
@@ -301,7 +303,7 @@ class MemoryNetwork(MemoryLayer):
         self.output_proj.reset_parameters()
 
     def _run(self, inputs: Inputs, need_weights: bool, average_attn_weights: bool) -> Result:
-        query, memories, values, slots, lengths, mask, score_bias, streams = inputs
+        query, memories, values, slots, lengths, mask, score_bias, streams, group = inputs
         rows = (memories, values) if streams is None else streams
         if self.num_memories is not None or torch.compiler.is_compiling() or not is_dense(query):
             self._check_inputs(inputs)
@@ -309,7 +311,7 @@ class MemoryNetwork(MemoryLayer):
             result = self.hops(
                 self.query_proj(query), rows[0], values=rows[1], slots=slots, lengths=lengths,
                 memory_padding_mask=mask, score_bias=score_bias, need_weights=need_weights,
-                average_attn_weights=average_attn_weights,
+                average_attn_weights=average_attn_weights, group=group,
             )  # fmt: skip
         except Exception:
             # The hops check their inputs. Only invalid inputs need an error of the network.

@@ -26,21 +26,26 @@ transforms of ``torch.func`` and forward mode "auto" takes the eager form, and "
 
 import warnings
 from collections.abc import Sequence
-from typing import Literal, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Literal, TypedDict, Unpack, overload
 
 import torch
 from torch import Tensor
 
 from memhop.ops import checks, eager, errors, options, streaming
 from memhop.ops.call import HALF
+from memhop.ops.exchange import GroupError, exchange_of
 from memhop.ops.forms import outputs_of, run
 from memhop.ops.inputs import Hop, Memory, Quantized, Stored, Table
 from memhop.ops.merging import merge_reads
 from memhop.ops.options import SlotOrder
 from memhop.ops.streamed import Parts, StreamedMemory, streams_of
 
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
 __all__ = [
     "IMPLEMENTATIONS",
+    "GroupError",
     "Hop",
     "Parts",
     "Quantized",
@@ -67,6 +72,7 @@ class ReadOptions(TypedDict, total=False):
     softmax: bool
     dropout: float
     impl: str
+    group: "ProcessGroup | None"
 
 
 @overload
@@ -155,6 +161,7 @@ def read(
     need_weights: bool = False,
     need_lse: bool = False,
     impl: str = "auto",
+    group: "ProcessGroup | None" = None,
 ) -> Tensor | tuple[Tensor, ...]:
     """Return what a query reads: p_i = softmax_i(q . k_i + b_i), o = sum_i p_i v_i.
 
@@ -179,6 +186,7 @@ def read(
         need_lse: also return lse = log sum_i exp(q . k_i + b_i), [...], by which ``merge_reads``
             merges the reads of parts of a memory. It needs the softmax.
         impl: see the module. Nothing is projected here, so "project" equals "eager".
+        group: the ranks among which the slots are spread; see ``multi_hop``.
 
     Returns:
         o, [..., V], or (o, p), (o, lse) or (o, p, lse); o and p in the dtype of the query, lse in
@@ -196,18 +204,35 @@ def read(
     tensor(1)
     """
     impl = check_impl("read", impl)
-    keys, values, streams = streams_of(keys, values)
-    memory = memory_of("read", keys, values, slots, padding_mask, lengths, score_bias)
-    call = checks.check_read(query, memory, softmax, dropout)
-    if need_lse:
-        call = options.with_lse(call)
-    if streams is None:
-        result, weights, lse = outputs_of(call, impl, need_weights)
-    else:
-        result, weights, lse = streaming.outputs_of(call, streams, impl, need_weights)
+    with exchange_of(group, "read", query) as exchange:
+        keys, values, streams = streams_of(keys, values, exchange)
+        memory = memory_of("read", keys, values, slots, padding_mask, lengths, score_bias)
+        call = checks.check_read(query, memory, softmax, dropout)
+        if need_lse:
+            call = options.with_lse(call)
+        if streams is None:
+            result, weights, lse = outputs_of(call, impl, need_weights)
+        else:
+            result, weights, lse = streaming.outputs_of(call, streams, impl, need_weights)
     weights = None if weights is None else weights.squeeze(-2)
     found = tuple(part for part in (result, weights, lse) if part is not None)
     return found if len(found) > 1 else result
+
+
+class MultiHopOptions(TypedDict, total=False):
+    """The options of ``multi_hop`` that do not change the type of its result."""
+
+    values: Stored | StreamedMemory | None
+    slots: Tensor | Pair | None
+    padding_mask: Tensor | None
+    lengths: Tensor | None
+    score_bias: Tensor | None
+    slot_order: SlotOrder
+    num_heads: int
+    dropout: float
+    average_attn_weights: bool
+    impl: str
+    group: "ProcessGroup | None"
 
 
 @overload
@@ -216,17 +241,8 @@ def multi_hop(
     memories: Stored | StreamedMemory,
     hops: Sequence[Hop],
     *,
-    values: Stored | StreamedMemory | None = None,
-    slots: Tensor | Pair | None = None,
-    padding_mask: Tensor | None = None,
-    lengths: Tensor | None = None,
-    score_bias: Tensor | None = None,
-    slot_order: SlotOrder = "oldest_first",
-    num_heads: int = 1,
-    dropout: float = 0.0,
     need_weights: Literal[False] = False,
-    average_attn_weights: bool = True,
-    impl: str = "auto",
+    **options: Unpack[MultiHopOptions],
 ) -> Tensor: ...
 
 
@@ -236,17 +252,8 @@ def multi_hop(
     memories: Stored | StreamedMemory,
     hops: Sequence[Hop],
     *,
-    values: Stored | StreamedMemory | None = None,
-    slots: Tensor | Pair | None = None,
-    padding_mask: Tensor | None = None,
-    lengths: Tensor | None = None,
-    score_bias: Tensor | None = None,
-    slot_order: SlotOrder = "oldest_first",
-    num_heads: int = 1,
-    dropout: float = 0.0,
     need_weights: Literal[True],
-    average_attn_weights: bool = True,
-    impl: str = "auto",
+    **options: Unpack[MultiHopOptions],
 ) -> tuple[Tensor, Tensor]: ...
 
 
@@ -256,17 +263,8 @@ def multi_hop(
     memories: Stored | StreamedMemory,
     hops: Sequence[Hop],
     *,
-    values: Stored | StreamedMemory | None = None,
-    slots: Tensor | Pair | None = None,
-    padding_mask: Tensor | None = None,
-    lengths: Tensor | None = None,
-    score_bias: Tensor | None = None,
-    slot_order: SlotOrder = "oldest_first",
-    num_heads: int = 1,
-    dropout: float = 0.0,
     need_weights: bool,
-    average_attn_weights: bool = True,
-    impl: str = "auto",
+    **options: Unpack[MultiHopOptions],
 ) -> Tensor | tuple[Tensor, Tensor]: ...
 
 
@@ -286,6 +284,7 @@ def multi_hop(
     need_weights: bool = False,
     average_attn_weights: bool = True,
     impl: str = "auto",
+    group: "ProcessGroup | None" = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Return the query after several hops over one memory. Each hop is
 
@@ -321,6 +320,10 @@ def multi_hop(
         need_weights: also return p of every hop, [..., K, N], after the dropout.
         average_attn_weights: False returns p of every head, [..., K, H, N], True the mean.
         impl: see the module.
+        group: of ``torch.distributed``. Then memories, values, mask, lengths and bias are those of
+            the slots of this rank, any number of them, and the result is that over the slots of
+            all ranks, in the order of the ranks. The ranks must pass the same queries and weights,
+            and run the same backward pass. Weights p are those of the local slots.
 
     Returns:
         q after the last hop, [..., D], or (q, p), in the dtype of the query. If all slots are
@@ -340,14 +343,15 @@ def multi_hop(
     torch.Size([2, 3])
     """
     impl = check_impl("multi_hop", impl)
-    options.check_types_of_hops(hops)
-    memories, values, streams = streams_of(memories, values)
-    memory = memory_of("multi_hop", memories, values, slots, padding_mask, lengths, score_bias)
-    attention = options.check_attention("multi_hop", num_heads, dropout, slot_order)
-    call = checks.check_multi_hop(query, memory, hops, attention)
-    if streams is not None:
-        return streaming.run(call, streams, impl, need_weights, average_attn_weights)
-    return run(call, impl, need_weights, average_attn_weights)
+    with exchange_of(group, "multi_hop", query) as exchange:
+        options.check_types_of_hops(hops)
+        memories, values, streams = streams_of(memories, values, exchange)
+        memory = memory_of("multi_hop", memories, values, slots, padding_mask, lengths, score_bias)
+        attention = options.check_attention("multi_hop", num_heads, dropout, slot_order)
+        call = checks.check_multi_hop(query, memory, hops, attention)
+        if streams is not None:
+            return streaming.run(call, streams, impl, need_weights, average_attn_weights)
+        return run(call, impl, need_weights, average_attn_weights)
 
 
 def memory_of(

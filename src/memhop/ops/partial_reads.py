@@ -82,6 +82,7 @@ class Reader(NamedTuple):
         need_weights: whether p is returned.
         ages: T of the sums by age; 0 for the sum of all weights.
         splits_keys, splits_values: whether each head reads its own columns, without a table.
+        num_newer: the number of readable slots of other ranks that are newer, [...].
     """
 
     streams: Streams
@@ -93,6 +94,7 @@ class Reader(NamedTuple):
     ages: int = 0
     splits_keys: bool = False
     splits_values: bool = False
+    num_newer: Tensor | int = 0
 
 
 def read_parts(reader: Reader, scores: Scores) -> Partial:
@@ -130,7 +132,7 @@ def newer_slots(reader: Reader, ranges: Ranges) -> list[int | Tensor]:
         for first, last in ranges
     ]
     ordered = counts if reader.call.newest_first else counts[::-1]
-    newer: list[Any] = [0]
+    newer: list[Any] = [reader.num_newer]
     for count in ordered[:-1]:
         newer.append(newer[-1] + count)
     return newer if reader.call.newest_first else newer[::-1]
@@ -242,6 +244,7 @@ class _Streamed(torch.autograd.Function):
         split = len(Scores._fields)
         scores = Scores._make(saved[:split])
         total, grad = Partial._make(saved[split:]), Partial._make(grads)
+        grad = less_mean(grad, total)
         sums = Scores._make(
             torch.zeros_like(tensor) if need and tensor is not None else None
             for tensor, need in zip(scores, ctx.needs_input_grad[1:], strict=True)
@@ -269,10 +272,18 @@ def add_gradients(
             sum_ += each
 
 
+def less_mean(grad: Partial, total: Partial) -> Partial:
+    """Return the gradients with sum_i G_i p_i of all slots subtracted from that of lse."""
+    if grad.weights is None or total.weights is None or total.lse is None:
+        return grad
+    mean = (grad.weights * total.weights).sum(-1).to(total.lse.dtype)
+    return grad._replace(lse=-mean if grad.lse is None else grad.lse - mean)
+
+
 def gradients_of_part(
     own: Partial, total: Partial, grad: Partial, slots: slice
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Return the outputs of a part and their gradients; see the module."""
+    """Return the outputs of a part and their gradients, from those after ``less_mean``."""
     grad_weights = None if grad.weights is None else grad.weights[..., slots]
     if own.lse is None or total.lse is None:
         pairs = [(own.sums, grad.sums), (own.weights, grad_weights)]
@@ -281,11 +292,8 @@ def gradients_of_part(
         grad_lse = torch.zeros_like(own.lse, dtype=torch.float64)
         if grad.sums is not None:
             grad_lse += (grad.sums.double() * (own.sums.detach().double() - total.sums)).sum(-1)
-        if grad.weights is not None and grad_weights is not None:
-            assert own.weights is not None
-            assert total.weights is not None
+        if grad_weights is not None and own.weights is not None:
             grad_lse += (grad_weights * own.weights.detach()).sum(-1)
-            grad_lse -= (grad.weights * total.weights).sum(-1)
         if grad.lse is not None:
             grad_lse += grad.lse
         pairs = [
