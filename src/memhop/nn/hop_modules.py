@@ -137,9 +137,10 @@ def run_hops(
     """Check the inputs of a layer and run its hops, by their weights if the modules are plain."""
     if must_be_called(modules):
         if inputs.streams is not None:
+            came = "memories in parts" if inputs.group is None else "a group"
             raise ValueError(
                 f"{layer.name} expected memories in one tensor, since its tables have hooks, an "
-                "adapter or another class and must be called, got memories in parts"
+                f"adapter or another class and must be called, got {came}"
             )
         checks.check_inputs(layer.name, layer.dims, inputs, None)
         result, attention = call_tables(layer, inputs, modules)

@@ -203,8 +203,8 @@ def read(
     >>> weights.argmax()
     tensor(1)
     """
-    impl = check_impl("read", impl)
     with exchange_of(group, "read", query) as exchange:
+        impl = check_impl("read", impl)
         keys, values, streams = streams_of(keys, values, exchange)
         memory = memory_of("read", keys, values, slots, padding_mask, lengths, score_bias)
         call = checks.check_read(query, memory, softmax, dropout)
@@ -342,8 +342,8 @@ def multi_hop(
     >>> weights.shape
     torch.Size([2, 3])
     """
-    impl = check_impl("multi_hop", impl)
     with exchange_of(group, "multi_hop", query) as exchange:
+        impl = check_impl("multi_hop", impl)
         options.check_types_of_hops(hops)
         memories, values, streams = streams_of(memories, values, exchange)
         memory = memory_of("multi_hop", memories, values, slots, padding_mask, lengths, score_bias)

@@ -9,15 +9,16 @@ ranks. Those of local slots and biases stay local.
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from memhop.ops.call import FLOATING, Call
+from memhop.ops.call import Call
 from memhop.ops.checks import named_weights
 from memhop.ops.exchange import Exchange
-from memhop.ops.inputs import storage
+from memhop.ops.inputs import Stored, storage
 from memhop.ops.merging import merge_reads
 from memhop.ops.partial_reads import (
     Partial,
@@ -29,27 +30,36 @@ from memhop.ops.partial_reads import (
     read_parts,
 )
 
-STORED = (*FLOATING, torch.int8)
-
 
 def begin(exchange: Exchange, call: Call, need_weights: bool) -> None:
     """Set what all ranks must have in common."""
     memory, hops = call.memory, call.hops
     values = memory.keys if memory.values is None else memory.values
-    tables = [table.temporal for hop in hops for table in (hop.a, hop.c)]
-    weights = [tensor for _, tensor in named_weights(hops)]
-    sizes = {
-        "number of hops": len(hops), "number of queries": math.prod(call.batch),
-        "size of a query": call.query.shape[-1], "input_dim": memory.keys.shape[-1],
-        "value_dim": values.shape[-1], "num_heads": call.num_heads,
-        "dtype of queries (by number)": FLOATING.index(call.query.dtype),
-        "dtype of memories (by number)": STORED.index(storage(memory.keys).dtype),
-        "softmax (a bit for each hop)": bits([hop.softmax for hop in hops] or [call.softmax]),
-        "temporal tables (a bit for each)": bits([table is not None for table in tables]),
-        "newest_first": int(call.newest_first), "need_weights": int(need_weights),
-        "gradients (of query or weights)": int(has_grad([call.query, *weights])),
-    }  # fmt: skip
-    exchange.begin(max(1, len(hops)) + int(is_aged(call)), sizes)
+    named = list(named_weights(hops))
+    grads = [has_grad([tensor]) for _, tensor in [("query", call.query), *named]]
+    local = [memory.keys, memory.values, memory.score_bias]
+    # then all hops have a sum in the backward pass, whatever else has a gradient
+    reaches_all = has_grad([call.query, hops[0].a.weight if hops else None])
+    facts = {
+        "number of hops": len(hops),
+        "number of queries": math.prod(call.batch),
+        "size of a query": call.query.shape[-1],
+        "input_dim": memory.keys.shape[-1],
+        "value_dim": values.shape[-1],
+        "num_heads": call.num_heads,
+        "dtype of queries": call.query.dtype,
+        "compute dtype": call.precision.computed,
+        "dtype of memories": storage(memory.keys).dtype,
+        "dtype of values": storage(values).dtype,
+        "softmax": [hop.softmax for hop in hops] or [call.softmax],
+        "shapes of weights": [(name, tuple(each.shape)) for name, each in named],
+        "newest_first": int(call.newest_first),
+        "need_weights": int(need_weights),
+        "need_lse": int(call.need_lse),
+        "gradients of query and weights": grads if any(grads) else None,
+        "gradients of local tensors": int(not reaches_all and has_grad(local)),
+    }
+    exchange.begin(max(1, len(hops)) + int(is_aged(call)), facts)
     exchange.expect(0, 0)
 
 
@@ -58,23 +68,24 @@ def is_aged(call: Call) -> bool:
     return any(hop.a.temporal is not None or hop.c.temporal is not None for hop in call.hops)
 
 
-def bits(flags: Sequence[bool]) -> int:
-    """Return flags as an integer."""
-    return sum(1 << place for place, flag in enumerate(flags[:62]) if flag)
-
-
-def has_grad(tensors: Sequence[Tensor]) -> bool:
+def has_grad(tensors: Sequence[Stored | None]) -> bool:
     """Return whether a gradient of one of the tensors is recorded."""
-    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    return torch.is_grad_enabled() and any(
+        isinstance(tensor, Tensor) and tensor.requires_grad for tensor in tensors
+    )
 
 
 def read_of_group(reader: Reader, scores: Scores, exchange: Exchange, hop: int) -> Partial:
     """Return what a hop reads of the slots of all ranks; the weights are those of its own."""
     exchange.expect(hop, num_bytes(reader, scores))
     *shared, score_bias = scores
-    replicated = _Replicated.apply(exchange, *shared)  # type: ignore[no-untyped-call]
+    replicated = _Replicated.apply(exchange, hop, *shared)  # type: ignore[no-untyped-call]
+    if has_grad(shared):
+        numbers = sum(tensor.numel() for tensor in shared if tensor is not None)
+        send = partial(exchange.fail_sum, scores.query.detach(), numbers, hop)
+        reader = reader._replace(on_backward_error=send)
     own = read_parts(reader, Scores._make((*replicated, score_bias)))
-    return Partial(*_Merged.apply(exchange, *own))  # type: ignore[no-untyped-call]
+    return Partial(*_Merged.apply(exchange, hop, *own))  # type: ignore[no-untyped-call]
 
 
 def newer_slots(counts: Tensor, newest_first: bool, exchange: Exchange) -> Tensor:
@@ -95,8 +106,10 @@ class _Replicated(torch.autograd.Function):
     """The identity; its gradient is the sum over the ranks."""
 
     @staticmethod
-    def forward(ctx: Any, exchange: Exchange, *tensors: Tensor | None) -> tuple[Tensor | None, ...]:
-        ctx.exchange = exchange
+    def forward(
+        ctx: Any, exchange: Exchange, hop: int, *tensors: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        ctx.exchange, ctx.hop = exchange, hop
         ctx.shapes = [None if tensor is None else tensor.shape for tensor in tensors]
         ctx.like = next(tensor for tensor in tensors if tensor is not None).detach()
         ctx.set_materialize_grads(False)
@@ -104,19 +117,16 @@ class _Replicated(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        needed = [
-            shape if need else None
-            for shape, need in zip(ctx.shapes, ctx.needs_input_grad[1:], strict=True)
-        ]
+        # of all tensors, whether needed or not, so that the sizes are equal on all ranks
         flat = [
             (ctx.like.new_zeros(shape) if grad is None else grad).flatten()
-            for grad, shape in zip(grads, needed, strict=True)
+            for grad, shape in zip(grads, ctx.shapes, strict=True)
             if shape is not None
         ]
-        summed = torch.cat(flat)
-        ctx.exchange.sum_(summed)
+        summed = ctx.exchange.sum_(torch.cat(flat), ctx.hop)
         parts = iter(torch.split(summed, [len(each) for each in flat]))
-        return None, *(None if shape is None else next(parts).view(shape) for shape in needed)
+        found = [None if shape is None else next(parts).view(shape) for shape in ctx.shapes]
+        return None, None, *found
 
 
 class _Merged(torch.autograd.Function):
@@ -124,11 +134,16 @@ class _Merged(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, exchange: Exchange, sums: Tensor, lse: Tensor | None, weights: Tensor | None
+        ctx: Any,
+        exchange: Exchange,
+        hop: int,
+        sums: Tensor,
+        lse: Tensor | None,
+        weights: Tensor | None,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         own = Partial(sums, lse, weights)
         total = merged(own, exchange)
-        ctx.exchange = exchange
+        ctx.exchange, ctx.hop = exchange, hop
         ctx.save_for_backward(*own, *total)
         ctx.set_materialize_grads(False)
         return total
@@ -146,14 +161,15 @@ class _Merged(torch.autograd.Function):
                 grad = grad._replace(weights=torch.zeros_like(total.weights))
             own_mean = less_mean(Partial(total.sums, None, grad.weights), total).lse
             assert own_mean is not None
-            ctx.exchange.sum_(own_mean)
+            shape = own_mean.shape
+            own_mean = ctx.exchange.sum_(own_mean.flatten(), ctx.hop, True).view(shape)
             grad = grad._replace(lse=own_mean if grad.lse is None else grad.lse + own_mean)
         leaves = Partial._make(
             None if tensor is None else tensor.detach().requires_grad_() for tensor in own
         )
         pairs = zip(*gradients_of_part(leaves, total, grad, slice(None)), strict=True)
         found = {id(output): each for output, each in pairs}
-        return None, *(found.get(id(leaf)) for leaf in leaves)
+        return None, None, *(found.get(id(leaf)) for leaf in leaves)
 
 
 def merged(own: Partial, exchange: Exchange) -> Partial:

@@ -7,7 +7,7 @@ part once more, with gradients. From the gradients G_o of o, G_i of p_i and G_ls
     G_lse_j = w_j (G_o . (o_j - o) + sum_{i in j} G_i p_ji - sum_i G_i p_i + G_lse).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from memhop.ops import checks, forms, heads
 from memhop.ops.call import OF_ONE_DTYPE, Call, Precision
-from memhop.ops.inputs import Memory, Stored, converted
+from memhop.ops.inputs import Memory, Quantized, Stored, converted
 from memhop.ops.merging import merge_reads
 from memhop.ops.reference import Readable, slot_ages
 from memhop.ops.streamed import Ranges, Streams
@@ -83,6 +83,8 @@ class Reader(NamedTuple):
         ages: T of the sums by age; 0 for the sum of all weights.
         splits_keys, splits_values: whether each head reads its own columns, without a table.
         num_newer: the number of readable slots of other ranks that are newer, [...].
+        on_backward_error: called with the error of a memory that is read again in the backward
+            pass.
     """
 
     streams: Streams
@@ -95,6 +97,7 @@ class Reader(NamedTuple):
     splits_keys: bool = False
     splits_values: bool = False
     num_newer: Tensor | int = 0
+    on_backward_error: Callable[[Exception], None] | None = None
 
 
 def read_parts(reader: Reader, scores: Scores) -> Partial:
@@ -150,8 +153,8 @@ def read_part(reader: Reader, scores: Scores, part: Part) -> Partial:
     if constant is not None:
         terms.append(constant.expand(*constant.shape[:-1], slots.stop - slots.start))
     bias = sum(terms[1:], start=terms[0]) if terms else None
-    if reader.splits_keys or reader.splits_values:
-        keys, values = split_columns(reader, keys, values, u.dtype)
+    if reader.call.num_heads > 1:
+        keys, values = rows_of_heads(reader, keys, values, u.dtype)
     needs_p = reader.need_weights or reader.ages > 0 or not reader.softmax
     call = checks.check_read(u, Memory(keys, values, None, ignored, None, bias), reader.softmax)
     call = call._replace(need_lse=reader.softmax, precision=precision_of(u, keys, values))
@@ -177,16 +180,29 @@ def precision_of(u: Tensor, keys: Stored, values: Stored | None) -> Precision:
     return OF_ONE_DTYPE[u.dtype]._replace(as_given=is_same)
 
 
-def split_columns(
+def rows_of_heads(
     reader: Reader, keys: Stored, values: Stored | None, dtype: torch.dtype
-) -> tuple[Stored, Stored]:
+) -> tuple[Stored, Stored | None]:
     """Return the rows as heads read them: [H, n, d] where a head reads its own columns."""
-    num_heads, values = reader.call.num_heads, keys if values is None else values
+    num_heads, splits = reader.call.num_heads, (reader.splits_keys, reader.splits_values)
+    if values is None and splits[0] == splits[1]:
+        return of_heads(keys, splits[0], num_heads, dtype), None
+    values = keys if values is None else values
+    return (
+        of_heads(keys, splits[0], num_heads, dtype),
+        of_heads(values, splits[1], num_heads, dtype),
+    )
 
-    def rows_of(rows: Stored, splits: bool) -> Stored:
-        return heads.split_rows(converted(rows, dtype), num_heads) if splits else rows
 
-    return rows_of(keys, reader.splits_keys), rows_of(values, reader.splits_values)
+def of_heads(rows: Stored, splits: bool, num_heads: int, dtype: torch.dtype) -> Stored:
+    """Return rows [..., n, I] with an axis for heads: [..., H, n, d], or [..., 1, n, I]."""
+    if splits:
+        return heads.split_rows(converted(rows, dtype), num_heads)
+    if rows.dim() == 2:
+        return rows
+    if isinstance(rows, Quantized):
+        return Quantized(rows.data.unsqueeze(-3), rows.scale.unsqueeze(-2))
+    return rows.unsqueeze(-3)
 
 
 def merged(parts: Iterator[Partial]) -> Partial:
@@ -249,9 +265,14 @@ class _Streamed(torch.autograd.Function):
             torch.zeros_like(tensor) if need and tensor is not None else None
             for tensor, need in zip(scores, ctx.needs_input_grad[1:], strict=True)
         )
-        with torch.enable_grad(), forms.no_autocast(scores.query):
-            for part in parts_of(reader, scores):
-                add_gradients(reader, part, scores, sums, total, grad)
+        try:
+            with torch.enable_grad(), forms.no_autocast(scores.query):
+                for part in parts_of(reader, scores):
+                    add_gradients(reader, part, scores, sums, total, grad)
+        except Exception as error:
+            if reader.on_backward_error is not None:
+                reader.on_backward_error(error)
+            raise
         return None, *sums
 
 
