@@ -19,7 +19,7 @@ from memhop import ops
 from memhop.nn import checks
 from memhop.nn.checks import Dims, Inputs
 from memhop.nn.embedding import EmbeddingTable
-from memhop.ops import eager, forms, heads, reference, streaming
+from memhop.ops import dtensors, eager, forms, heads, reference, streaming
 from memhop.ops.call import PLAIN, Attention, Call, autocast_dtype, common_case
 from memhop.ops.checks import broadcast, check_multi_hop
 from memhop.ops.inputs import Memory, Stored, converted, storage
@@ -149,6 +149,8 @@ def run_hops(
         num_heads = layer.attention.num_heads
         return result, forms.weights_as_returned(attention, num_heads, average_attn_weights)
     hops = hops_of(modules, layer)
+    if dtensors.are_possible():
+        dtensors.check_weights(layer.name, hops)
     call = call_of(layer, inputs, hops)
     streams = checks.over_queries(inputs).streams if inputs.streams is not None else None
     if streams is not None:

@@ -11,6 +11,7 @@ from memhop.nn import checks
 from memhop.nn.checks import Dims, Inputs
 from memhop.nn.embedding import EmbeddingTable
 from memhop.nn.hop_modules import HopModules, Layer, Result, run_hops
+from memhop.ops import dtensors
 from memhop.ops.call import PLAIN, Attention
 from memhop.ops.errors import check_share
 from memhop.ops.exchange import exchange_of
@@ -130,14 +131,20 @@ class MemoryLayer(nn.Module):
             average_attn_weights: return the mean of p over heads; False returns that of each head.
             group: the ranks of ``torch.distributed`` among which the slots are spread, as in
                 ``ops.multi_hop``: memories, mask, lengths, bias and attention are those of the
-                slots of this rank.
+                slots of this rank. A ``DTensor`` with ``Shard`` on the axis of the slots as
+                memories has its group.
 
         Returns:
             The result, or (result, attention).
 
         Raises:
             ValueError: for incompatible shapes, dtypes and devices.
+            ops.GroupError: a rank of the group has failed, has ended, or makes another call.
         """
+        if dtensors.are_possible():
+            given = {name: value for name, value in locals().items() if name != "self"}
+            if local := dtensors.local_arguments(type(self).__name__, given):
+                return self.forward(**local)  # type: ignore[no-any-return]
         own_group = group if self._exchanges else None
         with exchange_of(own_group, type(self).__name__, query) as exchange:
             memories, values, streams = streams_of(memories, values, exchange)

@@ -24,20 +24,19 @@ The fused form supports second derivatives and ``torch.compile`` with ``fullgrap
 transforms of ``torch.func`` and forward mode "auto" takes the eager form, and "fused" is an error.
 """
 
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, TypedDict, Unpack, overload
 
 import torch
 from torch import Tensor
 
-from memhop.ops import checks, eager, errors, options, streaming
+from memhop.ops import checks, dtensors, eager, options, streaming
 from memhop.ops.call import HALF
 from memhop.ops.exchange import GroupError, exchange_of
 from memhop.ops.forms import outputs_of, run
 from memhop.ops.inputs import Hop, Memory, Quantized, Stored, Table
 from memhop.ops.merging import merge_reads
-from memhop.ops.options import SlotOrder
+from memhop.ops.options import IMPLEMENTATIONS, SlotOrder
 from memhop.ops.streamed import Parts, StreamedMemory, streams_of
 
 if TYPE_CHECKING:
@@ -55,9 +54,6 @@ __all__ = [
     "multi_hop",
     "read",
 ]
-
-IMPLEMENTATIONS = ("auto", "fused", "eager", "project", "reference")
-
 
 Pair = tuple[Tensor | None, Tensor | None]  # slots of the keys, and of the values
 
@@ -196,6 +192,7 @@ def read(
     Raises:
         ValueError: for incompatible shapes, dtypes and devices, slots outside of the bank, and
             lengths outside of 0 to N.
+        GroupError: a rank of the group has failed, has ended, or makes another call.
 
     >>> import torch
     >>> keys = torch.eye(3)
@@ -203,8 +200,10 @@ def read(
     >>> weights.argmax()
     tensor(1)
     """
+    if dtensors.are_possible() and (local := dtensors.local_arguments("read", locals())):
+        return read(**local)  # type: ignore[no-any-return]
     with exchange_of(group, "read", query) as exchange:
-        impl = check_impl("read", impl)
+        impl = options.check_impl("read", impl)
         keys, values, streams = streams_of(keys, values, exchange)
         memory = memory_of("read", keys, values, slots, padding_mask, lengths, score_bias)
         call = checks.check_read(query, memory, softmax, dropout)
@@ -323,7 +322,8 @@ def multi_hop(
         group: of ``torch.distributed``. Then memories, values, mask, lengths and bias are those of
             the slots of this rank, any number of them, and the result is that over the slots of
             all ranks, in the order of the ranks. The ranks must pass the same queries and weights,
-            and run the same backward pass. Weights p are those of the local slots.
+            and run the same backward pass. Weights p are those of the local slots. A ``DTensor``
+            with ``Shard`` on the axis of the slots as memories has its group.
 
     Returns:
         q after the last hop, [..., D], or (q, p), in the dtype of the query. If all slots are
@@ -333,6 +333,7 @@ def multi_hop(
     Raises:
         ValueError: for incompatible shapes, dtypes and devices, slots outside of the bank, and
             lengths outside of 0 to N.
+        GroupError: a rank of the group has failed, has ended, or makes another call.
 
     >>> import torch
     >>> table = Table(torch.eye(3))
@@ -342,9 +343,13 @@ def multi_hop(
     >>> weights.shape
     torch.Size([2, 3])
     """
+    if dtensors.are_possible() and (local := dtensors.local_arguments("multi_hop", locals())):
+        return multi_hop(**local)  # type: ignore[no-any-return]
     with exchange_of(group, "multi_hop", query) as exchange:
-        impl = check_impl("multi_hop", impl)
+        impl = options.check_impl("multi_hop", impl)
         options.check_types_of_hops(hops)
+        if dtensors.are_possible():
+            dtensors.check_weights("multi_hop", hops)
         memories, values, streams = streams_of(memories, values, exchange)
         memory = memory_of("multi_hop", memories, values, slots, padding_mask, lengths, score_bias)
         attention = options.check_attention("multi_hop", num_heads, dropout, slot_order)
@@ -389,13 +394,3 @@ def gathered_rows(bank: Stored, slots: Tensor | None) -> Stored:
         # the backward adds the gradients of a row that several slots read: in float32
         return eager.gather_rows(bank.float(), slots).to(bank.dtype)
     return eager.gather_rows(bank, slots)
-
-
-def check_impl(caller: str, impl: str) -> str:
-    """Return the word that selects a form, or raise ValueError."""
-    if impl == "torch":
-        message = f"{caller}: impl='torch' is deprecated, use impl='eager'"
-        warnings.warn(message, DeprecationWarning, stacklevel=3)
-        return "eager"
-    errors.check_word(caller, "impl", impl, IMPLEMENTATIONS)
-    return impl
