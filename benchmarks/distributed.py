@@ -1,6 +1,7 @@
 """Measure one memory over several processes: CPU time, messages, and seconds until a failure."""
 
 import datetime
+import math
 import multiprocessing
 import os
 import resource
@@ -10,8 +11,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from multiprocessing.connection import Connection
 from itertools import pairwise
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -129,9 +130,9 @@ class Call:
         self.query = torch.randn(size.num_queries, size.input_dim)
         ends = [size.num_slots * each // num_ranks for each in range(num_ranks + 1)]
         if rank == 0:  # which has all slots to compare with; its shard is a view
-            self.whole = torch.cat(
-                [shard(*ends[each : each + 2], size) for each in range(num_ranks)]
-            )
+            self.whole = torch.empty(size.num_slots, size.input_dim)
+            for first, last in pairwise(ends):
+                self.whole[first:last] = shard(first, last, size)
             self.own = self.whole[ends[0] : ends[1]]
         else:
             self.own = shard(ends[rank], ends[rank + 1], size)
@@ -145,13 +146,15 @@ class Call:
     @torch.no_grad()
     def alone(self) -> Tensor:
         """Return the result over all slots in this process."""
-        return self.net(self.query, self.whole)
+        result: Tensor = self.net(self.query, self.whole)
+        return result
 
 
 def shard(first: int, last: int, size: Size) -> Tensor:
     """Return slots, drawn by a seed of their own."""
     generator = torch.Generator().manual_seed(first)
-    return torch.randn(last - first, size.input_dim, generator=generator) / size.input_dim**0.5
+    rows = torch.randn(last - first, size.input_dim, generator=generator)
+    return rows / math.sqrt(size.input_dim)
 
 
 def serve(

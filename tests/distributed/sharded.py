@@ -45,7 +45,7 @@ def memory_as_dtensor(rank: int, num_slots: int, shape: tuple[int, ...], own: bo
         placements = [Replicate()] * (len(shape) - 1) + [Shard(tensor.dim() + axis)]
         return distribute_tensor(tensor, mesh, placements)
 
-    parts = [sharded(memory, -2).requires_grad_(), sharded(mask, -1), sharded(bias, -1)]
+    parts: list[Any] = [sharded(memory, -2).requires_grad_(), sharded(mask, -1), sharded(bias, -1)]
     leaves = [*net.parameters(), query, memory.requires_grad_()]
     expected = net(query, memory, memory_padding_mask=mask, score_bias=bias)
     expected_grads = torch.autograd.grad(expected.sin().sum(), leaves)
