@@ -8,6 +8,7 @@ import datetime
 import multiprocessing
 import os
 import signal
+import socket
 import tempfile
 import time
 import traceback
@@ -41,11 +42,12 @@ class Ranks:
     Args:
         num_ranks: W.
         timeout: seconds after which a collective fails.
+        is_hosted: the store of the group is in rank 0, and not in a file.
     """
 
-    def __init__(self, num_ranks: int, timeout: float = 300.0) -> None:
+    def __init__(self, num_ranks: int, timeout: float = 300.0, is_hosted: bool = False) -> None:
         self._folder = tempfile.TemporaryDirectory()
-        store = str(Path(self._folder.name) / "store")
+        store = str(free_port() if is_hosted else Path(self._folder.name) / "store")
         self._pipes: list[Connection] = []
         self.processes: list[Any] = []
         for rank in range(num_ranks):
@@ -114,13 +116,20 @@ class Ranks:
         return [each.value for each in outcomes]
 
 
+def free_port() -> int:
+    """Return a port of the loopback interface that no process uses."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
 def serve(pipe: Connection, store: str, rank: int, num_ranks: int, timeout: float) -> None:
     """Run the jobs of a pipe in a rank."""
     torch.set_num_threads(1)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    method = f"tcp://127.0.0.1:{store}" if store.isdigit() else f"file://{store}"
     dist.init_process_group(
-        "gloo", store=torch._C._distributed_c10d.FileStore(store, num_ranks),
-        rank=rank, world_size=num_ranks,
+        "gloo", init_method=method, rank=rank, world_size=num_ranks,
         timeout=datetime.timedelta(seconds=timeout),
     )  # fmt: skip
     with suppress(EOFError):

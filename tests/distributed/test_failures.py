@@ -106,6 +106,18 @@ def test_a_killed_rank_is_reported_at_once(
     check(outcomes, f"{stage}: rank {wrong_rank} of {num_ranks} does not answer: ", start, 20.0)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_the_rank_with_the_store_is_reported_too(number: int) -> None:
+    """The others cannot sign then, so the error has no name."""
+    with Ranks(4, timeout=3.0 if number == signal.SIGSTOP else 300.0, is_hosted=True) as pool:
+        pool.run(failures.end_in_a_read, 0, 0, -1)
+        pool.start(failures.end_in_a_read, 0, number, 1)
+        start = time.monotonic()
+        outcomes = pool.outcomes([1, 2, 3])
+    check(outcomes, r"hop 2: rank \d of 4 cannot reach the others: ", start, 23.0)
+
+
 def check(outcomes: list[Outcome], expected: str, start: float, seconds: float) -> None:
     for outcome in outcomes:
         error, at = outcome.value

@@ -47,9 +47,14 @@ class RollCall:
         return known.value or []
 
     def _read(self) -> str:
-        if self._store is None or not self._store.check(["memhop/notice"]):
+        if self._store is None:
             return ""
-        return str(self._store.get("memhop/notice").decode(errors="replace"))
+        try:
+            if not self._store.check(["memhop/notice"]):
+                return ""
+            return str(self._store.get("memhop/notice").decode(errors="replace"))
+        except RuntimeError:
+            return "the process that hosts the store of the group has ended"
 
     def _sign(self, notice: str) -> list[int]:
         if self._store is None:
@@ -80,7 +85,7 @@ class Answer(Generic[T]):
         self._thread.start()
 
     def _run(self) -> None:
-        with suppress(RuntimeError):  # of the store, whose host may have ended
+        with suppress(RuntimeError):  # the host of the store may have ended
             self.value = self._function()
 
     @property
