@@ -23,7 +23,13 @@ import torch
 import torch.distributed as dist
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["torch.distributed", "memhop.ops"])
+# imported once, and not in every rank
+CONTEXT.set_forkserver_preload(
+    [
+        *("torch.distributed.checkpoint", "torch.distributed.fsdp"),
+        *("torch.distributed.tensor.parallel", "memhop.ops"),
+    ]
+)
 
 Job = Callable[..., Any]
 

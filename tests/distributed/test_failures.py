@@ -92,8 +92,15 @@ def test_a_rank_that_raises_or_makes_another_call(three: Ranks, name: str, wrong
             assert "\n" not in error
 
 
-@pytest.mark.parametrize(("num_ranks", "wrong_rank"), [(2, 0), (4, 1)])
-@pytest.mark.parametrize(("num_reads", "stage"), [(1, "hop 2"), (4, "backward pass of hop 2")])
+@pytest.mark.parametrize(
+    ("num_ranks", "wrong_rank", "num_reads", "stage"),
+    [
+        (4, 1, 1, "hop 2"),
+        (2, 0, 4, "backward pass of hop 2"),
+        pytest.param(4, 0, 4, "backward pass of hop 2", marks=pytest.mark.slow),
+        pytest.param(2, 1, 1, "hop 2", marks=pytest.mark.slow),
+    ],
+)
 def test_a_killed_rank_is_reported_at_once(
     num_ranks: int, wrong_rank: int, num_reads: int, stage: str
 ) -> None:

@@ -71,7 +71,7 @@ def test_every_submodule_sharded_alone(ranks: Ranks) -> None:
     assert ranks.run(sharded.every_submodule) == [(expected, "")] * 4
 
 
-@pytest.mark.parametrize("num_ranks", [1, 3])
+@pytest.mark.parametrize("num_ranks", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_a_checkpoint_is_loaded_on_another_number_of_ranks(
     ranks: Ranks, tmp_path: Path, num_ranks: int
 ) -> None:
