@@ -206,6 +206,22 @@ def backward_on_all_but(rank: int, wrong_rank: int) -> tuple[str, float]:
     return attempt(lambda: None if rank == wrong_rank else result.sum().backward())
 
 
+def traced(rank: int) -> tuple[bool, str, str]:
+    """Compile, export and transform a call over a group."""
+    net, query, memory = inputs()
+    group = dist.group.WORLD
+    compiled = torch.compile(net, backend="eager")(query, memory, group=group)  # type: ignore[no-untyped-call]
+    is_equal = torch.equal(compiled, net(query, memory, group=group))
+
+    def vmapped() -> Any:
+        return torch.func.vmap(lambda row: net(row, memory, group=group))(query)
+
+    def exported() -> Any:
+        return torch.export.export(net, (query, memory), {"group": group})
+
+    return is_equal, attempt(exported)[0], attempt(vmapped)[0]
+
+
 Job = Callable[[int, int], tuple[str, float]]
 
 

@@ -164,6 +164,15 @@ def test_a_rank_that_does_not_take_part_is_reported_after_the_timeout(job: failu
     )
 
 
+@pytest.mark.slow
+def test_traced_calls(three: Ranks) -> None:
+    """``torch.compile`` leaves the call out of its graph; other traces are errors."""
+    for is_equal, of_export, of_vmap in three.run(failures.traced):
+        assert is_equal
+        assert "NotImplementedError: MultiHop over a group cannot be exported" in of_export
+        assert of_vmap.startswith("NotImplementedError: memories in parts cannot be compiled")
+
+
 def test_no_process_is_left() -> None:
     with Ranks(2) as pool:
         processes = [process.pid for process in pool.processes]

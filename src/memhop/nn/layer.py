@@ -14,7 +14,7 @@ from memhop.nn.hop_modules import HopModules, Layer, Result, run_hops
 from memhop.ops import dtensors
 from memhop.ops.call import PLAIN, Attention
 from memhop.ops.errors import check_share
-from memhop.ops.exchange import exchange_of
+from memhop.ops.exchange import exchange_of, is_in_graph, outside_graph
 from memhop.ops.inputs import Stored
 from memhop.ops.options import SlotOrder, check_attention, pair_of
 from memhop.ops.streamed import StreamedMemory, streams_of
@@ -22,6 +22,11 @@ from memhop.ops.streamed import StreamedMemory, streams_of
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
+# of ``forward``
+ARGUMENTS = {
+    "query", "memories", "values", "slots", "lengths", "memory_padding_mask", "score_bias",
+    "need_weights", "average_attn_weights", "group",
+}  # fmt: skip
 Embed = bool | Literal["a", "c"]
 
 
@@ -141,8 +146,11 @@ class MemoryLayer(nn.Module):
             ValueError: for incompatible shapes, dtypes and devices.
             ops.GroupError: a rank of the group has failed, has ended, or makes another call.
         """
-        if dtensors.are_possible():
-            given = {name: value for name, value in locals().items() if name != "self"}
+        is_traced = is_in_graph(group)
+        if is_traced or dtensors.are_possible():
+            given = {name: value for name, value in locals().items() if name in ARGUMENTS}
+            if is_traced:
+                return outside_graph(self.forward, given)  # type: ignore[no-any-return]
             if local := dtensors.local_arguments(type(self).__name__, given):
                 return self.forward(**local)  # type: ignore[no-any-return]
         own_group = group if self._exchanges else None

@@ -32,7 +32,7 @@ from torch import Tensor
 
 from memhop.ops import checks, dtensors, eager, options, streaming
 from memhop.ops.call import HALF
-from memhop.ops.exchange import GroupError, exchange_of
+from memhop.ops.exchange import GroupError, exchange_of, is_in_graph, outside_graph
 from memhop.ops.forms import outputs_of, run
 from memhop.ops.inputs import Hop, Memory, Quantized, Stored, Table
 from memhop.ops.merging import merge_reads
@@ -200,6 +200,8 @@ def read(
     >>> weights.argmax()
     tensor(1)
     """
+    if is_in_graph(group):
+        return outside_graph(read, locals())  # type: ignore[no-any-return]
     if dtensors.are_possible() and (local := dtensors.local_arguments("read", locals())):
         return read(**local)  # type: ignore[no-any-return]
     with exchange_of(group, "read", query) as exchange:
@@ -343,6 +345,8 @@ def multi_hop(
     >>> weights.shape
     torch.Size([2, 3])
     """
+    if is_in_graph(group):
+        return outside_graph(multi_hop, locals())  # type: ignore[no-any-return]
     if dtensors.are_possible() and (local := dtensors.local_arguments("multi_hop", locals())):
         return multi_hop(**local)  # type: ignore[no-any-return]
     with exchange_of(group, "multi_hop", query) as exchange:

@@ -9,13 +9,14 @@ has a tail with the same purpose.
 
 import datetime
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch._compile import _disable_dynamo  # the public one imports Dynamo, which takes long
 
 from memhop.ops.call import FLOATING
 from memhop.ops.roll_call import WAIT_SECONDS, RollCall
@@ -218,10 +219,26 @@ def waited(work: Any) -> bool:
     return True
 
 
+@_disable_dynamo
+def outside_graph(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+    """Call a function outside of the graph that ``torch.compile`` traces, with all that it calls.
+
+    The messages of a call keep their order only in one piece.
+    """
+    return function(**arguments)
+
+
+def is_in_graph(group: Any) -> bool:
+    """Return whether a call over a group is traced by ``torch.compile``."""
+    return group is not None and torch.compiler.is_compiling() and not torch.compiler.is_exporting()
+
+
 def exchange_of(group: Any, caller: str, query: Tensor) -> AbstractContextManager[Exchange | None]:
     """Return the context of one call, which yields the exchange, or None without a group."""
     if group is None:
         return nullcontext()
+    if torch.compiler.is_exporting():
+        raise NotImplementedError(f"{caller} over a group cannot be exported")
     device = query.device if isinstance(query, Tensor) else torch.device("cpu")
     return exchange_over(group, caller, device)
 
