@@ -50,7 +50,7 @@ TINY = Size(2000, 16, 2, 2, 1, (2,))
 
 
 def measure(tiny: Tiny = False) -> Iterator[list[dict[str, Any]]]:
-    """Compare a memory over 2 and 4 processes with one process."""
+    """Compare a memory over 2 and 4 processes with one."""
     size = TINY if tiny else Size()
     for num_ranks in size.ranks:
         with processes(num_ranks, 300.0, size) as pipes:
