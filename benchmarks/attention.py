@@ -26,7 +26,7 @@ def examples() -> list[Example]:
 
 
 def measure(tiny: Tiny = False) -> Iterator[list[dict[str, Any]]]:
-    """Train README's model; measure what each hop reads of its story."""
+    """Train README's model; measure what each hop of it reads."""
     model = train(examples(), recipe=TINY if tiny else RECIPE, restarts=1).model
     answer = model.answer(STORY, QUESTION)
     common = {"question": QUESTION, "answer": answer.answer, "probability": answer.probability}

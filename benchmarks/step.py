@@ -34,7 +34,7 @@ class Lap(NamedTuple):
 
 
 def measure(data: DataFolder = None, tiny: Tiny = False) -> Iterator[list[dict[str, Any]]]:
-    """Measure the parts of a training step, and its operations alone."""
+    """Measure the parts of a training step and its operations."""
     if data is None and not tiny:
         raise MemhopError("benchmark step: expected --data DIR, or --tiny for generated stories")
     if tiny:

@@ -129,7 +129,7 @@ def compare(released: Profile, generated: Profile) -> dict[str, str | int | floa
 def measure(
     data: ReleasedStories, tasks: Tasks = "1-20", seed: Seed = 0
 ) -> Iterator[list[dict[str, Any]]]:
-    """Compare words, templates and lengths with the released stories."""
+    """Compare words, templates, lengths with released stories."""
     for row in rows_of(data, None, seed, available_tasks(data, parse_tasks(tasks))):
         yield [row]
 

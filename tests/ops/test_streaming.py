@@ -157,7 +157,10 @@ def test_any_partition_gives_the_whole(seed: int) -> None:
             name: None if options[name] is None else cut(options[name], sizes)
             for name in ("memories", "values")
         }
-        return {**options, **parts, "impl": ["auto", "eager", "fused", "reference"][seed % 4]}
+        impl = ["auto", "eager", "fused", "reference"][seed % 4]
+        if options["slot_order"] == "newest_first" and impl == "fused":
+            impl = "auto"  # a single part is one tensor, and fused has no newest_first
+        return {**options, **parts, "impl": impl}
 
     assert_same(outcome(replaced(in_parts), with_rows), expected)
     del expected[len(expected) - len(rows) :]

@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import numpy as np
 import torch
@@ -13,6 +13,9 @@ from memhop.ops import checks
 from memhop.ops.errors import PAIR, Arguments, raise_invalid
 from memhop.ops.inputs import Memory, Quantized, Stored, storage
 from memhop.ops.streamed import Streams
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 
 class Inputs(NamedTuple):
@@ -25,17 +28,18 @@ class Inputs(NamedTuple):
     lengths: Tensor | None = None
     memory_padding_mask: Tensor | None = None
     score_bias: Tensor | None = None
-    streams: Streams | None = None  # then memories and values are placeholders
+    streams: Streams | None = None  # then memories and values may be placeholders
+    group: "ProcessGroup | None" = None
 
     def memory(self, layer: str) -> Memory:
         """Return the memory as an operation reads it; that of a pair of slots is gathered."""
-        _, memories, values, slots, lengths, mask, score_bias, _ = self
+        _, memories, values, slots, lengths, mask, score_bias, _, _ = self
         return ops.memory_of(layer, memories, values, slots, mask, lengths, score_bias)
 
     def given(self) -> dict[str, Stored | None]:
         """Return the arguments by name, a pair of slots as two."""
         arguments = self._asdict()
-        del arguments["streams"]
+        del arguments["streams"], arguments["group"]
         if isinstance(self.slots, tuple):
             del arguments["slots"]
             arguments |= zip(PAIR, self.slots, strict=True)
@@ -112,7 +116,7 @@ def check_over_slots(
     dims: Dims, inputs: Inputs, num_memories: int | None, fail: Callable[[str], NoReturn]
 ) -> None:
     """Check the shapes of slots, lengths, mask and score bias."""
-    query, memories, _, slots, lengths, mask, bias, _ = inputs
+    query, memories, _, slots, lengths, mask, bias, *_ = inputs
     leading, num_slots = query.shape[:-1], storage(memories).shape[-2]
     pair = slots if isinstance(slots, tuple) else (slots, None)
     names = PAIR if isinstance(slots, tuple) else ("slots", "")
@@ -170,7 +174,7 @@ def choices_of(leading: Sequence[int], last: int | str | None = None) -> str:
 
 def over_queries(inputs: Inputs) -> Inputs:
     """Return inputs for several queries on each memory, [B, L, D], with an axis for L in all."""
-    query, memories, values, slots, lengths, mask, bias, streams = inputs
+    query, memories, values, slots, lengths, mask, bias, streams, _ = inputs
     if query.dim() < 3:
         return inputs
     if isinstance(slots, tuple):

@@ -19,7 +19,7 @@ from memhop import ops
 from memhop.nn import checks
 from memhop.nn.checks import Dims, Inputs
 from memhop.nn.embedding import EmbeddingTable
-from memhop.ops import eager, forms, heads, reference, streaming
+from memhop.ops import dtensors, eager, forms, heads, reference, streaming
 from memhop.ops.call import PLAIN, Attention, Call, autocast_dtype, common_case
 from memhop.ops.checks import broadcast, check_multi_hop
 from memhop.ops.inputs import Memory, Stored, converted, storage
@@ -137,9 +137,10 @@ def run_hops(
     """Check the inputs of a layer and run its hops, by their weights if the modules are plain."""
     if must_be_called(modules):
         if inputs.streams is not None:
+            came = "memories in parts" if inputs.group is None else "a group"
             raise ValueError(
                 f"{layer.name} expected memories in one tensor, since its tables have hooks, an "
-                "adapter or another class and must be called, got memories in parts"
+                f"adapter or another class and must be called, got {came}"
             )
         checks.check_inputs(layer.name, layer.dims, inputs, None)
         result, attention = call_tables(layer, inputs, modules)
@@ -148,6 +149,8 @@ def run_hops(
         num_heads = layer.attention.num_heads
         return result, forms.weights_as_returned(attention, num_heads, average_attn_weights)
     hops = hops_of(modules, layer)
+    if dtensors.are_possible():
+        dtensors.check_weights(layer.name, hops)
     call = call_of(layer, inputs, hops)
     streams = checks.over_queries(inputs).streams if inputs.streams is not None else None
     if streams is not None:
@@ -157,7 +160,7 @@ def run_hops(
 
 def call_of(layer: Layer, inputs: Inputs, hops: Sequence[ops.Hop]) -> Call:
     """Return the call of the hops of a layer, or raise ValueError."""
-    query, memories, values, slots, lengths, mask, score_bias, _ = inputs
+    query, memories, values, slots, lengths, mask, score_bias, *_ = inputs
     if layer.attention == PLAIN and slots is None and layer.dims.memories == layer.dims.values:
         memory = Memory(memories, values, None, mask, lengths, score_bias)
         call = common_case(query, memory, hops)

@@ -4,7 +4,7 @@ from itertools import pairwise
 from typing import Any, Literal, Self, get_args
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from memhop import ops
 from memhop.nn import checks
@@ -12,6 +12,7 @@ from memhop.nn.checks import Dims, Inputs
 from memhop.nn.hop_modules import HopModules, Result, hops_of
 from memhop.nn.layer import Embed, HopLayer, MemoryLayer
 from memhop.ops import errors
+from memhop.ops.exchange import exchange_of
 from memhop.ops.inputs import is_dense
 from memhop.ops.options import SlotOrder
 
@@ -226,6 +227,8 @@ class MemoryNetwork(MemoryLayer):
     (torch.Size([5, 3]), torch.Size([5, 2, 6]))
     """
 
+    _exchanges = False  # its hops do
+
     def __init__(
         self,
         input_dim: int,
@@ -301,15 +304,20 @@ class MemoryNetwork(MemoryLayer):
         self.output_proj.reset_parameters()
 
     def _run(self, inputs: Inputs, need_weights: bool, average_attn_weights: bool) -> Result:
-        query, memories, values, slots, lengths, mask, score_bias, streams = inputs
+        query, memories, values, slots, lengths, mask, score_bias, streams, group = inputs
         rows = (memories, values) if streams is None else streams
-        if self.num_memories is not None or torch.compiler.is_compiling() or not is_dense(query):
-            self._check_inputs(inputs)
+        if group is None:
+            self._check_early(inputs)
         try:
+            if group is None:
+                projected = self.query_proj(query)
+            else:
+                with exchange_of(group, "MemoryNetwork", query):  # which sends an error
+                    projected = self._checked_projection(inputs)
             result = self.hops(
-                self.query_proj(query), rows[0], values=rows[1], slots=slots, lengths=lengths,
+                projected, rows[0], values=rows[1], slots=slots, lengths=lengths,
                 memory_padding_mask=mask, score_bias=score_bias, need_weights=need_weights,
-                average_attn_weights=average_attn_weights,
+                average_attn_weights=average_attn_weights, group=group,
             )  # fmt: skip
         except Exception:
             # The hops check their inputs. Only invalid inputs need an error of the network.
@@ -317,8 +325,24 @@ class MemoryNetwork(MemoryLayer):
             raise
         if need_weights:
             return self.output_proj(result[0]), result[1]
-        answer: torch.Tensor = self.output_proj(result)
+        answer: Tensor = self.output_proj(result)
         return answer
+
+    def _check_early(self, inputs: Inputs) -> None:
+        """Check what the hops do not."""
+        is_compiling = torch.compiler.is_compiling()
+        if self.num_memories is not None or is_compiling or not is_dense(inputs.query):
+            self._check_inputs(inputs)
+
+    def _checked_projection(self, inputs: Inputs) -> Tensor:
+        """Return the projected query, or raise the error of the network."""
+        self._check_early(inputs)
+        try:
+            projected: Tensor = self.query_proj(inputs.query)
+        except Exception:
+            self._check_inputs(inputs)
+            raise
+        return projected
 
     def _check_inputs(self, inputs: Inputs) -> None:
         hops, projection = self.hops, self.query_proj
@@ -327,7 +351,7 @@ class MemoryNetwork(MemoryLayer):
             Dims(self.input_dim, self.input_dim, hops.value_dim, hops.num_hops),
             inputs,
             projection.weight if type(projection) is nn.Linear else None,
-            self.num_memories,
+            self.num_memories if inputs.group is None else None,  # a rank has some of the slots
         )
 
     def extra_repr(self) -> str:

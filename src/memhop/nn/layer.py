@@ -11,17 +11,29 @@ from memhop.nn import checks
 from memhop.nn.checks import Dims, Inputs
 from memhop.nn.embedding import EmbeddingTable
 from memhop.nn.hop_modules import HopModules, Layer, Result, run_hops
+from memhop.ops import dtensors
 from memhop.ops.call import PLAIN, Attention
 from memhop.ops.errors import check_share
+from memhop.ops.exchange import exchange_of, is_in_graph, outside_graph
 from memhop.ops.inputs import Stored
 from memhop.ops.options import SlotOrder, check_attention, pair_of
 from memhop.ops.streamed import StreamedMemory, streams_of
 
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+# of ``forward``
+ARGUMENTS = {
+    "query", "memories", "values", "slots", "lengths", "memory_padding_mask", "score_bias",
+    "need_weights", "average_attn_weights", "group",
+}  # fmt: skip
 Embed = bool | Literal["a", "c"]
 
 
 class MemoryLayer(nn.Module):
     """A layer that reads a memory: ``forward`` with its shapes, types and checks."""
+
+    _exchanges = True  # whether it exchanges messages with a group itself
 
     @overload
     def forward(
@@ -36,6 +48,7 @@ class MemoryLayer(nn.Module):
         score_bias: Tensor | None = None,
         need_weights: Literal[False] = False,
         average_attn_weights: bool = True,
+        group: "ProcessGroup | None" = None,
     ) -> Tensor: ...
 
     @overload
@@ -51,6 +64,7 @@ class MemoryLayer(nn.Module):
         score_bias: Tensor | None = None,
         need_weights: Literal[True],
         average_attn_weights: bool = True,
+        group: "ProcessGroup | None" = None,
     ) -> tuple[Tensor, Tensor]: ...
 
     @overload
@@ -66,6 +80,7 @@ class MemoryLayer(nn.Module):
         score_bias: Tensor | None = None,
         need_weights: bool,
         average_attn_weights: bool = True,
+        group: "ProcessGroup | None" = None,
     ) -> Result: ...
 
     def forward(
@@ -80,6 +95,7 @@ class MemoryLayer(nn.Module):
         score_bias: Tensor | None = None,
         need_weights: bool = False,
         average_attn_weights: bool = True,
+        group: "ProcessGroup | None" = None,
     ) -> Result:
         """Return the query after all hops.
 
@@ -118,20 +134,35 @@ class MemoryLayer(nn.Module):
             score_bias: added to the scores before the softmax; -inf makes a slot ignored.
             need_weights: also return the attention p of every hop.
             average_attn_weights: return the mean of p over heads; False returns that of each head.
+            group: the ranks of ``torch.distributed`` among which the slots are spread, as in
+                ``ops.multi_hop``: memories, mask, lengths, bias and attention are those of the
+                slots of this rank. A ``DTensor`` with ``Shard`` on the axis of the slots as
+                memories has its group.
 
         Returns:
             The result, or (result, attention).
 
         Raises:
             ValueError: for incompatible shapes, dtypes and devices.
+            ops.GroupError: a rank of the group has failed, has ended, or makes another call.
         """
-        memories, values, streams = streams_of(memories, values)
-        if isinstance(slots, tuple):
-            slots = pair_of(type(self).__name__, slots)
-        inputs = Inputs(
-            query, memories, values, slots, lengths, memory_padding_mask, score_bias, streams
-        )
-        return self._run(inputs, need_weights, average_attn_weights)
+        is_traced = is_in_graph(group)
+        if is_traced or dtensors.are_possible():
+            given = {name: value for name, value in locals().items() if name in ARGUMENTS}
+            if is_traced:
+                return outside_graph(self.forward, given)  # type: ignore[no-any-return]
+            if local := dtensors.local_arguments(type(self).__name__, given):
+                return self.forward(**local)  # type: ignore[no-any-return]
+        own_group = group if self._exchanges else None
+        with exchange_of(own_group, type(self).__name__, query) as exchange:
+            memories, values, streams = streams_of(memories, values, exchange)
+            if isinstance(slots, tuple):
+                slots = pair_of(type(self).__name__, slots)
+            inputs = Inputs(
+                query, memories, values, slots, lengths, memory_padding_mask, score_bias, streams,
+                group,
+            )  # fmt: skip
+            return self._run(inputs, need_weights, average_attn_weights)
 
     if TYPE_CHECKING:
         __call__ = forward

@@ -24,23 +24,27 @@ The fused form supports second derivatives and ``torch.compile`` with ``fullgrap
 transforms of ``torch.func`` and forward mode "auto" takes the eager form, and "fused" is an error.
 """
 
-import warnings
 from collections.abc import Sequence
-from typing import Literal, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Literal, TypedDict, Unpack, overload
 
 import torch
 from torch import Tensor
 
-from memhop.ops import checks, eager, errors, options, streaming
+from memhop.ops import checks, dtensors, eager, options, streaming
 from memhop.ops.call import HALF
+from memhop.ops.exchange import GroupError, exchange_of, is_in_graph, outside_graph
 from memhop.ops.forms import outputs_of, run
 from memhop.ops.inputs import Hop, Memory, Quantized, Stored, Table
 from memhop.ops.merging import merge_reads
-from memhop.ops.options import SlotOrder
+from memhop.ops.options import IMPLEMENTATIONS, SlotOrder
 from memhop.ops.streamed import Parts, StreamedMemory, streams_of
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 __all__ = [
     "IMPLEMENTATIONS",
+    "GroupError",
     "Hop",
     "Parts",
     "Quantized",
@@ -50,9 +54,6 @@ __all__ = [
     "multi_hop",
     "read",
 ]
-
-IMPLEMENTATIONS = ("auto", "fused", "eager", "project", "reference")
-
 
 Pair = tuple[Tensor | None, Tensor | None]  # slots of the keys, and of the values
 
@@ -67,6 +68,7 @@ class ReadOptions(TypedDict, total=False):
     softmax: bool
     dropout: float
     impl: str
+    group: "ProcessGroup | None"
 
 
 @overload
@@ -155,6 +157,7 @@ def read(
     need_weights: bool = False,
     need_lse: bool = False,
     impl: str = "auto",
+    group: "ProcessGroup | None" = None,
 ) -> Tensor | tuple[Tensor, ...]:
     """Return what a query reads: p_i = softmax_i(q . k_i + b_i), o = sum_i p_i v_i.
 
@@ -179,6 +182,7 @@ def read(
         need_lse: also return lse = log sum_i exp(q . k_i + b_i), [...], by which ``merge_reads``
             merges the reads of parts of a memory. It needs the softmax.
         impl: see the module. Nothing is projected here, so "project" equals "eager".
+        group: the ranks among which the slots are spread; see ``multi_hop``.
 
     Returns:
         o, [..., V], or (o, p), (o, lse) or (o, p, lse); o and p in the dtype of the query, lse in
@@ -188,6 +192,7 @@ def read(
     Raises:
         ValueError: for incompatible shapes, dtypes and devices, slots outside of the bank, and
             lengths outside of 0 to N.
+        GroupError: a rank of the group has failed, has ended, or makes another call.
 
     >>> import torch
     >>> keys = torch.eye(3)
@@ -195,19 +200,40 @@ def read(
     >>> weights.argmax()
     tensor(1)
     """
-    impl = check_impl("read", impl)
-    keys, values, streams = streams_of(keys, values)
-    memory = memory_of("read", keys, values, slots, padding_mask, lengths, score_bias)
-    call = checks.check_read(query, memory, softmax, dropout)
-    if need_lse:
-        call = options.with_lse(call)
-    if streams is None:
-        result, weights, lse = outputs_of(call, impl, need_weights)
-    else:
-        result, weights, lse = streaming.outputs_of(call, streams, impl, need_weights)
+    if is_in_graph(group):
+        return outside_graph(read, locals())  # type: ignore[no-any-return]
+    if dtensors.are_possible() and (local := dtensors.local_arguments("read", locals())):
+        return read(**local)  # type: ignore[no-any-return]
+    with exchange_of(group, "read", query) as exchange:
+        impl = options.check_impl("read", impl)
+        keys, values, streams = streams_of(keys, values, exchange)
+        memory = memory_of("read", keys, values, slots, padding_mask, lengths, score_bias)
+        call = checks.check_read(query, memory, softmax, dropout)
+        if need_lse:
+            call = options.with_lse(call)
+        if streams is None:
+            result, weights, lse = outputs_of(call, impl, need_weights)
+        else:
+            result, weights, lse = streaming.outputs_of(call, streams, impl, need_weights)
     weights = None if weights is None else weights.squeeze(-2)
     found = tuple(part for part in (result, weights, lse) if part is not None)
     return found if len(found) > 1 else result
+
+
+class MultiHopOptions(TypedDict, total=False):
+    """The options of ``multi_hop`` that do not change the type of its result."""
+
+    values: Stored | StreamedMemory | None
+    slots: Tensor | Pair | None
+    padding_mask: Tensor | None
+    lengths: Tensor | None
+    score_bias: Tensor | None
+    slot_order: SlotOrder
+    num_heads: int
+    dropout: float
+    average_attn_weights: bool
+    impl: str
+    group: "ProcessGroup | None"
 
 
 @overload
@@ -216,17 +242,8 @@ def multi_hop(
     memories: Stored | StreamedMemory,
     hops: Sequence[Hop],
     *,
-    values: Stored | StreamedMemory | None = None,
-    slots: Tensor | Pair | None = None,
-    padding_mask: Tensor | None = None,
-    lengths: Tensor | None = None,
-    score_bias: Tensor | None = None,
-    slot_order: SlotOrder = "oldest_first",
-    num_heads: int = 1,
-    dropout: float = 0.0,
     need_weights: Literal[False] = False,
-    average_attn_weights: bool = True,
-    impl: str = "auto",
+    **options: Unpack[MultiHopOptions],
 ) -> Tensor: ...
 
 
@@ -236,17 +253,8 @@ def multi_hop(
     memories: Stored | StreamedMemory,
     hops: Sequence[Hop],
     *,
-    values: Stored | StreamedMemory | None = None,
-    slots: Tensor | Pair | None = None,
-    padding_mask: Tensor | None = None,
-    lengths: Tensor | None = None,
-    score_bias: Tensor | None = None,
-    slot_order: SlotOrder = "oldest_first",
-    num_heads: int = 1,
-    dropout: float = 0.0,
     need_weights: Literal[True],
-    average_attn_weights: bool = True,
-    impl: str = "auto",
+    **options: Unpack[MultiHopOptions],
 ) -> tuple[Tensor, Tensor]: ...
 
 
@@ -256,17 +264,8 @@ def multi_hop(
     memories: Stored | StreamedMemory,
     hops: Sequence[Hop],
     *,
-    values: Stored | StreamedMemory | None = None,
-    slots: Tensor | Pair | None = None,
-    padding_mask: Tensor | None = None,
-    lengths: Tensor | None = None,
-    score_bias: Tensor | None = None,
-    slot_order: SlotOrder = "oldest_first",
-    num_heads: int = 1,
-    dropout: float = 0.0,
     need_weights: bool,
-    average_attn_weights: bool = True,
-    impl: str = "auto",
+    **options: Unpack[MultiHopOptions],
 ) -> Tensor | tuple[Tensor, Tensor]: ...
 
 
@@ -286,6 +285,7 @@ def multi_hop(
     need_weights: bool = False,
     average_attn_weights: bool = True,
     impl: str = "auto",
+    group: "ProcessGroup | None" = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Return the query after several hops over one memory. Each hop is
 
@@ -321,6 +321,11 @@ def multi_hop(
         need_weights: also return p of every hop, [..., K, N], after the dropout.
         average_attn_weights: False returns p of every head, [..., K, H, N], True the mean.
         impl: see the module.
+        group: of ``torch.distributed``. Then memories, values, mask, lengths and bias are those of
+            the slots of this rank, any number of them, and the result is that over the slots of
+            all ranks, in the order of the ranks. The ranks must pass the same queries and weights,
+            and run the same backward pass. Weights p are those of the local slots. A ``DTensor``
+            with ``Shard`` on the axis of the slots as memories has its group.
 
     Returns:
         q after the last hop, [..., D], or (q, p), in the dtype of the query. If all slots are
@@ -330,6 +335,7 @@ def multi_hop(
     Raises:
         ValueError: for incompatible shapes, dtypes and devices, slots outside of the bank, and
             lengths outside of 0 to N.
+        GroupError: a rank of the group has failed, has ended, or makes another call.
 
     >>> import torch
     >>> table = Table(torch.eye(3))
@@ -339,15 +345,22 @@ def multi_hop(
     >>> weights.shape
     torch.Size([2, 3])
     """
-    impl = check_impl("multi_hop", impl)
-    options.check_types_of_hops(hops)
-    memories, values, streams = streams_of(memories, values)
-    memory = memory_of("multi_hop", memories, values, slots, padding_mask, lengths, score_bias)
-    attention = options.check_attention("multi_hop", num_heads, dropout, slot_order)
-    call = checks.check_multi_hop(query, memory, hops, attention)
-    if streams is not None:
-        return streaming.run(call, streams, impl, need_weights, average_attn_weights)
-    return run(call, impl, need_weights, average_attn_weights)
+    if is_in_graph(group):
+        return outside_graph(multi_hop, locals())  # type: ignore[no-any-return]
+    if dtensors.are_possible() and (local := dtensors.local_arguments("multi_hop", locals())):
+        return multi_hop(**local)  # type: ignore[no-any-return]
+    with exchange_of(group, "multi_hop", query) as exchange:
+        impl = options.check_impl("multi_hop", impl)
+        options.check_types_of_hops(hops)
+        if dtensors.are_possible():
+            dtensors.check_weights("multi_hop", hops)
+        memories, values, streams = streams_of(memories, values, exchange)
+        memory = memory_of("multi_hop", memories, values, slots, padding_mask, lengths, score_bias)
+        attention = options.check_attention("multi_hop", num_heads, dropout, slot_order)
+        call = checks.check_multi_hop(query, memory, hops, attention)
+        if streams is not None:
+            return streaming.run(call, streams, impl, need_weights, average_attn_weights)
+        return run(call, impl, need_weights, average_attn_weights)
 
 
 def memory_of(
@@ -385,13 +398,3 @@ def gathered_rows(bank: Stored, slots: Tensor | None) -> Stored:
         # the backward adds the gradients of a row that several slots read: in float32
         return eager.gather_rows(bank.float(), slots).to(bank.dtype)
     return eager.gather_rows(bank, slots)
-
-
-def check_impl(caller: str, impl: str) -> str:
-    """Return the word that selects a form, or raise ValueError."""
-    if impl == "torch":
-        message = f"{caller}: impl='torch' is deprecated, use impl='eager'"
-        warnings.warn(message, DeprecationWarning, stacklevel=3)
-        return "eager"
-    errors.check_word(caller, "impl", impl, IMPLEMENTATIONS)
-    return impl

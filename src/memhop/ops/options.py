@@ -1,6 +1,7 @@
 """Check the options of the operations: heads, dropout, order of the slots, pairs of slots, hops."""
 
 import operator
+import warnings
 from collections.abc import Sequence
 from typing import Literal, get_args
 
@@ -11,6 +12,7 @@ from memhop.ops.checks import INTEGERS, broadcast, check_quantized, check_range
 from memhop.ops.errors import check_layouts, check_share, check_word, raise_invalid
 from memhop.ops.inputs import Hop, Quantized, Stored, Table, storage
 
+IMPLEMENTATIONS = ("auto", "fused", "eager", "project", "reference")
 SlotOrder = Literal["oldest_first", "newest_first"]
 
 
@@ -103,3 +105,13 @@ def check_pair(
     )
     if of_keys != of_values:
         raise_invalid(caller, "keys and values with one N, that of their slots", given)
+
+
+def check_impl(caller: str, impl: str) -> str:
+    """Return the word that selects a form, or raise ValueError."""
+    if impl == "torch":
+        message = f"{caller}: impl='torch' is deprecated, use impl='eager'"
+        warnings.warn(message, DeprecationWarning, stacklevel=3)
+        return "eager"
+    check_word(caller, "impl", impl, IMPLEMENTATIONS)
+    return impl

@@ -7,7 +7,7 @@ part once more, with gradients. From the gradients G_o of o, G_i of p_i and G_ls
     G_lse_j = w_j (G_o . (o_j - o) + sum_{i in j} G_i p_ji - sum_i G_i p_i + G_lse).
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from memhop.ops import checks, forms, heads
 from memhop.ops.call import OF_ONE_DTYPE, Call, Precision
-from memhop.ops.inputs import Memory, Stored, converted
+from memhop.ops.inputs import Memory, Quantized, Stored, converted
 from memhop.ops.merging import merge_reads
 from memhop.ops.reference import Readable, slot_ages
 from memhop.ops.streamed import Ranges, Streams
@@ -83,6 +83,9 @@ class Reader(NamedTuple):
         need_weights: whether p is returned.
         ages: T of the sums by age; 0 for the sum of all weights.
         splits_keys, splits_values: whether each head reads its own columns, without a table.
+        num_newer: the number of readable slots of other ranks that are newer, [...].
+        on_backward_error: called with the error of a memory that is read again in the backward
+            pass.
     """
 
     streams: Streams
@@ -94,6 +97,8 @@ class Reader(NamedTuple):
     ages: int = 0
     splits_keys: bool = False
     splits_values: bool = False
+    num_newer: Tensor | int = 0
+    on_backward_error: Callable[[Exception], None] | None = None
 
 
 def read_parts(reader: Reader, scores: Scores) -> Partial:
@@ -137,7 +142,7 @@ def newer_slots(reader: Reader, ranges: Ranges) -> list[int | Tensor]:
         for first, last in ranges
     ]
     ordered = counts if reader.call.newest_first else counts[::-1]
-    newer: list[Any] = [0]
+    newer: list[Any] = [reader.num_newer]
     for count in ordered[:-1]:
         newer.append(newer[-1] + count)
     return newer if reader.call.newest_first else newer[::-1]
@@ -155,8 +160,8 @@ def read_part(reader: Reader, scores: Scores, part: Part) -> Partial:
     if constant is not None:
         terms.append(constant.expand(*constant.shape[:-1], slots.stop - slots.start))
     bias = sum(terms[1:], start=terms[0]) if terms else None
-    if reader.splits_keys or reader.splits_values:
-        keys, values = split_columns(reader, keys, values, u.dtype)
+    if reader.call.num_heads > 1:
+        keys, values = rows_of_heads(reader, keys, values, u.dtype)
     needs_p = reader.need_weights or reader.ages > 0 or not reader.softmax
     call = checks.check_read(u, Memory(keys, values, None, ignored, None, bias), reader.softmax)
     call = call._replace(need_lse=reader.softmax, precision=precision_of(u, keys, values))
@@ -182,16 +187,29 @@ def precision_of(u: Tensor, keys: Stored, values: Stored | None) -> Precision:
     return OF_ONE_DTYPE[u.dtype]._replace(as_given=is_same)
 
 
-def split_columns(
+def rows_of_heads(
     reader: Reader, keys: Stored, values: Stored | None, dtype: torch.dtype
-) -> tuple[Stored, Stored]:
+) -> tuple[Stored, Stored | None]:
     """Return the rows as heads read them: [H, n, d] where a head reads its own columns."""
-    num_heads, values = reader.call.num_heads, keys if values is None else values
+    num_heads, splits = reader.call.num_heads, (reader.splits_keys, reader.splits_values)
+    if values is None and splits[0] == splits[1]:
+        return of_heads(keys, splits[0], num_heads, dtype), None
+    values = keys if values is None else values
+    return (
+        of_heads(keys, splits[0], num_heads, dtype),
+        of_heads(values, splits[1], num_heads, dtype),
+    )
 
-    def rows_of(rows: Stored, splits: bool) -> Stored:
-        return heads.split_rows(converted(rows, dtype), num_heads) if splits else rows
 
-    return rows_of(keys, reader.splits_keys), rows_of(values, reader.splits_values)
+def of_heads(rows: Stored, splits: bool, num_heads: int, dtype: torch.dtype) -> Stored:
+    """Return rows [..., n, I] with an axis for heads: [..., H, n, d], or [..., 1, n, I]."""
+    if splits:
+        return heads.split_rows(converted(rows, dtype), num_heads)
+    if rows.dim() == 2:
+        return rows
+    if isinstance(rows, Quantized):
+        return Quantized(rows.data.unsqueeze(-3), rows.scale.unsqueeze(-2))
+    return rows.unsqueeze(-3)
 
 
 def merged(parts: Iterator[Partial]) -> Partial:
@@ -245,19 +263,25 @@ class _Streamed(torch.autograd.Function):
             )
         saved, reader = ctx.saved_tensors, ctx.reader
         total, grad = Partial._make(saved[: len(Partial._fields)]), Partial._make(grads)
+        grad = less_mean(grad, total)
         given = saved[len(Partial._fields) :]
         sums = [
             torch.zeros_like(tensor) if need and tensor is not None else None
             for tensor, need in zip(given, ctx.needs_input_grad[1:], strict=True)
         ]
         scores = Scores._make(given[: len(Scores._fields)])
-        with (
-            torch.enable_grad(),
-            forms.no_autocast(scores.query),
-            closing(parts_of(reader, scores)) as parts,
-        ):
-            for part in parts:
-                add_gradients(reader, part, scores, sums, total, grad)
+        try:
+            with (
+                torch.enable_grad(),
+                forms.no_autocast(scores.query),
+                closing(parts_of(reader, scores)) as parts,
+            ):
+                for part in parts:
+                    add_gradients(reader, part, scores, sums, total, grad)
+        except Exception as error:
+            if reader.on_backward_error is not None:
+                reader.on_backward_error(error)
+            raise
         return None, *sums
 
 
@@ -290,10 +314,18 @@ def add_gradients(
             sum_ += each
 
 
+def less_mean(grad: Partial, total: Partial) -> Partial:
+    """Return the gradients with sum_i G_i p_i of all slots subtracted from that of lse."""
+    if grad.weights is None or total.weights is None or total.lse is None:
+        return grad
+    mean = (grad.weights * total.weights).sum(-1).to(total.lse.dtype)
+    return grad._replace(lse=-mean if grad.lse is None else grad.lse - mean)
+
+
 def gradients_of_part(
     own: Partial, total: Partial, grad: Partial, slots: slice
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Return the outputs of a part and their gradients; see the module."""
+    """Return the outputs of a part and their gradients, from those after ``less_mean``."""
     grad_weights = None if grad.weights is None else grad.weights[..., slots]
     if own.lse is None or total.lse is None:
         pairs = [(own.sums, grad.sums), (own.weights, grad_weights)]
@@ -302,11 +334,8 @@ def gradients_of_part(
         grad_lse = torch.zeros_like(own.lse, dtype=torch.float64)
         if grad.sums is not None:
             grad_lse += (grad.sums.double() * (own.sums.detach().double() - total.sums)).sum(-1)
-        if grad.weights is not None and grad_weights is not None:
-            assert own.weights is not None
-            assert total.weights is not None
+        if grad_weights is not None and own.weights is not None:
             grad_lse += (grad_weights * own.weights.detach()).sum(-1)
-            grad_lse -= (grad.weights * total.weights).sum(-1)
         if grad.lse is not None:
             grad_lse += grad.lse
         pairs = [

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from memhop.ops.errors import raise_invalid
+from memhop.ops.exchange import Exchange
 from memhop.ops.inputs import Quantized, Stored, storage
 
 Ranges = Sequence[tuple[int, int]]  # the first slot of each part and the one after its last
@@ -174,10 +175,16 @@ def joined(pieces: Sequence[Stored]) -> Stored:
 
 
 class Streams(NamedTuple):
-    """Keys and values of which at least one is streamed; values None if they are the keys."""
+    """Keys and values, of which at least one is streamed or which are the shard of a rank.
+
+    Attributes:
+        keys, values: the slots; values None if they are the keys.
+        exchange: between the ranks, None if this process has all slots.
+    """
 
     keys: Stored | StreamedMemory
     values: Stored | StreamedMemory | None
+    exchange: Exchange | None = None
 
     def placeholders(self) -> tuple[Stored, Stored | None]:
         """Return tensors of the same sizes, dtypes and devices, without content, for checks."""
@@ -185,10 +192,12 @@ class Streams(NamedTuple):
 
     def of_tensors(self, function: Callable[[Stored], Stored]) -> "Streams":
         """Return the streams with a function of the part that is not streamed."""
-        return Streams._make(
+        keys, values = (
             stored if stored is None or isinstance(stored, StreamedMemory) else function(stored)
-            for stored in self
+            for stored in self[:2]
         )
+        assert keys is not None
+        return Streams(keys, values, self.exchange)
 
     @property
     def is_transient(self) -> bool:
@@ -198,15 +207,16 @@ class Streams(NamedTuple):
 
     def trained(self) -> list[Tensor]:
         """Return the distinct tensors of keys and values that need a gradient."""
-        found = [tensors_in(stored) for stored in self if stored is not None]
+        found = [tensors_in(stored) for stored in self[:2] if stored is not None]
         every = {id(tensor): tensor for tensors in found for tensor in tensors}
         return [tensor for tensor in every.values() if tensor.requires_grad]
 
     def ranges(self) -> Ranges:
         """Return the parts in which keys and values are read."""
-        streamed = self.keys if isinstance(self.keys, StreamedMemory) else self.values
-        assert isinstance(streamed, StreamedMemory)
-        return streamed.ranges()
+        for stored in self[:2]:
+            if isinstance(stored, StreamedMemory):
+                return stored.ranges()
+        return [(0, placeholder(self.keys).shape[-2])]
 
     def parts(self, ranges: Ranges) -> Iterator[tuple[Stored, Stored | None]]:
         """Yield the keys and the values of each range."""
@@ -218,9 +228,11 @@ class Streams(NamedTuple):
 
 
 def streams_of(
-    keys: Stored | StreamedMemory, values: Stored | StreamedMemory | None
+    keys: Stored | StreamedMemory,
+    values: Stored | StreamedMemory | None,
+    exchange: Exchange | None = None,
 ) -> tuple[Stored, Stored | None, Streams | None]:
-    """Return keys and values for the checks, and their streams if at least one is streamed.
+    """Return keys and values for the checks, and their streams if they are not read as they are.
 
     A streamed memory that is one tensor is replaced by it.
     """
@@ -228,9 +240,9 @@ def streams_of(
         values = None
     keys, values = in_one_tensor(keys), None if values is None else in_one_tensor(values)
     if isinstance(keys, StreamedMemory) or isinstance(values, StreamedMemory):
-        streams = Streams(keys, values)
+        streams = Streams(keys, values, exchange)
         return *streams.placeholders(), streams
-    return keys, values, None
+    return keys, values, None if exchange is None else Streams(keys, values, exchange)
 
 
 def in_one_tensor(stored: Stored | StreamedMemory) -> Stored | StreamedMemory:

@@ -12,13 +12,20 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from memhop.ops import eager, heads
+from memhop.ops import eager, group_reads, heads
 from memhop.ops.call import Call, Outputs
 from memhop.ops.forms import cast_hop, no_autocast, weights_as_returned
 from memhop.ops.fused import backends
-from memhop.ops.inputs import Hop, OncePerTensor, with_short_tables
-from memhop.ops.partial_reads import Reader, Scores, read_parts
-from memhop.ops.reference import ignored_slots, readable_of_heads, readable_slots, run_hops
+from memhop.ops.group_reads import is_aged
+from memhop.ops.inputs import Hop, OncePerTensor
+from memhop.ops.partial_reads import Partial, Reader, Scores, read_parts
+from memhop.ops.reference import (
+    Readable,
+    ignored_slots,
+    readable_of_heads,
+    readable_slots,
+    run_hops,
+)
 from memhop.ops.streamed import Streams
 
 
@@ -44,6 +51,8 @@ def outputs_of(
         NotImplementedError: under ``torch.compile``, ``torch.export`` and ``torch.func``.
     """
     check(call, impl)
+    if streams.exchange is not None:
+        group_reads.begin(streams.exchange, call, need_weights)
     form = of_hops if call.hops else of_read
     with no_autocast(call.query):
         result, weights, lse = form(call, streams, impl, need_weights)
@@ -59,7 +68,7 @@ def of_read(call: Call, streams: Streams, impl: str, need_weights: bool) -> Outp
     query, bias, _ = in_compute_dtype(call)
     excluded = readable_slots(ignored_of(call), bias)
     reader = Reader(streams, call, impl, excluded, call.softmax, need_weights)
-    sums, lse, p = read_parts(reader, Scores(query, score_bias=bias))
+    sums, lse, p = read_all(reader, Scores(query, score_bias=bias), 0)
     lse = None if lse is None or not call.need_lse else lse.to(query.dtype)
     return Outputs(sums[..., :-1], None if p is None else p.unsqueeze(-2), lse)
 
@@ -72,8 +81,13 @@ def of_hops(call: Call, streams: Streams, impl: str, need_weights: bool) -> Outp
     if score_bias is not None and score_bias.dim() == len(call.batch) + 2:
         biases = list(score_bias.unbind(-2))
 
+    all_excluded = [readable_slots(ignored, bias) for bias in biases]
+    newer = newer_on_other_ranks(call, streams, all_excluded)
+
     def read_hop(query: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        hop, excluded = hops[k], readable_slots(ignored, biases[k])
+        hop, excluded, num_newer = hops[k], all_excluded[k], newer[k]
+        if num_heads > 1 and isinstance(num_newer, Tensor):
+            num_newer = num_newer.unsqueeze(-1)
         if num_heads > 1:
             query, hop = heads.split_units(query, num_heads), heads.split_hop(hop, num_heads)
             excluded = readable_of_heads(excluded)
@@ -82,8 +96,9 @@ def of_hops(call: Call, streams: Streams, impl: str, need_weights: bool) -> Outp
             ages=0 if hop.c.temporal is None else hop.c.temporal.shape[-2],
             splits_keys=num_heads > 1 and hop.a.weight is None,
             splits_values=num_heads > 1 and hop.c.weight is None,
+            num_newer=num_newer,
         )  # fmt: skip
-        sums, _, weights = read_parts(reader, scores_of(query, hop, excluded.score_bias))
+        sums, _, weights = read_all(reader, scores_of(query, hop, excluded.score_bias), k)
         read_out, by_age = embedded(sums, hop, reader.ages)
         read_out = read_out if num_heads == 1 else read_out.flatten(-2)
         return read_out, by_age if weights is None else weights
@@ -96,12 +111,36 @@ def of_hops(call: Call, streams: Streams, impl: str, need_weights: bool) -> Outp
     return Outputs(result, torch.stack(every, len(call.batch)))
 
 
+def read_all(reader: Reader, scores: Scores, hop: int) -> Partial:
+    """Return what a hop reads of all parts, on all ranks."""
+    exchange = reader.streams.exchange
+    if exchange is None:
+        return read_parts(reader, scores)
+    return group_reads.read_of_group(reader, scores, exchange, hop)
+
+
+def newer_on_other_ranks(
+    call: Call, streams: Streams, all_excluded: Sequence[Readable]
+) -> Sequence[int | Tensor]:
+    """Return for each hop the number of readable slots on ranks with newer ones, [...]."""
+    if streams.exchange is None or not is_aged(call):
+        return [0] * len(all_excluded)
+    counts = [
+        torch.full(call.batch, call.num_slots, device=call.query.device)
+        if excluded.ignored is None
+        else (~excluded.ignored).sum(-1).expand(call.batch)
+        for excluded in all_excluded
+    ]
+    newest_first = call.newest_first
+    return group_reads.newer_slots(torch.stack(counts), newest_first, streams.exchange).unbind()
+
+
 def in_compute_dtype(call: Call) -> tuple[Tensor, Tensor | None, Sequence[Hop]]:
     """Return the query [..., D] of the whole batch, the score bias and the hops."""
     dtype = call.precision.computed
     cast = OncePerTensor(lambda tensor: tensor.to(dtype))
     query = cast(call.query).expand(*call.batch, -1)
-    hops = with_short_tables([cast_hop(hop, cast) for hop in call.hops], call.num_slots)
+    hops = [cast_hop(hop, cast) for hop in call.hops]
     return query, cast.optional(call.memory.score_bias), hops
 
 
