@@ -326,6 +326,8 @@ def test_filters_equal_those_in_python(tmp_path: Path) -> None:
         2.5,
         "é\n",
         2**70,
+        10**400,
+        -(10**400),
         "",
         "a\x00b",
         "a\x00",
@@ -381,6 +383,16 @@ def test_filters_equal_those_in_python(tmp_path: Path) -> None:
         ({"where": {"a..b": 2}}, "names of fields without quotes"),
         ({"where": {"a": {}}}, "expected texts, numbers, True, False or None for 'a', got {}"),
         ({"where": {"a": list(range(10_001))}}, "where: expected at most 10000 values, got 10001"),
+        (
+            {"where": {"a": [0] * 6000, "b": [0] * 6000}},
+            "where: expected at most 10000 values, got 12000",
+        ),
+        (
+            {"where": dict.fromkeys(map(str, range(1500)), 1)},
+            "where: expected at most 100 fields, got 1500",
+        ),
+        ({"since": 10**5000}, "since: expected seconds since 1970, got int with too many digits"),
+        ({"where": {"a": {1: -(10**5000)}}}, "for 'a', got dict with too many digits"),
         ({"since": "now"}, "since: expected seconds since 1970, got 'now'"),
         ({"until": math.nan}, "until: expected seconds since 1970, got nan"),
     ],
@@ -402,6 +414,15 @@ def test_many_values_are_one_filter(store: Store) -> None:
     mask = store.snapshot(where={"a": list(range(5, 9_000))}).padding_mask
     assert mask is not None
     assert mask.sum() == 5
+
+
+def test_a_filter_may_be_as_large_as_the_limits(store: Store) -> None:
+    names = [f"f{place}" for place in range(100)]
+    store.add(torch.zeros(2, 2), payloads=[dict.fromkeys(names, "é7"), {"f0": "é7"}])
+    where = {name: [None, 7, *(f"é{value}" for value in range(98))] for name in names}
+    mask = store.snapshot(where=where).padding_mask
+    assert mask is not None
+    assert mask.tolist() == [False, True]
 
 
 def test_several_threads_use_one_store(store: Store) -> None:
