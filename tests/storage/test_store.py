@@ -16,6 +16,7 @@ import torch
 
 import memhop
 from memhop import MemhopError, Quantized, ops
+from memhop.storage.database import DTYPES
 from memhop.storage.store import Store
 
 VECTORS = [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]
@@ -460,3 +461,12 @@ def test_memhop_names_the_store() -> None:
 def test_json_of_lone_surrogates_is_escaped(store: Store, tmp_path: Path) -> None:
     store.add([[0, 0]], payloads=[{"a": "\ud800"}])
     assert json.dumps(store.get([0])[0].payload) == '{"a": "\\ud800"}'
+
+
+@pytest.mark.parametrize("dtype", DTYPES.values())
+def test_a_lazy_negation_is_stored(tmp_path: Path, dtype: torch.dtype) -> None:
+    vectors = torch._neg_view(torch.eye(2).to(torch.float32 if dtype == torch.int8 else dtype))
+    with Store(tmp_path / "store", 2, dtype) as store:
+        store.add(vectors)
+        store.update([0], vectors[0])
+        assert [record.vector.tolist() for record in store.get([0, 1])] == [[-1, 0], [0, -1]]  # type: ignore[union-attr]
