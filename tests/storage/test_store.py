@@ -1,11 +1,13 @@
 """What a store keeps and returns, and what it refuses."""
 
+import gc
 import json
 import math
 import random
 import re
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -470,3 +472,13 @@ def test_a_lazy_negation_is_stored(tmp_path: Path, dtype: torch.dtype) -> None:
         store.add(vectors)
         store.update([0], vectors[0])
         assert [record.vector.tolist() for record in store.get([0, 1])] == [[-1, 0], [0, -1]]  # type: ignore[union-attr]
+
+
+def test_a_closed_store_lets_its_rows_go(store: Store) -> None:
+    store.add(VECTORS)
+    memories = weakref.ref(store.snapshot().memories)
+    gc.collect()
+    assert memories() is not None  # kept for the next snapshot
+    store.close()
+    gc.collect()
+    assert memories() is None
