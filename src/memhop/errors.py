@@ -36,10 +36,13 @@ def check_integer(name: str, value: object, least: int, most: int | None = None)
     ):
         return value
     to = "" if most is None else f" to {most:,}"
-    raise MemhopError(f"{name}: expected an integer from {least}{to}, got {value!r:.60}")
+    raise MemhopError(f"{name}: expected an integer from {least}{to}, got {shown(value)}")
 
 
 def shown(value: object) -> str:
     """Return the repr of a value for a message: one line of at most 60 characters."""
-    text = " ".join(repr(value).split())
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:  # Python writes no integer of more than some thousand digits
+        text = f"{type(value).__name__} with too many digits"
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -219,6 +219,43 @@ def test_reads_that_stop_early_are_continued(path: Path, monkeypatch: pytest.Mon
     assert are_equal(all_rows(RowsMemory(written.rows, stream=True)), written.stored)
 
 
+def shorten(monkeypatch: pytest.MonkeyPatch, is_short: Callable[[int], bool], most: int) -> None:
+    """Let reads at some places of a file return few bytes, and garbage after them."""
+    preadv = os.preadv
+
+    def read(descriptor: int, buffers: list[memoryview], at: int) -> int:
+        count = preadv(descriptor, buffers, at)
+        if not is_short(at) or count <= most:
+            return count
+        buffers[0][most:count] = b"\xff" * (count - most)
+        return most
+
+    monkeypatch.setattr(os, "preadv", read)
+    monkeypatch.setattr(direct_reads, "_is_direct", lambda path, descriptor: True)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_direct_reads_that_stop_early_are_continued(
+    path: Path, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr(rows, "PART_BYTES", 20_000)
+    written = write_rows(path, 5000, 5, dtype, offset=24)
+    shorten(monkeypatch, lambda at: True, 4096 + 2560)
+    assert are_equal(all_rows(RowsMemory(written.rows, stream=True)), written.stored)
+
+
+def test_a_block_that_is_never_read_whole_is_an_error(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "PART_BYTES", 20_000)
+    memory = RowsMemory(write_rows(path, 5000, 5, torch.float32).rows, stream=True)
+    shorten(monkeypatch, lambda at: at == 0, 16384)
+    shorten(monkeypatch, lambda at: at == 16384, 2560)
+    expected = r"rows.bin: cannot be read: expected 20,000 bytes from byte 0 on, got 18,944$"
+    with pytest.raises(MemhopError, match=expected):
+        all_rows(memory)
+
+
 def test_two_parts_are_read_ahead(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written = write_rows(path, 100, 5, torch.float32)
     started: list[int] = []

@@ -316,6 +316,56 @@ def test_a_search_leaves_the_mode_of_a_module_as_it_is(store: Store) -> None:
     assert plain.training
 
 
+def test_a_search_under_autocast_ranks_in_float32(store: Store) -> None:
+    store.add(torch.eye(DIM)[0] + torch.arange(9)[:, None] / 4096, ids=list(range(9)))
+    expected = store.search(torch.ones(DIM), k=9)
+    assert expected[0][0].ids == tuple(range(8, -1, -1))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert store.search(torch.ones(DIM), k=9) == expected
+
+
+@pytest.mark.parametrize("stored", DTYPES)
+@pytest.mark.parametrize("kind", KINDS[1:])
+def test_hops_of_each_dtype_are_accepted_or_an_error_of_one_line(
+    tmp_path: Path, kind: str, stored: torch.dtype
+) -> None:
+    own = {torch.float32: "float32", torch.int8: "float32 or bfloat16 or float16"}
+    hops = drawn_hops(kind, np.random.default_rng(0))
+    assert hops is not None
+    query = torch.ones(query_dim(hops))
+    mixed = "hops: expected float32 or bfloat16 or float16 parameters, got float64"
+    with Store(tmp_path / "store", DIM, stored) as store:
+        store.add(torch.eye(DIM))
+        for dtype in (torch.float64, torch.bfloat16, torch.float16, torch.float32):
+            hops, name = hops.to(dtype), str(dtype).removeprefix("torch.")
+            allowed = own.get(stored, f"float32 or {str(stored).removeprefix('torch.')}")
+            for use in (store.read, store.search):
+                if name in allowed.split():
+                    use(query, hops)
+                else:
+                    with pytest.raises(MemhopError) as raised:
+                        use(query, hops)
+                    assert str(raised.value) == (f"hops: expected {allowed} parameters, got {name}")
+                with torch.autocast("cpu", torch.bfloat16):
+                    if dtype != torch.float64:
+                        use(query, hops)
+                        continue
+                    with pytest.raises(MemhopError) as raised:
+                        use(query, hops)
+                    assert str(raised.value) == mixed
+
+
+def test_hops_of_several_dtypes_are_an_error_of_one_line(tmp_path: Path) -> None:
+    hops = MemoryNetwork.build(input_dim=DIM)
+    hops.hops.bfloat16()
+    with Store(tmp_path / "store", DIM, torch.bfloat16) as store:
+        store.add(torch.eye(DIM))
+        with pytest.raises(MemhopError) as raised:
+            store.read(torch.ones(DIM), hops)
+    expected = "hops: expected float32 or bfloat16 parameters, got float32 and bfloat16"
+    assert str(raised.value) == expected
+
+
 def test_errors_of_one_line(store: Store, tmp_path: Path) -> None:
     network = MemoryNetwork.build(input_dim=DIM)
     cases: list[tuple[dict[str, Any], str]] = [

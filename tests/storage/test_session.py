@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from memhop import MemhopError
-from memhop.storage import changes
+from memhop.storage import changes, database
 from memhop.storage.folder import vectors_path
 from memhop.storage.store import Store
 
@@ -274,6 +274,60 @@ def test_a_reader_without_permission_sees_a_later_writer(read_only_folder: Path)
             assert rows_of(reader) == list("bcde")
     with as_nobody():
         reader.close()
+
+
+@pytest.fixture
+def reader(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    """A store that is opened without permission to write, while no other process has it open."""
+    monkeypatch.setattr(database, "may_write", lambda folder: False)
+    os.utime(path / "store.db", (0, 0))  # the clock of a file system may be coarse
+    with Store(path, read_only=True) as store:
+        yield store
+
+
+def test_a_reader_without_permission_sees_what_a_closed_writer_changed(
+    path: Path, reader: Store
+) -> None:
+    assert rows_of(reader) == [0, 1, 2, 3]
+    with Store(path) as writer:
+        writer.add(VECTORS[:1], ids=["e"])
+    assert (rows_of(reader), len(reader)) == ([0, 1, 2, 3, "e"], 4)
+    os.utime(path / "store.db", (0, 0))
+    assert len(reader) == 4
+    with Store(path) as writer:
+        writer.compact()
+    assert rows_of(reader) == [0, 2, 3, "e"]
+    assert reader.get(["e"])[0].vector.tolist() == [0.0, 1.0]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("error", [None, MemhopError("corrupt store: pages of two times")])
+def test_a_reader_without_permission_notices_a_writer_during_a_read(
+    path: Path, reader: Store, error: MemhopError | None
+) -> None:
+    def read_while_written() -> None:
+        with reader._session.reading():
+            with Store(path) as writer:
+                writer.delete([0])
+            if error is not None:
+                raise error
+
+    changed = r"store.db: a writer changed the store during a read: read again$"
+    with pytest.raises(MemhopError, match=changed):
+        read_while_written()
+    assert len(reader) == 2
+
+
+def test_a_reader_without_permission_outlives_a_broken_database(path: Path, reader: Store) -> None:
+    content = (path / "store.db").read_bytes()
+    (path / "store.db").write_bytes(b"no database")
+    for _ in range(2):
+        with pytest.raises(MemhopError, match=r"store.db: SQLite: file is not a database$"):
+            len(reader)
+    (path / "store.db").unlink()
+    with pytest.raises(MemhopError, match=r"expected a store, found no store.db$"):
+        len(reader)
+    (path / "store.db").write_bytes(content)
+    assert rows_of(reader) == [0, 1, 2, 3]
 
 
 @contextmanager

@@ -1,11 +1,13 @@
 """What a store keeps and returns, and what it refuses."""
 
+import gc
 import json
 import math
 import random
 import re
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import torch
 
 import memhop
 from memhop import MemhopError, Quantized, ops
+from memhop.storage.database import DTYPES
 from memhop.storage.store import Store
 
 VECTORS = [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]
@@ -326,6 +329,8 @@ def test_filters_equal_those_in_python(tmp_path: Path) -> None:
         2.5,
         "é\n",
         2**70,
+        10**400,
+        -(10**400),
         "",
         "a\x00b",
         "a\x00",
@@ -381,6 +386,16 @@ def test_filters_equal_those_in_python(tmp_path: Path) -> None:
         ({"where": {"a..b": 2}}, "names of fields without quotes"),
         ({"where": {"a": {}}}, "expected texts, numbers, True, False or None for 'a', got {}"),
         ({"where": {"a": list(range(10_001))}}, "where: expected at most 10000 values, got 10001"),
+        (
+            {"where": {"a": [0] * 6000, "b": [0] * 6000}},
+            "where: expected at most 10000 values, got 12000",
+        ),
+        (
+            {"where": dict.fromkeys(map(str, range(1500)), 1)},
+            "where: expected at most 100 fields, got 1500",
+        ),
+        ({"since": 10**5000}, "since: expected seconds since 1970, got int with too many digits"),
+        ({"where": {"a": {1: -(10**5000)}}}, "for 'a', got dict with too many digits"),
         ({"since": "now"}, "since: expected seconds since 1970, got 'now'"),
         ({"until": math.nan}, "until: expected seconds since 1970, got nan"),
     ],
@@ -402,6 +417,15 @@ def test_many_values_are_one_filter(store: Store) -> None:
     mask = store.snapshot(where={"a": list(range(5, 9_000))}).padding_mask
     assert mask is not None
     assert mask.sum() == 5
+
+
+def test_a_filter_may_be_as_large_as_the_limits(store: Store) -> None:
+    names = [f"f{place}" for place in range(100)]
+    store.add(torch.zeros(2, 2), payloads=[dict.fromkeys(names, "é7"), {"f0": "é7"}])
+    where = {name: [None, 7, *(f"é{value}" for value in range(98))] for name in names}
+    mask = store.snapshot(where=where).padding_mask
+    assert mask is not None
+    assert mask.tolist() == [False, True]
 
 
 def test_several_threads_use_one_store(store: Store) -> None:
@@ -439,3 +463,22 @@ def test_memhop_names_the_store() -> None:
 def test_json_of_lone_surrogates_is_escaped(store: Store, tmp_path: Path) -> None:
     store.add([[0, 0]], payloads=[{"a": "\ud800"}])
     assert json.dumps(store.get([0])[0].payload) == '{"a": "\\ud800"}'
+
+
+@pytest.mark.parametrize("dtype", DTYPES.values())
+def test_a_lazy_negation_is_stored(tmp_path: Path, dtype: torch.dtype) -> None:
+    vectors = torch._neg_view(torch.eye(2).to(torch.float32 if dtype == torch.int8 else dtype))
+    with Store(tmp_path / "store", 2, dtype) as store:
+        store.add(vectors)
+        store.update([0], vectors[0])
+        assert [record.vector.tolist() for record in store.get([0, 1])] == [[-1, 0], [0, -1]]  # type: ignore[union-attr]
+
+
+def test_a_closed_store_lets_its_rows_go(store: Store) -> None:
+    store.add(VECTORS)
+    memories = weakref.ref(store.snapshot().memories)
+    gc.collect()
+    assert memories() is not None  # kept for the next snapshot
+    store.close()
+    gc.collect()
+    assert memories() is None

@@ -11,6 +11,7 @@ from urllib.parse import quote
 import torch
 
 from memhop.errors import MemhopError, shown
+from memhop.storage.file_state import file_state
 from memhop.storage.folder import CORRUPT, DATABASE, check_files, file_errors, may_write
 
 SCHEMA = 1
@@ -101,10 +102,12 @@ class Database:
 
     def _open(self) -> None:
         check_files(self._folder)
-        has_log = os.path.lexists(f"{self.path}-wal")
+        self._opened_state = file_state(self.path)
+        has_log = self._has_log()
         self._is_immutable = self._read_only and not has_log and not may_write(self._folder)
         mode = "ro" if self._read_only else "rw"
-        # Without a log nobody writes, and SQLite needs no files of its own to read.
+        # Without a log nobody writes, and SQLite needs no files of its own to read. But it takes no
+        # locks then, and does not notice a later writer: `reading` compares the file instead.
         options = f"mode={mode}&immutable=1" if self._is_immutable else f"mode={mode}"
         uri = f"file:{quote(os.fsencode(self.path.absolute()))}?{options}"
         with sqlite_errors(self.path):
@@ -130,16 +133,25 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[State]:
-        """Read in one transaction; yield the state at its begin."""
-        if self._is_immutable and os.path.lexists(f"{self.path}-wal"):  # a writer has begun
+        """Read in one transaction; yield the state at its begin.
+
+        Raises:
+            MemhopError: a corrupt store, or one that a writer changed during the block although
+                it had no log at the begin, and the reader may not write.
+        """
+        if self._connection is None or (self._is_immutable and self._may_have_changed()):
             self.close()
             self._open()
         with sqlite_errors(self.path):
             self.connection.execute("BEGIN")
             try:
                 yield self._state()
+            except (MemhopError, sqlite3.Error):
+                self._check_unchanged()  # pages of different times look like a corrupt store
+                raise
             finally:
                 self._roll_back()
+            self._check_unchanged()
 
     @contextmanager
     def writing(self) -> Iterator[State]:
@@ -194,6 +206,17 @@ class Database:
             self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         with suppress(sqlite3.Error):
             self.connection.execute(f"PRAGMA busy_timeout = {int(1000 * _BUSY_SECONDS)}")
+
+    def _has_log(self) -> bool:
+        return os.path.lexists(f"{self.path}-wal")
+
+    def _may_have_changed(self) -> bool:
+        return self._has_log() or file_state(self.path) != self._opened_state
+
+    def _check_unchanged(self) -> None:
+        # What a writer has only put into the log does not change what was read.
+        if self._is_immutable and file_state(self.path) != self._opened_state:
+            raise MemhopError(f"{self.path}: a writer changed the store during a read: read again")
 
     def _state(self) -> State:
         found = self.connection.execute(_SELECT_STATE).fetchall()

@@ -126,19 +126,30 @@ def _read(file: PartFile, part: Part, buffer: mmap.mmap) -> list[int]:
             begin, end = _blocks(area)
             places.append(place + area[0] - begin)
             with memory[place : place + end - begin] as target:
-                _read_blocks(file, target, begin)
+                _read_blocks(file, target, begin, area[1])
             place += end - begin
     return places
 
 
-def _read_blocks(file: PartFile, target: memoryview, begin: int) -> None:
-    """Fill a buffer from a file; stop at the end of the file."""
+def _read_blocks(file: PartFile, target: memoryview, begin: int, end: int) -> None:
+    """Fill a buffer from a file; stop at the end of the area, or of the file if that is first.
+
+    Raises:
+        OSError: a read returns fewer bytes, and no more when it is repeated.
+    """
     done = 0
-    while done < len(target):
+    while begin + done < end:
         with target[done:] as rest:
             count = os.preadv(file.descriptor, [rest], begin + done)
-        done += count
-        if count == 0 or (file.is_direct and count % BLOCK_BYTES):  # the end of the file
+        reached = done + count
+        if file.is_direct and begin + reached < end:
+            reached -= reached % BLOCK_BYTES  # a direct read must begin at a block
+        if reached == done:
+            expected = min(end, os.fstat(file.descriptor).st_size) - begin
+            if done + count < expected:
+                got = f"got {done + count:,}"
+                raise OSError(f"expected {expected:,} bytes from byte {begin:,} on, {got}")
             break
+        done = reached
     if not file.is_direct and hasattr(os, "posix_fadvise"):
         os.posix_fadvise(file.descriptor, begin, len(target), os.POSIX_FADV_DONTNEED)

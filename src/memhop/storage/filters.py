@@ -1,6 +1,7 @@
 """Filters by fields of the payload and by time, evaluated in SQLite."""
 
 import json
+import math
 import re
 import sqlite3
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from memhop.errors import MemhopError, shown
 from memhop.storage.record import check_time
 
-_MAX_VALUES = 10_000
+_MAX_FIELDS, _MAX_VALUES = 100, 10_000  # SQLite limits the depth and the values of a condition
 _ROWS_AT_ONCE = 2**22
 _ESCAPED = re.compile(r'["\\\x00-\x1f\ud800-\udfff]')
 # As JSON: the text of SQLite would end at a NUL character.
@@ -34,6 +35,7 @@ def filter_of(where: Mapping[str, Any] | None, since: Any, until: Any) -> Filter
     Args:
         where: values by the names of fields; "a.b" is the field b of the object a. The field has
             the value, or one of a list: texts, numbers, True, False or None (the null of JSON).
+            At most 100 fields, and 10,000 values of all of them.
         since, until: since <= time < until.
 
     Raises:
@@ -47,10 +49,15 @@ def filter_of(where: Mapping[str, Any] | None, since: Any, until: Any) -> Filter
             values.append(check_time(name, time))
     if where is not None and not isinstance(where, Mapping):
         raise MemhopError(f"where: expected values by names of fields, got {shown(where)}")
-    for name, wanted in (where or {}).items():
+    fields = dict(where or {})
+    if len(fields) > _MAX_FIELDS:
+        raise MemhopError(f"where: expected at most {_MAX_FIELDS} fields, got {len(fields)}")
+    num_options = 0
+    for name, wanted in fields.items():
         options = list(wanted) if isinstance(wanted, list | tuple | set | frozenset) else [wanted]
-        if len(options) > _MAX_VALUES:
-            raise MemhopError(f"where: expected at most {_MAX_VALUES} values, got {len(options)}")
+        num_options += len(options)
+        if num_options > _MAX_VALUES:
+            raise MemhopError(f"where: expected at most {_MAX_VALUES} values, got {num_options}")
         conditions.append(_is_one_of(_path(name), _by_kind(name, options), values))
     if not conditions:
         return None
@@ -99,7 +106,7 @@ def _by_kind(name: str, options: list[Any]) -> dict[str, list[Any]]:
         if option is None or isinstance(option, bool):
             kind, found_by = _EXACT, [json.dumps(option)]
         elif isinstance(option, int | float):
-            kind, found_by = _NUMBER, [option if abs(option) < 2**63 else float(option)]
+            kind, found_by = _NUMBER, [option if abs(option) < 2**63 else _as_float64(option)]
         elif isinstance(option, str):
             # a payload with a lone surrogate is stored in ASCII
             kind, found_by = _EXACT, list({json.dumps(option), _unescaped(option)})
@@ -108,6 +115,14 @@ def _by_kind(name: str, options: list[Any]) -> dict[str, list[Any]]:
             raise MemhopError(f"where: expected {expected}, got {shown(option)}")
         found.setdefault(kind, []).extend(found_by)
     return found
+
+
+def _as_float64(number: float) -> float:
+    """Return a number as SQLite reads it from JSON; an integer may be infinite there."""
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf if number > 0 else -math.inf
 
 
 def _unescaped(text: str) -> str:

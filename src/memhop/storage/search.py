@@ -69,7 +69,7 @@ def read(
     until: float | None = None,
 ) -> Tensor:
     """Return what a query reads of the live rows of a store; see `Store.read`."""
-    dim = store.dim if hops is None else _query_dim(hops, store.dim)
+    dim = _query_dim(hops, store)
     vectors = _vectors(query, dim, hops)
     snapshot = store.snapshot(where=where, since=since, until=until)
     memories, mask = snapshot.memories, snapshot.padding_mask
@@ -94,7 +94,7 @@ def search(
 ) -> list[list[StoreHits]]:
     """Return for each query and hop the k live rows that are read most; see `Store.search`."""
     check_integer("k", k, 1)
-    dim = store.dim if hops is None else _query_dim(hops, store.dim)
+    dim = _query_dim(hops, store)
     if hops is not None:
         _check_deterministic(hops)
     with torch.no_grad():
@@ -125,8 +125,14 @@ def _encoded(store: "Store", query: Any, texts: str | Sequence[str] | None) -> A
     return encode(store.encoder, [texts] if isinstance(texts, str) else list(texts))
 
 
-def _query_dim(hops: Any, dim: int) -> int:
-    """Return the size of a query of hops over a store of vectors of ``dim`` numbers."""
+def _query_dim(hops: Any, store: "Store") -> int:
+    """Return the size of a query of hops over a store, or of its vectors without hops.
+
+    Raises:
+        MemhopError: hops that do not fit the store.
+    """
+    if hops is None:
+        return store.dim
     if isinstance(hops, RetrievalModel):
         if hops.key_dim != hops.value_dim:
             raise MemhopError(
@@ -139,9 +145,31 @@ def _query_dim(hops: Any, dim: int) -> int:
         query_dim = came if isinstance(hops, MemoryNetwork) else hops.memory_dim
     else:
         raise MemhopError(f"{_EXPECTED}, got {shown(hops)}")
-    if came != dim:
-        raise MemhopError(f"hops: expected hops over vectors of {dim} numbers, got {came}")
+    if came != store.dim:
+        raise MemhopError(f"hops: expected hops over vectors of {store.dim} numbers, got {came}")
+    _check_dtypes(hops, store.dtype)
     return query_dim
+
+
+def _check_dtypes(hops: Hops, stored: torch.dtype) -> None:
+    """Check that a read of vectors of a dtype accepts the parameters of hops, as in `memhop.ops`.
+
+    Raises:
+        MemhopError: other dtypes, or several of them without autocast.
+    """
+    is_autocast = torch.is_autocast_enabled("cpu")
+    allowed = [torch.float32]
+    if is_autocast or stored == torch.int8:
+        allowed += [torch.bfloat16, torch.float16]
+    elif stored != torch.float32:
+        allowed.append(stored)
+    found = list(dict.fromkeys(parameter.dtype for parameter in hops.parameters()))
+    if not set(found) <= set(allowed) or (len(found) > 1 and not is_autocast):
+        expected, got = (
+            f" {word} ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
+            for word, dtypes in (("or", allowed), ("and", found))
+        )
+        raise MemhopError(f"hops: expected {expected} parameters, got {got}")
 
 
 def _vectors(query: Any, dim: int, hops: Hops | None) -> Tensor:
@@ -217,7 +245,8 @@ def _nearest(
     best, rows = queries.new_empty(shape), torch.empty(shape, dtype=torch.long)
     total = queries.new_full((len(queries), 1, 1), -torch.inf, dtype=torch.float64)
     for start, part in _parts(memories) if len(queries) else ():
-        scores = (queries @ part.T).unsqueeze(1)
+        with torch.autocast("cpu", enabled=False):  # a rank needs all digits
+            scores = (queries @ part.T).unsqueeze(1)
         if mask is not None:
             scores.masked_fill_(mask[start : start + len(part)], -torch.inf)
         total = torch.logaddexp(total, scores.logsumexp(-1, keepdim=True).double())

@@ -117,6 +117,10 @@ class Snapshots:
         self._session = session
         self._memory: tuple[tuple[int, int], Stored | RowsMemory] | None = None
 
+    def forget(self) -> None:
+        """Let the rows of the last snapshot go."""
+        self._memory = None
+
     def take(self, chosen: Filter | None) -> Snapshot:
         """Return the memory of this moment, of which only rows that pass a filter are readable.
 

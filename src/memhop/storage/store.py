@@ -254,9 +254,13 @@ class Store:
     ) -> Snapshot:
         """Return the memory of this moment; its vectors are the file, not a copy.
 
+        Snapshots share the mapped file: if you write to the memories, later snapshots, reads and
+        searches of this `Store` may see it. It does not reach the file, nor `get`. Clone first.
+
         Args:
             where: values by fields of the payload, "a.b" for the field b of the object a. A row is
-                readable if each field has the value, or one of a list of values.
+                readable if each field has the value, or one of a list of values. At most 100
+                fields, and 10,000 values of all of them.
             since, until: a row is readable if since <= time < until.
 
         Returns:
@@ -358,6 +362,7 @@ class Store:
     def close(self) -> None:
         """Close the store; snapshots stay valid, but not their ids."""
         self._session.close()
+        self._snapshots.forget()
 
     def __enter__(self) -> Self:
         return self

@@ -70,7 +70,7 @@ class RowFormat:
         kept = torch.float32 if self.dtype is torch.int8 else self.dtype
         if tensor.requires_grad or tensor.dtype != kept or not tensor.is_cpu:
             tensor = tensor.detach().to("cpu", kept)
-        tensor = tensor.contiguous()
+        tensor = tensor.contiguous().resolve_neg()
         # A sum is finite only if all numbers are; it reads them without writing a mask.
         if not math.isfinite(tensor.sum(dtype=torch.float32).item()):
             is_finite = tensor.isfinite().all(-1)

@@ -108,6 +108,8 @@ def test_filters(memhop: Program, store: str) -> None:
     assert ids("--where", "n=2") == {7, "c"}
     assert ids("--where", "n=1", "--where", "n=2") == {"a", 7, "c"}
     assert ids("--where", "n=2", "--where", "at.x=y") == {"c"}
+    for digits in (400, 5000):
+        assert ids("--where", f"n={'9' * digits}") == set()
     assert ids("--since", "20", "--until", "1970-01-01T00:00:30Z") == {7}
     assert ids("--since", "1970-01-01T00:00:21") == {"c", "d"}
     line = ["store", "search", store, "--id", "a"]
