@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -101,6 +102,35 @@ def test_a_forked_child_does_not_use_the_store_of_its_parent(path: Path) -> None
     store.add(VECTORS)
     assert len(store) == 7
     assert LOCKED in error_of(path)
+    store.close()
+
+
+def test_a_forked_child_does_not_wait_for_a_thread_of_its_parent(path: Path) -> None:
+    store, is_inside, may_leave = Store(path), threading.Event(), threading.Event()
+
+    def stay_inside() -> None:
+        with store._session.reading():
+            is_inside.set()
+            may_leave.wait()
+
+    def use() -> None:
+        signal.alarm(20)  # ends a child that waits
+        works = (store.compact, lambda: store.get([0]), lambda: store.add(VECTORS), store.snapshot)
+        for work in works:
+            with pytest.raises(MemhopError, match="expected the process that opened the store"):
+                work()
+        store.close()
+        store.__del__()
+
+    thread = threading.Thread(target=stay_inside)
+    thread.start()
+    is_inside.wait()
+    try:
+        assert in_child(use) == 0
+    finally:
+        may_leave.set()
+        thread.join()
+    assert len(store) == 3
     store.close()
 
 

@@ -78,11 +78,7 @@ class Session:
         Raises:
             MemhopError: the store is closed, or was opened by the parent of this process.
         """
-        if os.getpid() != self._process:
-            raise MemhopError(
-                f"{self.folder}: expected the process that opened the store, got a forked one: "
-                "open the store again"
-            )
+        self._check_process()
         if self._database is None:
             raise MemhopError(f"{self.folder}: the store is closed")
         return self._database
@@ -95,7 +91,7 @@ class Session:
     @contextmanager
     def reading(self) -> Iterator[tuple[State, VectorFile]]:
         """Read what is committed; nothing changes until the end of the block."""
-        with self._guard:
+        with self.exclusive():
             for retry in range(RETRIES + 1):
                 with self.database.reading() as state:
                     try:
@@ -115,7 +111,7 @@ class Session:
         Raises:
             MemhopError: the store was opened to read only.
         """
-        with self._guard:
+        with self.exclusive():
             database = self.database
             if self.is_read_only:
                 raise MemhopError(f"{self.folder}: the store was opened with read_only=True")
@@ -130,25 +126,39 @@ class Session:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Keep the other threads of this process out."""
+        """Keep the other threads of this process out.
+
+        Raises:
+            MemhopError: the store was opened by the parent of this process.
+        """
+        self._check_process()  # a fork may copy the guard locked, and nobody releases it here
         with self._guard:
             yield
 
     def close(self) -> None:
         """Close the store; in a forked child, leave that of the parent alone."""
+        if os.getpid() != self._process:
+            database, self._database = self._database, None
+            if database is not None:
+                # SQLite may not even close a connection of the parent.
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(database.connection))
+            return
         with self._guard:
             database, self._database = self._database, None
             vectors, self._vectors = self._vectors, None
-            if database is not None and os.getpid() != self._process:
-                # SQLite may not even close a connection of the parent.
-                ctypes.pythonapi.Py_IncRef(ctypes.py_object(database.connection))
-                return
             if vectors is not None:
                 vectors[1].close()
             if database is not None:
                 database.close()
             if self._lock is not None:
                 self._lock.release()
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._process:
+            raise MemhopError(
+                f"{self.folder}: expected the process that opened the store, got a forked one: "
+                "open the store again"
+            )
 
     def _open_vectors(self, state: State) -> VectorFile:
         if self._vectors is None or self._vectors[0] != state.generation:
