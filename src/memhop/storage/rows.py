@@ -11,7 +11,7 @@ from memhop.errors import MemhopError
 from memhop.ops.inputs import Stored
 from memhop.ops.streamed import Ranges, StreamedMemory
 from memhop.storage.direct_reads import open_parts, read_ahead
-from memhop.storage.file_state import FileState, file_state, opened, read_errors
+from memhop.storage.file_state import FileState, absolute, file_state, opened, read_errors
 from memhop.storage.mapping import map_rows
 from memhop.storage.ram import ram_bytes
 from memhop.storage.row_layout import Rows, check_rows, shard_range, tensors_over
@@ -43,6 +43,7 @@ class RowsMemory(StreamedMemory):
 
     def __init__(self, rows: Rows, *, stream: bool | None = None) -> None:
         check_rows(rows)
+        rows = rows._replace(path=absolute(rows.path))
         if stream is False and not rows.is_aligned:
             size = rows.dtype.itemsize
             place = f"the numbers at a multiple of {size} bytes"

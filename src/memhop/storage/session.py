@@ -12,10 +12,11 @@ from memhop.errors import MemhopError
 from memhop.storage.database import DTYPES, Database, State, create_database
 from memhop.storage.folder import (
     LOCK,
+    StoreFolder,
     check_files,
     file_errors,
-    generations,
     new_folder,
+    vectors_name,
     vectors_path,
 )
 from memhop.storage.lock import WriterLock
@@ -44,25 +45,25 @@ class Session:
     """An open store, for one process and any number of threads.
 
     Args:
-        folder: of the store.
+        path: of the folder; absolute.
         read_only: False takes the lock of the writer and removes what was not committed.
 
     Raises:
         MemhopError: no store, a corrupt one, or one with another writer.
     """
 
-    def __init__(self, folder: Path, *, read_only: bool) -> None:
-        self.folder = folder
+    def __init__(self, path: Path, *, read_only: bool) -> None:
         self.is_read_only = read_only
         self._process = os.getpid()
         self._guard = threading.RLock()
         self._vectors: tuple[int, VectorFile] | None = None
         self._database: Database | None = None
         self._lock: WriterLock | None = None
-        check_files(folder)
+        check_files(path)
+        self.folder = StoreFolder(path)
         try:
-            self._lock = None if read_only else WriterLock(folder / LOCK)
-            self._database = Database(folder, read_only=read_only)
+            self._lock = None if read_only else WriterLock(self.folder)
+            self._database = Database(self.folder, read_only=read_only)
             with self.reading() as (state, _):
                 self.form = RowFormat(state.dim, DTYPES[state.dtype])
             if not read_only:
@@ -99,7 +100,7 @@ class Session:
                     except FileNotFoundError:
                         if retry < RETRIES:
                             continue  # the writer has compacted the store
-                        path = vectors_path(self.folder, state.generation)
+                        path = vectors_path(self.folder.path, state.generation)
                         raise MemhopError(f"{path}: corrupt store: no such file") from None
                     yield state, vectors
                     return
@@ -152,6 +153,7 @@ class Session:
                 database.close()
             if self._lock is not None:
                 self._lock.release()
+            self.folder.close()
 
     def _check_process(self) -> None:
         if os.getpid() != self._process:
@@ -164,8 +166,7 @@ class Session:
         if self._vectors is None or self._vectors[0] != state.generation:
             form = RowFormat(state.dim, DTYPES[state.dtype])
             flags = os.O_RDONLY if self.is_read_only else os.O_RDWR
-            path = vectors_path(self.folder, state.generation)
-            opened = VectorFile(path, form, flags)
+            opened = VectorFile(self.folder, state.generation, form, flags)
             if self._vectors is not None:
                 self._vectors[1].close()
             self._vectors = state.generation, opened
@@ -176,8 +177,8 @@ class Session:
         """Remove what a killed writer has not committed."""
         # First make durable what it has committed: the files of that must not be removed.
         self.database.sync()
-        with self.reading() as (state, vectors), file_errors(self.folder):
+        with self.reading() as (state, vectors), file_errors(self.folder.path):
             vectors.truncate(state.num_rows)
-            for generation in generations(self.folder):
+            for generation in self.folder.generations():
                 if generation != state.generation:
-                    vectors_path(self.folder, generation).unlink(missing_ok=True)
+                    self.folder.remove(vectors_name(generation))

@@ -126,8 +126,8 @@ class Snapshots:
         for _ in range(RETRIES):
             with suppress(GenerationRemovedError):
                 return self._take(chosen)
-        path = self._session.folder
-        raise MemhopError(f"{path}: corrupt store: its vectors are removed again and again")
+        folder = self._session.folder
+        raise MemhopError(f"{folder}: corrupt store: its vectors are removed again and again")
 
     def _take(self, chosen: Filter | None) -> Snapshot:
         with self._session.reading() as (state, vectors):

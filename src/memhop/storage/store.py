@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -14,6 +13,7 @@ from memhop.storage import search
 from memhop.storage.changes import Contents, append, compact, live_rows, remove, replace
 from memhop.storage.database import DTYPES, MAX_DIM
 from memhop.storage.entries import record_at
+from memhop.storage.file_state import absolute
 from memhop.storage.filters import filter_of
 from memhop.storage.folder import DATABASE
 from memhop.storage.record import (
@@ -39,7 +39,7 @@ class Store:
     See docs/store-format.md.
 
     Args:
-        path: the folder; created if it does not exist.
+        path: the folder; created if it does not exist. Moving it does not harm an open store.
         dim: of the vectors; needed to create a store.
         dtype: torch.float32 (default), bfloat16, float16, or int8 with a scale for each vector.
         encoder: a function from texts to vectors, for vectors that are not given. They are divided
@@ -68,7 +68,7 @@ class Store:
         encoder: Encoder | None = None,
         read_only: bool = False,
     ) -> None:
-        self.path = Path(path)
+        self.path = absolute(path)
         self.encoder = encoder
         if dim is not None:
             check_integer("dim", dim, 1, MAX_DIM)
