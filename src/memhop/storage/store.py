@@ -347,8 +347,8 @@ class Store:
     def compact(self) -> None:
         """Remove the deleted rows from the device: write a new generation of the store.
 
-        The rows keep their order. Snapshots stay valid, but not their ids. Without deleted rows,
-        nothing happens.
+        The rows keep their order. Snapshots stay valid, but not their ids; the device keeps the
+        deleted rows until those snapshots are let go. Without deleted rows, nothing happens.
 
         Raises:
             MemhopError: a failure of the device; the store is then as it was.

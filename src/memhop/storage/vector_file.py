@@ -11,6 +11,7 @@ from torch import Tensor
 
 from memhop.errors import MemhopError, shown
 from memhop.ops import Quantized
+from memhop.storage.direct_reads import HeldFile
 from memhop.storage.folder import StoreFolder, sync_data, vectors_path
 from memhop.storage.rows import Rows
 
@@ -168,6 +169,15 @@ class VectorFile:
         self._checked_rows = min(self._checked_rows, num_rows)
         if os.fstat(self._descriptor).st_size > size:
             os.ftruncate(self._descriptor, size)
+
+    def held(self) -> HeldFile:
+        """Return the file, open once more for a memory, which may live longer than this object.
+
+        Raises:
+            FileNotFoundError: the writer has removed it.
+            MemhopError: it cannot be opened.
+        """
+        return HeldFile(self.path, self.folder.open(self.path.name, os.O_RDONLY))
 
     def read(self, rows: Sequence[int]) -> bytes:
         """Return the bytes of rows.
