@@ -3,7 +3,6 @@
 import os
 import resource
 import signal
-import stat
 import subprocess
 import sys
 import tempfile
@@ -372,23 +371,6 @@ def test_compaction_removes_texts_and_vectors_from_the_device(path: Path) -> Non
         kept = b"".join(file.read_bytes() for file in path.iterdir())
     assert b"secret" not in kept
     assert vector.numpy().tobytes() not in kept
-
-
-def test_a_store_is_created_in_an_empty_folder_only(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("x")
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "notes").write_text("x")
-    (tmp_path / "empty").mkdir()
-    for name in ("file", "full", "file/below"):
-        with pytest.raises(MemhopError) as caught:
-            Store(tmp_path / name, 2)
-        assert "\n" not in str(caught.value)
-    Store(tmp_path / "empty", 2).close()
-    Store(tmp_path / "new" / "below", 2).close()
-    umask = os.umask(0)
-    os.umask(umask)
-    assert stat.S_IMODE((tmp_path / "empty").stat().st_mode) == 0o777 & ~umask
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["empty", "file", "full", "new"]
 
 
 def test_closing_twice_is_harmless(path: Path) -> None:

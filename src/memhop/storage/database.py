@@ -64,10 +64,10 @@ class State(NamedTuple):
     next_id: int
 
 
-def create_database(folder: Path, dim: int, dtype: str) -> None:
-    """Write the database of an empty store to a folder; it is durable but for its name."""
-    with sqlite_errors(folder / DATABASE):
-        connection = sqlite3.connect(folder / DATABASE, isolation_level=None)
+def create_database(path: Path, dim: int, dtype: str) -> None:
+    """Write the database of an empty store; it is durable but for its name."""
+    with sqlite_errors(path):
+        connection = sqlite3.connect(path, isolation_level=None)
         try:
             connection.execute("PRAGMA page_size = 4096")
             connection.execute("PRAGMA synchronous = FULL")

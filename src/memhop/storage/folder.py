@@ -3,9 +3,7 @@
 import errno
 import os
 import re
-import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -129,6 +127,17 @@ class StoreFolder:
         with suppress(FileNotFoundError):
             os.unlink(name, dir_fd=self._descriptor)
 
+    def rename(self, old: str, new: str) -> None:
+        """Give a file another name."""
+        os.rename(old, new, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
+
+    def size(self, name: str) -> int:
+        """Return the size of a file in bytes, 0 if there is none."""
+        try:
+            return os.stat(name, dir_fd=self._descriptor, follow_symlinks=False).st_size
+        except FileNotFoundError:
+            return 0
+
     def sync(self) -> None:
         """Write the names of the files to the device."""
         os.fsync(self._descriptor)
@@ -184,43 +193,3 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-@contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder, whose files become the folder ``path``, durably and atomically.
-
-    If somebody else has created a store there meanwhile, nothing happens.
-
-    Raises:
-        MemhopError: ``path`` is a file or a folder with other files, or cannot be written.
-    """
-    with file_errors(path):
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise MemhopError(f"{path}: expected a store or an empty folder, got something else")
-        path.absolute().parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.absolute().parent))
-        try:
-            yield temporary
-            for file in temporary.iterdir():
-                descriptor = open_regular(file, os.O_RDONLY)
-                try:
-                    os.fsync(descriptor)
-                finally:
-                    os.close(descriptor)
-            temporary.chmod(0o777 & ~_umask())
-            sync_folder(temporary)
-            try:
-                temporary.rename(path)
-            except OSError:
-                if not (path / DATABASE).exists():
-                    raise
-            sync_folder(path.absolute().parent)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask

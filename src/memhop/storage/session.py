@@ -9,13 +9,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from memhop.errors import MemhopError
-from memhop.storage.database import DTYPES, Database, State, create_database
+from memhop.storage.database import DTYPES, Database, State
 from memhop.storage.folder import (
-    LOCK,
     StoreFolder,
     check_files,
     file_errors,
-    new_folder,
     vectors_name,
     vectors_path,
 )
@@ -27,18 +25,6 @@ RETRIES = 20  # of a reader, whose generation may be removed while it opens the 
 
 class GenerationRemovedError(Exception):
     """The writer has removed the generation that a reader found; to be read again."""
-
-
-def create_store(path: Path, dim: int, dtype: str) -> None:
-    """Create the folder of an empty store, atomically; nothing if there is a store already.
-
-    Raises:
-        MemhopError: the folder has other files, or cannot be written.
-    """
-    with new_folder(path) as folder:
-        create_database(folder, dim, dtype)
-        (folder / LOCK).touch()
-        vectors_path(folder, 1).touch()
 
 
 class Session:

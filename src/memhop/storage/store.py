@@ -11,6 +11,7 @@ from memhop.errors import MemhopError, check_integer, shown
 from memhop.retrieval.encoder import Encoder, encode
 from memhop.storage import search
 from memhop.storage.changes import Contents, append, compact, live_rows, remove, replace
+from memhop.storage.creation import create_store
 from memhop.storage.database import DTYPES, MAX_DIM
 from memhop.storage.entries import record_at
 from memhop.storage.file_state import absolute
@@ -27,7 +28,7 @@ from memhop.storage.record import (
     check_times,
 )
 from memhop.storage.search import Hops, StoreHits
-from memhop.storage.session import Session, create_store
+from memhop.storage.session import Session
 from memhop.storage.snapshot import Snapshot, Snapshots, check_generation
 
 
@@ -39,7 +40,8 @@ class Store:
     See docs/store-format.md.
 
     Args:
-        path: the folder; created if it does not exist. Moving it does not harm an open store.
+        path: the folder; created if it does not exist. An empty one keeps its permissions.
+            Moving it does not harm an open store.
         dim: of the vectors; needed to create a store.
         dtype: torch.float32 (default), bfloat16, float16, or int8 with a scale for each vector.
         encoder: a function from texts to vectors, for vectors that are not given. They are divided
