@@ -16,6 +16,8 @@ from benchmarks.store_crash.workload import DIM, Model, draw
 from memhop.errors import MemhopError
 from memhop.storage.store import Store
 
+STORE = "new/below/store"  # the parents are created with it
+
 
 def main(job: dict[str, Any]) -> None:
     """Continue where the last process was killed."""
@@ -24,7 +26,7 @@ def main(job: dict[str, Any]) -> None:
     lines = path.read_text().splitlines() if path.exists() else []
     model, number = model_after(lines, seed)
     out = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    with Store(folder / "store", DIM, model.dtype) as store:
+    with Store(folder / STORE, DIM, model.dtype) as store:
         if model.difference(store) != (0, 0):
             model.apply(draw(model, seed, number))  # the change during which the process ended
             number += 1

@@ -6,7 +6,8 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -110,22 +111,37 @@ def _parsed(lines: Iterator[str] | Sequence[str]) -> Iterator[Call]:
 
 def _of_store(calls: Iterator[Call], folder: Path) -> Iterator[Call]:
     """Yield the calls that concern files below a folder."""
-    prefix, descriptors = str(folder).encode(), set()
-    for call in calls:
+    prefix = str(folder).encode()
+    descriptors: dict[str, bytes] = {}
+    for each_call in calls:
+        call = _with_whole_path(each_call, descriptors)
         named = any(isinstance(each, bytes) and each.startswith(prefix) for each in call.arguments)
         if call.name in ("openat", "open", "creat"):
-            descriptors.discard(call.result)
+            descriptors.pop(str(call.result), None)
             if named and b"/trace." not in b"".join(
                 each for each in call.arguments if isinstance(each, bytes)
             ):
-                descriptors.add(call.result)
+                descriptors[str(call.result)] = next(
+                    each for each in call.arguments if isinstance(each, bytes)
+                )
                 yield call
         elif named and call.name not in ("write", "pwrite64"):
             yield call
-        elif str(call.arguments[0]) in map(str, descriptors):
+        elif str(call.arguments[0]) in descriptors:
             yield call
             if call.name == "close":
-                descriptors.discard(int(call.arguments[0]))
+                del descriptors[str(call.arguments[0])]
+
+
+def _with_whole_path(call: Call, descriptors: Mapping[str, bytes]) -> Call:
+    """Return a call with whole paths in place of names in an open folder."""
+    if call.name not in ("openat", "unlinkat", "mkdirat", "renameat", "renameat2"):
+        return call
+    arguments = list(call.arguments)
+    for place, (folder, name) in enumerate(pairwise(call.arguments), 1):
+        if isinstance(name, bytes) and isinstance(folder, str) and folder in descriptors:
+            arguments[place] = descriptors[folder] + b"/" + name
+    return call._replace(arguments=tuple(arguments))
 
 
 class Replay:

@@ -7,7 +7,7 @@ from itertools import accumulate, chain, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.store_crash.child import model_after
+from benchmarks.store_crash.child import STORE, model_after
 from benchmarks.store_crash.disk import after_power_failure
 from benchmarks.store_crash.recording import Call, Replay
 from benchmarks.store_crash.workload import Difference, Model, draw
@@ -54,7 +54,7 @@ def replay(
         acknowledged = apply_until(done, recorded, cut)
         with tempfile.TemporaryDirectory(dir=folder.parent) as name:
             after_power_failure(done.disk.root, Path(name, "disk"), rng)
-            yield Outcome(cut, *_compare(Path(name, "disk", "store"), acknowledged, seed))
+            yield Outcome(cut, *_compare(Path(name, "disk", STORE), acknowledged, seed))
 
 
 def is_begin(call: Call) -> bool:

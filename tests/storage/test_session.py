@@ -3,10 +3,10 @@
 import os
 import resource
 import signal
-import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -101,6 +101,35 @@ def test_a_forked_child_does_not_use_the_store_of_its_parent(path: Path) -> None
     store.add(VECTORS)
     assert len(store) == 7
     assert LOCKED in error_of(path)
+    store.close()
+
+
+def test_a_forked_child_does_not_wait_for_a_thread_of_its_parent(path: Path) -> None:
+    store, is_inside, may_leave = Store(path), threading.Event(), threading.Event()
+
+    def stay_inside() -> None:
+        with store._session.reading():
+            is_inside.set()
+            may_leave.wait()
+
+    def use() -> None:
+        signal.alarm(20)  # ends a child that waits
+        works = (store.compact, lambda: store.get([0]), lambda: store.add(VECTORS), store.snapshot)
+        for work in works:
+            with pytest.raises(MemhopError, match="expected the process that opened the store"):
+                work()
+        store.close()
+        store.__del__()
+
+    thread = threading.Thread(target=stay_inside)
+    thread.start()
+    is_inside.wait()
+    try:
+        assert in_child(use) == 0
+    finally:
+        may_leave.set()
+        thread.join()
+    assert len(store) == 3
     store.close()
 
 
@@ -396,23 +425,6 @@ def test_compaction_removes_texts_and_vectors_from_the_device(path: Path) -> Non
         kept = b"".join(file.read_bytes() for file in path.iterdir())
     assert b"secret" not in kept
     assert vector.numpy().tobytes() not in kept
-
-
-def test_a_store_is_created_in_an_empty_folder_only(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("x")
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "notes").write_text("x")
-    (tmp_path / "empty").mkdir()
-    for name in ("file", "full", "file/below"):
-        with pytest.raises(MemhopError) as caught:
-            Store(tmp_path / name, 2)
-        assert "\n" not in str(caught.value)
-    Store(tmp_path / "empty", 2).close()
-    Store(tmp_path / "new" / "below", 2).close()
-    umask = os.umask(0)
-    os.umask(umask)
-    assert stat.S_IMODE((tmp_path / "empty").stat().st_mode) == 0o777 & ~umask
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["empty", "file", "full", "new"]
 
 
 def test_closing_twice_is_harmless(path: Path) -> None:

@@ -8,13 +8,12 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import repeat
-from pathlib import Path
 from typing import NamedTuple
 
 from memhop.errors import MemhopError, shown
 from memhop.storage.compaction import copy_live, renumber
 from memhop.storage.entries import Entry, entry_at, insert, newest_rows
-from memhop.storage.folder import file_errors, vectors_path
+from memhop.storage.folder import StoreFolder, file_errors, vectors_name
 from memhop.storage.record import Id
 from memhop.storage.session import Session
 from memhop.storage.tombstones import are_dead, bury, dead_mask
@@ -109,26 +108,25 @@ def compact(session: Session) -> None:
             dead = dead_mask(session.connection, state.num_rows)
             if dead is None or not dead.any():
                 return
-            new = vectors_path(session.folder, state.generation + 1)
-            copy_live(vectors, new, dead)
-            with _removed_after_error(new):
+            copy_live(vectors, dead)
+            with _removed_after_error(session.folder, vectors_name(state.generation + 1)):
                 renumber(session.connection, dead)
                 session.database.set_state(
                     generation=state.generation + 1, num_rows=int((~dead).sum())
                 )
         with suppress(OSError):  # the next writer removes it
-            vectors.path.unlink()
+            session.folder.remove(vectors_name(state.generation))
         session.database.truncate_log()
 
 
 @contextmanager
-def _removed_after_error(path: Path) -> Iterator[None]:
+def _removed_after_error(folder: StoreFolder, name: str) -> Iterator[None]:
     """Remove a file if the block raises an error."""
     try:
         yield
     except BaseException:
         with suppress(OSError):
-            path.unlink()
+            folder.remove(name)
         raise
 
 

@@ -4,14 +4,13 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memhop.storage.database import TABLES
 from memhop.storage.entries import Entry, entries_between, insert
-from memhop.storage.folder import file_errors, sync_folder
+from memhop.storage.folder import file_errors, vectors_name
 from memhop.storage.vector_file import VectorFile
 
 _PART_BYTES = 2**24
@@ -19,16 +18,16 @@ _ENTRIES_AT_ONCE = 10_000
 _INDICES = ("rows_by_id", "runs_by_id")
 
 
-def copy_live(old: VectorFile, path: Path, dead: NDArray[np.bool_]) -> None:
-    """Write the rows that are not dead as a new file, and wait until it is on the device.
+def copy_live(old: VectorFile, dead: NDArray[np.bool_]) -> None:
+    """Write the rows that are not dead as the next generation, and wait until it is on the device.
 
     Raises:
         MemhopError: it cannot be written; then no file is left.
     """
-    form = old.form
+    folder, form, generation = old.folder, old.form, old.generation + 1
     step = max(1, _PART_BYTES // form.row_bytes)
-    with file_errors(path):
-        new = VectorFile(path, form, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+    with file_errors(folder.path / vectors_name(generation)):
+        new = VectorFile(folder, generation, form, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
         try:
             end = 0
             for first in range(0, len(dead), step):
@@ -38,10 +37,10 @@ def copy_live(old: VectorFile, path: Path, dead: NDArray[np.bool_]) -> None:
                 new.write_part(end, live.reshape(-1).data)
                 end += live.size
             new.sync()
-            sync_folder(path.parent)
+            folder.sync()
         except BaseException:
             with suppress(OSError):
-                path.unlink()
+                folder.remove(vectors_name(generation))
             raise
         finally:
             new.close()

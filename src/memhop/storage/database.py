@@ -12,7 +12,14 @@ import torch
 
 from memhop.errors import MemhopError, shown
 from memhop.storage.file_state import file_state
-from memhop.storage.folder import CORRUPT, DATABASE, check_files, file_errors, may_write
+from memhop.storage.folder import (
+    CORRUPT,
+    DATABASE,
+    StoreFolder,
+    check_files,
+    file_errors,
+    may_write,
+)
 
 SCHEMA = 1
 APPLICATION_ID = 0x6D656D68  # "memh"
@@ -58,10 +65,10 @@ class State(NamedTuple):
     next_id: int
 
 
-def create_database(folder: Path, dim: int, dtype: str) -> None:
-    """Write the database of an empty store to a folder; it is durable but for its name."""
-    with sqlite_errors(folder / DATABASE):
-        connection = sqlite3.connect(folder / DATABASE, isolation_level=None)
+def create_database(path: Path, dim: int, dtype: str) -> None:
+    """Write the database of an empty store; it is durable but for its name."""
+    with sqlite_errors(path):
+        connection = sqlite3.connect(path, isolation_level=None)
         try:
             connection.execute("PRAGMA page_size = 4096")
             connection.execute("PRAGMA synchronous = FULL")
@@ -91,8 +98,8 @@ class Database:
         MemhopError: no database of a store, another schema, or one that cannot be opened.
     """
 
-    def __init__(self, folder: Path, *, read_only: bool) -> None:
-        self.path = folder / DATABASE
+    def __init__(self, folder: StoreFolder, *, read_only: bool) -> None:
+        self.path = folder.path / DATABASE
         self._folder = folder
         self._read_only = read_only
         self._is_immutable = False
@@ -101,20 +108,21 @@ class Database:
         self._open()
 
     def _open(self) -> None:
-        check_files(self._folder)
+        check_files(self._folder.path)
         self._opened_state = file_state(self.path)
         has_log = self._has_log()
-        self._is_immutable = self._read_only and not has_log and not may_write(self._folder)
+        self._is_immutable = self._read_only and not has_log and not may_write(self._folder.path)
         mode = "ro" if self._read_only else "rw"
         # Without a log nobody writes, and SQLite needs no files of its own to read. But it takes no
         # locks then, and does not notice a later writer: `reading` compares the file instead.
         options = f"mode={mode}&immutable=1" if self._is_immutable else f"mode={mode}"
-        uri = f"file:{quote(os.fsencode(self.path.absolute()))}?{options}"
+        uri = f"file:{quote(os.fsencode(self.path))}?{options}"
         with sqlite_errors(self.path):
             connection = sqlite3.connect(
                 uri, uri=True, isolation_level=None, check_same_thread=False, timeout=_BUSY_SECONDS
             )
             try:
+                self._folder.check_path()  # SQLite finds its files by the path
                 _configure(connection)
                 _check_schema(connection, self.path, self._is_immutable)
                 if not self._read_only:

@@ -9,10 +9,12 @@ are dropped from the cache.
 import errno
 import mmap
 import os
+import weakref
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -36,6 +38,35 @@ class PartFile(NamedTuple):
     is_direct: bool
 
 
+class HeldFile:
+    """A file that stays open until nothing uses it, so that it may lose its name.
+
+    Args:
+        path: for errors.
+        descriptor: of the file, opened for reading; it is closed with the last use.
+    """
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path, self.descriptor = path, descriptor
+        weakref.finalize(self, os.close, descriptor)
+
+    @cached_property
+    def parts(self) -> PartFile:
+        """The file for `read_ahead`, which may only be used as long as this object.
+
+        Raises:
+            MemhopError: the file cannot be read.
+        """
+        _check_preadv(self.path)
+        if _DIRECT:
+            import fcntl
+
+            flags = fcntl.fcntl(self.descriptor, fcntl.F_GETFL)
+            with suppress(OSError):  # the file system refuses direct reads
+                fcntl.fcntl(self.descriptor, fcntl.F_SETFL, flags | _DIRECT)
+        return PartFile(self.path, self.descriptor, _is_direct(self.path, self.descriptor))
+
+
 @contextmanager
 def open_parts(path: Path) -> Iterator[PartFile]:
     """Open a file for `read_ahead`; it is closed at the end of the block.
@@ -43,10 +74,14 @@ def open_parts(path: Path) -> Iterator[PartFile]:
     Raises:
         MemhopError: the file is missing, is not a regular file, or cannot be read.
     """
-    if not hasattr(os, "preadv"):
-        raise MemhopError(f"{path}: expected a system with preadv to read it part by part")
+    _check_preadv(path)
     with opened(path, _DIRECT) as descriptor:
         yield PartFile(path, descriptor, _is_direct(path, descriptor))
+
+
+def _check_preadv(path: Path) -> None:
+    if not hasattr(os, "preadv"):
+        raise MemhopError(f"{path}: expected a system with preadv to read it part by part")
 
 
 def _is_direct(path: Path, descriptor: int) -> bool:

@@ -34,6 +34,16 @@ def file_state(file: Path | int, path: Path | None = None) -> FileState:
     return FileState(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
+def absolute(path: str | os.PathLike[str]) -> Path:
+    """Return an absolute path, which leads to the same file after a change of the folder.
+
+    Raises:
+        MemhopError: a relative path, and the current folder was removed.
+    """
+    with read_errors(path):
+        return Path(path).absolute()
+
+
 @contextmanager
 def opened(path: Path, optional_flags: int = 0) -> Iterator[int]:
     """Open a regular file for reading; the descriptor is closed at the end of the block.

@@ -3,11 +3,9 @@
 import errno
 import os
 import re
-import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from memhop.errors import MemhopError
@@ -20,16 +18,14 @@ _CLOSE_ON_EXEC = getattr(os, "O_CLOEXEC", 0)
 _sync_data = getattr(os, "fdatasync", os.fsync)
 
 
+def vectors_name(generation: int) -> str:
+    """Return the name of the file of the vectors of a generation."""
+    return f"vectors.{generation}"
+
+
 def vectors_path(folder: Path, generation: int) -> Path:
     """Return the path of the vectors of a generation."""
-    return folder / f"vectors.{generation}"
-
-
-def generations(folder: Path) -> list[int]:
-    """Return the generations of which the folder has a file of vectors."""
-    with file_errors(folder, "read"):
-        found = (_VECTORS.fullmatch(file.name) for file in folder.iterdir())
-        return sorted(int(match[1]) for match in found if match)
+    return folder / vectors_name(generation)
 
 
 @contextmanager
@@ -73,8 +69,93 @@ def may_write(folder: Path) -> bool:
     return os.access(folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
-def open_regular(path: Path, flags: int) -> int:
+class StoreFolder:
+    """The open folder of a store: its files are found in it even if it is moved.
+
+    The path may then lead to another store, whose files must stay as they are.
+
+    Args:
+        path: an absolute path, so that it does not depend on the current folder of the process.
+
+    Raises:
+        MemhopError: no folder, or one that cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with file_errors(path, "opened"):
+            if os.open not in os.supports_dir_fd:
+                raise MemhopError(f"{path}: expected a system with descriptors of folders (POSIX)")
+            self._descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | _CLOSE_ON_EXEC)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def check_path(self) -> None:
+        """Check that the path still leads to this folder, for those who need the path.
+
+        Raises:
+            MemhopError: the folder was moved or replaced.
+        """
+        with file_errors(self.path, "opened"):
+            opened = os.fstat(self._descriptor)
+            try:
+                is_same = os.path.samestat(opened, self.path.stat())
+            except (FileNotFoundError, NotADirectoryError):
+                is_same = False
+            if not is_same:
+                raise MemhopError(
+                    f"{self.path}: the folder was moved or replaced since it was opened"
+                )
+
+    def names(self) -> list[str]:
+        """Return the names of the files."""
+        return os.listdir(self._descriptor)  # noqa: PTH208 - a descriptor
+
+    def generations(self) -> list[int]:
+        """Return the generations of which the folder has a file of vectors."""
+        with file_errors(self.path, "read"):
+            found = map(_VECTORS.fullmatch, self.names())
+            return sorted(int(match[1]) for match in found if match)
+
+    def open(self, name: str, flags: int) -> int:
+        """Return a descriptor of a file; raise as `open_regular`."""
+        return open_regular(self.path / name, flags, self._descriptor)
+
+    def remove(self, name: str) -> None:
+        """Remove a file, if there is one."""
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=self._descriptor)
+
+    def rename(self, old: str, new: str) -> None:
+        """Give a file another name."""
+        os.rename(old, new, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
+
+    def size(self, name: str) -> int:
+        """Return the size of a file in bytes, 0 if there is none."""
+        try:
+            return os.stat(name, dir_fd=self._descriptor, follow_symlinks=False).st_size
+        except FileNotFoundError:
+            return 0
+
+    def sync(self) -> None:
+        """Write the names of the files to the device."""
+        os.fsync(self._descriptor)
+
+    def close(self) -> None:
+        """Close the folder; of a closed one, do nothing."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def open_regular(path: Path, flags: int, folder: int | None = None) -> int:
     """Return a descriptor of a regular file; links are not followed.
+
+    Args:
+        path: the file.
+        flags: of ``os.open``.
+        folder: a descriptor of the folder, in which only the name is looked up.
 
     Raises:
         FileNotFoundError: no such file; the caller may try another generation.
@@ -84,7 +165,8 @@ def open_regular(path: Path, flags: int) -> int:
         try:
             # O_NONBLOCK: opening a pipe would wait
             flags |= _NO_FOLLOW | _CLOSE_ON_EXEC | getattr(os, "O_NONBLOCK", 0)
-            descriptor = os.open(path, flags, 0o666)
+            name = path if folder is None else path.name
+            descriptor = os.open(name, flags, 0o666, dir_fd=folder)
         except FileNotFoundError as error:
             missing = error
         except OSError as error:
@@ -111,43 +193,3 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-@contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder, whose files become the folder ``path``, durably and atomically.
-
-    If somebody else has created a store there meanwhile, nothing happens.
-
-    Raises:
-        MemhopError: ``path`` is a file or a folder with other files, or cannot be written.
-    """
-    with file_errors(path):
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise MemhopError(f"{path}: expected a store or an empty folder, got something else")
-        path.absolute().parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.absolute().parent))
-        try:
-            yield temporary
-            for file in temporary.iterdir():
-                descriptor = open_regular(file, os.O_RDONLY)
-                try:
-                    os.fsync(descriptor)
-                finally:
-                    os.close(descriptor)
-            temporary.chmod(0o777 & ~_umask())
-            sync_folder(temporary)
-            try:
-                temporary.rename(path)
-            except OSError:
-                if not (path / DATABASE).exists():
-                    raise
-            sync_folder(path.absolute().parent)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask

@@ -2,41 +2,42 @@
 
 import os
 import weakref
-from pathlib import Path
 
 from memhop.errors import MemhopError
-from memhop.storage.folder import open_regular
+from memhop.storage.folder import LOCK, StoreFolder
 
 _held: "weakref.WeakSet[WriterLock]" = weakref.WeakSet()
 
 
 class WriterLock:
-    """An exclusive ``flock`` on a file.
+    """An exclusive ``flock`` on a file of a store.
 
     The system releases it when the process dies. A forked child does not keep it.
 
     Raises:
         MemhopError: another process or another ``Store`` holds it, or the file cannot be opened.
 
+    >>> from contextlib import closing
+    >>> from pathlib import Path
     >>> from tempfile import TemporaryDirectory
-    >>> with TemporaryDirectory() as folder:
-    ...     path = Path(folder, "writer.lock")
-    ...     first = WriterLock(path)
+    >>> with TemporaryDirectory() as name, closing(StoreFolder(Path(name))) as folder:
+    ...     first = WriterLock(folder)
     ...     try:
-    ...         WriterLock(path)
+    ...         WriterLock(folder)
     ...     except MemhopError as error:
     ...         print(str(error).rpartition("/")[2])
     ...     first.release()
-    ...     WriterLock(path).release()
+    ...     WriterLock(folder).release()
     writer.lock: locked: expected one writer, and another Store has it open
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, folder: StoreFolder) -> None:
+        path = folder.path / LOCK
         try:
             import fcntl  # POSIX only
         except ImportError:
             raise MemhopError(f"{path}: expected a system with flock (POSIX)") from None
-        self._descriptor: int | None = open_regular(path, os.O_RDWR | os.O_CREAT)
+        self._descriptor: int | None = folder.open(LOCK, os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

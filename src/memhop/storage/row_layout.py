@@ -27,7 +27,7 @@ class Rows(NamedTuple):
         row_bytes: distance of two rows in bytes, at least I numbers and a multiple of one.
         scales: of int8, the byte of the first float32 scale and the distance of two in bytes.
         is_growing: whether a program appends to the file. A change of its size or of its time is
-            then no error unless the file is shorter than the rows.
+            then no error unless the file is shorter than the rows or another one.
     """
 
     path: Path

@@ -2,7 +2,7 @@
 
 import mmap
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Any, NoReturn
 
 import torch
@@ -10,8 +10,8 @@ import torch
 from memhop.errors import MemhopError
 from memhop.ops.inputs import Stored
 from memhop.ops.streamed import Ranges, StreamedMemory
-from memhop.storage.direct_reads import open_parts, read_ahead
-from memhop.storage.file_state import FileState, file_state, opened, read_errors
+from memhop.storage.direct_reads import HeldFile, open_parts, read_ahead
+from memhop.storage.file_state import FileState, absolute, file_state, opened, read_errors
 from memhop.storage.mapping import map_rows
 from memhop.storage.ram import ram_bytes
 from memhop.storage.row_layout import Rows, check_rows, shard_range, tensors_over
@@ -34,6 +34,8 @@ class RowsMemory(StreamedMemory):
     Args:
         rows: where the rows lie.
         stream: True reads them part by part, False maps them into memory; None decides by RAM.
+        held: the open file, which is read also after it lost its name; None opens the path each
+            time, and so do a copy of the memory and another process that gets it.
 
     Raises:
         MemhopError: the file is missing, unreadable or too short, or the layout is impossible.
@@ -41,8 +43,11 @@ class RowsMemory(StreamedMemory):
 
     is_transient = True
 
-    def __init__(self, rows: Rows, *, stream: bool | None = None) -> None:
+    def __init__(
+        self, rows: Rows, *, stream: bool | None = None, held: HeldFile | None = None
+    ) -> None:
         check_rows(rows)
+        rows = rows._replace(path=absolute(rows.path))
         if stream is False and not rows.is_aligned:
             size = rows.dtype.itemsize
             place = f"the numbers at a multiple of {size} bytes"
@@ -53,7 +58,8 @@ class RowsMemory(StreamedMemory):
         self._rows = rows
         self._stream = bool(stream) or not rows.is_aligned
         self._mapped: tuple[mmap.mmap | None, Stored] | None = None
-        with opened(rows.path) as descriptor:  # the file is readable
+        self._held = held
+        with self._opened() as descriptor:  # the file is readable
             self._state = file_state(descriptor, rows.path)
         self._check(self._state)
 
@@ -79,7 +85,7 @@ class RowsMemory(StreamedMemory):
         return f"{type(self).__name__}({path!r}, {sizes} {dtype}, {how})"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_mapped": None}  # a mapping belongs to its process
+        return {**self.__dict__, "_mapped": None, "_held": None}  # they belong to a process
 
     def whole(self) -> Stored | None:
         """Return the mapped rows, or None if they are read part by part.
@@ -93,7 +99,7 @@ class RowsMemory(StreamedMemory):
         if self._stream:
             return None
         if self._mapped is None:
-            with opened(rows.path) as descriptor, read_errors(rows.path):
+            with self._opened() as descriptor, read_errors(rows.path):
                 self._check(file_state(descriptor, rows.path))
                 self._mapped = map_rows(rows, descriptor)
         elif not rows.is_growing:
@@ -121,7 +127,7 @@ class RowsMemory(StreamedMemory):
             if not 0 <= first <= last <= rows.shape[0]:
                 raise ValueError(f"expected ranges within 0 to {rows.shape[0]}, got {first, last}")
         parts = [rows.areas(first, last) for first, last in ranges]
-        with open_parts(rows.path) as file:
+        with nullcontext(self._held.parts) if self._held else open_parts(rows.path) as file:
             self._check(file_state(file.descriptor, rows.path))
             with closing(read_ahead(file, parts)) as read:
                 for (first, last), (buffer, places) in zip(ranges, read, strict=True):
@@ -153,15 +159,21 @@ class RowsMemory(StreamedMemory):
         [2, 3]
         """
         first, last = shard_range(self.shape[0], rank, num_ranks)
-        with opened(self._rows.path) as descriptor:
+        with self._opened() as descriptor:
             self._check(file_state(descriptor, self._rows.path))
-        return RowsMemory(self._rows.between(first, last), stream=stream)
+        return RowsMemory(self._rows.between(first, last), stream=stream, held=self._held)
+
+    def _opened(self) -> AbstractContextManager[int]:
+        """Return a context with a descriptor of the file."""
+        return nullcontext(self._held.descriptor) if self._held else opened(self._rows.path)
 
     def _check(self, state: FileState) -> None:
         """Check that the file has the rows and is still the one that was opened."""
         if state.size < self._rows.end:
             self._raise_short(state.size)
-        if state != self._state and not self._rows.is_growing:
+        # the device and the number alone of a growing file: it may have been replaced
+        num_compared = 2 if self._rows.is_growing else len(state)
+        if state[:num_compared] != self._state[:num_compared]:
             raise MemhopError(
                 f"{self._rows.path}: the file has changed since it was opened: expected "
                 f"{self._state.size:,} bytes and the same time, got {state.size:,} bytes"

@@ -9,13 +9,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from memhop.errors import MemhopError
-from memhop.storage.database import DTYPES, Database, State, create_database
+from memhop.storage.database import DTYPES, Database, State
 from memhop.storage.folder import (
-    LOCK,
+    StoreFolder,
     check_files,
     file_errors,
-    generations,
-    new_folder,
+    vectors_name,
     vectors_path,
 )
 from memhop.storage.lock import WriterLock
@@ -28,41 +27,29 @@ class GenerationRemovedError(Exception):
     """The writer has removed the generation that a reader found; to be read again."""
 
 
-def create_store(path: Path, dim: int, dtype: str) -> None:
-    """Create the folder of an empty store, atomically; nothing if there is a store already.
-
-    Raises:
-        MemhopError: the folder has other files, or cannot be written.
-    """
-    with new_folder(path) as folder:
-        create_database(folder, dim, dtype)
-        (folder / LOCK).touch()
-        vectors_path(folder, 1).touch()
-
-
 class Session:
     """An open store, for one process and any number of threads.
 
     Args:
-        folder: of the store.
+        path: of the folder; absolute.
         read_only: False takes the lock of the writer and removes what was not committed.
 
     Raises:
         MemhopError: no store, a corrupt one, or one with another writer.
     """
 
-    def __init__(self, folder: Path, *, read_only: bool) -> None:
-        self.folder = folder
+    def __init__(self, path: Path, *, read_only: bool) -> None:
         self.is_read_only = read_only
         self._process = os.getpid()
         self._guard = threading.RLock()
         self._vectors: tuple[int, VectorFile] | None = None
         self._database: Database | None = None
         self._lock: WriterLock | None = None
-        check_files(folder)
+        check_files(path)
+        self.folder = StoreFolder(path)
         try:
-            self._lock = None if read_only else WriterLock(folder / LOCK)
-            self._database = Database(folder, read_only=read_only)
+            self._lock = None if read_only else WriterLock(self.folder)
+            self._database = Database(self.folder, read_only=read_only)
             with self.reading() as (state, _):
                 self.form = RowFormat(state.dim, DTYPES[state.dtype])
             if not read_only:
@@ -78,11 +65,7 @@ class Session:
         Raises:
             MemhopError: the store is closed, or was opened by the parent of this process.
         """
-        if os.getpid() != self._process:
-            raise MemhopError(
-                f"{self.folder}: expected the process that opened the store, got a forked one: "
-                "open the store again"
-            )
+        self._check_process()
         if self._database is None:
             raise MemhopError(f"{self.folder}: the store is closed")
         return self._database
@@ -95,7 +78,7 @@ class Session:
     @contextmanager
     def reading(self) -> Iterator[tuple[State, VectorFile]]:
         """Read what is committed; nothing changes until the end of the block."""
-        with self._guard:
+        with self.exclusive():
             for retry in range(RETRIES + 1):
                 with self.database.reading() as state:
                     try:
@@ -103,7 +86,7 @@ class Session:
                     except FileNotFoundError:
                         if retry < RETRIES:
                             continue  # the writer has compacted the store
-                        path = vectors_path(self.folder, state.generation)
+                        path = vectors_path(self.folder.path, state.generation)
                         raise MemhopError(f"{path}: corrupt store: no such file") from None
                     yield state, vectors
                     return
@@ -115,7 +98,7 @@ class Session:
         Raises:
             MemhopError: the store was opened to read only.
         """
-        with self._guard:
+        with self.exclusive():
             database = self.database
             if self.is_read_only:
                 raise MemhopError(f"{self.folder}: the store was opened with read_only=True")
@@ -130,32 +113,46 @@ class Session:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Keep the other threads of this process out."""
+        """Keep the other threads of this process out.
+
+        Raises:
+            MemhopError: the store was opened by the parent of this process.
+        """
+        self._check_process()  # a fork may copy the guard locked, and nobody releases it here
         with self._guard:
             yield
 
     def close(self) -> None:
         """Close the store; in a forked child, leave that of the parent alone."""
+        if os.getpid() != self._process:
+            database, self._database = self._database, None
+            if database is not None:
+                # SQLite may not even close a connection of the parent.
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(database.connection))
+            return
         with self._guard:
             database, self._database = self._database, None
             vectors, self._vectors = self._vectors, None
-            if database is not None and os.getpid() != self._process:
-                # SQLite may not even close a connection of the parent.
-                ctypes.pythonapi.Py_IncRef(ctypes.py_object(database.connection))
-                return
             if vectors is not None:
                 vectors[1].close()
             if database is not None:
                 database.close()
             if self._lock is not None:
                 self._lock.release()
+            self.folder.close()
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._process:
+            raise MemhopError(
+                f"{self.folder}: expected the process that opened the store, got a forked one: "
+                "open the store again"
+            )
 
     def _open_vectors(self, state: State) -> VectorFile:
         if self._vectors is None or self._vectors[0] != state.generation:
             form = RowFormat(state.dim, DTYPES[state.dtype])
             flags = os.O_RDONLY if self.is_read_only else os.O_RDWR
-            path = vectors_path(self.folder, state.generation)
-            opened = VectorFile(path, form, flags)
+            opened = VectorFile(self.folder, state.generation, form, flags)
             if self._vectors is not None:
                 self._vectors[1].close()
             self._vectors = state.generation, opened
@@ -166,8 +163,8 @@ class Session:
         """Remove what a killed writer has not committed."""
         # First make durable what it has committed: the files of that must not be removed.
         self.database.sync()
-        with self.reading() as (state, vectors), file_errors(self.folder):
+        with self.reading() as (state, vectors), file_errors(self.folder.path):
             vectors.truncate(state.num_rows)
-            for generation in generations(self.folder):
+            for generation in self.folder.generations():
                 if generation != state.generation:
-                    vectors_path(self.folder, generation).unlink(missing_ok=True)
+                    self.folder.remove(vectors_name(generation))

@@ -1,6 +1,5 @@
 """The memory of a store at a moment."""
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import NamedTuple, overload
@@ -71,7 +70,9 @@ class Snapshot(NamedTuple):
 
     Attributes:
         memories: [N, dim] over the file: a tensor, or ``Quantized``; a `RowsMemory` that is read
-            part by part if it is larger than RAM. Later changes of the store do not change it.
+            part by part if it is larger than RAM. Later changes of the store do not change it, and
+            a compaction does not end it: the file of its rows stays on the device until the
+            memory is let go.
         padding_mask: bool [N], True for rows to ignore: deleted, or filtered out. None if there
             are none.
         ids: the ids of the N rows, looked up when they are used, also of deleted rows.
@@ -130,8 +131,8 @@ class Snapshots:
         for _ in range(RETRIES):
             with suppress(GenerationRemovedError):
                 return self._take(chosen)
-        path = self._session.folder
-        raise MemhopError(f"{path}: corrupt store: its vectors are removed again and again")
+        folder = self._session.folder
+        raise MemhopError(f"{folder}: corrupt store: its vectors are removed again and again")
 
     def _take(self, chosen: Filter | None) -> Snapshot:
         with self._session.reading() as (state, vectors):
@@ -149,11 +150,10 @@ class Snapshots:
         key = generation, num_rows
         if self._memory is None or self._memory[0] != key:
             try:
-                memory = RowsMemory(file.form.rows(file.path, num_rows))
-                whole = memory.whole()
-            except MemhopError:
-                if os.path.lexists(file.path):
-                    raise
+                held = file.held()
+            except FileNotFoundError:
                 raise GenerationRemovedError from None
+            memory = RowsMemory(file.form.rows(file.path, num_rows), held=held)
+            whole = memory.whole()
             self._memory = key, memory if whole is None else whole
         return self._memory[1]

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -12,8 +11,10 @@ from memhop.errors import MemhopError, check_integer, shown
 from memhop.retrieval.encoder import Encoder, encode
 from memhop.storage import search
 from memhop.storage.changes import Contents, append, compact, live_rows, remove, replace
+from memhop.storage.creation import create_store
 from memhop.storage.database import DTYPES, MAX_DIM
 from memhop.storage.entries import record_at
+from memhop.storage.file_state import absolute
 from memhop.storage.filters import filter_of
 from memhop.storage.folder import DATABASE
 from memhop.storage.record import (
@@ -27,7 +28,7 @@ from memhop.storage.record import (
     check_times,
 )
 from memhop.storage.search import Hops, StoreHits
-from memhop.storage.session import Session, create_store
+from memhop.storage.session import Session
 from memhop.storage.snapshot import Snapshot, Snapshots, check_generation
 
 
@@ -39,7 +40,8 @@ class Store:
     See docs/store-format.md.
 
     Args:
-        path: the folder; created if it does not exist.
+        path: the folder; created if it does not exist. An empty one keeps its permissions.
+            Moving it does not harm an open store.
         dim: of the vectors; needed to create a store.
         dtype: torch.float32 (default), bfloat16, float16, or int8 with a scale for each vector.
         encoder: a function from texts to vectors, for vectors that are not given. They are divided
@@ -68,7 +70,7 @@ class Store:
         encoder: Encoder | None = None,
         read_only: bool = False,
     ) -> None:
-        self.path = Path(path)
+        self.path = absolute(path)
         self.encoder = encoder
         if dim is not None:
             check_integer("dim", dim, 1, MAX_DIM)
@@ -351,8 +353,8 @@ class Store:
     def compact(self) -> None:
         """Remove the deleted rows from the device: write a new generation of the store.
 
-        The rows keep their order. Snapshots stay valid, but not their ids. Without deleted rows,
-        nothing happens.
+        The rows keep their order. Snapshots stay valid, but not their ids; the device keeps the
+        deleted rows until those snapshots are let go. Without deleted rows, nothing happens.
 
         Raises:
             MemhopError: a failure of the device; the store is then as it was.

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from memhop.errors import MemhopError, shown
 from memhop.ops import Quantized
-from memhop.storage.folder import open_regular, sync_data
+from memhop.storage.direct_reads import HeldFile
+from memhop.storage.folder import StoreFolder, sync_data, vectors_path
 from memhop.storage.rows import Rows
 
 _SCALE_BYTES = 4
@@ -109,7 +110,8 @@ class VectorFile:
     """An open file of rows.
 
     Args:
-        path: the file.
+        folder: of the store.
+        generation: which of its files.
         form: the format of its rows.
         flags: of ``os.open``, such as ``os.O_RDONLY``.
 
@@ -118,10 +120,11 @@ class VectorFile:
         MemhopError: it cannot be opened, or is not a regular file.
     """
 
-    def __init__(self, path: Path, form: RowFormat, flags: int) -> None:
-        self.path, self.form = path, form
+    def __init__(self, folder: StoreFolder, generation: int, form: RowFormat, flags: int) -> None:
+        self.folder, self.generation, self.form = folder, generation, form
+        self.path = vectors_path(folder.path, generation)
         self._checked_rows = -1
-        self._descriptor = open_regular(path, flags)
+        self._descriptor = folder.open(self.path.name, flags)
 
     def check_size(self, num_rows: int) -> None:
         """Check that the file has all rows.
@@ -166,6 +169,15 @@ class VectorFile:
         self._checked_rows = min(self._checked_rows, num_rows)
         if os.fstat(self._descriptor).st_size > size:
             os.ftruncate(self._descriptor, size)
+
+    def held(self) -> HeldFile:
+        """Return the file, open once more for a memory, which may live longer than this object.
+
+        Raises:
+            FileNotFoundError: the writer has removed it.
+            MemhopError: it cannot be opened.
+        """
+        return HeldFile(self.path, self.folder.open(self.path.name, os.O_RDONLY))
 
     def read(self, rows: Sequence[int]) -> bytes:
         """Return the bytes of rows.
