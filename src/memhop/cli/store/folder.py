@@ -1,6 +1,5 @@
 """Open a store, and describe it."""
 
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,13 +56,6 @@ def counted(number: int, noun: str = "row") -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def has_row(store: "Store", name: str | int) -> bool:
-    """Return whether a store has a row with an id."""
-    with suppress(MemhopError):
-        return bool(store.get([name]))
-    return False
-
-
 def find_record(store: "Store", text: str) -> "Record":
     """Return the row with an id that was typed: an integer if there is one, or else a text.
 
@@ -71,5 +63,5 @@ def find_record(store: "Store", text: str) -> "Record":
         MemhopError: no such row.
     """
     names = parse_ids(text)
-    name = next((one for one in names if has_row(store, one)), names[-1])
+    name = next((one for one in names if one in store), names[-1])
     return store.get([name])[0]
