@@ -40,9 +40,11 @@ def test_create(memhop: Program) -> None:
     found = json.loads(memhop("store", "create", "two", "--dim", "3", "--json").ok().out)
     assert found["rows"] == found["deleted"] == 0
     Path("file").touch()
-    for folder in ("notes", "file"):
+    Path("full/folder").mkdir(parents=True)
+    store = "a store: memhop store add adds records to it"
+    for folder, got in {"notes": store, "file": "another", "full": "another"}.items():
         error = memhop("store", "create", folder, "--dim", "3").error()
-        assert error == f"{folder}: expected a new or an empty folder"
+        assert error == f"{folder}: expected a new or an empty folder, got {got}"
     error = memhop("store", "create", "other", "--dim", "3", "--dtype", "int4").error()
     assert error == "--dtype: expected one of float32, bfloat16, float16, int8, got 'int4'"
     assert not Path("other").exists()

@@ -24,6 +24,13 @@ def open_store(folder: Path, **options: Any) -> "Store":
     return Store(folder, **options)
 
 
+def is_store(folder: Path) -> bool:
+    """Return whether a folder is that of a store."""
+    from memhop.storage.folder import DATABASE
+
+    return (folder / DATABASE).is_file()
+
+
 def described(store: "Store") -> dict[str, Any]:
     """Return what a store holds, as a JSON object."""
     return {
