@@ -42,12 +42,11 @@ def questions(people: range, total: int) -> retrieval.Questions:
     return retrieval.Questions.of_texts(texts, encode, gold=gold)
 
 
-def add(path: str, total: int) -> None:
-    """Add the passages that the store does not have; report each batch that is on the disk."""
+def add(path: str, total: int) -> None:  # the passages that the store does not have
     with Store(path, DIM, encoder=encode) as store:
         for begin in range(len(store), total, total // 20):
             store.add(texts=passages(total)[begin : begin + total // 20])
-            print(len(store), flush=True)
+            print(len(store), flush=True)  # they are on the disk
 
 
 def main(path: str, total: int) -> None:
@@ -74,6 +73,7 @@ if __name__ == "__main__":
     if len(add_to) > 1 or not total.isdecimal() or int(total) < 400:
         sys.exit("usage: python growing_store.py [PASSAGES]   (at least 400, 200000 by default)")
     if add_to:
-        sys.exit(add(*add_to, int(total)))
-    with tempfile.TemporaryDirectory() as folder:
-        main(f"{folder}/passages", int(total))
+        add(add_to[0], int(total))
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            main(f"{folder}/passages", int(total))

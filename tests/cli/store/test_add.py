@@ -41,8 +41,8 @@ def test_create(memhop: Program) -> None:
     assert found["rows"] == found["deleted"] == 0
     Path("file").touch()
     Path("full/folder").mkdir(parents=True)
-    store = "a store: memhop store add adds records to it"
-    for folder, got in {"notes": store, "file": "another", "full": "another"}.items():
+    a_store = "a store: memhop store add adds records to it"
+    for folder, got in {"notes": a_store, "file": "another", "full": "another"}.items():
         error = memhop("store", "create", folder, "--dim", "3").error()
         assert error == f"{folder}: expected a new or an empty folder, got {got}"
     error = memhop("store", "create", "other", "--dim", "3", "--dtype", "int4").error()
