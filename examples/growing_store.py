@@ -1,9 +1,8 @@
 """Fill a store, kill the process that writes, reopen the store, and search it in two hops.
 
-Half of the passages say who works where, the others where a company is based: "city of employer of
-person7" needs one of each. A vector is a sum of random vectors of words. Two matrices are trained
-with 2,000 questions on 4,000 passages; the store has 200,000, or as many as you pass. Prints what
-the store has after SIGKILL, what each hop reads, and the share of right rows of 100 questions:
+Half of the passages say who works where, half where a company is based; a question needs one of
+each. Two matrices are trained with 2,000 questions on 4,000 passages; the store has 200,000, or as
+many as you pass. Prints its rows after SIGKILL, what each hop reads, and the share of right rows:
 held-out accuracy: hop one 1.000, hop two 0.810
 """
 
@@ -27,8 +26,7 @@ def word_vector(word: str) -> np.ndarray:
     return np.random.default_rng(zlib.crc32(word.encode())).standard_normal(DIM, np.float32)
 
 
-def encode(texts: list[str]) -> np.ndarray:
-    """Return a vector for each text, [n, DIM]."""
+def encode(texts: list[str]) -> np.ndarray:  # [n, DIM], sums of the vectors of the words
     return np.array([np.sum([word_vector(word) for word in text.split()], 0) for text in texts])
 
 
@@ -44,16 +42,15 @@ def questions(people: range, total: int) -> retrieval.Questions:
     return retrieval.Questions.of_texts(texts, encode, gold=gold)
 
 
-def add(path: str, total: int) -> None:
-    """Add the passages that the store does not have; report each batch that is on the disk."""
+def add(path: str, total: int) -> None:  # the passages that the store does not have
     with Store(path, DIM, encoder=encode) as store:
         for begin in range(len(store), total, total // 20):
             store.add(texts=passages(total)[begin : begin + total // 20])
-            print(len(store), flush=True)
+            print(len(store), flush=True)  # they are on the disk
 
 
 def main(path: str, total: int) -> None:
-    command = [sys.executable, __file__, "add", path, str(total)]
+    command = [sys.executable, __file__, path, str(total)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
         reported = next(int(line) for line in writer.stdout or () if int(line) >= total // 2)
         writer.send_signal(signal.SIGKILL)
@@ -72,8 +69,11 @@ def main(path: str, total: int) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    if "add" in sys.argv:
-        add(sys.argv[2], int(sys.argv[3]))
+    *add_to, total = sys.argv[1:] or ["200000"]
+    if len(add_to) > 1 or not total.isdecimal() or int(total) < 400:
+        sys.exit("usage: python growing_store.py [PASSAGES]   (at least 400, 200000 by default)")
+    if add_to:
+        add(add_to[0], int(total))
     else:
         with tempfile.TemporaryDirectory() as folder:
-            main(f"{folder}/passages", int([*sys.argv, "200000"][1]))
+            main(f"{folder}/passages", int(total))

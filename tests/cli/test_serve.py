@@ -2,8 +2,11 @@
 
 import socket
 import sys
+from pathlib import Path
 
 import pytest
+
+from memhop.retrieval import RetrievalModel
 
 from .conftest import Program
 
@@ -19,7 +22,17 @@ def test_without_its_extra_it_names_the_package_to_install(
 
 
 def test_a_missing_run_raises(memhop: Program, trained: str) -> None:
-    assert memhop("serve", "other").error() == "no run 'other'; under runs/: one"
+    expected = "expected a run or the folder of a store"
+    assert memhop("serve", "other").error() == f"{expected}: no run 'other'; under runs/: one"
+
+
+def test_the_folder_of_a_retrieval_model_goes_to_hops(memhop: Program, tmp_path: Path) -> None:
+    RetrievalModel(4, 4, 2).save("model")
+    folder = tmp_path.resolve() / "model"
+    assert memhop("serve", "model").error() == (
+        f"{folder}: expected a run of stories or knowledge, got one of retrieval: "
+        f"memhop serve STORE --hops {folder}"
+    )
 
 
 def test_an_invalid_address_is_a_one_line_error(memhop: Program, trained: str) -> None:

@@ -71,6 +71,15 @@ def test_a_killed_store_has_what_was_reported_and_is_searched_in_two_hops(tmp_pa
     assert min(documented("growing_store").values()) > 0.7
 
 
+@pytest.mark.parametrize("arguments", [["many"], ["399"], ["-5"], ["1", "2", "3"]])
+def test_a_wrong_number_of_passages_is_one_line(arguments: list[str]) -> None:
+    command = [sys.executable, str(EXAMPLES / "growing_store.py"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    usage = "usage: python growing_store.py [PASSAGES]   (at least 400, 200000 by default)\n"
+    assert done.stderr == usage
+
+
 @pytest.mark.parametrize("name", [*MARGINS, "growing_store"])
 def test_an_example_has_fewer_than_80_lines(name: str) -> None:
     assert len((EXAMPLES / f"{name}.py").read_text(encoding="utf-8").splitlines()) < 80

@@ -78,6 +78,15 @@ def test_1_and_its_text_are_different_ids(store: Store) -> None:
     assert "no such id: '1'" in error_of(store.get, ["1"])
 
 
+def test_the_ids_that_a_store_contains(store: Store) -> None:
+    store.add(torch.zeros(3, 2), ids=["a", 5, "\0"])
+    store.delete(["\0"])
+    assert "a" in store
+    assert 5 in store
+    for no_id in ("5", "b", "\0", 5.0, True, None, 2**70, "\ud800", [], ["a"]):
+        assert no_id not in store
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.int8])
 def test_vectors_have_the_dtype_of_the_store(tmp_path: Path, dtype: torch.dtype) -> None:
     vectors = torch.randn(50, 5, generator=torch.Generator().manual_seed(0))

@@ -14,7 +14,7 @@ from memhop.errors import MemhopError, shown
 from memhop.storage.compaction import copy_live, renumber
 from memhop.storage.entries import Entry, entry_at, insert, newest_rows
 from memhop.storage.folder import StoreFolder, file_errors, vectors_name
-from memhop.storage.record import Id
+from memhop.storage.record import Id, check_ids
 from memhop.storage.session import Session
 from memhop.storage.tombstones import are_dead, bury, dead_mask
 
@@ -128,6 +128,16 @@ def _removed_after_error(folder: StoreFolder, name: str) -> Iterator[None]:
         with suppress(OSError):
             folder.remove(name)
         raise
+
+
+def is_live(session: Session, name: object) -> bool:
+    """Return whether a live row has an id; False for a value that is no id."""
+    try:
+        [checked] = check_ids([name])
+    except MemhopError:
+        return False
+    [row] = newest_rows(session.connection, [checked])
+    return row is not None and not any(are_dead(session.connection, [row]))
 
 
 def live_rows(session: Session, ids: Sequence[Id]) -> list[int]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from memhop.errors import MemhopError, check_integer, shown
 from memhop.retrieval.encoder import Encoder, encode
 from memhop.storage import search
-from memhop.storage.changes import Contents, append, compact, live_rows, remove, replace
+from memhop.storage.changes import Contents, append, compact, is_live, live_rows, remove, replace
 from memhop.storage.creation import create_store
 from memhop.storage.database import DTYPES, MAX_DIM
 from memhop.storage.entries import record_at
@@ -208,6 +208,11 @@ class Store:
         """
         names = check_ids(ids)
         return remove(self._session, names) if names else 0
+
+    def __contains__(self, id: object) -> bool:
+        """Return whether the store has a row with this id."""
+        with self._session.reading():
+            return is_live(self._session, id)
 
     def get(self, ids: Iterable[Id]) -> list[Record]:
         """Return the records of ids, with their vectors.

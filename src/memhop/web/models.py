@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from memhop.checkpoint import KNOWLEDGE, STORIES
+from memhop.checkpoint import KNOWLEDGE, RETRIEVAL, STORIES
 from memhop.errors import MemhopError
 from memhop.knowledge.model import KnowledgeModel
 from memhop.knowledge.training_run import load_with_test
@@ -80,7 +80,7 @@ def load(
             have one name, or the hops have other sizes than a store.
     """
     models: dict[str, AnyServed] = {}
-    found = [run if run is not None and is_store(run) else find_run(run) for run in runs]
+    found = [run if run is not None and is_store(run) else _find_run(run) for run in runs]
     for run in dict.fromkeys(Path(run).resolve() for run in found):
         if is_store(run):
             if run.name in models:
@@ -94,6 +94,13 @@ def load(
                 raise MemhopError(f"{trained}: another model is called {name}: rename one")
             models[name] = _load(name, trained)
     return models
+
+
+def _find_run(name: str | Path | None) -> Path:
+    try:
+        return find_run(name)
+    except MemhopError as error:
+        raise MemhopError(f"expected a run or the folder of a store: {error}") from None
 
 
 def is_store(path: str | Path) -> bool:
@@ -121,4 +128,5 @@ def _load(name: str, run: Path) -> Served | ServedFacts:
     if kind == KNOWLEDGE:
         facts, test = load_with_test(run)
         return ServedFacts(name, facts, 100 - test.hits if test else None)
-    raise MemhopError(f"{run}: expected a run of {STORIES} or {KNOWLEDGE}, got one of {kind}")
+    hint = f": memhop serve STORE --hops {run}" if kind == RETRIEVAL else ""
+    raise MemhopError(f"{run}: expected a run of {STORIES} or {KNOWLEDGE}, got one of {kind}{hint}")

@@ -3,6 +3,7 @@
 import gzip
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,11 @@ def test_create(memhop: Program) -> None:
     found = json.loads(memhop("store", "create", "two", "--dim", "3", "--json").ok().out)
     assert found["rows"] == found["deleted"] == 0
     Path("file").touch()
-    for folder in ("notes", "file"):
+    Path("full/folder").mkdir(parents=True)
+    a_store = "a store: memhop store add adds records to it"
+    for folder, got in {"notes": a_store, "file": "another", "full": "another"}.items():
         error = memhop("store", "create", folder, "--dim", "3").error()
-        assert error == f"{folder}: expected a new or an empty folder"
+        assert error == f"{folder}: expected a new or an empty folder, got {got}"
     error = memhop("store", "create", "other", "--dim", "3", "--dtype", "int4").error()
     assert error == "--dtype: expected one of float32, bfloat16, float16, int8, got 'int4'"
     assert not Path("other").exists()
@@ -74,7 +77,7 @@ def test_files_in_batches(memhop: Program, store: str, monkeypatch: pytest.Monke
     assert [row[1][0] for row in contents()[4:]] == [*range(8), *[1.0] * 5]
     assert [row[0] for row in contents()[4:]] == [*range(8, 21)]  # 7 is used
     found = json.loads(memhop("store", "add", store, "more.npy", "--json").ok().out)
-    assert found == {"added": 5, "rows": 22}
+    assert found == {"added": 5, "skipped": 0, "rows": 22}
 
 
 def test_texts_are_encoded(memhop: Program, store: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,7 +130,7 @@ def test_a_wrong_line_is_named_and_the_rows_before_it_are_stored(
     error = memhop("store", "add", store, "wrong.jsonl").error()
     assert error.startswith(f"wrong.jsonl:4: {expected}")
     assert error.endswith(
-        "(2 rows of it stored; continue: memhop store add notes wrong.jsonl --from-line 4)"
+        "(2 rows of wrong.jsonl stored; continue: memhop store add notes wrong.jsonl --from-line 4)"
     )
     assert len(contents()) == 6
     write_records("wrong.jsonl", [right, "", right, right, right])
@@ -141,7 +144,10 @@ def test_ids_that_are_used(memhop: Program, store: str) -> None:
 
     write_records("used.jsonl", [row("e"), row("f"), row("a"), row("g")])
     error = memhop("store", "add", store, "used.jsonl").error()
-    assert error.startswith("used.jsonl:3: notes: expected new ids, got 'a', which is in the store")
+    assert error.startswith(
+        "used.jsonl:3: notes: expected new ids, got 'a', which is in the store; "
+        "--skip-stored skips such records (2 rows of "
+    )
     assert "continue: memhop store add notes used.jsonl --from-line 3)" in error
     assert [one[0] for one in contents()[4:]] == ["e", "f"]
     write_records("twice.jsonl", [row("x"), row("y"), row("x")])
@@ -172,7 +178,9 @@ def test_wrong_arrays(memhop: Program, store: str) -> None:
     assert memhop("store", "add", store, "empty.npy").error().startswith(f"empty.npy: {start} none")
     np.save("nan.npy", np.array([[1.0] * 4, [1.0] * 4, [np.nan] * 4]))
     error = memhop("store", "add", store, "nan.npy").error()
-    assert error.startswith("nan.npy:3: expected finite numbers in this row (2 rows of it stored")
+    assert error.startswith(
+        "nan.npy:3: expected finite numbers in this row (2 rows of nan.npy stored"
+    )
     assert len(contents()) == 6
     assert memhop("store", "add", store, "no.npy").error() == "no.npy: no such file"
     assert memhop("store", "add", store, "no.jsonl").error() == "no.jsonl: no such file"
@@ -221,11 +229,99 @@ def test_ctrl_c_says_where_to_continue(
     output = memhop("store", "add", store, "many.jsonl")
     rows, line = (4, 5) if is_committed else (2, 3)
     assert output == (130, "", (
-        f"memhop: stopped: {rows} rows of it stored; "
+        f"memhop: stopped: {rows} rows of many.jsonl stored; "
         f"continue: memhop store add notes many.jsonl --from-line {line}\n"
     ))  # fmt: skip
     memhop("store", "add", store, "many.jsonl", "--from-line", str(line)).ok()
     assert [row[0] for row in contents()[4:]] == [f"m{i}" for i in range(7)]
+
+
+def test_the_command_that_continues_is_whole(
+    memhop: Program, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records_module, "ENCODED_ROWS", 2)
+    Path("hashing.py").write_text(
+        "import math\n"
+        "def encode(texts):\n"
+        "    if 'fail' in texts: raise OSError('no model')\n"
+        "    if 'stop' in texts: raise KeyboardInterrupt\n"
+        "    return [[1.0, 0.0, 0.0, 0.0]] * len(texts)\n"
+    )
+    given = [{"id": name, "text": name} for name in "efgh"]
+    write_records("one.jsonl", given[:2])
+    line = ["store", "add", store, "one.jsonl", "the rest.jsonl", *ENCODE, "--skip-stored"]
+    start = "memhop store add notes 'the rest.jsonl' --encoder hashing:encode --skip-stored"
+    for wrong, status, expected in (
+        ({"id": "w", "vector": []}, 2, "the rest.jsonl:4: vector: expected 4 numbers, got 0 ("),
+        ({"id": "w", "text": "fail"}, 2, "the rest.jsonl: the encoder failed: OSError: no model ("),
+        ({"id": "w", "text": "stop"}, 130, "stopped: "),
+    ):
+        with Store(store) as opened:
+            opened.delete([name for name in "efgh" if name in opened])
+        write_records("the rest.jsonl", [*given[2:], "", wrong])
+        output = memhop(*line)
+        assert (output.status, output.out) == (status, "")
+        assert output.err.startswith(f"memhop: {expected}")
+        end = f"2 rows of the rest.jsonl stored; continue: {start} --from-line "
+        assert output.err.removesuffix("\n").removesuffix(")")[:-1].endswith(end)
+        write_records("the rest.jsonl", given[2:])
+        command = shlex.split(output.err.rstrip(")\n").partition("continue: memhop ")[2])
+        memhop(*command).ok()
+    output = memhop("store", "add", store, "records.jsonl", "no.jsonl", "--skip-stored", "--json")
+    assert output.error() == (
+        "no.jsonl: no such file (0 rows of no.jsonl stored; "
+        "continue: memhop store add notes no.jsonl --skip-stored --json --from-line 1)"
+    )
+
+
+@pytest.mark.parametrize("rows_of_a_batch", [2, 100])
+def test_stored_records_are_skipped(
+    memhop: Program, store: str, monkeypatch: pytest.MonkeyPatch, rows_of_a_batch: int
+) -> None:
+    monkeypatch.setattr(records_module, "ROWS", rows_of_a_batch)
+    monkeypatch.setattr(records_module, "ENCODED_ROWS", rows_of_a_batch)
+    texts: list[str] = []
+    monkeypatch.setattr("memhop.cli.store.add.load_encoder", lambda name: texts_to_ones)
+
+    def texts_to_ones(given: list[str]) -> Any:
+        texts.extend(given)
+        return np.ones((len(given), DIM))
+
+    new = [{"id": name, "text": f"text of {name}"} for name in ("7", "x", 8, "x", "y", "x")]
+    write_records("more.jsonl", [*RECORDS, *new])
+    line = ["store", "add", store, "more.jsonl", "--skip-stored"]
+    assert memhop(*line).ok().out == (
+        "added 4 rows, skipped 6 that were stored; notes has 8 rows\n"
+    )
+    assert [row[0] for row in contents()[4:]] == ["7", "x", 8, "y"]
+    assert texts == [f"text of {name}" for name in ("7", "x", 8, "y")]  # no other is encoded
+    found = json.loads(memhop(*line, "--json").ok().out)
+    assert found == {"added": 0, "skipped": 10, "rows": 8}
+    memhop("store", "delete", store, "x").ok()
+    assert json.loads(memhop(*line, "--json").ok().out)["added"] == 1
+
+    write_records("none.jsonl", [{"id": "z", "vector": [0] * DIM}, {"vector": [0] * DIM}])
+    error = memhop("store", "add", store, "none.jsonl", "--skip-stored").error()
+    assert error.startswith("none.jsonl:2: expected an id, which --skip-stored needs in every rec")
+    np.save("array.npy", np.ones((2, DIM)))
+    error = memhop("store", "add", store, "array.npy", "--skip-stored").error()
+    assert error == "array.npy: --skip-stored needs ids: an array has none"
+
+
+def test_a_first_line_after_the_end(memhop: Program, store: str) -> None:
+    write_records("two.jsonl", [{"vector": [0] * DIM}] * 2)
+    np.save("two.npy", np.zeros((2, DIM)))
+    Path("empty.jsonl").touch()
+    for name in ("two.jsonl", "two.npy"):
+        error = memhop("store", "add", store, name, "--from-line", "4").error()
+        expected = "expected --from-line of at most 3, as its last record is number 2, got 4"
+        assert error == f"{name}: {expected}"
+        memhop("store", "add", store, name, "--from-line", "3").ok()  # as a stopped command says
+    assert (
+        "of at most 1" in memhop("store", "add", store, "empty.jsonl", "--from-line", "2").error()
+    )
+    memhop("store", "add", store, "empty.jsonl").ok()
+    assert len(contents()) == len(RECORDS)
 
 
 def test_times() -> None:

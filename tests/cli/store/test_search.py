@@ -66,8 +66,17 @@ def test_the_rows_as_text(memhop: Program, store: str) -> None:
         "hop 2: 1 row with 100.0% of its attention\n"
         "  1.0000 \u2588\u2588\u2588\u2588\u2588\u2588\u2588\u2588 a  red\n"
     )
-    out = memhop("store", "search", store, "--id", "a", "--hops", "model", "--where", "n=3").out
-    assert out == "id a\nhop 1 read no row\nhop 2 read no row\n"
+
+
+def test_no_row_is_read(memhop: Program, store: str) -> None:
+    RetrievalModel(DIM, DIM, 2).save("model")
+    query = ["store", "search", store, "--vector", "[1,0,0,0]"]
+    for limit in (["--where", "nosuch=3"], ["--since", "9999-01-01"]):
+        for hops in ([], ["--hops", "model"]):
+            out = memhop(*query, *limit, *hops).ok().out
+            assert out == "vector [1,0,0,0]\nno row passes the filter\n"
+    memhop("store", "delete", store, "a", "7", "c", "d").ok()
+    assert memhop(*query).ok().out == "vector [1,0,0,0]\nthe store has no row\n"
 
 
 def test_long_texts_and_ids_fit_into_the_terminal(memhop: Program, store: str) -> None:

@@ -1,7 +1,7 @@
 """``memhop store add``: add the records of files."""
 
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +12,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 from memhop.cli.encoder import EncoderName, load_encoder
 from memhop.cli.screen import Stopped, print_json, print_line, print_progress, program, stderr
 from memhop.cli.settings import Json
-from memhop.cli.store.folder import counted, has_row, open_store
+from memhop.cli.store.folder import counted, open_store
 from memhop.cli.store.options import Folder
 from memhop.cli.store.records import Batch, RecordFile
 from memhop.errors import MemhopError
@@ -42,6 +42,10 @@ def add(
     from_line: Annotated[
         int, typer.Option(min=1, help="First line of the first file to read.")
     ] = 1,
+    skip_stored: Annotated[
+        bool,
+        typer.Option("--skip-stored", help="Skip records whose id is in the store."),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Add the records of files to a store.
@@ -51,31 +55,49 @@ def add(
     "time" (ISO 8601, or seconds since 1970). Without ids, rows get the next integers.
 
     Records are stored in batches; each is on the disk before the next is read. At a wrong line or
-    Ctrl-C the rows before are stored, and the message says with which --from-line to continue.
+    Ctrl-C the rows before are stored, and the message has the command that continues. After a
+    power failure or a killed process, run the same command with --skip-stored.
     """
     encode = load_encoder(encoder)
-    added = 0
+    options = [*([] if encoder is None else ["--encoder", encoder])]
+    options += ["--skip-stored"] * skip_stored + ["--json"] * json
+    added = skipped = 0
     with open_store(folder, encoder=encode) as store:
-        for path in files:
-            reader = RecordFile(path, store.dim, encode, from_line)
-            added += _Adding(store, reader).run()
+        for place, path in enumerate(files):
+            reader = RecordFile(path, store.dim, encode, from_line, store if skip_stored else None)
+            adding = _Adding(store, reader, files[place:], options)
+            adding.run(is_first=place == 0)
+            added, skipped = added + adding.added, skipped + reader.skipped
             from_line = 1
         num_rows = len(store)
     if json:
-        print_json({"added": added, "rows": num_rows})
+        print_json({"added": added, "skipped": skipped, "rows": num_rows})
+        return
+    if skip_stored:
+        stored = f"skipped {skipped:,} that were stored"
+        print_line(f"added {counted(added)}, {stored}; {folder} has {counted(num_rows)}")
         return
     print_line(f"added {counted(added)} to {folder}; it has {counted(num_rows)}")
 
 
 class _Adding:
-    """The rows of a file on their way to a store."""
+    """The rows of a file on their way to a store.
 
-    def __init__(self, store: "Store", reader: RecordFile) -> None:
-        self.store, self.reader = store, reader
+    Args:
+        store: the store.
+        reader: the file.
+        files: this file, and those that come after it.
+        options: of the command, to print it.
+    """
+
+    def __init__(
+        self, store: "Store", reader: RecordFile, files: Sequence[Path], options: Sequence[str]
+    ) -> None:
+        self.store, self.reader, self.files, self.options = store, reader, files, options
         self.added, self.next_line = 0, reader.first
 
-    def run(self) -> int:
-        """Add the rows of the file; return how many.
+    def run(self, *, is_first: bool) -> None:
+        """Add the rows of the file, the first one of the command or another.
 
         Raises:
             MemhopError: a wrong line. The rows before it are stored.
@@ -89,8 +111,10 @@ class _Adding:
         except KeyboardInterrupt:
             raise Stopped(f"stopped: {self._stored()}") from None
         except MemhopError as error:
-            raise MemhopError(f"{error} ({self._stored()})" if self.added else str(error)) from None
-        return self.added
+            is_unchanged = is_first and not self.added
+            raise MemhopError(
+                str(error) if is_unchanged else f"{error} ({self._stored()})"
+            ) from None
 
     def _add(self, batch: Batch) -> None:
         begin = self.store.num_rows
@@ -109,14 +133,16 @@ class _Adding:
                            for name, values in batch.columns.items()}  # fmt: skip
                 self.store.add(**columns)
                 self._count(batch, before)
-            raise fault(self.reader.path, wrong, str(error)) from None
+            is_stored = batch.columns["ids"][before] in self.store
+            hint = "; --skip-stored skips such records" if is_stored else ""
+            raise fault(self.reader.path, wrong, f"{error}{hint}") from None
         self._count(batch, len(batch.lines))
 
     def _until_used(self, batch: Batch) -> tuple[int, int | None]:
         """Return the number of rows before the first id that is used, and the line of that."""
         seen: set[str | int] = set()
         for place, name in enumerate(batch.columns.get("ids") or ()):
-            if name in seen or has_row(self.store, name):
+            if name in seen or name in self.store:
                 return place, batch.lines[place]
             seen.add(name)
         return 0, None
@@ -126,10 +152,12 @@ class _Adding:
         self.next_line = batch.lines[rows - 1] + 1
 
     def _stored(self) -> str:
-        path = printable(self.reader.path)
-        command = f"{program()} store add {shlex.quote(str(self.store.path))} {shlex.quote(path)}"
-        line = self.next_line
-        return f"{counted(self.added)} of it stored; continue: {command} --from-line {line}"
+        """Return how many rows of the file are stored, and the command that adds the others."""
+        files = [shlex.quote(printable(path)) for path in self.files]
+        words = [program(), "store add", shlex.quote(str(self.store.path)), *files]
+        words += [*map(shlex.quote, self.options), f"--from-line {self.next_line}"]
+        name = printable(self.reader.path)
+        return f"{counted(self.added)} of {name} stored; continue: {' '.join(words)}"
 
 
 @contextmanager

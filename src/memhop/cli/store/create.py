@@ -7,7 +7,7 @@ import typer
 
 from memhop.cli.screen import print_json, print_line, program
 from memhop.cli.settings import Json
-from memhop.cli.store.folder import described, open_store
+from memhop.cli.store.folder import described, is_store, open_store
 from memhop.cli.store.options import Folder
 from memhop.errors import MemhopError, shown
 
@@ -37,7 +37,10 @@ def create(
     if dtype not in DTYPES:
         raise MemhopError(f"--dtype: expected one of {', '.join(DTYPES)}, got {shown(dtype)}")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise MemhopError(f"{folder}: expected a new or an empty folder")
+        got = (
+            f"a store: {program()} store add adds records to it" if is_store(folder) else "another"
+        )
+        raise MemhopError(f"{folder}: expected a new or an empty folder, got {got}")
     with open_store(folder, dim=dim, dtype=getattr(torch, dtype)) as store:
         if json:
             print_json(described(store))

@@ -1,6 +1,5 @@
 """Open a store, and describe it."""
 
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,13 @@ def open_store(folder: Path, **options: Any) -> "Store":
     if "dim" not in options and not folder.is_dir():
         raise MemhopError(f"{folder}: no such store; memhop store create makes one")
     return Store(folder, **options)
+
+
+def is_store(folder: Path) -> bool:
+    """Return whether a folder is that of a store."""
+    from memhop.storage.folder import DATABASE
+
+    return (folder / DATABASE).is_file()
 
 
 def described(store: "Store") -> dict[str, Any]:
@@ -57,13 +63,6 @@ def counted(number: int, noun: str = "row") -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def has_row(store: "Store", name: str | int) -> bool:
-    """Return whether a store has a row with an id."""
-    with suppress(MemhopError):
-        return bool(store.get([name]))
-    return False
-
-
 def find_record(store: "Store", text: str) -> "Record":
     """Return the row with an id that was typed: an integer if there is one, or else a text.
 
@@ -71,5 +70,5 @@ def find_record(store: "Store", text: str) -> "Record":
         MemhopError: no such row.
     """
     names = parse_ids(text)
-    name = next((one for one in names if has_row(store, one)), names[-1])
+    name = next((one for one in names if one in store), names[-1])
     return store.get([name])[0]

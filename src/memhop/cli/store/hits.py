@@ -19,13 +19,18 @@ _BAR = 8  # cells
 _MAX_ID = 20  # cells, unless a hit has nothing else to show
 
 
-def print_hits(title: str, hops: Sequence["StoreHits"], *, is_first: bool) -> None:
+def print_hits(
+    title: str, hops: Sequence["StoreHits"], *, is_first: bool, is_filtered: bool
+) -> None:
     """Print a query and, for each hop, its rows with a bar for the weight; fit the terminal."""
     console = stdout()
     width, glyphs = min(console.width, 100), glyphs_for(console.encoding)
     if not is_first:
         print_line("")
     print_line(shortened(escaped(title), width, glyphs.cut), "bold")
+    if not any(hits.ids for hits in hops):
+        print_line("no row passes the filter" if is_filtered else "the store has no row", "dim")
+        return
     for number, hits in enumerate(hops, 1):
         if not hits.ids:
             print_line(f"hop {number} read no row", "dim")

@@ -1,7 +1,7 @@
 """Read the records of a file in batches: JSON Lines, or vectors in an ``.npy`` file."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,10 +50,22 @@ class RecordFile:
         dim: numbers of a vector.
         encoder: for records without a vector.
         first: the first line to read.
+        stored: ids to skip, those of a store; None skips no record.
+
+    Attributes:
+        skipped: how many records were skipped.
     """
 
-    def __init__(self, path: Path, dim: int, encoder: Encoder | None, first: int = 1) -> None:
+    def __init__(
+        self,
+        path: Path,
+        dim: int,
+        encoder: Encoder | None,
+        first: int = 1,
+        stored: Container[object] | None = None,
+    ) -> None:
         self.path, self.dim, self.encoder, self.first = path, dim, encoder, first
+        self.stored, self.skipped = stored, 0
         self._first_id: tuple[int, bool] | None = None  # a line, and whether it has an id
 
     def batches(self) -> Iterator[Batch]:
@@ -66,13 +78,20 @@ class RecordFile:
             yield from self._arrays()
             return
         lines: list[Line] = []
+        ids: set[str | int | None] = set()  # of these lines, which --skip-stored skips too
         num_texts = 0
         try:
             for line in self._lines():
+                if self.stored is not None:
+                    if line.id in ids or line.id in self.stored:
+                        self.skipped += 1
+                        continue
+                    ids.add(line.id)
                 lines.append(line)
                 num_texts += line.vector is None
                 if len(lines) == ROWS or num_texts == ENCODED_ROWS:
                     full, lines, num_texts = lines, [], 0
+                    ids.clear()
                     yield self._batch(full)
         except MemhopError:
             if lines:
@@ -82,6 +101,7 @@ class RecordFile:
             yield self._batch(lines)
 
     def _lines(self) -> Iterator[Line]:
+        number = 0
         for number, record in json_lines(self.path):
             if number < self.first:
                 continue
@@ -89,6 +109,15 @@ class RecordFile:
                 yield self._line(number, record)
             except MemhopError as error:
                 raise fault(self.path, number, str(error)) from None
+        self._check_first(number)
+
+    def _check_first(self, last: int) -> None:
+        """Check the first line; it is the one after the last if all records were stored."""
+        if self.first > last + 1:
+            raise MemhopError(
+                f"{printable(self.path)}: expected --from-line of at most {last + 1}, as its last "
+                f"record is number {last}, got {self.first}"
+            )
 
     def _line(self, number: int, record: dict[str, Any]) -> Line:
         for key in record:
@@ -97,6 +126,8 @@ class RecordFile:
         name, vector, text, payload, moment = map(record.get, _KEYS)
         if name is not None and type(name) not in (str, int):
             raise MemhopError(f"id: expected a text or an integer, got {shown(name)}")
+        if name is None and self.stored is not None:
+            raise MemhopError("expected an id, which --skip-stored needs in every record")
         if self._first_id is None:
             self._first_id = number, name is not None
         elif self._first_id[1] != (name is not None):
@@ -139,6 +170,9 @@ class RecordFile:
 
     def _arrays(self) -> Iterator[Batch]:
         array = read_array(self.path, self.dim)
+        if self.stored is not None:
+            raise MemhopError(f"{printable(self.path)}: --skip-stored needs ids: an array has none")
+        self._check_first(len(array))
         for start in range(self.first - 1, len(array), ROWS):
             rows = np.array(array[start : start + ROWS], dtype=np.float32)
             is_finite = np.isfinite(rows).all(-1)

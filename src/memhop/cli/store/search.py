@@ -87,8 +87,10 @@ def search(
             for one, hits in zip(asked, found, strict=True)
         ])  # fmt: skip
         return
+    is_filtered = any(limit is not None for limit in limits.values())
     for number, (one, hits) in enumerate(zip(asked, found, strict=True)):
-        print_hits(f"{one.kind} {one.title}", hits, is_first=number == 0)
+        title = f"{one.kind} {one.title}"
+        print_hits(title, hits, is_first=number == 0, is_filtered=is_filtered)
 
 
 class _Query(NamedTuple):
