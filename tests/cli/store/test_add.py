@@ -145,7 +145,8 @@ def test_ids_that_are_used(memhop: Program, store: str) -> None:
     write_records("used.jsonl", [row("e"), row("f"), row("a"), row("g")])
     error = memhop("store", "add", store, "used.jsonl").error()
     assert error.startswith(
-        "used.jsonl:3: notes: expected new ids, got 'a', which is in the store; "
+        f"used.jsonl:3: {Path('notes').absolute()}: expected new ids, got 'a', which is in the "
+        "store; "
         "--skip-stored skips such records (2 rows of "
     )
     assert "continue: memhop store add notes used.jsonl --from-line 3)" in error

@@ -65,7 +65,7 @@ def add(
     with open_store(folder, encoder=encode) as store:
         for place, path in enumerate(files):
             reader = RecordFile(path, store.dim, encode, from_line, store if skip_stored else None)
-            adding = _Adding(store, reader, files[place:], options)
+            adding = _Adding(store, reader, [folder, *files[place:]], options)
             adding.run(is_first=place == 0)
             added, skipped = added + adding.added, skipped + reader.skipped
             from_line = 1
@@ -86,14 +86,14 @@ class _Adding:
     Args:
         store: the store.
         reader: the file.
-        files: this file, and those that come after it.
+        paths: of the store, of this file and of those that come after it, as they were given.
         options: of the command, to print it.
     """
 
     def __init__(
-        self, store: "Store", reader: RecordFile, files: Sequence[Path], options: Sequence[str]
+        self, store: "Store", reader: RecordFile, paths: Sequence[Path], options: Sequence[str]
     ) -> None:
-        self.store, self.reader, self.files, self.options = store, reader, files, options
+        self.store, self.reader, self.paths, self.options = store, reader, paths, options
         self.added, self.next_line = 0, reader.first
 
     def run(self, *, is_first: bool) -> None:
@@ -153,8 +153,7 @@ class _Adding:
 
     def _stored(self) -> str:
         """Return how many rows of the file are stored, and the command that adds the others."""
-        files = [shlex.quote(printable(path)) for path in self.files]
-        words = [program(), "store add", shlex.quote(str(self.store.path)), *files]
+        words = [program(), "store add", *(shlex.quote(printable(path)) for path in self.paths)]
         words += [*map(shlex.quote, self.options), f"--from-line {self.next_line}"]
         name = printable(self.reader.path)
         return f"{counted(self.added)} of {name} stored; continue: {' '.join(words)}"

@@ -34,7 +34,7 @@ def is_store(folder: Path) -> bool:
 def described(store: "Store") -> dict[str, Any]:
     """Return what a store holds, as a JSON object."""
     return {
-        "store": str(store.path),
+        "store": str(below_here(store.path)),
         "rows": len(store),
         "deleted": store.num_rows - len(store),
         "dim": store.dim,
@@ -42,6 +42,12 @@ def described(store: "Store") -> dict[str, Any]:
         "generation": store.generation,
         "bytes": size(store.path),
     }
+
+
+def below_here(path: Path) -> Path:
+    """Return a path relative to the current folder if it lies below it."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def dtype_name(store: "Store") -> str:
