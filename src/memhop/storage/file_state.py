@@ -82,3 +82,9 @@ def read_errors(path: object) -> Iterator[None]:
             raise
         reason = getattr(error, "strerror", None) or str(error)
         raise MemhopError(f"{path}: cannot be read: {reason}") from error
+
+
+def below_here(path: Path) -> Path:
+    """Return a path relative to the current folder if it lies below it."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path

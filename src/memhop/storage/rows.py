@@ -11,7 +11,14 @@ from memhop.errors import MemhopError
 from memhop.ops.inputs import Stored
 from memhop.ops.streamed import Ranges, StreamedMemory
 from memhop.storage.direct_reads import HeldFile, open_parts, read_ahead
-from memhop.storage.file_state import FileState, absolute, file_state, opened, read_errors
+from memhop.storage.file_state import (
+    FileState,
+    absolute,
+    below_here,
+    file_state,
+    opened,
+    read_errors,
+)
 from memhop.storage.mapping import map_rows
 from memhop.storage.ram import ram_bytes
 from memhop.storage.row_layout import Rows, check_rows, shard_range, tensors_over
@@ -81,7 +88,7 @@ class RowsMemory(StreamedMemory):
     def __repr__(self) -> str:
         dtype = str(self.dtype).removeprefix("torch.")
         how = "read part by part" if self._stream else "memory-mapped"
-        path, sizes = str(self._rows.path), list(self._rows.shape)
+        path, sizes = str(below_here(self._rows.path)), list(self._rows.shape)
         return f"{type(self).__name__}({path!r}, {sizes} {dtype}, {how})"
 
     def __getstate__(self) -> dict[str, Any]:

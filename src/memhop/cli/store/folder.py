@@ -33,6 +33,8 @@ def is_store(folder: Path) -> bool:
 
 def described(store: "Store") -> dict[str, Any]:
     """Return what a store holds, as a JSON object."""
+    from memhop.storage.file_state import below_here
+
     return {
         "store": str(below_here(store.path)),
         "rows": len(store),
@@ -42,12 +44,6 @@ def described(store: "Store") -> dict[str, Any]:
         "generation": store.generation,
         "bytes": size(store.path),
     }
-
-
-def below_here(path: Path) -> Path:
-    """Return a path relative to the current folder if it lies below it."""
-    here = Path.cwd()
-    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def dtype_name(store: "Store") -> str:
