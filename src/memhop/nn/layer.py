@@ -146,13 +146,20 @@ class MemoryLayer(nn.Module):
             ValueError: for incompatible shapes, dtypes and devices.
             ops.GroupError: a rank of the group has failed, has ended, or makes another call.
         """
-        is_traced = is_in_graph(group)
+        is_traced = group is not None and is_in_graph(group)
         if is_traced or dtensors.are_possible():
             given = {name: value for name, value in locals().items() if name in ARGUMENTS}
             if is_traced:
                 return outside_graph(self.forward, given)  # type: ignore[no-any-return]
             if local := dtensors.local_arguments(type(self).__name__, given):
                 return self.forward(**local)  # type: ignore[no-any-return]
+        if group is None and type(memories) is Tensor and not isinstance(slots, tuple):  # noqa: SIM102
+            if values is None or values is memories or type(values) is Tensor:  # most calls
+                inputs = Inputs(
+                    query, memories, None if values is memories else values, slots, lengths,
+                    memory_padding_mask, score_bias,
+                )  # fmt: skip
+                return self._run(inputs, need_weights, average_attn_weights)
         own_group = group if self._exchanges else None
         with exchange_of(own_group, type(self).__name__, query) as exchange:
             memories, values, streams = streams_of(memories, values, exchange)

@@ -7,9 +7,12 @@ loaded, no argument is a ``DTensor``.
 
 import sys
 from collections.abc import Mapping, Sequence
+from types import NoneType
 from typing import Any, NamedTuple, NoReturn
 
 import torch
+from torch import Tensor
+from torch.nn import Parameter
 
 from memhop.ops.checks import named_weights
 from memhop.ops.inputs import Hop, Quantized
@@ -26,6 +29,9 @@ class Sharding(NamedTuple):
     mesh_axis: int
 
 
+_PLAIN = {Tensor, Parameter, NoneType, bool, int, float, str, list}  # of most arguments
+
+
 def are_possible() -> bool:
     """Return whether an argument may be a ``DTensor``."""
     return not torch.compiler.is_compiling() and "torch.distributed.tensor" in sys.modules
@@ -37,6 +43,8 @@ def local_arguments(caller: str, given: Mapping[str, Any]) -> dict[str, Any] | N
     Raises:
         ValueError: for any other placement than that of the module's docstring.
     """
+    if _PLAIN.issuperset(map(type, given.values())):
+        return None
     found = {name: placed(value) for name, value in given.items() if placed(value)}
     if not found:
         return None
@@ -68,6 +76,9 @@ def check_weights(caller: str, hops: Sequence[Hop]) -> None:
     Raises:
         ValueError: a weight is one; its module was sharded, and its own ``forward`` is not called.
     """
+    kinds = {type(weight) for hop in hops for table in (hop.a, hop.c) for weight in table}
+    if _PLAIN.issuperset(kinds | {type(hop.transform) for hop in hops}):
+        return  # most calls
     for name, weight in named_weights(hops):
         if is_dtensor(weight):
             expected = f"{name} as a plain tensor (fully_shard the layer, not parts of it)"

@@ -32,8 +32,12 @@ def run(call: Call, need_weights: bool) -> Outputs:
     if is_flat(call):
         return run_problem(pack_flat(call), need_weights)
     layout = layout_of(call.batch, call.memory)
-    outputs = run_problem(pack(call, layout), need_weights, call.need_lse)
-    return Outputs._make(None if part is None else layout.unflatten(part) for part in outputs)
+    result, weights, lse = run_problem(pack(call, layout), need_weights, call.need_lse)
+    return Outputs(
+        layout.unflatten(result),
+        None if weights is None else layout.unflatten(weights),
+        None if lse is None else layout.unflatten(lse),
+    )
 
 
 def run_problem(problem: Problem, need_weights: bool, need_lse: bool = False) -> Outputs:
