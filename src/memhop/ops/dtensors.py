@@ -120,7 +120,7 @@ def sharding_of(caller: str, name: str, tensors: Sequence[Any]) -> Sharding | No
             fail(caller, expected, tensors)
         shardings.add(Sharding(tensor.device_mesh, axes[0]) if axes else None)
     if len(shardings) > 1:
-        fail(caller, f"{name} with all of its tensors sharded alike", tensors)
+        fail(caller, f"{name} with one sharding of all its tensors", tensors)
     return shardings.pop()
 
 

@@ -85,15 +85,15 @@ class Parts(StreamedMemory):
             given = {f"parts[{number}]": part for number, part in enumerate(parts)}
             raise_invalid("Parts", "tensors or streamed memories", given)  # type: ignore[arg-type]
         self._parts = tuple(parts)
-        alike = [placeholder(part) for part in parts]
-        first = self._first = storage(alike[0])
-        for number, part in enumerate(alike):
-            rows, two = storage(part), {"parts[0]": alike[0], f"parts[{number}]": part}
+        sizes = [placeholder(part) for part in parts]
+        first = self._first = storage(sizes[0])
+        for number, part in enumerate(sizes):
+            rows, two = storage(part), {"parts[0]": sizes[0], f"parts[{number}]": part}
             if rows.dim() != 2 or rows.shape[1:] != first.shape[1:]:
                 raise_invalid("Parts", "parts [n, I] with one I", two)
             if (rows.dtype, rows.device) != (first.dtype, first.device):
                 raise_invalid("Parts", "parts of one dtype on one device", two)
-        self._ends = [0, *accumulate(len(storage(part)) for part in alike)]
+        self._ends = [0, *accumulate(len(storage(part)) for part in sizes)]
 
     @property
     def is_transient(self) -> bool:  # type: ignore[override]

@@ -33,7 +33,7 @@ MAX_DIM = 1_000_000
 _MAX_ROWS = 2**48
 _BUSY_SECONDS = 30.0
 
-# One entry of `rows` stands for `num_rows` rows with consecutive ids; only an entry of one row has
+# One entry of `rows` represents `num_rows` rows with consecutive ids; only an entry of one row has
 # a text or a payload. `id` has no type: 1 and "1" are different ids.
 TABLES = {
     "state": "CREATE TABLE state (dim INTEGER, dtype TEXT, generation INTEGER, num_rows INTEGER, "

@@ -1,6 +1,6 @@
 """The table ``rows``: which row has which id, text, payload and time.
 
-An entry stands for one row, or for several that were added with automatic ids and nothing else:
+An entry represents one row, or for several that were added with automatic ids and nothing else:
 their ids are consecutive. The live row of an id is the newest one, unless it is dead.
 """
 
