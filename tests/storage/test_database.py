@@ -124,7 +124,7 @@ def test_a_changed_database_is_one_line(folder: Path, statement: str) -> None:
         message = refused(folder)
         assert STATEMENTS[statement] in message
         assert str(folder) in message or message.startswith("ids: ")
-    else:  # what is read does not depend on it
+    else:  # no read depends on it
         use_all(folder)
 
 

@@ -153,13 +153,11 @@ class MemoryLayer(nn.Module):
                 return outside_graph(self.forward, given)  # type: ignore[no-any-return]
             if local := dtensors.local_arguments(type(self).__name__, given):
                 return self.forward(**local)  # type: ignore[no-any-return]
-        if group is None and type(memories) is Tensor and not isinstance(slots, tuple):  # noqa: SIM102
-            if values is None or values is memories or type(values) is Tensor:  # most calls
-                inputs = Inputs(
-                    query, memories, None if values is memories else values, slots, lengths,
-                    memory_padding_mask, score_bias,
-                )  # fmt: skip
-                return self._run(inputs, need_weights, average_attn_weights)
+        is_pair = isinstance(slots, tuple)
+        if type(memories) is Tensor and values is None and group is None and not is_pair:
+            # most calls
+            inputs = Inputs(query, memories, None, slots, lengths, memory_padding_mask, score_bias)
+            return self._run(inputs, need_weights, average_attn_weights)
         own_group = group if self._exchanges else None
         with exchange_of(own_group, type(self).__name__, query) as exchange:
             memories, values, streams = streams_of(memories, values, exchange)

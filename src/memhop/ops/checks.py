@@ -33,7 +33,7 @@ from memhop.ops.errors import (
     present,
     raise_invalid,
 )
-from memhop.ops.inputs import Hop, Memory, Quantized, Table, storage
+from memhop.ops.inputs import Hop, Memory, Quantized, Table, has_temporal_tables, storage
 
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 LAST_ROW = "U - 1, the last row of the bank"
@@ -81,8 +81,7 @@ def check_multi_hop(
             f"{caller} expected num_heads that divides D = {query.shape[-1]} of the query, got "
             f"{num_heads}"
         )
-    is_aged = any(hop.a.temporal is not None or hop.c.temporal is not None for hop in hops)
-    newest_first = newest_first and is_aged  # nothing else depends on it
+    newest_first = newest_first and has_temporal_tables(hops)  # nothing else depends on it
     return call._replace(num_heads=num_heads, dropout=dropout, newest_first=newest_first)
 
 

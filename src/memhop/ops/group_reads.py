@@ -18,7 +18,7 @@ from torch import Tensor
 from memhop.ops.call import Call
 from memhop.ops.checks import named_weights
 from memhop.ops.exchange import Exchange
-from memhop.ops.inputs import Stored, storage
+from memhop.ops.inputs import Stored, has_temporal_tables, storage
 from memhop.ops.merging import merge_reads
 from memhop.ops.partial_reads import (
     Partial,
@@ -59,13 +59,8 @@ def begin(exchange: Exchange, call: Call, need_weights: bool) -> None:
         "gradients of query and weights": grads if any(grads) else None,
         "gradients of local tensors": int(not reaches_all and has_grad(local)),
     }
-    exchange.begin(max(1, len(hops)) + int(is_aged(call)), facts)
+    exchange.begin(max(1, len(hops)) + int(has_temporal_tables(hops)), facts)
     exchange.expect(0, 0)
-
-
-def is_aged(call: Call) -> bool:
-    """Return whether a hop has temporal tables."""
-    return any(hop.a.temporal is not None or hop.c.temporal is not None for hop in call.hops)
 
 
 def has_grad(tensors: Sequence[Stored | None]) -> bool:

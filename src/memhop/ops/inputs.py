@@ -277,6 +277,11 @@ class OncePerTensor:
         return None if tensor is None else self(tensor)
 
 
+def has_temporal_tables(hops: Sequence[Hop]) -> bool:
+    """Return whether a hop has a temporal table, so that it depends on the ages of the slots."""
+    return any(hop.a.temporal is not None or hop.c.temporal is not None for hop in hops)
+
+
 def with_short_tables(hops: Sequence[Hop], num_slots: int) -> Sequence[Hop]:
     """Return the hops with temporal tables cut to N rows, the ages of N slots."""
     for (_, _, a), (_, _, c), _, _, _ in hops:

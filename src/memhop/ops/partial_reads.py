@@ -269,7 +269,7 @@ class _Streamed(torch.autograd.Function):
             torch.zeros_like(tensor) if need and tensor is not None else None
             for tensor, need in zip(given, ctx.needs_input_grad[1:], strict=True)
         ]
-        scores = Scores._make(given[: len(Scores._fields)])
+        scores, trained = Scores._make(given[: len(Scores._fields)]), reader.streams.trained()
         try:
             with (
                 torch.enable_grad(),
@@ -277,7 +277,7 @@ class _Streamed(torch.autograd.Function):
                 closing(parts_of(reader, scores)) as parts,
             ):
                 for part in parts:
-                    add_gradients(reader, part, scores, sums, total, grad)
+                    add_gradients(reader, part, scores, trained, sums, total, grad)
         except Exception as error:
             if reader.on_backward_error is not None:
                 reader.on_backward_error(error)
@@ -289,15 +289,17 @@ def add_gradients(
     reader: Reader,
     part: Part,
     scores: Scores,
+    trained: list[Tensor],
     sums: list[Tensor | None],
     total: Partial,
     grad: Partial,
 ) -> None:
     """Read a part again and add its gradients to the sums, None for those that are not needed.
 
-    The sums are those of the scores, and then those of the tensors that the part may be a slice of.
+    The sums are those of the scores, and then those of ``trained``, the tensors that the part may
+    be a slice of.
     """
-    num_scores, trained = len(Scores._fields), reader.streams.trained()
+    num_scores = len(Scores._fields)
     of_scores = part.of(Scores._make(sums[:num_scores]))  # views of the gradient of the bias
     leaves = Scores._make(
         None if tensor is None else tensor.detach().requires_grad_(sum_ is not None)

@@ -16,8 +16,7 @@ from memhop.ops import eager, group_reads, heads
 from memhop.ops.call import Call, Outputs
 from memhop.ops.forms import cast_hop, no_autocast, weights_as_returned
 from memhop.ops.fused import backends
-from memhop.ops.group_reads import is_aged
-from memhop.ops.inputs import Hop, OncePerTensor
+from memhop.ops.inputs import Hop, OncePerTensor, has_temporal_tables
 from memhop.ops.partial_reads import Partial, Reader, Scores, read_parts
 from memhop.ops.reference import (
     Readable,
@@ -123,7 +122,7 @@ def newer_on_other_ranks(
     call: Call, streams: Streams, all_excluded: Sequence[Readable]
 ) -> Sequence[int | Tensor]:
     """Return for each hop the number of readable slots on ranks with newer ones, [...]."""
-    if streams.exchange is None or not is_aged(call):
+    if streams.exchange is None or not has_temporal_tables(call.hops):
         return [0] * len(all_excluded)
     counts = [
         torch.full(call.batch, call.num_slots, device=call.query.device)

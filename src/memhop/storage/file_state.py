@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from memhop.errors import MemhopError
+from memhop.storage.folder import file_errors
 
 
 class FileState(NamedTuple):
@@ -73,15 +74,11 @@ def opened(path: Path, optional_flags: int = 0) -> Iterator[int]:
 @contextmanager
 def read_errors(path: object) -> Iterator[None]:
     """Turn errors of the system into a ``MemhopError`` of one line."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise MemhopError(f"{path}: no such file") from None
-    except (OSError, ValueError) as error:
-        if isinstance(error, MemhopError):
-            raise
-        reason = getattr(error, "strerror", None) or str(error)
-        raise MemhopError(f"{path}: cannot be read: {reason}") from error
+    with file_errors(path, "read"):
+        try:
+            yield
+        except FileNotFoundError:
+            raise MemhopError(f"{path}: no such file") from None
 
 
 def below_here(path: Path) -> Path:

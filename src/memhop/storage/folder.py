@@ -29,7 +29,7 @@ def vectors_path(folder: Path, generation: int) -> Path:
 
 
 @contextmanager
-def file_errors(path: Path, verb: str = "written") -> Iterator[None]:
+def file_errors(path: object, verb: str = "written") -> Iterator[None]:
     """Turn errors of the system into a ``MemhopError`` of one line."""
     try:
         yield

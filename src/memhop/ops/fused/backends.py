@@ -28,7 +28,7 @@ from memhop.ops.fused.problem import (
     log_sum_exp,
     result_of,
 )
-from memhop.ops.inputs import storage
+from memhop.ops.inputs import has_temporal_tables, storage
 
 
 class Option(NamedTuple):
@@ -83,12 +83,7 @@ OPTIONS = {
     ),
     "quantized": Option("`Quantized` memories", lambda call: _is_stored_as(call, torch.int8)),
     "float64": Option("float64", lambda call: call.precision.computed == torch.float64),
-    "temporal": Option(
-        "temporal tables",
-        lambda call: any(
-            hop.a.temporal is not None or hop.c.temporal is not None for hop in call.hops
-        ),
-    ),
+    "temporal": Option("temporal tables", lambda call: has_temporal_tables(call.hops)),
     "linear": Option(
         "`softmax=False`", lambda call: not all((call.softmax, *(hop.softmax for hop in call.hops)))
     ),
