@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,6 +11,7 @@ import torch
 import typer
 from torch import Tensor
 
+from benchmarks.child_processes import child_command, child_environment
 from benchmarks.file_memory.control_groups import control_group
 from benchmarks.file_memory.vectors import DTYPES, WIDTH, file_of, tensor_of
 from benchmarks.hop.clock import Timed, time_interleaved
@@ -109,8 +109,10 @@ def in_group(group: Path, path: Path, case: str, size: Size) -> dict[str, Any]:
         "rounds": size.streamed_rounds, "is_streamed": case == "streamed",
         "threads": torch.get_num_threads(),
     }  # fmt: skip
-    command = [sys.executable, "-m", "benchmarks.file_memory.child", json.dumps(job)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        child_command("file_memory.child", json.dumps(job)), env=child_environment(),
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no output"])[-1]
         raise MemhopError(f"{case}: the process ended with status {done.returncode}: {last:.200}")

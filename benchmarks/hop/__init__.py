@@ -4,9 +4,7 @@ The rows of a part replace those of the same part in its CSV file.
 """
 
 import json
-import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +16,7 @@ import torch
 import typer
 from rich.text import Text
 
+from benchmarks.child_processes import child_command, child_environment
 from benchmarks.hop import tables
 from benchmarks.hop.cases import COLUMNS
 from benchmarks.hop.memory import ENVIRONMENT
@@ -30,8 +29,6 @@ from memhop.cli.settings import available_cores, check_threads
 from memhop.errors import MemhopError
 from memhop.kernels import warmup
 from memhop.reproduce.record import Row, Rows, Sheet, document, read_rows, write_rows
-
-ROOT = Path(__file__).parents[2]
 
 
 class Part(NamedTuple):
@@ -190,13 +187,12 @@ def run_child(
     on_begin: Callable[[str], None],
 ) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """Start ``benchmarks.BENCHMARK.child`` for a job; yield each measure with its rows."""
-    search = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    threads = {"OMP_NUM_THREADS": str(job["threads"]), "PYTHONPATH": search}
-    command = [sys.executable, "-m", f"benchmarks.{benchmark}.child", json.dumps(job)]
+    command = child_command(f"{benchmark}.child", json.dumps(job))
+    variables = {"OMP_NUM_THREADS": str(job["threads"]), **environment}
     rows: list[dict[str, Any]] = []
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, encoding="utf-8",
-        env={**os.environ, **threads, **environment},
+        env=child_environment(**variables),
     ) as child:  # fmt: skip
         for line in child.stdout or ():
             message = json.loads(line)

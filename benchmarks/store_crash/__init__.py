@@ -10,7 +10,6 @@ was running whole or not at all.
 import json
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Annotated, Any
 
 import typer
 
+from benchmarks.child_processes import child_command, child_environment
 from benchmarks.store_crash.recording import record
 from benchmarks.store_crash.replays import replay
 from memhop.cli.reproduce import Tiny
@@ -53,8 +53,10 @@ def _kills(kills: int, seed: int, tiny: bool) -> list[dict[str, Any]]:
         with tempfile.TemporaryDirectory() as folder:
             job = json.dumps({"folder": folder, "kills": count, "seed": 2 * seed + each})
             # A process of its own, as its children must not have threads of others.
-            command = [sys.executable, "-m", "benchmarks.store_crash.kills", job]
-            run = subprocess.run(command, capture_output=True, text=True, check=False)
+            run = subprocess.run(
+                child_command("store_crash.kills", job), env=child_environment(),
+                capture_output=True, text=True, check=False,
+            )  # fmt: skip
         found = [json.loads(line) for line in run.stdout.splitlines()]
         if run.returncode or (len(found) < count and not found[-1]["error"]):
             last = (run.stderr.strip().splitlines() or [str(run.returncode)])[-1]

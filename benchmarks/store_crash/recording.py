@@ -5,12 +5,12 @@ import random
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.child_processes import child_command, child_environment
 from benchmarks.store_crash.disk import Disk, File, Folder, Write
 from memhop.errors import MemhopError
 
@@ -71,8 +71,10 @@ def _record_process(job: dict[str, Any], kill: Kill | None) -> list[Call]:
         inject = ["-e", f"inject={kill.call}:signal=SIGKILL:when={kill.number}"]
     command = ["strace", "-ff", "-xx", "-s", str(2**26), "-o", str(log),
                "-e", f"trace={_CALLS}", *inject,
-               sys.executable, "-m", "benchmarks.store_crash.child", json.dumps(job)]  # fmt: skip
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
+               *child_command("store_crash.child", json.dumps(job))]  # fmt: skip
+    run = subprocess.run(
+        command, env=child_environment(), capture_output=True, text=True, check=False
+    )
     if run.returncode not in (0, -signal.SIGKILL, 128 + signal.SIGKILL):
         last = (run.stderr.strip().splitlines() or [str(run.returncode)])[-1]
         raise MemhopError(f"benchmark crash: the recording failed: {last:.200}")
