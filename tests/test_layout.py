@@ -21,13 +21,15 @@ ROWS = [
     ["atomic_write"],
     ["example", "rng"],
     ["ops"],
+    ["checkpoint"],
+    ["hub", "runs"],
+    ["model_names"],
+    ["pretrained"],
     ["kernels", "nn"],
     ["picture"],
     ["tokenizer"],
     ["settings"],
     ["recipe"],
-    ["checkpoint"],
-    ["runs"],
     ["resume"],
     ["text", "data"],
     ["training"],
@@ -70,6 +72,7 @@ OPTIONAL = {
     "onnx",
     "onnxruntime",
     "onnxscript",
+    "huggingface_hub",
 }
 FACES = {"memhop.cli", "memhop.web", "memhop.reproduce"}
 

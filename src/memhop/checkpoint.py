@@ -1,9 +1,10 @@
 """Checkpoints: folders of files that are written atomically and verified on reading.
 
-A checkpoint has ``checkpoint.json`` (the schema version, the kind of its model, and the SHA-256 of
-every other file),
-tensors as safetensors and everything else as JSON or CSV. It is written to a temporary folder,
-which is renamed. Reading one runs no code: nothing is unpickled.
+A checkpoint has a manifest (the schema version, the kind of its model, and the SHA-256 of every
+other file), tensors as safetensors and everything else as JSON or CSV. The manifest is
+``checkpoint.json``, or ``config.json`` in a pretrained folder, which also says that it is of memhop
+and may hold a model card that no checksum covers. Both are written to a temporary folder, which is
+renamed. Reading one runs no code: nothing is unpickled.
 """
 
 import hashlib
@@ -13,8 +14,8 @@ import re
 import shutil
 import stat
 import struct
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,12 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from memhop.errors import MemhopError
+from memhop.errors import MemhopError, shown
 
 SCHEMA = 1
-STORIES, KNOWLEDGE, RETRIEVAL = "stories", "knowledge", "retrieval"  # kinds of models
+STORIES, KNOWLEDGE, RETRIEVAL, LAYER = "stories", "knowledge", "retrieval", "layer"  # kinds
+CONFIG, CARD = "config.json", "README.md"  # of a pretrained folder
+LIBRARY = "memhop"
 _MANIFEST = "checkpoint.json"
 _FILE_NAME = re.compile(r"\w[\w.-]{0,99}", re.ASCII)
 _MAX_JSON_BYTES = 64 * 2**20
@@ -38,46 +41,99 @@ def write_checkpoint(folder: Path, files: Mapping[str, bytes], kind: str = STORI
     Raises:
         MemhopError: the folder exists, or cannot be written.
     """
-    sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    manifest = to_json({"schema": SCHEMA, "kind": kind, "files": sums})
-    temporary = folder.parent / f".{folder.name}-{os.getpid()}"
-    try:
+    contents = {**files, _MANIFEST: to_json(manifest_of(files, kind))}
+    with _one_line_errors(folder, "checkpoint"):
         if folder.exists():
             raise MemhopError(f"{folder}: exists; a checkpoint is never overwritten")
-        shutil.rmtree(temporary, ignore_errors=True)  # of a killed process with the same number
-        temporary.mkdir(parents=True)
-        for name, content in {**files, _MANIFEST: manifest}.items():
-            with (temporary / name).open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        temporary.rename(folder)
-        _sync_folder(folder.parent)  # before the checkpoint that this one replaces is removed
-    except OSError as error:
-        raise MemhopError(f"{folder}: cannot write the checkpoint: {error.strerror}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        with _temporary_folder(folder, contents) as temporary:
+            temporary.rename(folder)
+            _sync_folder(folder.parent)  # before the checkpoint that this one replaces is removed
+
+
+def write_pretrained(
+    folder: Path, files: Mapping[str, bytes], config: Mapping[str, Any], card: str
+) -> None:
+    """Write a pretrained folder; it replaces an earlier one in a single rename.
+
+    Args:
+        folder: new, empty, or a folder that this function wrote and that has no other files.
+        files: the files of the model, which ``config`` has the checksums of.
+        config: the manifest, see `manifest_of`.
+        card: the text of ``README.md``.
+
+    Raises:
+        MemhopError: the folder has other files, or cannot be written.
+    """
+    folder = folder.resolve()  # of a link the folder is replaced, not the link
+    contents = {**files, CONFIG: to_json(dict(config)), CARD: card.encode()}
+    with _one_line_errors(folder, "model"):
+        _check_replaceable(folder)
+        with _temporary_folder(folder, contents) as temporary:
+            earlier = temporary.with_name(f"{temporary.name}-earlier")
+            shutil.rmtree(earlier, ignore_errors=True)
+            if folder.exists():
+                folder.rename(earlier)  # a folder with files cannot be renamed over
+            try:
+                temporary.rename(folder)
+            except BaseException:
+                if earlier.exists():
+                    earlier.rename(folder)
+                raise
+            _sync_folder(folder.parent)
+            shutil.rmtree(earlier, ignore_errors=True)
+
+
+def manifest_of(files: Mapping[str, bytes], kind: str) -> dict[str, Any]:
+    """Return the manifest of files: schema, kind, checksums."""
+    sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    return {"schema": SCHEMA, "kind": kind, "files": sums}
 
 
 def read_checkpoint(folder: Path) -> dict[str, bytes]:
-    """Return the files of a checkpoint, verified by their checksums.
+    """Return the files of a checkpoint or pretrained folder, verified by their checksums.
 
     Raises:
         MemhopError: no checkpoint, another schema, or missing or corrupt files.
     """
-    manifest = from_json(_read(folder / _MANIFEST, _MAX_JSON_BYTES), folder / _MANIFEST)
-    check_schema(manifest, folder / _MANIFEST)
+    return read_manifest_and_files(folder)[1]
+
+
+def read_manifest_and_files(folder: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Return the manifest and the files of a checkpoint or pretrained folder; see above."""
+    manifest = read_manifest(folder)
+    path = _manifest_path(folder)
+    files = {}
+    for name in file_names(manifest, path):
+        files[name] = _read(folder / name)
+        if hashlib.sha256(files[name]).hexdigest() != manifest["files"][name]:
+            raise MemhopError(f"{folder / name}: corrupt: its SHA-256 is not that of {path.name}")
+    return manifest, files
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return the manifest of a checkpoint or pretrained folder.
+
+    Raises:
+        MemhopError: no manifest, a corrupt one, or a ``config.json`` of another library.
+    """
+    path = _manifest_path(folder)
+    manifest = from_json(_read(path, _MAX_JSON_BYTES), path)
+    if path.name == CONFIG and manifest.get("library_name") != LIBRARY:
+        came = shown(manifest["library_name"]) if "library_name" in manifest else "none"
+        raise MemhopError(f"{path}: expected library_name {LIBRARY!r}, got {came}")
+    return manifest
+
+
+def file_names(manifest: Mapping[str, Any], path: Path) -> list[str]:
+    """Return the names of the files of a manifest, which `check_schema` accepts; all are plain."""
+    check_schema(manifest, path)
     sums = manifest.get("files")
     if not isinstance(sums, dict):
-        raise MemhopError(f"{folder / _MANIFEST}: expected the checksums of the files")
-    files = {}
-    for name, checksum in sums.items():
+        raise MemhopError(f"{path}: expected the checksums of the files")
+    for name in sums:
         if not _FILE_NAME.fullmatch(name):
-            raise MemhopError(f"{folder / _MANIFEST}: expected a file name, got {name!r:.60}")
-        files[name] = _read(folder / name)
-        if hashlib.sha256(files[name]).hexdigest() != checksum:
-            raise MemhopError(f"{folder / name}: corrupt: its SHA-256 is not that of {_MANIFEST}")
-    return files
+            raise MemhopError(f"{path}: expected a file name, got {name!r:.60}")
+    return list(sums)
 
 
 def check_schema(content: Mapping[str, Any], path: Path) -> None:
@@ -90,17 +146,18 @@ def check_schema(content: Mapping[str, Any], path: Path) -> None:
 
 
 def is_checkpoint(folder: Path) -> bool:
-    """Return whether a folder has the manifest of a checkpoint."""
+    """Return whether a folder has the manifest of a checkpoint or of a pretrained folder."""
     try:
-        return (folder / _MANIFEST).is_file()
-    except OSError:  # such as a name that is too long
+        if (folder / _MANIFEST).is_file():
+            return True
+        return (folder / CONFIG).is_file() and bool(read_manifest(folder))
+    except (OSError, MemhopError):  # a name that is too long; a config.json of another library
         return False
 
 
 def kind_of(folder: Path) -> str:
     """Return the kind of the model in a checkpoint; those without a kind are of stories."""
-    path = folder / _MANIFEST
-    return str(from_json(_read(path, _MAX_JSON_BYTES), path).get("kind", STORIES))
+    return str(read_manifest(folder).get("kind", STORIES))
 
 
 def part(files: Mapping[str, bytes], name: str, folder: Path) -> bytes:
@@ -141,9 +198,16 @@ def to_tensors(tensors: Mapping[str, Tensor]) -> bytes:
 
 
 def from_tensors(
-    content: bytes, expected: Mapping[str, torch.Size], path: Path
+    content: bytes,
+    expected: Mapping[str, torch.Size],
+    path: Path,
+    dtypes: Mapping[str, torch.dtype] | None = None,
 ) -> dict[str, Tensor]:
-    """Return finite float32 tensors of these names and shapes from untrusted bytes."""
+    """Return finite tensors of these names, shapes and dtypes (None: float32) from untrusted bytes.
+
+    Raises:
+        MemhopError: corrupt bytes, or other tensors.
+    """
     try:
         tensors = safetensors.torch.load(content)
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError, RuntimeError,
@@ -154,14 +218,67 @@ def from_tensors(
         odd = ", ".join(map(repr, sorted(tensors.keys() ^ expected.keys())))
         raise MemhopError(f"{path}: missing or unexpected tensors: {odd:.200}")
     for name, tensor in tensors.items():
-        if tensor.shape != expected[name] or tensor.dtype != torch.float32:
+        dtype = torch.float32 if dtypes is None else dtypes[name]
+        if tensor.shape != expected[name] or tensor.dtype != dtype:
             raise MemhopError(
-                f"{path}: corrupt: expected float32 {list(expected[name])} for {name!r}, "
-                f"got {str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
+                f"{path}: corrupt: expected {dtype_name(dtype)} {list(expected[name])} for "
+                f"{name!r}, got {dtype_name(tensor.dtype)} {list(tensor.shape)}"
             )
         if not tensor.isfinite().all():
             raise MemhopError(f"{path}: expected finite values for {name!r}, got others")
     return tensors
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """Return the name of a dtype, such as ``float32``."""
+    return str(dtype).removeprefix("torch.")
+
+
+def _manifest_path(folder: Path) -> Path:
+    config = folder / CONFIG
+    return config if config.is_file() and not (folder / _MANIFEST).exists() else folder / _MANIFEST
+
+
+def _check_replaceable(folder: Path) -> None:
+    """Check that a folder is new, empty, or holds a pretrained model and nothing else."""
+    if not os.path.lexists(folder):
+        return
+    others = {path.name for path in folder.iterdir()}
+    if others and (folder / CONFIG).is_file():
+        manifest = read_manifest(folder)
+        others -= {CONFIG, CARD, *file_names(manifest, folder / CONFIG)}
+    if others:
+        raise MemhopError(
+            f"{folder}: expected a new or empty folder, or one of an earlier model, got one with "
+            f"{shown(min(others))}"
+        )
+    if folder == Path.cwd():
+        raise MemhopError(f"{folder}: expected another than the current folder")
+
+
+@contextmanager
+def _one_line_errors(folder: Path, what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise MemhopError(f"{folder}: cannot write the {what}: {error.strerror}") from error
+
+
+@contextmanager
+def _temporary_folder(folder: Path, contents: Mapping[str, bytes]) -> Iterator[Path]:
+    """Write files to a folder next to ``folder``, which the block renames or which is removed."""
+    temporary = folder.parent / f".{folder.name}-{os.getpid()}"
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)  # of a killed process with the same number
+        temporary.mkdir(parents=True)
+        for name, content in contents.items():
+            with (temporary / name).open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _sync_folder(folder: Path) -> None:

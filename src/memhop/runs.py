@@ -8,7 +8,15 @@ import re
 import shutil
 from pathlib import Path
 
-from memhop.checkpoint import KNOWLEDGE, STORIES, from_json, is_checkpoint, kind_of
+from memhop.checkpoint import (
+    CONFIG,
+    KNOWLEDGE,
+    STORIES,
+    from_json,
+    is_checkpoint,
+    kind_of,
+    read_manifest,
+)
 from memhop.errors import MemhopError
 
 RUNS = Path("runs")
@@ -23,11 +31,9 @@ def checkpoint_folder(run: Path, epoch: int) -> Path:
 
 
 def newest_checkpoint(run: Path) -> Path | None:
-    """Return the checkpoint of a run with the most epochs; the folder itself if it is one."""
-    if is_checkpoint(run):
-        return run
+    """Return the checkpoint of a run with the most epochs, or the folder itself if it is one."""
     checkpoints = [folder for folder in _children(run) if _CHECKPOINT.fullmatch(folder.name)]
-    return max(checkpoints, key=_epoch, default=None)
+    return max(checkpoints, key=_epoch, default=run if is_checkpoint(run) else None)
 
 
 def drop_older_checkpoints(run: Path) -> None:
@@ -85,16 +91,45 @@ def find_run(name: str | Path | None = None, kind: str | None = None) -> Path:
         return max(trained, key=lambda run: (_is_finished(run), _age(run)))
     if not str(name):
         raise MemhopError("expected the name or path of a run, got an empty text")
-    folders = [folder for folder in (Path(name), RUNS / name) if _is_folder(folder)]
-    for folder in folders:
+    run = named_run(name, kind)
+    if run is None:
+        raise no_run_error(name)
+    return run
+
+
+def named_run(name: str | Path, kind: str | None = None) -> Path | None:
+    """Return the folder of a run, given as to `find_run`; None if there is no such run.
+
+    Raises:
+        MemhopError: a run of another kind.
+    """
+    for folder in _folders(name):
         if trained_in(folder):  # a folder of data may have the same name
-            if not _is_of(folder, kind):
-                raise MemhopError(f"{folder}: expected a run of {kind}, got {_described(folder)}")
+            if error := kind_error(folder, kind):
+                raise error
             return folder
-    if folders:
-        raise MemhopError(f"{folders[-1]}: no checkpoint in it: not a run, or stopped too early")
+    return None
+
+
+def no_run_error(name: str | Path) -> MemhopError:
+    """Return the error for a name for which `named_run` returns None."""
+    for folder in _folders(name)[-1:]:
+        try:
+            if (folder / CONFIG).is_file():
+                read_manifest(folder)
+        except MemhopError as error:  # corrupt, or of another library
+            return error
+        return MemhopError(f"{folder}: no checkpoint in it: not a run, or stopped too early")
     known = ", ".join(sorted(run.name for run in _children(RUNS) if trained_in(run)))
-    raise MemhopError(f"no run {str(name)!r}; under {RUNS}/: {known or 'none'}")
+    return MemhopError(f"no run {str(name)!r}; under {RUNS}/: {known or 'none'}")
+
+
+def kind_error(folder: Path, kind: str | None, name: str | None = None) -> MemhopError | None:
+    """Return the error for a run if it is of another kind; ``name`` replaces its path there."""
+    if _is_of(folder, kind):
+        return None
+    came = _described(folder)
+    return MemhopError(f"{name or folder}: expected a run of {kind}, got {came}")
 
 
 def find_checkpoint(name: str | Path | None = None, kind: str | None = None) -> Path:
@@ -117,7 +152,7 @@ def find_checkpoint(name: str | Path | None = None, kind: str | None = None) -> 
 
 def holds_anything(folder: Path) -> bool:
     """Return whether a folder holds anything but empty folders."""
-    if not _is_folder(folder):
+    if not is_folder(folder):
         return folder.exists()
     return any(not path.is_dir() for path in folder.rglob("*"))
 
@@ -151,11 +186,16 @@ def _described(run: Path) -> str:
     return f"one of {kind}: use {_COMMANDS[kind]}" if kind in _COMMANDS else f"one of {kind}"
 
 
+def _folders(name: str | Path) -> list[Path]:
+    return [folder for folder in (Path(name), RUNS / name) if is_folder(folder)]
+
+
 def _children(folder: Path) -> list[Path]:
-    return [child for child in folder.iterdir() if child.is_dir()] if _is_folder(folder) else []
+    return [child for child in folder.iterdir() if child.is_dir()] if is_folder(folder) else []
 
 
-def _is_folder(path: Path) -> bool:
+def is_folder(path: Path) -> bool:
+    """Return whether a path is a folder; no name is too long to ask."""
     try:
         return path.is_dir()
     except OSError:  # a name too long to be one

@@ -25,7 +25,7 @@ from memhop.data import to_examples
 from memhop.data.babi import parse_stories
 from memhop.data.story import is_babi
 from memhop.errors import MemhopError
-from memhop.runs import find_run
+from memhop.model_names import find_model
 from memhop.text.answer import Answer
 from memhop.text.model import MemN2N
 from memhop.tokenizer import is_question, split_sentences, split_words
@@ -78,7 +78,7 @@ def ask(
         raise MemhopError(f"{'--json' if json else '--svg'} needs a --question or a --file")
     if questions is not None and svg:
         questions = _only(questions)
-    model = load_model(find_run(run, STORIES))
+    model = load_model(find_model(run, STORIES))
     if questions is None:
         converse(model)
         return

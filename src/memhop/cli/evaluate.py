@@ -23,7 +23,8 @@ from memhop.cli.settings import (
 )
 from memhop.data import read_babi
 from memhop.errors import MemhopError
-from memhop.runs import find_checkpoint, find_run, trained_in
+from memhop.model_names import find_model
+from memhop.runs import find_checkpoint, trained_in
 from memhop.training.evaluation import Evaluation
 from memhop.training.evaluation import evaluate as evaluate_model
 
@@ -57,7 +58,7 @@ def evaluate(
         )
     if test is not None and task is not None:
         raise MemhopError("--task goes with --data, not with --test")
-    folder = find_run(run, STORIES)
+    folder = find_model(run, STORIES)
     results = dict(_on_file(folder, test) if test else _on_tasks(folder, data or Path(), task))
     if json:
         print_json([_as_json(name, result) for name, result in results.items()])

@@ -6,7 +6,7 @@ import typer
 
 from memhop.cli.encoder import EncoderName, load_encoder
 from memhop.cli.screen import print_line, print_progress, warnings_as_lines
-from memhop.cli.settings import Threads, complete_run, use
+from memhop.cli.settings import Threads, complete_model, use
 from memhop.cli.store.search import load_hops
 from memhop.errors import MemhopError
 
@@ -19,8 +19,8 @@ def serve(
         list[str] | None,
         typer.Argument(
             metavar="[RUN]...",
-            help="Names or paths of runs, and paths of stores. Default: the newest run.",
-            autocompletion=complete_run,
+            help="Runs and models as for memhop ask, and paths of stores. Default: the newest run.",
+            autocompletion=complete_model,
         ),
     ] = None,
     port: Annotated[

@@ -15,6 +15,7 @@ from memhop.cli.screen import print_error, warnings_as_lines
 from memhop.data import TASK_NAMES, find_tasks, read_babi
 from memhop.errors import MemhopError, shown
 from memhop.example import Example
+from memhop.model_names import shipped_names
 from memhop.recipe import Recipe
 from memhop.runs import RUNS, stopped_after, trained_in
 from memhop.text.model import MemN2N
@@ -31,6 +32,12 @@ def complete_run(incomplete: str) -> Completions:
             names = [run.name] if models else []
             names += [f"{run.name}/{model.name}" for model in models if model != run]
             yield from ((name, "") for name in names if name.startswith(incomplete))
+
+
+def complete_model(incomplete: str) -> Completions:
+    """Yield the trained runs, and the models that come with memhop."""
+    yield from complete_run(incomplete)
+    yield from ((name, "") for name in shipped_names() if name.startswith(incomplete))
 
 
 def complete_run_name(incomplete: str) -> Completions:
@@ -71,8 +78,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, for another prog
 Run = Annotated[
     str | None,
     typer.Argument(
-        help="Name or path of a run. Default: the newest finished one in runs/.",
-        autocompletion=complete_run,
+        help="Path or name of a run, name of a model that comes with memhop, or owner/name on the "
+        "Hugging Face Hub. Default: the newest finished run in runs/.",
+        autocompletion=complete_model,
     ),
 ]
 

@@ -9,9 +9,10 @@ from memhop.checkpoint import KNOWLEDGE, RETRIEVAL, STORIES
 from memhop.errors import MemhopError
 from memhop.knowledge.model import KnowledgeModel
 from memhop.knowledge.training_run import load_with_test
+from memhop.model_names import find_model
 from memhop.retrieval import Encoder, RetrievalModel
 from memhop.retrieval.encoder import encode
-from memhop.runs import find_run, run_kind, trained_in
+from memhop.runs import run_kind, trained_in
 from memhop.storage.folder import DATABASE
 from memhop.storage.store import Store
 from memhop.text.model import MemN2N
@@ -72,7 +73,7 @@ def load(
     """Return all models of the runs, and the stores, by name; None is the newest finished run.
 
     Args:
-        runs: names or paths of runs, and paths of stores.
+        runs: names of models as for `memhop.model_names.find_model`, and paths of stores.
         encoder, hops: of the stores.
 
     Raises:
@@ -80,27 +81,32 @@ def load(
             have one name, or the hops have other sizes than a store.
     """
     models: dict[str, AnyServed] = {}
-    found = [run if run is not None and is_store(run) else _find_run(run) for run in runs]
-    for run in dict.fromkeys(Path(run).resolve() for run in found):
+    for run, title in dict(map(_find, runs)).items():
         if is_store(run):
             if run.name in models:
                 raise MemhopError(f"{run}: another model is called {run.name}: rename one")
             models[run.name] = _load_store(run, encoder, hops)
             continue
         for trained in trained_in(run):
-            parts = run.name, *trained.relative_to(run).parts
-            name = "/".join(parts)
+            name = "/".join((title, *trained.relative_to(run).parts))
             if name in models:
                 raise MemhopError(f"{trained}: another model is called {name}: rename one")
             models[name] = _load(name, trained)
     return models
 
 
-def _find_run(name: str | Path | None) -> Path:
-    try:
-        return find_run(name)
-    except MemhopError as error:
-        raise MemhopError(f"expected a run or the folder of a store: {error}") from None
+def _find(name: str | Path | None) -> tuple[Path, str]:
+    """Return the folder of a run or store, and its name; of a model on the Hub its id."""
+    if name is None or not is_store(name):
+        try:
+            folder = find_model(name)
+        except MemhopError as error:
+            raise MemhopError(f"expected a run or the folder of a store: {error}") from None
+        if name is not None and Path(name).name != folder.name:
+            return folder.resolve(), str(name)
+        name = folder
+    folder = Path(name).resolve()
+    return folder, folder.name
 
 
 def is_store(path: str | Path) -> bool:

@@ -14,7 +14,8 @@ from memhop.cli.screen import print_error, print_json, print_line, print_progres
 from memhop.cli.settings import Json, Run, Threads, use
 from memhop.errors import MemhopError
 from memhop.knowledge import KnowledgeAnswer, KnowledgeModel, parse_question
-from memhop.runs import find_run, stopped_after
+from memhop.model_names import find_model
+from memhop.runs import stopped_after
 
 app = typer.Typer()
 
@@ -66,7 +67,7 @@ def ask(
 
 def load_model(run: str | None) -> KnowledgeModel:
     """Return the model of a run; print a line if its training was stopped."""
-    folder = find_run(run, KNOWLEDGE)
+    folder = find_model(run, KNOWLEDGE)
     model = KnowledgeModel.load(folder)
     if run is None:
         print_progress(f"the newest run: {folder.name}")
