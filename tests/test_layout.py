@@ -22,7 +22,7 @@ ROWS = [
     ["example", "rng"],
     ["ops"],
     ["checkpoint"],
-    ["hub", "runs"],
+    ["hub", "model_card", "runs", "storable"],
     ["model_names"],
     ["pretrained"],
     ["kernels", "nn"],

@@ -51,7 +51,7 @@ def write_checkpoint(folder: Path, files: Mapping[str, bytes], kind: str = STORI
 
 
 def write_pretrained(
-    folder: Path, files: Mapping[str, bytes], config: Mapping[str, Any], card: str
+    folder: Path, files: Mapping[str, bytes], config: Mapping[str, Any], card: bytes
 ) -> None:
     """Write a pretrained folder; it replaces an earlier one in a single rename.
 
@@ -59,13 +59,13 @@ def write_pretrained(
         folder: new, empty, or a folder that this function wrote and that has no other files.
         files: the files of the model, which ``config`` has the checksums of.
         config: the manifest, see `manifest_of`.
-        card: the text of ``README.md``.
+        card: the content of ``README.md``.
 
     Raises:
         MemhopError: the folder has other files, or cannot be written.
     """
     folder = folder.resolve()  # of a link the folder is replaced, not the link
-    contents = {**files, CONFIG: to_json(dict(config)), CARD: card.encode()}
+    contents = {**files, CONFIG: to_json(dict(config)), CARD: card}
     with _one_line_errors(folder, "model"):
         _check_replaceable(folder)
         with _temporary_folder(folder, contents) as temporary:

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from memhop.checkpoint import (
     KNOWLEDGE,
@@ -36,14 +36,21 @@ from memhop.knowledge.paths import HopReads, supports
 from memhop.knowledge.questions import Question, parse_question
 from memhop.knowledge.recipe import KnowledgeRecipe
 from memhop.knowledge.topics import TopicFinder
+from memhop.model_card import CardText
 from memhop.ops.ragged.frontier import Frontier, mixture, rows_of
+from memhop.pretrained import Pretrained
 from memhop.runs import find_checkpoint
+from memhop.storable import check_storable
 
 WEIGHTS, RECIPE, VOCABULARY = "model.safetensors", "knowledge.json", "vocabulary.json"
 SAME_WEIGHT = 1e-5  # relative difference below which two answers tie
 ANSWER_SHARE = 0.1  # of the weight of the strongest answer, from which on an entity is an answer
 MAX_ANSWERS, RUNNERS_UP, FACTS_SHOWN = 50, 3, 5
 BATCH = 64
+_SUMMARY = (
+    "A `KnowledgeModel` of memhop: it answers questions over its own facts (subject, relation, "
+    "object) hop by hop, and shows the facts that each hop read."
+)
 
 
 class Ranked(NamedTuple):
@@ -53,7 +60,7 @@ class Ranked(NamedTuple):
     probabilities: np.ndarray
 
 
-class KnowledgeModel:
+class KnowledgeModel(Pretrained):
     """A question answerer over a knowledge base, with `TrackingHops`.
 
     Attributes:
@@ -65,6 +72,8 @@ class KnowledgeModel:
     `memhop.knowledge.train` makes a trained one.
     """
 
+    _kind = KNOWLEDGE
+
     def __init__(
         self,
         kb: KnowledgeBase,
@@ -75,14 +84,19 @@ class KnowledgeModel:
         device: str = "cpu",
     ) -> None:
         self.kb, self.recipe, self.vocabulary = kb, recipe, tuple(vocabulary)
-        directions = 2 if recipe.inverse else 1
-        with torch.device(device):  # "meta" before weights are loaded: nothing is allocated
-            network = TrackingHops(len(vocabulary), directions * len(kb.relations), recipe)
-        self.network = network.float()  # whatever torch's default dtype is
+        self.network = self._new_network(device)
         self.encoder = Encoder(kb, vocabulary, finder or TopicFinder(kb))
         self.memory = memory_of(kb, recipe.inverse)
         self.names = self.encoder.relation_names()
         self._starts = rows_of(self.memory.offsets).numpy()
+
+    def _new_network(self, device: str) -> TrackingHops:
+        directions = 2 if self.recipe.inverse else 1
+        with torch.device(device):  # "meta" before weights are loaded: nothing is allocated
+            network = TrackingHops(
+                len(self.vocabulary), directions * len(self.kb.relations), self.recipe
+            )
+        return network.float()  # whatever torch's default dtype is
 
     def answer(
         self, question: str, *, topics: Sequence[str] | None = None, facts: int = FACTS_SHOWN
@@ -218,7 +232,7 @@ class KnowledgeModel:
         write_checkpoint(Path(folder), self.to_files(), KNOWLEDGE)
 
     @classmethod
-    def load(cls, run: str | Path) -> "KnowledgeModel":
+    def load(cls, run: str | Path) -> Self:
         """Return the model of a run, given by its path or its name under ``runs/``.
 
         Raises:
@@ -228,7 +242,7 @@ class KnowledgeModel:
         return cls.from_files(read_checkpoint(folder), folder)
 
     @classmethod
-    def from_files(cls, files: dict[str, bytes], folder: Path) -> "KnowledgeModel":
+    def from_files(cls, files: dict[str, bytes], folder: Path) -> Self:
         """Return the model in the files of a checkpoint; ``folder`` is named in errors."""
         settings = from_json(part(files, RECIPE, folder), folder / RECIPE)
         words = from_json(part(files, VOCABULARY, folder), folder / VOCABULARY)
@@ -244,6 +258,25 @@ class KnowledgeModel:
         weights = from_tensors(part(files, WEIGHTS, folder), shapes, folder / WEIGHTS)
         model.network.load_state_dict(weights, assign=True)
         return model
+
+    def _module(self) -> nn.Module:
+        return self.network
+
+    def _check_storable(self) -> None:
+        check_storable(self.network, self._new_network("meta"))
+
+    def _settings(self) -> dict[str, Any]:
+        sizes = {"entities": len(self.kb.entities), "relations": len(self.kb.relations)}
+        return {**self.recipe.to_json(), **sizes, "facts": len(self.kb.facts)}
+
+    def _card_text(self) -> CardText:
+        topic, question = self.kb.labels[0], f"what is the {self.kb.relation_labels[0]}?"
+        lines = [
+            "from memhop.knowledge import KnowledgeModel", "",
+            "model = KnowledgeModel.from_pretrained(NAME)",
+            f"print(model.answer({question!a}, topics=[{topic!a}]).answer)",
+        ]  # fmt: skip
+        return CardText(_SUMMARY, "\n".join(lines), "question-answering")
 
     @classmethod
     def untrained(

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from memhop import ops
+from memhop.checkpoint import LAYER
 from memhop.nn import checks
 from memhop.nn.checks import Dims, Inputs
 from memhop.nn.hop_modules import HopModules, Result, hops_of
@@ -64,6 +65,8 @@ class MemoryHop(HopLayer):
     >>> query.shape, attention.shape
     (torch.Size([2, 3, 4]), torch.Size([2, 3, 2, 5]))
     """
+
+    _kind = LAYER
 
     def __init__(
         self,
@@ -129,6 +132,8 @@ class MultiHop(HopLayer):
     >>> query.shape, attention.shape
     (torch.Size([2, 4]), torch.Size([2, 3, 5]))
     """
+
+    _kind = LAYER
 
     def __init__(
         self,
@@ -227,6 +232,7 @@ class MemoryNetwork(MemoryLayer):
     (torch.Size([5, 3]), torch.Size([5, 2, 6]))
     """
 
+    _kind = LAYER
     _exchanges = False  # its hops do
 
     def __init__(

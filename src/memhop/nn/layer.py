@@ -11,6 +11,7 @@ from memhop.nn import checks
 from memhop.nn.checks import Dims, Inputs
 from memhop.nn.embedding import EmbeddingTable
 from memhop.nn.hop_modules import HopModules, Layer, Result, run_hops
+from memhop.nn.layer_files import StoredLayer
 from memhop.ops import dtensors
 from memhop.ops.call import PLAIN, Attention
 from memhop.ops.errors import check_share
@@ -30,7 +31,7 @@ ARGUMENTS = {
 Embed = bool | Literal["a", "c"]
 
 
-class MemoryLayer(nn.Module):
+class MemoryLayer(nn.Module, StoredLayer):
     """A layer that reads a memory: ``forward`` with its shapes, types and checks."""
 
     _exchanges = True  # whether it exchanges messages with a group itself

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Sequence
 from itertools import chain, repeat
 from pathlib import Path
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -23,11 +24,15 @@ from memhop.checkpoint import (
 )
 from memhop.errors import MemhopError, MemhopWarning, check_integer
 from memhop.example import Example
+from memhop.model_card import CardText
 from memhop.ops.inputs import MLP, BankHop
 from memhop.ops.text.two_row_attention import TwoRowMemory
+from memhop.pretrained import Pretrained
 from memhop.recipe import Recipe
 from memhop.runs import find_checkpoint
+from memhop.storable import check_storable
 from memhop.text.answer import Answer
+from memhop.text.card import card_text
 from memhop.text.encoding import Batch, Encoded, Encoder, Sizes, ages
 from memhop.text.reading import Question, SplitSentences, readable_pairs, readable_question
 from memhop.text.stored_examples import examples_from_files, examples_to_files
@@ -40,7 +45,7 @@ _RUNNERS_UP = 3
 _WORDS_SHOWN = 3  # in the warning about an older model
 
 
-class MemN2N(nn.Module):
+class MemN2N(nn.Module, Pretrained):
     """End-to-end memory network over sentences.
 
     With x_i the i-th of the last N statements and q the question, as weighted bags of words
@@ -67,6 +72,8 @@ class MemN2N(nn.Module):
     memory_dim], H; ``network.inner`` [(R,) K, memory_dim, hop_units], ``network.bias``
     [(R,) K, 1, hop_units] and ``network.outer`` [(R,) K, hop_units, memory_dim].
     """
+
+    _kind = STORIES
 
     def __init__(
         self,
@@ -281,7 +288,7 @@ class MemN2N(nn.Module):
         write_checkpoint(Path(folder), self.to_files())
 
     @classmethod
-    def load(cls, run: str | Path) -> "MemN2N":
+    def load(cls, run: str | Path) -> Self:
         """Return the model of a run, given by its path or its name under ``runs/``.
 
         Raises:
@@ -294,7 +301,7 @@ class MemN2N(nn.Module):
         return cls.from_files(read_checkpoint(folder), folder)
 
     @classmethod
-    def from_files(cls, files: dict[str, bytes], folder: Path) -> "MemN2N":
+    def from_files(cls, files: dict[str, bytes], folder: Path) -> Self:
         """Return the model in the files of a checkpoint; ``folder`` is named in errors."""
         recipe, vocabulary, sizes = read_settings(files, folder)
         model = cls(vocabulary, recipe, sizes, device="meta")
@@ -305,6 +312,21 @@ class MemN2N(nn.Module):
         if lost := [word for word in vocabulary if not _is_reachable(word)]:
             warnings.warn(_older_version(folder, lost), MemhopWarning, stacklevel=2)
         return model.eval()
+
+    def _module(self) -> nn.Module:
+        return self
+
+    def _check_storable(self) -> None:
+        if self.restarts is not None:
+            raise MemhopError(f"expected one model, got {self.restarts}: pick() one")
+        settings = self.vocabulary, self.recipe, self.sizes
+        check_storable(self, MemN2N(*settings, device="meta"))
+
+    def _settings(self) -> dict[str, Any]:
+        return {**self.recipe.to_json(), **self.sizes._asdict(), "words": len(self.vocabulary)}
+
+    def _card_text(self) -> CardText:
+        return card_text(self.examples)
 
     def extra_repr(self) -> str:
         slots = f"{self.sizes.memory_slots} slots"

@@ -1,0 +1,184 @@
+"""Pretrained: save a model with its card to a folder or to the Hub, and load it by its name."""
+
+import os
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import nn
+
+from memhop import hub
+from memhop.checkpoint import (
+    CARD,
+    CONFIG,
+    KNOWLEDGE,
+    LIBRARY,
+    RETRIEVAL,
+    STORIES,
+    manifest_of,
+    read_manifest_and_files,
+    to_json,
+    write_pretrained,
+)
+from memhop.errors import MemhopError, shown
+from memhop.hub import HubOptions
+from memhop.model_card import CardText, model_card
+from memhop.model_names import find_model
+from memhop.runs import find_checkpoint
+
+_CLASSES = {STORIES: "MemN2N", KNOWLEDGE: "KnowledgeModel", RETRIEVAL: "RetrievalModel"}
+
+
+class Pretrained:
+    """A mixin of models that are files: a folder, or a model on the Hugging Face Hub."""
+
+    _kind: ClassVar[str]  # of the manifest; set by each class that can be stored, not by subclasses
+
+    def save_pretrained(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        card: str | None = None,
+        license: str | None = None,
+    ) -> None:
+        """Write the model as a folder: ``config.json``, weights, its other files, ``README.md``.
+
+        `from_pretrained` reads it. The folder is new, empty, or of an earlier model, which is
+        replaced in one rename.
+
+        Args:
+            folder: the folder; parents are created.
+            card: the text of ``README.md``; None keeps the card of an earlier model, or writes one.
+            license: of a card that is written, such as ``mit``.
+
+        Raises:
+            MemhopError: the folder has other files or cannot be written; the model has a part that
+                would be lost, such as hooks, an adapter or a subclass.
+        """
+        folder = Path(folder)
+        files, config, written = self._stored(folder.absolute().name, license)
+        try:
+            if card is None and (folder / CARD).is_file():
+                written = (folder / CARD).read_bytes()
+        except OSError as error:
+            raise MemhopError(f"{folder / CARD}: cannot be read: {error.strerror}") from error
+        write_pretrained(folder, files, config, written if card is None else card.encode())
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | os.PathLike[str],
+        *,
+        revision: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        token: str | None = None,
+        local_files_only: bool = False,
+        device: torch.device | str | None = None,
+    ) -> Self:
+        """Return a model by its name, in evaluation mode. No code of the files is run.
+
+        Args:
+            name: the first of these that exists: the path of a folder or run, the name of a run
+                under ``runs/``, of a model that comes with memhop, or ``owner/name`` on the Hub.
+            revision: of a model on the Hub: a branch, a tag or a commit; None is the main branch.
+            cache_dir: the folder of downloads; None is that of the Hub's client.
+            token: of a private model; None is that of ``hf auth login``.
+            local_files_only: do not use the network.
+            device: of the weights; None is the CPU.
+
+        Raises:
+            MemhopError: no such model, one of another class, or corrupt files.
+            DownloadError: the Hub does not send it.
+        """
+        options = HubOptions(revision, cache_dir, token, local_files_only)
+        folder = find_checkpoint(find_model(os.fspath(name), hub=options))
+        config, files = read_manifest_and_files(folder)
+        came = config.get("model_type", _CLASSES.get(str(config.get("kind", STORIES))))
+        expected = cls._class().__name__
+        if came != expected:
+            raise MemhopError(f"{folder}: expected a model of {expected}, got {shown(came)}")
+        model = cls.from_files(files, folder)
+        if device is not None:
+            model._module().to(device)
+        return model
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | None = None,
+        revision: str | None = None,
+        commit_message: str | None = None,
+        card: str | None = None,
+        license: str | None = None,
+    ) -> str:
+        """Upload the model to the Hugging Face Hub in one commit; return the commit's address.
+
+        Needs ``memhop[hub]``. The files are those of `save_pretrained`; other files of the model on
+        the Hub stay.
+
+        Args:
+            repo_id: ``owner/name``; created if it does not exist.
+            private: of a new model; None is the owner's default.
+            token: None is that of ``hf auth login``.
+            revision: a branch, created if it does not exist; None is the main branch.
+            commit_message: None is a default.
+            card: the text of ``README.md``; None keeps the card on the Hub, or writes one.
+            license: of a card that is written, such as ``mit``.
+
+        Raises:
+            MemhopError: no permission or no network; the model has a part that would be lost.
+        """
+        files, config, written = self._stored(repo_id, license)
+        contents = {**files, CONFIG: to_json(config), CARD: written}
+        return hub.push(
+            repo_id, contents, card=card, private=private, token=token, revision=revision,
+            commit_message=commit_message,
+        )  # fmt: skip
+
+    def to_files(self) -> dict[str, bytes]:
+        """Return the files of the model, all that `from_files` needs."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_files(cls, files: dict[str, bytes], folder: Path) -> Self:
+        """Return the model in files; ``folder`` is named in errors."""
+        raise NotImplementedError
+
+    def _module(self) -> nn.Module:
+        """Return the module that has the weights."""
+        raise NotImplementedError
+
+    def _check_storable(self) -> None:
+        """Raise an error if a part of the model is not in its files."""
+        raise NotImplementedError
+
+    def _settings(self) -> dict[str, Any]:
+        """Return the settings, as JSON, for people."""
+        raise NotImplementedError
+
+    def _card_text(self) -> CardText:
+        raise NotImplementedError
+
+    @classmethod
+    def _class(cls) -> type:
+        """Return the class whose models are stored: this one, or the one that it is based on."""
+        return next(base for base in cls.__mro__ if "_kind" in vars(base))
+
+    def _stored(
+        self, name: str, license: str | None
+    ) -> tuple[dict[str, bytes], dict[str, Any], bytes]:
+        """Return the files, the manifest and a card."""
+        from memhop import __version__
+
+        stored, own = self._class().__name__, type(self).__name__
+        if type(self) is not self._class():
+            raise MemhopError(f"{own} cannot be stored: expected a {stored}, got a subclass")
+        self._check_storable()
+        files, settings = self.to_files(), self._settings()
+        about = {"library_name": LIBRARY, "memhop_version": __version__, "model_type": stored}
+        config = {**about, "settings": settings, **manifest_of(files, self._kind)}
+        weights = sum(one.numel() for one in self._module().parameters())
+        card = model_card(name, self._card_text(), settings, weights, license)
+        return files, config, card.encode()

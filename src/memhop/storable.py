@@ -1,0 +1,120 @@
+"""Check that a module can be stored as its class, settings and weights, and nothing is lost."""
+
+from collections.abc import Collection, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from memhop.checkpoint import dtype_name
+from memhop.errors import MemhopError, shown
+
+FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def check_storable(
+    module: nn.Module, expected: nn.Module, dtypes: Collection[torch.dtype] = (torch.float32,)
+) -> None:
+    """Check that a module differs in the values of its weights only from what is loaded.
+
+    Hooks, parametrizations such as LoRA, replaced or added modules, weights and attributes would be
+    lost, and are errors.
+
+    Args:
+        module: the module to store.
+        expected: a module of the stored class and settings, on any device.
+        dtypes: of the weights.
+
+    Raises:
+        MemhopError: it has something else, or weights that are no finite numbers.
+
+    >>> check_storable(nn.Linear(2, 3), nn.Linear(2, 3))
+    >>> check_storable(nn.Linear(2, 3), nn.Linear(2, 3, bias=False))
+    Traceback (most recent call last):
+    memhop.errors.MemhopError: Linear cannot be stored: unexpected weight 'bias'
+    """
+    layer = type(expected).__name__
+    _check_names(layer, "module", _modules(module), _modules(expected))
+    for path, own in _modules(module).items():
+        _check_module(layer, path, own, expected.get_submodule(path))
+    ours, theirs = _tensors(module), _tensors(expected)
+    _check_names(layer, "weight", ours, theirs)
+    for name, tensor in ours.items():
+        _check_tensor(layer, name, tensor, theirs[name], dtypes)
+
+
+def shared_weights(module: nn.Module) -> dict[str, str]:
+    """Return for each parameter that is another one too, the name under which it comes first.
+
+    >>> linear = nn.Linear(2, 2)
+    >>> shared_weights(nn.Sequential(linear, linear))
+    {'1.weight': '0.weight', '1.bias': '0.bias'}
+    """
+    first: dict[int, str] = {}
+    shared: dict[str, str] = {}
+    places: dict[int, str] = {}
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        if id(parameter) in first:
+            shared[name] = first[id(parameter)]
+            continue
+        first[id(parameter)] = name
+        if parameter.numel() and (other := places.setdefault(parameter.data_ptr(), name)) != name:
+            layer = type(module).__name__
+            raise MemhopError(
+                f"{layer} cannot be stored: {other!r} and {name!r} share their memory, but are "
+                "different parameters"
+            )
+    return shared
+
+
+def _modules(module: nn.Module) -> dict[str, nn.Module]:
+    return dict(module.named_modules(remove_duplicate=False))
+
+
+def _tensors(module: nn.Module) -> dict[str, Tensor]:
+    return {
+        **dict(module.named_parameters(remove_duplicate=False)),
+        **dict(module.named_buffers(remove_duplicate=False)),
+    }
+
+
+def _check_names(
+    layer: str, what: str, ours: Mapping[str, object], theirs: Mapping[str, object]
+) -> None:
+    for name in [*ours, *theirs]:
+        if (name in ours) != (name in theirs):
+            lacking = "unexpected" if name in ours else "missing"
+            raise MemhopError(f"{layer} cannot be stored: {lacking} {what} {shown(name)}")
+
+
+def _check_module(layer: str, path: str, own: nn.Module, expected: nn.Module) -> None:
+    place = f" in {path}" if path else ""
+    if type(own) is not type(expected):
+        came = type(own).__name__
+        raise MemhopError(
+            f"{layer} cannot be stored: expected {type(expected).__name__}{place}, got {came}"
+        )
+    if any(value for name, value in vars(own).items() if name.endswith("_hooks")):
+        raise MemhopError(f"{layer} cannot be stored: hooks{place} would be lost")
+    for name in vars(own):
+        if not name.startswith("_") and name not in vars(expected):
+            raise MemhopError(
+                f"{layer} cannot be stored: the attribute {name!r}{place} would be lost"
+            )
+
+
+def _check_tensor(
+    layer: str, name: str, tensor: Tensor, expected: Tensor, dtypes: Collection[torch.dtype]
+) -> None:
+    if type(tensor) is not type(expected) or tensor.layout != torch.strided or tensor.is_meta:
+        came = "one on the meta device" if tensor.is_meta else type(tensor).__name__
+        raise MemhopError(
+            f"{layer} cannot be stored: expected a plain tensor as {name!r}, got {came}"
+        )
+    if tensor.dtype not in dtypes or tensor.shape != expected.shape:
+        names = " or ".join(map(dtype_name, dtypes))
+        raise MemhopError(
+            f"{layer} cannot be stored: expected {names} {list(expected.shape)} for {name!r}, "
+            f"got {dtype_name(tensor.dtype)} {list(tensor.shape)}"
+        )
+    if not tensor.isfinite().all():
+        raise MemhopError(f"{layer} cannot be stored: {name!r} holds values that are not finite")
