@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import huggingface_hub.utils
+import huggingface_hub
 import pytest
 from huggingface_hub import constants
 
@@ -23,11 +23,11 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # Xet has a server of its own
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_PROGRESS_BARS", True)
     monkeypatch.setattr("time.sleep", lambda _: None)  # between the client's retries
-    huggingface_hub.utils.close_session()  # with the proxies of before
+    huggingface_hub.close_session()  # with the proxies of before
     with serving() as hub:
         use_endpoint(hub.address, monkeypatch)
         yield hub
-        huggingface_hub.utils.close_session()
+        huggingface_hub.close_session()
 
 
 def use_endpoint(address: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -157,7 +157,7 @@ def test_a_broken_download_loads_nothing_and_can_be_repeated(hub: Hub, name: str
     hub.model(files)
     hub.cut[name] = len(files[name]) // 2
     assert refused().startswith(f"{ID}: cannot download {name}: ")
-    assert not [path for path in Path("cache").rglob(name)]
+    assert not list(Path("cache").rglob(name))
     hub.cut.clear()
     assert same(MemN2N.from_pretrained(ID), make())
 
