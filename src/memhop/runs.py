@@ -31,9 +31,11 @@ def checkpoint_folder(run: Path, epoch: int) -> Path:
 
 
 def newest_checkpoint(run: Path) -> Path | None:
-    """Return the checkpoint of a run with the most epochs, or the folder itself if it is one."""
+    """Return the checkpoint of a run with the most epochs; the folder itself if it is one."""
+    if is_checkpoint(run):
+        return run
     checkpoints = [folder for folder in _children(run) if _CHECKPOINT.fullmatch(folder.name)]
-    return max(checkpoints, key=_epoch, default=run if is_checkpoint(run) else None)
+    return max(checkpoints, key=_epoch, default=None)
 
 
 def drop_older_checkpoints(run: Path) -> None:
