@@ -4,7 +4,7 @@ import base64
 import hashlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -52,6 +52,7 @@ class Hub:
         lfs_names: ends of names that are uploaded by LFS, and not in the commit.
         cut: names of files of which only so many bytes are sent.
         changed: names of files that are sent with other bytes, of the same number.
+        then: called after a file of this name is sent.
         status: the status of all responses whose path contains a text.
         requests: method, path, ``User-Agent`` and ``Authorization`` of each request.
     """
@@ -60,6 +61,7 @@ class Hub:
     lfs_names: tuple[str, ...] = ()
     cut: dict[str, int] = field(default_factory=dict)
     changed: dict[str, bytes] = field(default_factory=dict)
+    then: dict[str, Callable[[], object]] = field(default_factory=dict)
     status: dict[str, int] = field(default_factory=dict)
     requests: list[tuple[str, str, str, str]] = field(default_factory=list)
     address: str = ""
@@ -205,6 +207,7 @@ class _Handler(BaseHTTPRequestHandler):
             content = content[: self.hub.cut[file]]
             self.close_connection = True
         self.wfile.write(content)
+        self.hub.then.pop(file, object)()
 
 
 @contextmanager

@@ -173,6 +173,14 @@ def test_a_file_that_is_missing_or_of_another_upload_is_an_error(hub: Hub) -> No
     )
 
 
+def test_all_files_are_of_one_commit(hub: Hub) -> None:
+    stored = hub.model(files_of(make()))
+    other = files_of(make(memory_dim=3))
+    hub.then[CONFIG] = lambda: stored.commit(other)
+    assert same(MemN2N.from_pretrained(ID), make())
+    assert same(MemN2N.from_pretrained(ID), make(memory_dim=3))
+
+
 def test_bytes_that_change_on_the_way_are_found(hub: Hub) -> None:
     files = files_of(make())
     hub.model(files)
