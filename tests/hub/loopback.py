@@ -52,7 +52,7 @@ class Hub:
         lfs_names: ends of names that are uploaded by LFS, and not in the commit.
         cut: names of files of which only so many bytes are sent.
         changed: names of files that are sent with other bytes, of the same number.
-        then: called after a file of this name is sent.
+        then: called when a file of this name is sent.
         status: the status of all responses whose path contains a text.
         requests: method, path, ``User-Agent`` and ``Authorization`` of each request.
     """
@@ -206,8 +206,8 @@ class _Handler(BaseHTTPRequestHandler):
         if file in self.hub.cut:
             content = content[: self.hub.cut[file]]
             self.close_connection = True
-        self.wfile.write(content)
         self.hub.then.pop(file, object)()
+        self.wfile.write(content)
 
 
 @contextmanager
