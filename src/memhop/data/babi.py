@@ -29,6 +29,7 @@ from memhop.data.story import (
 )
 from memhop.errors import MemhopError
 from memhop.example import Example
+from memhop.lines import printable
 from memhop.tokenizer import is_question
 
 TASK_NAMES: dict[int, str] = {
@@ -211,12 +212,6 @@ def find_valid(train: Path) -> Path | None:
         names = ", ".join(file.name for file in files)
         raise MemhopError(f"{printable(train)}: expected one validation file, got {names}")
     return files[0] if files else None
-
-
-def printable(path: Path) -> str:
-    """Return a path for a message of one line, escaped if it is not printable."""
-    text = str(path)
-    return text if text.isprintable() else ascii(text)
 
 
 class _Draft:
