@@ -19,7 +19,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 ROWS = [
     ["errors"],
     ["atomic_write"],
-    ["example", "rng"],
+    ["example", "lines", "rng"],
     ["ops"],
     ["checkpoint"],
     ["hub", "model_card", "runs", "storable"],

@@ -40,7 +40,7 @@ def evaluate(
     data: DataFolder = None,
     task: TaskList = None,
     test: Annotated[
-        Path | None, typer.Option(help="A file of your own, in the bAbI format.")
+        Path | None, typer.Option(help="A file of your own: .jsonl, .csv, .tsv, or bAbI.")
     ] = None,
     threads: Threads = 1,
     json: Json = False,

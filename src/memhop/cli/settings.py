@@ -12,7 +12,7 @@ import torch
 import typer
 
 from memhop.cli.screen import print_error, warnings_as_lines
-from memhop.data import TASK_NAMES, find_tasks, read_babi
+from memhop.data import TASK_NAMES, find_tasks, read_examples
 from memhop.errors import MemhopError, shown
 from memhop.example import Example
 from memhop.model_names import shipped_names
@@ -88,8 +88,11 @@ Run = Annotated[
 Joint = Annotated[
     bool, typer.Option("--joint", help="One model for all tasks, instead of one for each.")
 ]
-TrainFile = Annotated[Path | None, typer.Option(help="Your own training file, in the bAbI format.")]
-TestFile = Annotated[Path | None, typer.Option(help="Your own test file.")]
+TrainFile = Annotated[
+    Path | None,
+    typer.Option(help="Your own training file: .jsonl, .csv, .tsv, or in the bAbI format."),
+]
+TestFile = Annotated[Path | None, typer.Option(help="Your own test file, in any of these formats.")]
 RecipeName = Annotated[
     str,
     typer.Option(
@@ -188,7 +191,7 @@ def read_file(option: str, path: Path) -> list[Example]:
         raise MemhopError(
             f"{option}: expected a file, got the folder {path}; --data takes a folder"
         )
-    return read_babi(path)
+    return read_examples(path)
 
 
 def tasks_in(folder: Path, task: str | None, *, split: str) -> dict[int, dict[str, Path]]:
