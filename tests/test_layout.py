@@ -31,7 +31,7 @@ ROWS = [
     ["resume"],
     ["text", "data"],
     ["training"],
-    ["knowledge", "retrieval"],
+    ["export", "knowledge", "retrieval"],
     ["storage"],
     ["reproduce"],
     ["memhop"],

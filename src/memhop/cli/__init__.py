@@ -15,6 +15,7 @@ from memhop.cli import (
     ask,
     demo,
     evaluate,
+    export,
     generate,
     kb,
     reproduce,
@@ -37,7 +38,7 @@ app = typer.Typer(
     help="Multi-hop memory for PyTorch: train a memory network on stories, ask it questions, "
     "see which sentence each hop read. Begin with: memhop demo",
 )
-for command in (demo, train, evaluate, ask, serve, generate, setup):
+for command in (demo, train, evaluate, ask, serve, export, generate, setup):
     app.add_typer(command.app)
 app.add_typer(setup.data, name="data")
 app.add_typer(kb.app, name="kb")
