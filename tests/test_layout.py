@@ -33,7 +33,7 @@ ROWS = [
     ["resume"],
     ["text", "data"],
     ["training"],
-    ["knowledge", "retrieval"],
+    ["export", "knowledge", "retrieval"],
     ["storage"],
     ["reproduce"],
     ["memhop"],
