@@ -76,6 +76,8 @@ def rewrite(one: griffe.Object, names: "PublicNames") -> None:
         one.returns = spelled_out(one.returns, names)
         for parameter in one.parameters:
             parameter.annotation = spelled_out(parameter.annotation, names)
+    elif isinstance(one, griffe.Attribute):
+        one.annotation = spelled_out(one.annotation, names)
     for member in one.members.values():
         if not member.is_alias:
             rewrite(member, names)  # type: ignore[arg-type]
@@ -96,11 +98,11 @@ def as_markdown(text: str, one: griffe.Object, names: "PublicNames") -> str:
 
 def spelled_out(type_: Any, names: "PublicNames") -> Any:
     """Return a type with the private names of types in it replaced by what they stand for."""
-    if isinstance(type_, griffe.ExprName):
+    if isinstance(type_, griffe.ExprName | griffe.ExprAttribute):
         return names.meaning(type_)
     if isinstance(type_, list):
         return [spelled_out(one, names) for one in type_]
-    if not isinstance(type_, griffe.Expr) or isinstance(type_, griffe.ExprAttribute):
+    if not isinstance(type_, griffe.Expr):
         return type_
     fields = {field.name: getattr(type_, field.name) for field in dataclasses.fields(type_)}
     return dataclasses.replace(
@@ -156,7 +158,7 @@ class PublicNames:
                 return self.by_module[path][last]
         return self.by_module["memhop"].get(last) if not last.islower() else None
 
-    def meaning(self, name: griffe.ExprName) -> Any:
+    def meaning(self, name: griffe.ExprName | griffe.ExprAttribute) -> Any:
         """Return what the name of a type stands for, if it is a private one of the package."""
         path = name.canonical_path
         if not path.startswith("memhop.") or path in self.paths:
