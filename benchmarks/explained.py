@@ -50,7 +50,10 @@ def _rows(model: MemN2N) -> Iterator[Row]:
         values = [("word", name, vector @ query) for name, vector in parts]
         values += [("score", *pair) for pair in zip(STORY, scores, strict=True)]
         values += [("weight", *pair) for pair in zip(STORY, weights, strict=True)]
-        query = query + weights @ _memory(model, table_c)
+        read = weights @ _memory(model, table_c)
+        next_mary = table_c[_row(model, "mary")]  # A of the next hop is C of this one
+        values += [("mary", "query", next_mary @ query), ("mary", "read", next_mary @ read)]
+        query = query + read
         best = model.word_scores((tables[-1] @ query).softmax(0)).topk(PLACES)
         answers = map(model.vocabulary.spelling, (best.indices + 2).tolist())
         values += [("answer", *pair) for pair in zip(answers, best.values, strict=True)]
