@@ -57,12 +57,14 @@ def _target(link: re.Match[str], folder: str, page: str) -> str:
     path, anchor = link[1], link[2] or ""
     file = posixpath.normpath(posixpath.join(folder, path))
     shown = PAGE_OF.get(file)
+    if (file, anchor) == ("CONTRIBUTING.md", "#glossary"):
+        shown, anchor = "glossary.md", ""
     if shown is None and file.startswith("examples/"):
         shown, anchor = PAGE_OF["examples"], f"#{Path(file).stem}"
     if shown is None:
         if not file.startswith("docs/"):
             raise PluginError(f"{page}: expected a link to a page of the site, got {path}")
-        shown = file.removeprefix("docs/")
+        shown = re.sub(r"\.ipynb$", ".md", file.removeprefix("docs/"))
     return posixpath.relpath(shown, posixpath.dirname(page) or ".") + anchor
 
 
