@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from memhop.errors import MemhopError
 from memhop.hub import HubOptions, download, is_hub_id
 from memhop.runs import RUNS, find_run, is_folder, kind_error, named_run, no_run_error
 
@@ -41,7 +40,8 @@ def find_model(
     elif is_hub_id(text) and not is_local(text):
         found = download(text, hub)
     else:
-        raise _no_model(text)
+        shipped = ", ".join(shipped_names())
+        raise no_run_error(text, f"; with memhop: {shipped}" if shipped else "")
     if error := kind_error(found, kind, text):
         raise error
     return found
@@ -54,9 +54,3 @@ def is_local(name: str) -> bool:
     """
     owner = Path(name).parts[0]
     return is_folder(Path(name)) or owner == RUNS.name or is_folder(RUNS / owner)
-
-
-def _no_model(name: str) -> MemhopError:
-    shipped = ", ".join(shipped_names())
-    error = str(no_run_error(name))
-    return MemhopError(f"{error}; with memhop: {shipped}" if shipped else error)

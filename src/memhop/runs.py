@@ -111,8 +111,8 @@ def named_run(name: str | Path, kind: str | None = None) -> Path | None:
     return None
 
 
-def no_run_error(name: str | Path) -> MemhopError:
-    """Return the error for a name for which `named_run` returns None."""
+def no_run_error(name: str | Path, others: str = "") -> MemhopError:
+    """Return the error for a name for which `named_run` returns None; ``others`` ends it."""
     for folder in _folders(name)[-1:]:
         try:
             if (folder / CONFIG).is_file():
@@ -121,7 +121,7 @@ def no_run_error(name: str | Path) -> MemhopError:
             return error
         return MemhopError(f"{folder}: no checkpoint in it: not a run, or stopped too early")
     known = ", ".join(sorted(run.name for run in _children(RUNS) if trained_in(run)))
-    return MemhopError(f"no run {str(name)!r}; under {RUNS}/: {known or 'none'}")
+    return MemhopError(f"no run {str(name)!r}; under {RUNS}/: {known or 'none'}{others}")
 
 
 def kind_error(folder: Path, kind: str | None, name: str | None = None) -> MemhopError | None:

@@ -203,14 +203,15 @@ def checked_arguments(layer: type, arguments: object) -> dict[str, Any]:
         if name in ("bias", "softmax"):
             is_right = isinstance(value, bool)
         elif name in ("relu", "dropout"):
-            is_right = isinstance(value, int | float)
+            is_number = isinstance(value, int | float) and 0 <= value <= 1
+            is_right = is_number and (name == "relu" or not isinstance(value, bool))
         elif name in ("embed", "tying", "slot_order"):
             is_right = isinstance(value, str | bool)
         else:
             most = _MAX_HOPS if name == "num_hops" else _MAX_SIZE
             is_right = check_integer(name, value, 1, most) > 0
         if not is_right:
-            raise MemhopError(f"{name}: expected another type, got {shown(value)}")
+            raise MemhopError(f"{name}: expected another value, got {shown(value)}")
     return arguments
 
 

@@ -1,0 +1,428 @@
+"""Pretrained folders: written as a whole, found by name, checked before they are believed."""
+
+import errno
+import hashlib
+import json
+import os
+import pickle
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+
+import memhop
+from memhop import MemN2N, MemoryHop, __version__, checkpoint, model_names
+from memhop.checkpoint import CARD, CONFIG, read_checkpoint
+from memhop.errors import MemhopError
+from memhop.example import Example
+from memhop.knowledge import KnowledgeBase, KnowledgeModel
+from memhop.model_card import CardText, model_card
+from tests.knowledge.worlds import TINY, film_model
+from tests.test_checkpoint import NO_OBJECT, NOT_JSON, QUESTION, STORY, make, same
+
+WEIGHTS = "model.safetensors"
+FILES = (WEIGHTS, "recipe.json", "vocabulary.json")
+
+
+def forge(folder: Path, name: str, content: bytes) -> None:
+    """Change a file and make the checksums fit, as one who means harm would."""
+    (folder / name).write_bytes(content)
+    config = json.loads((folder / CONFIG).read_text())
+    config["files"][name] = hashlib.sha256(content).hexdigest()
+    (folder / CONFIG).write_text(json.dumps(config))
+
+
+def header_of(tensors: Mapping[str, torch.Tensor | None]) -> bytes:
+    """Return tensors as safetensors, without those that are None."""
+    kept = {name: tensor for name, tensor in tensors.items() if tensor is not None}
+    return safetensors.torch.save({name: tensor.contiguous() for name, tensor in kept.items()})
+
+
+def refused(folder: str | Path, because: str = "") -> str:
+    with pytest.raises(MemhopError, match=because or None) as caught:
+        MemN2N.from_pretrained(folder)
+    message = str(caught.value)
+    assert message.isprintable()
+    assert len(message) < 600 + len(str(folder))
+    return message
+
+
+@pytest.fixture(autouse=True)
+def _somewhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+
+
+@pytest.fixture
+def saved() -> Path:
+    make().save_pretrained("saved")
+    return Path("saved")
+
+
+@pytest.fixture
+def shipped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Return a folder with a shipped model ``tales``."""
+    make(memory_dim=4).save_pretrained(tmp_path / "shipped" / "tales")
+    monkeypatch.setattr(model_names, "SHIPPED", tmp_path / "shipped")
+    return tmp_path / "shipped"
+
+
+# What is written.
+
+
+@pytest.mark.parametrize("form", [{}, {"tying": "layerwise"}, {"hop_units": 3}], ids=str)
+def test_a_loaded_model_is_the_saved_one(form: dict[str, Any]) -> None:
+    model = make(**form)
+    model.examples = (Example(("Mary went to the garden.",), "Where is Mary?", "garden"),)
+    model.save_pretrained("deep/saved")
+    for loaded in (MemN2N.from_pretrained("deep/saved"), MemN2N.load("deep/saved")):
+        assert same(loaded, model)
+        assert loaded.examples == model.examples
+        assert not loaded.training
+        first, second = model.answer(STORY, QUESTION), loaded.answer(STORY, QUESTION)
+        assert (first.answer, first.probability) == (second.answer, second.probability)
+
+
+def test_the_config_is_the_manifest_and_says_what_the_model_is(saved: Path) -> None:
+    assert sorted(path.name for path in saved.iterdir()) == sorted([CARD, CONFIG, *FILES])
+    config = json.loads((saved / CONFIG).read_text())
+    assert config["library_name"] == "memhop"
+    assert config["memhop_version"] == __version__
+    assert (config["model_type"], config["kind"], config["schema"]) == ("MemN2N", "stories", 1)
+    assert config["settings"]["memory_dim"] == 2
+    assert config["settings"]["words"] == len(make().vocabulary)
+    assert read_checkpoint(saved).keys() == config["files"].keys() == set(FILES)
+
+
+def test_facts_come_back() -> None:
+    model = film_model()
+    model.save_pretrained("films")
+    loaded = KnowledgeModel.from_pretrained("films")
+    first, second = (one.answer("who directed Metropolis?") for one in (model, loaded))
+    assert first.answers == second.answers
+    assert loaded.to_files() == model.to_files()
+
+
+def test_the_same_model_is_the_same_bytes() -> None:
+    for folder in ("a/one", "b/one"):
+        make().save_pretrained(folder)
+    for path in Path("a/one").iterdir():
+        assert path.read_bytes() == Path("b/one", path.name).read_bytes()
+
+
+def test_what_would_be_lost_is_an_error() -> None:
+    model = make()
+    model.register_forward_hook(lambda *_: None)
+    with pytest.raises(MemhopError, match="MemN2N cannot be stored: hooks would be lost"):
+        model.save_pretrained("saved")
+    with pytest.raises(MemhopError, match=r"expected float32 .* for 'tables', got float16"):
+        make().half().save_pretrained("saved")
+    several = MemN2N(make().vocabulary, make().recipe, make().sizes, restarts=2)
+    with pytest.raises(MemhopError, match=r"expected one model, got 2: pick\(\) one"):
+        several.save_pretrained("saved")
+    facts = film_model()
+    facts.network.register_forward_hook(lambda *_: None)
+    with pytest.raises(MemhopError, match="TrackingHops cannot be stored: hooks"):
+        facts.save_pretrained("saved")
+    assert not Path("saved").exists()
+
+
+# The card.
+
+
+def snippet(folder: str) -> str:
+    found = re.search(r"^(`{3,})python\n(.*?)^\1$", Path(folder, CARD).read_text(), re.S | re.M)
+    assert found
+    return found[2]
+
+
+def test_snippets_of_cards_run(capsys: pytest.CaptureFixture[str]) -> None:
+    odd = make()
+    odd.examples = (Example(("```\n</pre>'\" Zoë left.",), 'Where is "Zoë"?', "garden"),)
+    facts = KnowledgeModel.untrained(KnowledgeBase.from_triples([("`'A\"", "```", "B")]), [], TINY)
+    models: list[Any] = [make(), odd, film_model(), facts, MemoryHop(4, 3, value_dim=2)]
+    models += [memhop.MultiHop(4, 4, embed=False), memhop.MemoryNetwork(5, 3, num_memories=7)]
+    models += [memhop.MemoryNetwork(5, dtype=torch.float64), memhop.MemoryHop(2).bfloat16()]
+    for number, model in enumerate(models):
+        folder = f"the `{number}'"
+        model.save_pretrained(folder)
+        exec(snippet(folder), {})
+        assert capsys.readouterr().out
+
+
+def test_the_front_matter_is_that_of_the_hub() -> None:
+    make().save_pretrained("saved", license="mit")
+    _, front, text = Path("saved", CARD).read_text().split("---\n", 2)
+    assert front == (
+        "library_name: memhop\nlicense: mit\npipeline_tag: question-answering\ntags:\n"
+        "- memory-network\n- pytorch\n- question-answering\n"
+    )
+    assert "| memory_dim | 2 |" in text
+    assert "The model has 56 weights" in text
+    MemoryHop(2).save_pretrained("hop")
+    assert "pipeline_tag" not in Path("hop", CARD).read_text()
+
+
+@pytest.mark.parametrize("license", ["", "mit\ntags: x", "a: b", "x" * 61, "[a]"])
+def test_a_license_is_an_identifier(license: str) -> None:
+    with pytest.raises(MemhopError, match="license: expected an identifier such as mit, got"):
+        make().save_pretrained("saved", license=license)
+
+
+def test_a_setting_is_no_markup() -> None:
+    card = model_card("a", CardText("", ""), {"x": "<img>|`\n#"}, 1)
+    assert r"| x | \<img\>\|\` \# |" in card
+
+
+def test_an_edited_card_stays_unless_one_is_given(saved: Path) -> None:
+    (saved / CARD).write_text("edited")
+    make(memory_dim=3).save_pretrained(saved)
+    assert (saved / CARD).read_text() == "edited"
+    assert MemN2N.from_pretrained(saved).recipe.memory_dim == 3
+    make().save_pretrained(saved, card="# Mine\n")
+    assert (saved / CARD).read_text() == "# Mine\n"
+
+
+# Where it is written.
+
+
+def test_an_earlier_model_is_replaced_as_a_whole(saved: Path) -> None:
+    film_model().save_pretrained(saved)
+    assert "recipe.json" not in {path.name for path in saved.iterdir()}
+    KnowledgeModel.from_pretrained(saved)
+    assert [path.name for path in Path.cwd().iterdir()] == ["saved"]
+
+
+def test_files_of_others_are_not_replaced(saved: Path) -> None:
+    (saved / "notes.txt").write_text("mine")
+    before = read_checkpoint(saved)
+    with pytest.raises(MemhopError, match=r"or one of an earlier model, got one with 'notes.txt'"):
+        make(memory_dim=3).save_pretrained(saved)
+    assert read_checkpoint(saved) == before
+    (Path("theirs")).mkdir()
+    (Path("theirs") / CONFIG).write_text('{"model_type": "bert"}')
+    with pytest.raises(MemhopError, match="expected library_name 'memhop', got none"):
+        make().save_pretrained("theirs")
+    make().save("run")
+    with pytest.raises(MemhopError, match="expected a new or empty folder"):
+        make().save_pretrained("run")
+    Path("empty").mkdir()
+    make().save_pretrained("empty")
+    Path("file").touch()
+    for folder in ("file", "file/below", "x" * 300):
+        with pytest.raises(MemhopError, match=r"cannot (write the model|be read)"):
+            make().save_pretrained(folder)
+    os.chdir("empty")
+    with pytest.raises(MemhopError, match="expected another than the current folder"):
+        make().save_pretrained(".")
+
+
+def test_a_link_to_a_folder_stays_a_link(saved: Path) -> None:
+    Path("link").symlink_to(saved)
+    make(memory_dim=3).save_pretrained("link")
+    assert Path("link").is_symlink()
+    assert MemN2N.from_pretrained("saved").recipe.memory_dim == 3
+
+
+@pytest.mark.parametrize("failing", ["fsync", "mkdir", "rename"])
+def test_a_failed_write_changes_nothing(
+    saved: Path, failing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, renames, rename = read_checkpoint(saved), [], Path.rename
+
+    def fail(*arguments: Any, **options: Any) -> Any:
+        if failing == "rename":  # the second: the earlier model is out of the way
+            renames.append(arguments)
+            if len(renames) != 2:
+                return rename(*arguments, **options)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    where: Any = os if failing == "fsync" else Path
+    with monkeypatch.context() as patch:
+        patch.setattr(where, failing, fail)
+        with pytest.raises(MemhopError, match="cannot write the model: No space left"):
+            make(memory_dim=3).save_pretrained(saved)
+    assert len(renames) == (3 if failing == "rename" else 0)
+    assert read_checkpoint(saved) == before
+    assert [path.name for path in Path.cwd().iterdir()] == ["saved"]
+
+
+def test_a_model_is_never_half_written(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupted after any of its files, the earlier model is there."""
+    before = read_checkpoint(saved)
+    seen: list[bool] = []
+    for after in range(5):
+        seen.clear()
+
+        def interrupted(descriptor: int, after: int = after) -> None:
+            seen.append(read_checkpoint(saved) == before)
+            if len(seen) > after:
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoint.os, "fsync", interrupted)  # type: ignore[attr-defined]
+            with pytest.raises(KeyboardInterrupt):
+                make(memory_dim=3).save_pretrained(saved)
+        assert seen == [True] * (after + 1)
+        assert read_checkpoint(saved) == before
+        assert [path.name for path in Path.cwd().iterdir()] == ["saved"]
+
+
+# Names.
+
+
+def test_a_name_is_a_path_then_a_run_then_a_shipped_model(shipped: Path) -> None:
+    assert MemN2N.from_pretrained("tales").recipe.memory_dim == 4
+    make(memory_dim=3).save("runs/tales")
+    assert MemN2N.from_pretrained("tales").recipe.memory_dim == 3
+    assert MemN2N.from_pretrained(Path("runs/tales")).recipe.memory_dim == 3
+    make(memory_dim=2).save_pretrained("tales")
+    assert MemN2N.from_pretrained("tales").recipe.memory_dim == 2
+    assert MemN2N.from_pretrained(shipped / "tales").recipe.memory_dim == 4
+
+
+def test_a_folder_of_data_hides_no_shipped_model_but_a_stopped_run_does(shipped: Path) -> None:
+    Path("tales").mkdir()
+    assert MemN2N.from_pretrained("tales").recipe.memory_dim == 4
+    Path("runs/tales").mkdir(parents=True)
+    assert refused("tales") == "runs/tales: no checkpoint in it: not a run, or stopped too early"
+
+
+def test_an_unknown_name_lists_runs_and_shipped_models(shipped: Path) -> None:
+    make().save("runs/mine")
+    for name in ("z", "x" * 3000, "a\0b", "a\nb", "\ud800", "../tales", "a/b/c", "./a/b"):
+        assert refused(name).endswith("; under runs/: mine; with memhop: tales")
+    with pytest.raises(MemhopError, match="expected the name or path of a run, got an empty text"):
+        MemN2N.from_pretrained("")
+    shutil.rmtree(shipped)
+    assert refused("z") == "no run 'z'; under runs/: mine"
+
+
+@pytest.mark.parametrize("name", ["runs/none", "babi/qa9", "data/en"])
+def test_names_of_folders_here_are_not_asked_of_the_hub(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(*_: object) -> Path:
+        raise AssertionError
+
+    monkeypatch.setattr(model_names, "download", asked)
+    make().save("runs/babi/qa1")
+    Path("data/en").mkdir(parents=True)
+    refused(name, "no run|no checkpoint")
+    with pytest.raises(AssertionError):
+        MemN2N.from_pretrained("owner/name")
+
+
+def test_a_model_of_another_class_says_so(saved: Path) -> None:
+    MemoryHop(2).save_pretrained("hop")
+    film_model().save("films")
+    for name, came in (("hop", "MemoryHop"), ("films", "KnowledgeModel")):
+        assert refused(name) == f"{name}: expected a model of MemN2N, got {came!r}"
+    with pytest.raises(MemhopError, match="expected a model of MultiHop, got 'MemN2N'"):
+        memhop.MultiHop.from_pretrained("saved")
+    with pytest.raises(MemhopError, match="expected a run of stories, got one of layer"):
+        MemN2N.load("hop")
+
+
+def test_a_config_of_another_library_hides_no_run() -> None:
+    make().save("runs/mine/checkpoint-000001")
+    Path("runs/mine", CONFIG).write_text('{"model_type": "bert"}')
+    assert same(MemN2N.from_pretrained("mine"), make())
+    Path("runs/bert").mkdir()
+    Path("runs/bert", CONFIG).write_text('{"model_type": "bert"}')
+    assert refused("bert") == "runs/bert/config.json: expected library_name 'memhop', got none"
+    assert model_names.find_model() == Path("runs/mine")
+
+
+# Hostile files: every checksum fits.
+
+
+def test_json_of_another_kind(saved: Path) -> None:
+    for name in (CONFIG, "recipe.json", "vocabulary.json"):
+        original = (saved / name).read_bytes(), (saved / CONFIG).read_bytes()
+        for content in (*NOT_JSON, *NO_OBJECT):
+            if name == CONFIG:
+                (saved / name).write_bytes(content)
+            else:
+                forge(saved, name, content)
+            refused(saved, name)
+        (saved / name).write_bytes(original[0])
+        (saved / CONFIG).write_bytes(original[1])
+
+
+def test_configs_of_another_kind(saved: Path) -> None:
+    config = json.loads((saved / CONFIG).read_text())
+    for change, because in (
+        ({"library_name": "transformers"}, "expected library_name 'memhop', got 'transformers'"),
+        ({"library_name": ["\n"]}, "expected library_name 'memhop', got"),
+        ({"schema": 2}, "expected schema 1, got 2: written by a newer version of memhop"),
+        ({"schema": True}, "expected schema 1, got True"),
+        ({"model_type": "KnowledgeModel"}, "expected a model of MemN2N, got 'KnowledgeModel'"),
+        ({"model_type": {"a": "\n" * 99}}, "expected a model of MemN2N, got"),
+        ({"files": None}, "expected the checksums of the files"),
+        ({"files": {"a.json": 3}}, "no such file"),
+        ({"files": {}}, "expected recipe.json, got no file"),
+    ):
+        (saved / CONFIG).write_text(json.dumps({**config, **change}))
+        assert because in refused(saved)
+
+
+def test_a_huge_config_is_not_read(saved: Path) -> None:
+    with (saved / CONFIG).open("ab") as file:
+        file.truncate(2**40)  # sparse
+    assert "no checkpoint in it" not in refused(saved, "expected at most 67,108,864 bytes, got")
+
+
+@pytest.mark.parametrize(
+    "name", ["../saved/recipe.json", "/etc/hostname", "..", "", "a/b", "a\0b", "a\nb", "-rf"]
+)
+def test_a_config_names_only_files_in_its_folder(saved: Path, name: str) -> None:
+    config = json.loads((saved / CONFIG).read_text())
+    config["files"][name] = config["files"]["recipe.json"]
+    (saved / CONFIG).write_text(json.dumps(config))
+    refused(saved, "expected a file name")
+
+
+@pytest.mark.parametrize("target", ["/dev/zero", "/etc/passwd", "nothing", WEIGHTS, "."])
+def test_links_lead_to_nothing_else(saved: Path, target: str) -> None:
+    (saved / WEIGHTS).unlink()
+    (saved / WEIGHTS).symlink_to(target)
+    message = refused(saved, WEIGHTS)
+    assert "root:" not in message
+
+
+class _Burglar:
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
+        return (os.mkdir, ("burgled",))
+
+
+def test_nothing_is_unpickled(saved: Path) -> None:
+    torch.save({"tables": _Burglar()}, "zip")
+    for content in (pickle.dumps(_Burglar()), Path("zip").read_bytes()):
+        for name in (*FILES, CONFIG):
+            shutil.copytree(saved, "copy")
+            if name == CONFIG:
+                Path("copy", name).write_bytes(content)
+            else:
+                forge(Path("copy"), name, content)
+            refused("copy")
+            shutil.rmtree("copy")
+    assert not Path("burgled").exists()
+
+
+def test_other_tensors(saved: Path) -> None:
+    tables = make().state_dict()["tables"]
+    for tensors, because in (
+        ({"tables": tables, "more": tables[0].clone()}, "missing or unexpected tensors: 'more'"),
+        ({}, "missing or unexpected tensors: 'tables'"),
+        ({"tables": tables.mT}, "expected float32"),
+        ({"tables": tables.double()}, "got float64"),
+        ({"tables": torch.full_like(tables, torch.nan)}, "expected finite values for 'tables'"),
+    ):
+        forge(saved, WEIGHTS, header_of(tensors))
+        refused(saved, because)
