@@ -50,7 +50,8 @@ def test_one_model_per_task(memhop: Program, data: str) -> None:
     assert "no model of task 3" in memhop("eval", "many", "--data", data, "--task=3").error()
     own = str(next(Path(data).glob("qa1_*_test.txt")))
     assert "choose one, as runs/many/qa1" in memhop("eval", "many", "--test", own).error()
-    assert memhop("eval", "many/qa1", "--test", own).ok().out.count("\n") == 2
+    own_rows = memhop("eval", "many/qa1", "--test", own).ok().out.partition("\n\n")[0]
+    assert own_rows.count("\n") == 1
 
 
 def test_a_folder_of_runs_is_not_a_run(memhop: Program, data: str, trained: str) -> None:
@@ -140,7 +141,8 @@ def test_the_table_has_the_error_of_the_most_frequent_answer(memhop: Program, tr
     lines = memhop("eval", trained, "--test", "own.txt").ok().out.splitlines()
     assert lines[0].split()[2:4] == ["error", "majority"]
     assert lines[1].split()[3] == "50.0%"
-    assert lines[2:] == ["own.txt: never seen in training: 2 words, 2 answers"]
+    assert lines[2] == "own.txt: never seen in training: 2 words, 2 answers"
+    assert lines[4].startswith("right / given")
 
 
 def test_a_validation_file_is_held_out(memhop: Program, data: str) -> None:
