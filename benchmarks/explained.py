@@ -1,4 +1,4 @@
-"""Train the model of docs/how-it-works.md, and take its two hops apart: sentences, words, answers."""
+"""Train the model of docs/how-it-works.md, and take its two hops apart."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -71,7 +71,8 @@ def _embed(model: MemN2N, table: Tensor, sentence: str) -> Tensor:
 
 def _memory(model: MemN2N, table: Tensor) -> Tensor:
     ages = range(len(STORY), 0, -1)
-    return torch.stack([_embed(model, table, s) + table[a] for s, a in zip(STORY, ages, strict=True)])
+    pairs = zip(STORY, ages, strict=True)
+    return torch.stack([_embed(model, table, sentence) + table[age] for sentence, age in pairs])
 
 
 def values_of(rows: Rows, part: str, hop: int) -> dict[str, float]:

@@ -4,17 +4,21 @@ import ast
 import json
 import posixpath
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
 import griffe
-from docstrings import PACKAGES  # type: ignore[import-not-found]
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "docs"))  # MkDocs runs this file, not the package
+
+from website.docstrings import PACKAGES  # noqa: E402
+
 PAGE_OF = {  # files outside of docs, and the page that shows each
     "README.md": "index.md",
     "CONTRIBUTING.md": "contributing.md",
@@ -32,7 +36,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that are made from other files."""
     pages = {"changelog.md": _read("CHANGELOG.md"), "examples.md": _examples()}
     text, _, glossary = _read("CONTRIBUTING.md").partition(_GLOSSARY)
-    pages["contributing.md"] = f"{text}{_GLOSSARY}\nThe terms are in the [glossary](docs/glossary.md).\n"
+    see = "The terms are in the [glossary](docs/glossary.md).\n"
+    pages["contributing.md"] = f"{text}{_GLOSSARY}\n{see}"
     pages["glossary.md"] = f"# Glossary\n{glossary}"
     for file in sorted(Path(config.docs_dir).glob("notebooks/*.ipynb")):
         pages[f"notebooks/{file.stem}.md"] = notebook_page(json.loads(file.read_text("utf-8")))
@@ -89,7 +94,8 @@ def _output(output: dict[str, Any]) -> str:
 
 
 def _examples() -> str:
-    parts = ["# Examples", "Small models that use the layers. Each makes its data and trains in seconds."]
+    head = "Small models that use the layers. Each makes its data and trains in seconds."
+    parts = ["# Examples", head]
     for file in sorted((ROOT / "examples").glob("*.py")):
         source = file.read_text("utf-8")
         first = (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
@@ -103,7 +109,8 @@ def _public_names() -> str:
     parts = []
     for path in PACKAGES:
         module = package[path.removeprefix("memhop.")] if path != "memhop" else package
-        parts += [f"## {path}", "| name | what it is or does |\n|---|---|\n" + "\n".join(_rows(module))]
+        rows = "\n".join(_rows(module))
+        parts.append(f"## {path}\n\n| name | what it is or does |\n|---|---|\n{rows}")
     return "\n\n".join(parts)
 
 
