@@ -7,6 +7,7 @@ import hashlib
 import importlib.util
 import json
 import random
+import re
 import sys
 from functools import cache
 from pathlib import Path
@@ -134,6 +135,11 @@ def test_the_rules_in_the_file_split_as_memhop_does(
         assert model.words(text) == split_words(text), ascii(text)
         found = [piece.strip() for piece in model.sentences(text) if model.words(piece)]
         assert found == split_sentences(text), ascii(text)
+
+
+def test_patterns_have_no_syntax_of_python_alone() -> None:
+    for name, pattern in _rules()["patterns"].items():
+        assert re.search(r"[+*?}]\+|\(\?P|(?<!\\)\\[sSdDwWZ]", pattern) is None, name
 
 
 def generated() -> list[Example]:
