@@ -15,6 +15,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 MARGINS = {"key_value_memory": 0.5, "bag_classifier": 0.09, "user_history_recommender": 0.4}
 TOLERANCES = {"key_value_memory": 0.03, "bag_classifier": 0.08, "user_history_recommender": 0.06}
 MARGINS["sharded"], TOLERANCES["sharded"] = 0.35, 0.05  # seeds 0 to 2: 0.42 and 0.011
+OTHERS = ("growing_store", "onnx_answers")  # tests/export and tests/cli run the second
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 LAUNCHERS = {"sharded": TORCHRUN}
 
@@ -51,7 +52,7 @@ def documented(name: str) -> dict[str, float]:
 
 def test_every_example_is_tested() -> None:
     assert MARGINS.keys() == TOLERANCES.keys()
-    assert {file.stem for file in EXAMPLES.glob("*.py")} == {*MARGINS, "growing_store"}
+    assert {file.stem for file in EXAMPLES.glob("*.py")} == {*MARGINS, *OTHERS}
 
 
 def test_a_killed_store_has_what_was_reported_and_is_searched_in_two_hops(tmp_path: Path) -> None:
@@ -80,7 +81,7 @@ def test_a_wrong_number_of_passages_is_one_line(arguments: list[str]) -> None:
     assert done.stderr == usage
 
 
-@pytest.mark.parametrize("name", [*MARGINS, "growing_store"])
+@pytest.mark.parametrize("name", [*MARGINS, *OTHERS])
 def test_an_example_has_fewer_than_80_lines(name: str) -> None:
     assert len((EXAMPLES / f"{name}.py").read_text(encoding="utf-8").splitlines()) < 80
 

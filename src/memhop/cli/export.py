@@ -21,7 +21,7 @@ def export(
     ],
     run: Run = None,
 ) -> None:
-    """Write a trained model as an ONNX file, which runs without memhop.
+    """Write a model as an ONNX file that runs without memhop.
 
     The JSON file next to it has the vocabulary and the rules that split a text
     into sentences and words. docs/export.md describes both, and

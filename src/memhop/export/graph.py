@@ -42,7 +42,8 @@ class TextGraph(nn.Module):
 
     def __init__(self, model: MemN2N) -> None:
         super().__init__()
-        recipe, weights = model.recipe, model.state_dict()
+        recipe = model.recipe
+        weights = {name: weight.cpu() for name, weight in model.state_dict().items()}
         self._recipe, self._memory_slots = recipe, model.sizes.memory_slots
         self._num_ages = model.num_rows - len(model.vocabulary)
         self._b, a_of_hops, c_of_hops, self._w = model.table_indices
