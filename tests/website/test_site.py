@@ -21,6 +21,13 @@ pytest.importorskip("mkdocs", reason="needs memhop[docs]")
 
 ROOT = Path(__file__).parents[2]
 HOOKS = {"extra_repr"}  # of torch
+KINDS = [
+    "how-it-works.html",
+    "cli.html",
+    "performance.html",
+    "api/layers.html",
+    "notebooks/layer.html",
+]
 METHODS = (FunctionType, classmethod, staticmethod, property)
 MADE_OF = {"memhop.picture": "memhop.picture.picture"}  # a module has the same name
 
@@ -107,11 +114,10 @@ def test_in_a_browser_pages_fit_a_phone_and_search_works(site: Path, address: st
     with browser.launched_browser(program) as opened:
         visit = browser.Visit(opened, address, viewport=browser.PHONE)
         wide = []
-        for page in pages(site):
-            if page != "404.html":
-                visit.page.goto(address + page)
-                if visit.page.evaluate("document.documentElement.scrollWidth > innerWidth"):
-                    wide.append(page)
+        for page in KINDS:
+            visit.page.goto(address + page)
+            if visit.page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+                wide.append(page)
         assert wide == []
         visit.page.goto(address)
         visit.page.click("label[for=__search] >> nth=0")
