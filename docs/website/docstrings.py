@@ -8,7 +8,7 @@ names of types are replaced by what they stand for.
 import dataclasses
 import re
 import textwrap
-from functools import cached_property
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import griffe
@@ -24,9 +24,14 @@ _SECTION = re.compile(r"^(?:Args|Attributes):\n((?:(?: {4}.*)?\n)+)", re.MULTILI
 _GROUP = re.compile(r"^(\w+(?:,\s+\w+)+): ((?:.*\n)(?:(?: +.*)?\n)*)", re.MULTILINE)
 _TABLE = re.compile(r"^=+(?: +=+)+\n.*\n=+(?: +=+)+$", re.MULTILINE | re.DOTALL)
 _PAGE = re.compile(r"\bdocs/([\w-]+)\.md\b")
+_PAGE_LINK = r"[docs/\1.md](../\1.md)"
 _ROLE = re.compile(r":(?:func|mod|class|meth):(?=`)")
 _CODE = re.compile(r"(?<!`)(`{1,2})([^`\n]+)\1(?!`)")
-_CODE_BLOCK = re.compile(r"(^```.*?^```\n|(?<=\n\n) {4}.*?\n(?=\S|\Z))", re.MULTILINE | re.DOTALL)
+_INDENTED = r"(?: {4}[^\n]*\n|\n)+"
+_PART = re.compile(
+    rf"^(?:(?P<fence>```.*?^```\n)|(?P<section>\w+:\n{_INDENTED})|(?P<formula>{_INDENTED})|[^\n]*\n)",
+    re.MULTILINE | re.DOTALL,
+)
 
 
 def with_fences(text: str) -> str:
@@ -85,15 +90,16 @@ def rewrite(one: griffe.Object, names: "PublicNames") -> None:
 
 def as_markdown(text: str, one: griffe.Object, names: "PublicNames") -> str:
     """Return the docstring of an object as Markdown."""
+
+    def linked(part: re.Match[str]) -> str:
+        if part["fence"] is not None:
+            return part[0]
+        if part["formula"] is not None:
+            return part[0].replace("``", "")
+        return _CODE.sub(lambda code: names.link(code[2], one), _PAGE.sub(_PAGE_LINK, part[0]))
+
     text = with_single_entries(with_fences(_ROLE.sub("", text)))
-    parts = _CODE_BLOCK.split(text)
-    for index, part in enumerate(parts):
-        if index % 2 == 0:
-            part = _PAGE.sub(r"[docs/\1.md](../\1.md)", part)
-            parts[index] = _CODE.sub(lambda code: names.link(code[2], one), part)
-        elif not part.startswith("```"):  # a formula
-            parts[index] = part.replace("``", "")
-    return "".join(parts).rstrip()
+    return _PART.sub(linked, f"{text}\n").rstrip()
 
 
 def spelled_out(type_: Any, names: "PublicNames") -> Any:
@@ -113,50 +119,35 @@ def spelled_out(type_: Any, names: "PublicNames") -> Any:
 class PublicNames:
     """The public names of the package, and which of them a name in backticks means."""
 
-    def __init__(self, package: griffe.Module) -> None:
+    def __init__(self, package: griffe.Module, modules: Sequence[str] = PACKAGES) -> None:
         self.package = package
+        # the canonical path of each public name of each module
+        self.by_module = {path: dict(self._names(path)) for path in modules}
+        self.paths = {path for names in self.by_module.values() for path in names.values()}
 
-    @cached_property
-    def by_module(self) -> dict[str, dict[str, str]]:
-        """The canonical path of each public name of each module."""
-        return {path: dict(self._names(path)) for path in PACKAGES}
-
-    @cached_property
-    def paths(self) -> set[str]:
-        """The canonical paths of all public names."""
-        return {path for names in self.by_module.values() for path in names.values()}
-
-    def _names(self, path: str) -> "list[tuple[str, str]]":
-        module = self.package
-        for step in path.split(".")[1:]:
-            module = module.members[step]  # type: ignore[assignment]
-        found = []
-        for name in module.exports or ():
-            try:
-                one = module.members[str(name)]
-                found.append((str(name), one.canonical_path))
-            except (KeyError, griffe.AliasResolutionError):
-                continue
-        return found
+    def _names(self, path: str) -> Iterator[tuple[str, str]]:
+        module = self.package if path == "memhop" else self.package[path.removeprefix("memhop.")]
+        for name in map(str, module.exports or ()):
+            if name in module.members:
+                yield name, module.members[name].canonical_path
 
     def path_of(self, name: str, where: griffe.Object) -> str | None:
-        """Return the path that a name means in the docstring of an object; None: no public one."""
+        """Return the path that a name means in the docstring of an object; None: no public one.
+
+        A name without its module is one of the module of the object. In lower case it may also
+        mean a method, and links only within a module like `memhop.ops`.
+        """
         if name in PACKAGES[1:]:
             return name
-        bare = name.removesuffix("()").removeprefix("memhop.")
-        *modules, last = bare.split(".")
-        for module, names in self.by_module.items():
-            if modules and f"memhop.{'.'.join(modules)}" == module and last in names:
-                return names[last]
-        if modules and modules[-1] == "ops" and last in self.by_module["memhop.ops"]:
-            return self.by_module["memhop.ops"][last]
-        if modules:
-            return None
-        own = [path for path in PACKAGES if where.path.startswith(f"{path}.") or where.path == path]
-        for path in sorted(own, key=len, reverse=True):
-            if last in self.by_module[path] and (path != "memhop" or not last.islower()):
-                return self.by_module[path][last]
-        return self.by_module["memhop"].get(last) if not last.islower() else None
+        module, _, last = name.removesuffix("()").rpartition(".")
+        if module:
+            path = module if module.partition(".")[0] == "memhop" else f"memhop.{module}"
+            return self.by_module.get(path, {}).get(last)
+        for path in sorted(self.by_module, key=len, reverse=True):
+            is_near = where.path.startswith(f"{path}.") or where.path == path
+            if is_near and last in self.by_module[path]:
+                return self.by_module[path][last] if path != "memhop" or last[0].isupper() else None
+        return None
 
     def meaning(self, name: griffe.ExprName | griffe.ExprAttribute) -> Any:
         """Return what the name of a type stands for, if it is a private one of the package."""

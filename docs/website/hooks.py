@@ -48,13 +48,18 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Direct links to files outside of docs to their pages; fill the list of public names."""
-    source = page.file.src_uri
-    is_generated = source in ("contributing.md", "glossary.md", "changelog.md")
-    folder = "" if is_generated else posixpath.join("docs", posixpath.dirname(source))
-    parts = _FENCE.split(markdown.replace(_NAMES, _public_names() if _NAMES in markdown else ""))
+    names = _public_names() if _NAMES in markdown else ""
+    return with_links(markdown.replace(_NAMES, names), page.file.src_uri)
+
+
+def with_links(markdown: str, page: str) -> str:
+    """Return the text of a page, its links leading to pages of the site, without comments."""
+    is_of_root = page in ("contributing.md", "glossary.md", "changelog.md")
+    folder = "" if is_of_root else posixpath.join("docs", posixpath.dirname(page))
+    parts = _FENCE.split(markdown)
     for index in range(0, len(parts), 2):
         text = _COMMENT.sub("", parts[index])
-        parts[index] = _LINK.sub(lambda link: _target(link, folder, source), text)
+        parts[index] = _LINK.sub(lambda link: _target(link, folder, page), text)
     return "".join(parts)
 
 
