@@ -18,6 +18,7 @@ import torch
 import memhop
 from memhop import MemN2N, MemoryHop, __version__, checkpoint, model_names
 from memhop.checkpoint import CARD, CONFIG, read_checkpoint
+from memhop.cli.settings import complete_model, complete_run_name
 from memhop.errors import MemhopError
 from memhop.example import Example
 from memhop.knowledge import KnowledgeBase, KnowledgeModel
@@ -337,6 +338,13 @@ def test_a_config_of_another_library_hides_no_run() -> None:
     Path("runs/bert", CONFIG).write_text('{"model_type": "bert"}')
     assert refused("bert") == "runs/bert/config.json: expected library_name 'memhop', got none"
     assert model_names.find_model() == Path("runs/mine")
+
+
+def test_shells_complete_runs_and_shipped_models(shipped: Path) -> None:
+    make().save("runs/tall")
+    assert [name for name, _ in complete_model("ta")] == ["tall", "tales"]
+    assert [name for name, _ in complete_model("tale")] == ["tales"]
+    assert [name for name, _ in complete_run_name("ta")] == ["tall"]
 
 
 # Hostile files: every checksum fits.

@@ -246,6 +246,13 @@ def test_commands_take_a_hub_id(hub: Hub, memhop: Callable[..., Any]) -> None:
     assert error.startswith(f"{OWNER}/none: no such model on the Hub")
 
 
+def test_a_served_model_has_the_name_that_was_given(hub: Hub) -> None:
+    models = pytest.importorskip("memhop.web.models")
+    hub.model(files_of(make()))
+    make().save("runs/one")
+    assert list(models.load([ID, "saved", "one", "runs/../saved/"])) == [ID, "saved", "one"]
+
+
 def test_without_the_extra_the_error_says_what_to_install(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -105,8 +105,12 @@ class TrackingHops(nn.Module):
         super().__init__()
         width, hops = recipe.word_dim, recipe.num_hops
         self.recipe = recipe
-        self.words = nn.Embedding(num_words, width, padding_idx=PADDING)
         self.relations = nn.Parameter(torch.empty(num_keys, width))
+        if self.relations.is_meta:  # normal_ on this device imports torch's compiler for seconds
+            empty = torch.empty(num_words, width)
+            self.words = nn.Embedding.from_pretrained(empty, False, padding_idx=PADDING)
+        else:
+            self.words = nn.Embedding(num_words, width, padding_idx=PADDING)
         self.inverse = nn.Parameter(torch.empty(width))
         self.inverse_bias = nn.Parameter(torch.empty(()))
         self.states = nn.GRU(width, width // 2, bidirectional=True, batch_first=True)
@@ -120,6 +124,8 @@ class TrackingHops(nn.Module):
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Draw the initial weights from torch's default generator."""
+        if self.relations.is_meta:
+            return
         for module in (self.states, self.stop, self.back):
             module.reset_parameters()
         nn.init.normal_(self.words.weight, std=INIT_STD)[PADDING] = 0

@@ -45,7 +45,7 @@ class EmbeddingTable(nn.Module):
             nn.init.uniform_(self.weight, -bound, bound)
         if self.bias is not None:
             nn.init.uniform_(self.bias, -bound, bound)
-        if self.temporal is not None:
+        if self.temporal is not None and not self.temporal.is_meta:  # there it imports a compiler
             nn.init.normal_(self.temporal, std=0.1)
 
     def forward(self, memories: Tensor) -> Tensor:
