@@ -6,7 +6,7 @@ A question answerer over stories: `MemN2N`, `read_examples`, `train`, `Recipe`, 
 A command-line program: ``memhop --help``.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

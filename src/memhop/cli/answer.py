@@ -11,16 +11,14 @@ import torch
 import typer
 
 import memhop
-from memhop.checkpoint import STORIES
 from memhop.cli.answer_file import answer_file
 from memhop.cli.answers import no_answer
 from memhop.cli.screen import Stopped, count_progress, percent, print_line, print_progress
-from memhop.cli.settings import Threads, complete_run, load_model, use
+from memhop.cli.settings import Threads, choose_model, complete_model, load_model, use
 from memhop.cli.training_jobs import checksum
 from memhop.data.records import Record, read_records
 from memhop.errors import MemhopError
 from memhop.lines import printable
-from memhop.runs import find_run
 from memhop.text.answer import Answer
 from memhop.text.model import MemN2N
 from memhop.tokenizer import answer_word
@@ -32,7 +30,10 @@ app = typer.Typer()
 
 @app.command()
 def answer(
-    run: Annotated[str, typer.Argument(help="Name or path of a run.", autocompletion=complete_run)],
+    run: Annotated[
+        str,
+        typer.Argument(help="A model, as for memhop ask.", autocompletion=complete_model),
+    ],
     file: Annotated[
         Path,
         typer.Argument(help="Questions with stories: .jsonl, .csv, .tsv, also with .gz, or bAbI."),
@@ -55,7 +56,7 @@ def answer(
     with FILE.
     """
     use(threads)
-    model = load_model(find_run(run, STORIES))
+    model = load_model(choose_model(run))
     total = _count(file)
     source = {
         "model": _fingerprint(model),

@@ -9,7 +9,6 @@ from typing import Annotated, NamedTuple
 import typer
 
 from memhop.atomic_write import atomic_write
-from memhop.checkpoint import STORIES
 from memhop.cli.answers import (
     answer_json,
     is_correct,
@@ -20,13 +19,12 @@ from memhop.cli.answers import (
 )
 from memhop.cli.conversation import converse
 from memhop.cli.screen import print_json, print_line, print_progress
-from memhop.cli.settings import Json, Run, Threads, load_model, use
+from memhop.cli.settings import Json, Run, Threads, choose_model, load_model, use
 from memhop.data import to_examples
 from memhop.data.babi import parse_stories
 from memhop.data.records import BABI, format_of, read_records
 from memhop.data.story import is_babi
 from memhop.errors import MemhopError
-from memhop.model_names import find_model
 from memhop.text.answer import Answer
 from memhop.text.model import MemN2N
 from memhop.tokenizer import is_question, split_sentences, split_words
@@ -80,7 +78,7 @@ def ask(
         raise MemhopError(f"{'--json' if json else '--svg'} needs a --question or a --file")
     if questions is not None and svg:
         questions = _only(questions)
-    model = load_model(find_model(run, STORIES))
+    model = load_model(choose_model(run))
     if questions is None:
         converse(model)
         return

@@ -10,7 +10,6 @@ from typing import Annotated, NamedTuple
 import typer
 
 from memhop.atomic_write import atomic_write
-from memhop.checkpoint import STORIES
 from memhop.cli.screen import percent, print_json, print_line, print_progress, print_table, program
 from memhop.cli.settings import (
     DataFolder,
@@ -18,6 +17,7 @@ from memhop.cli.settings import (
     Run,
     TaskList,
     Threads,
+    choose_model,
     load_model,
     parse_tasks,
     read_file,
@@ -28,7 +28,6 @@ from memhop.cli.wrong_answers import Confusion, has_few_answers, print_confusion
 from memhop.data import read_babi
 from memhop.errors import MemhopError
 from memhop.example import Example
-from memhop.model_names import find_model
 from memhop.runs import find_checkpoint, trained_in
 from memhop.text.model import MemN2N
 from memhop.training.evaluation import Evaluation, confusion
@@ -85,7 +84,7 @@ def evaluate(
         )
     if test is not None and task is not None:
         raise MemhopError("--task goes with --data, not with --test")
-    folder = find_model(run, STORIES)
+    folder = choose_model(run)
     asked = _on_file(folder, test) if test else _on_tasks(folder, data or Path(), task)
     found = _results(asked, errors)
     if json:

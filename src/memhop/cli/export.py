@@ -5,11 +5,9 @@ from typing import Annotated
 
 import typer
 
-from memhop.checkpoint import STORIES
 from memhop.cli.screen import print_line
-from memhop.cli.settings import Run, load_model
+from memhop.cli.settings import Run, choose_model, load_model
 from memhop.export import export_onnx
-from memhop.runs import find_run
 
 app = typer.Typer()
 
@@ -29,5 +27,5 @@ def export(
     are written after onnxruntime has given the model's results on a few
     stories. Needs memhop[onnx].
     """
-    for file in export_onnx(load_model(find_run(run, STORIES)), onnx):
+    for file in export_onnx(load_model(choose_model(run)), onnx):
         print_line(f"{file}  {file.stat().st_size:,} bytes")
