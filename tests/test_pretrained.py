@@ -7,6 +7,7 @@ import os
 import pickle
 import re
 import shutil
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from tests.knowledge.worlds import TINY, film_model
 from tests.test_checkpoint import NO_OBJECT, NOT_JSON, QUESTION, STORY, make, same
 
 WEIGHTS = "model.safetensors"
+GOLDEN = Path(__file__).parent / "golden" / "pretrained"
 FILES = (WEIGHTS, "recipe.json", "vocabulary.json")
 
 
@@ -131,6 +133,28 @@ def test_what_would_be_lost_is_an_error() -> None:
     with pytest.raises(MemhopError, match="TrackingHops cannot be stored: hooks"):
         facts.save_pretrained("saved")
     assert not Path("saved").exists()
+
+
+def test_folders_of_an_earlier_version_load() -> None:
+    answer = MemN2N.from_pretrained(GOLDEN / "stories").answer(STORY, QUESTION)
+    assert (answer.answer, answer.probability) == ("is", pytest.approx(0.27480677))
+    facts = KnowledgeModel.from_pretrained(GOLDEN / "facts").answer("who directed Metropolis?")
+    assert facts.answers[0] == ("Vienna", pytest.approx(0.4411664, rel=1e-5))
+    network = memhop.MemoryNetwork.from_pretrained(GOLDEN / "network")
+    ones, eye = torch.ones(4, dtype=torch.float64), torch.eye(4, dtype=torch.float64)
+    assert network(ones, eye).item() == pytest.approx(0.08223166836463447, rel=1e-12)
+    hops: Any = network.hops._modules
+    assert hops["1"]["embed_a"].weight is hops["0"]["embed_a"].weight
+
+
+def test_a_folder_needs_neither_the_client_nor_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)  # not installed
+    monkeypatch.setattr("socket.socket.connect", failing)
+    make().save_pretrained("saved")
+    assert same(MemN2N.from_pretrained("saved"), make())
 
 
 # The card.

@@ -30,7 +30,17 @@ _CLASSES = {STORIES: "MemN2N", KNOWLEDGE: "KnowledgeModel", RETRIEVAL: "Retrieva
 
 
 class Pretrained:
-    """A mixin of models that are files: a folder, or a model on the Hugging Face Hub."""
+    """A mixin of models that are files: a folder, or a model on the Hugging Face Hub.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> from memhop import MemoryHop
+    >>> hop = MemoryHop(input_dim=8, memory_dim=4)
+    >>> with TemporaryDirectory() as folder:
+    ...     hop.save_pretrained(f"{folder}/hop")
+    ...     same = MemoryHop.from_pretrained(f"{folder}/hop")
+    >>> torch.equal(same.embed_a.weight, hop.embed_a.weight)
+    True
+    """
 
     _kind: ClassVar[str]  # of the manifest; set by each class that can be stored, not by subclasses
 

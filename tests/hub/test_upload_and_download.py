@@ -1,7 +1,7 @@
 """The real client against a Hub on this machine: upload, download, permissions, faults."""
 
-import builtins
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -256,14 +256,7 @@ def test_a_served_model_has_the_name_that_was_given(hub: Hub) -> None:
 def test_without_the_extra_the_error_says_what_to_install(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = builtins.__import__
-
-    def without(name: str, *arguments: Any, **options: Any) -> Any:
-        if name == "huggingface_hub":
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-        return found(name, *arguments, **options)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     needs = f"{ID}: a model on the Hub needs huggingface_hub: pip install 'memhop[hub]'"
     assert refused(MemhopError) == needs
     with pytest.raises(MemhopError, match="pip install"):
