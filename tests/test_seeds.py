@@ -37,8 +37,6 @@ def test_every_pair_occurs_by_default(sizes: tuple[int, ...]) -> None:
     cases = pairs(*axes)
     assert all_of(cases) == [*product(*axes)]
     found = {two for case in by_default(cases) for two in combinations(case, 2)}
-    assert found == {
-        two for one, other in combinations(axes, 2) for two in product(one, other)
-    }
+    assert found == {two for one, other in combinations(axes, 2) for two in product(one, other)}
     largest, second = sorted(sizes)[-1], sorted(sizes)[-2]
     assert largest * second <= len(by_default(cases)) <= 1.5 * largest * second
