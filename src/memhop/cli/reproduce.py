@@ -150,7 +150,8 @@ def stories_model(
 ) -> None:
     """Train the model that comes with memhop; it resumes.
 
-    A model of generated stories of all 20 kinds, with its checkpoints in --run. Same processor and same number of threads, same bits. Takes half an hour on one core.
+    It learns generated stories of all 20 kinds, with checkpoints in --run. Same processor and
+    number of threads, same bits. Takes half an hour on one core.
     """
     from memhop.reproduce.stories_model import TINY, Setting, train_stories_model
 

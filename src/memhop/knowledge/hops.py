@@ -108,7 +108,7 @@ class TrackingHops(nn.Module):
         self.relations = nn.Parameter(torch.empty(num_keys, width))
         if self.relations.is_meta:  # normal_ on this device imports torch's compiler for seconds
             empty = torch.empty(num_words, width)
-            self.words = nn.Embedding.from_pretrained(empty, False, padding_idx=PADDING)
+            self.words = nn.Embedding(num_words, width, PADDING, _weight=empty)
         else:
             self.words = nn.Embedding(num_words, width, padding_idx=PADDING)
         self.inverse = nn.Parameter(torch.empty(width))
