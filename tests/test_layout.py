@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 ROWS = [
     ["errors"],
     ["atomic_write"],
-    ["example", "rng"],
+    ["example", "lines", "rng"],
     ["ops"],
     ["checkpoint"],
     ["hub", "model_card", "runs", "storable"],
@@ -33,7 +34,7 @@ ROWS = [
     ["resume"],
     ["text", "data"],
     ["training"],
-    ["knowledge", "retrieval"],
+    ["export", "knowledge", "retrieval"],
     ["storage"],
     ["reproduce"],
     ["memhop"],
@@ -170,12 +171,19 @@ def arguments(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     return len([name for name in names if name.arg not in NOT_COUNTED])
 
 
+HELP_OF_ALL = "from memhop.cli import app; app(['--help'], standalone_mode=False)"
+STATEMENTS = ["import memhop", "memhop.FileMemory", "import memhop.knowledge", HELP_OF_ALL]
+
+
 @cache
-def loaded_by(statement: str) -> set[str]:
-    """Return the modules of a fresh interpreter after a statement."""
-    code = f"import sys\n{statement}\nprint(*sys.modules)"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return set(run.stdout.split())
+def loaded_after() -> dict[str, set[str]]:
+    """Return the modules of a fresh interpreter after each of ``STATEMENTS`` in this order."""
+    lines = ["import sys", *chain(*((one, "print('\\n@', *sys.modules)") for one in STATEMENTS))]
+    run = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=True
+    )
+    found = [set(line.split()) for line in run.stdout.splitlines() if line.startswith("@")]
+    return dict(zip(STATEMENTS, found, strict=True))
 
 
 @pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(PACKAGE)))
@@ -259,30 +267,31 @@ def test_lengths_and_arguments_are_counted_as_the_rules_say() -> None:
 
 
 def test_importing_memhop_loads_no_optional_part() -> None:
-    assert loaded_by("import memhop") & OPTIONAL == set()
-    assert "rich" in loaded_by("import rich")
+    assert loaded_after()["import memhop"] & OPTIONAL == set()
+    assert "rich" in loaded_after()[HELP_OF_ALL]
 
 
 def test_importing_memhop_loads_no_face() -> None:
-    assert {name for name in loaded_by("import memhop") if name.startswith(tuple(FACES))} == set()
+    loaded = loaded_after()["import memhop"]
+    assert {name for name in loaded if name.startswith(tuple(FACES))} == set()
 
 
 def test_importing_memhop_loads_no_facts() -> None:
     parts = ("memhop.knowledge", "memhop.retrieval")
-    assert {name for name in loaded_by("import memhop") if name.startswith(parts)} == set()
-    assert "memhop.knowledge.model" in loaded_by("import memhop.knowledge")
+    loaded = loaded_after()["import memhop"]
+    assert {name for name in loaded if name.startswith(parts)} == set()
+    assert "memhop.knowledge.model" in loaded_after()["import memhop.knowledge"]
 
 
 def test_importing_memhop_loads_no_storage_before_its_use() -> None:
-    loaded = loaded_by("import memhop")
+    loaded = loaded_after()["import memhop"]
     assert [name for name in loaded if name.startswith("memhop.storage")] == []
-    assert "memhop.storage.rows" in loaded_by("import memhop; memhop.FileMemory")
+    assert "memhop.storage.rows" in loaded_after()["memhop.FileMemory"]
     assert "FileMemory" in dir(memhop)
     with pytest.raises(AttributeError, match="module 'memhop' has no attribute 'NoName'"):
         memhop.NoName  # noqa: B018
 
 
 def test_the_help_loads_no_benchmark_no_table_of_the_paper_and_no_service() -> None:
-    help_of_all = "from memhop.cli import app\napp(['--help'], standalone_mode=False)"
     unwanted = ("benchmarks", "memhop.reproduce", "memhop.web")
-    assert {name for name in loaded_by(help_of_all) if name.startswith(unwanted)} == set()
+    assert {name for name in loaded_after()[HELP_OF_ALL] if name.startswith(unwanted)} == set()

@@ -2,17 +2,17 @@
 
 Layers: `MemoryNetwork`, `MultiHop`, `MemoryHop`, over floating-point or int8 (`Quantized`)
 memories, and the operations in `memhop.ops`. A memory on disk: `Store`, `FileMemory`.
-A question answerer over stories: `MemN2N`, `read_babi`, `train`, `Recipe`, `evaluate`.
+A question answerer over stories: `MemN2N`, `read_examples`, `train`, `Recipe`, `evaluate`.
 A command-line program: ``memhop --help``.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from memhop import ops
-from memhop.data import generate, read_babi, to_examples
+from memhop.data import generate, read_babi, read_examples, to_examples
 from memhop.errors import MemhopError
 from memhop.example import Example
 from memhop.kernels import warmup
@@ -50,6 +50,7 @@ __all__ = [
     "ops",
     "picture",
     "read_babi",
+    "read_examples",
     "to_examples",
     "train",
     "warmup",

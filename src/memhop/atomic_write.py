@@ -48,12 +48,28 @@ def atomic_write(path: Path) -> Iterator[TextIO]:
     ...     print(Path(folder, "a.txt").read_text(), end="")
     all of it
     """
+    with _replaced(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+        yield file
+
+
+def atomic_write_bytes(path: Path, content: bytes) -> None:
+    """Write a whole file; see `atomic_write`.
+
+    Raises:
+        MemhopError: the file cannot be written.
+    """
+    with _replaced(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextmanager
+def _replaced(path: Path) -> Iterator[Path]:
+    """Yield the path of a temporary file that replaces ``path`` at the end of the block."""
     temporary = path.parent / f".{path.name}.{os.getpid()}.part"
     try:
         if path.exists() and not path.is_file():
             raise MemhopError(f"{path}: cannot be written: it exists and is not a file")
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            yield file
+        yield temporary
         temporary.replace(path)
     except OSError as error:
         raise MemhopError(f"{path}: cannot be written: {error.strerror or error}") from error

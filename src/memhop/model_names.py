@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+from memhop.checkpoint import STORIES
 from memhop.hub import HubOptions, download, is_hub_id
-from memhop.runs import RUNS, find_run, is_folder, kind_error, named_run, no_run_error
+from memhop.runs import RUNS, any_run, find_run, is_folder, kind_error, named_run, no_run_error
 
 SHIPPED = Path(__file__).parent / "pretrained_models"  # a pretrained folder for each
+DEFAULT = SHIPPED / "stories"  # where no run is trained
 
 
 def shipped_names() -> list[str]:
@@ -19,7 +21,7 @@ def find_model(
     """Return the folder of a model: the first of a path, a run, a shipped model, a Hub id.
 
     A Hub id, ``owner/name``, is downloaded to the cache of the Hub's client. None is the newest
-    run, as for `memhop.runs.find_run`.
+    run, as for `memhop.runs.find_run`, or the shipped model of stories if there is no run.
 
     Args:
         name: a path, a name, or None.
@@ -29,6 +31,8 @@ def find_model(
     Raises:
         MemhopError: no such model, one of another kind, or a failed download.
     """
+    if name is None and kind in (None, STORIES) and not any_run(kind):
+        return DEFAULT
     if name is None or not str(name):
         return find_run(name, kind)
     run = named_run(name, kind)

@@ -84,7 +84,7 @@ def find_run(name: str | Path | None = None, kind: str | None = None) -> Path:
         MemhopError: no such run, or a run of another kind.
     """
     if name is None:
-        trained = [run for run in _children(RUNS) if trained_in(run) and _is_of(run, kind)]
+        trained = _trained(kind)
         if not trained:
             of_kind = "" if kind is None else f" of {kind}"
             raise MemhopError(
@@ -97,6 +97,11 @@ def find_run(name: str | Path | None = None, kind: str | None = None) -> Path:
     if run is None:
         raise no_run_error(name)
     return run
+
+
+def any_run(kind: str | None = None) -> bool:
+    """Return whether there is a run under ``runs/`` of a kind of models; None for any."""
+    return bool(_trained(kind))
 
 
 def named_run(name: str | Path, kind: str | None = None) -> Path | None:
@@ -186,6 +191,10 @@ def _is_of(run: Path, kind: str | None) -> bool:
 def _described(run: Path) -> str:
     kind = run_kind(run)
     return f"one of {kind}: use {_COMMANDS[kind]}" if kind in _COMMANDS else f"one of {kind}"
+
+
+def _trained(kind: str | None) -> list[Path]:
+    return [run for run in _children(RUNS) if trained_in(run) and _is_of(run, kind)]
 
 
 def _folders(name: str | Path) -> list[Path]:

@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import chain
+from typing import Any
 
 # Removed from a text: zero-width characters (Unicode's Default_Ignorable_Code_Point except Korean
 # letters): soft hyphen, zero-width space and joiners, direction marks, variation selectors, byte
@@ -38,6 +39,8 @@ _ENDS_BEFORE_SPACE = f".．﹒…{_EXCLAMATIONS}{QUESTION_MARKS}"
 # These end a sentence anywhere, as their scripts may not write a space after them.
 _ENDS_ANYWHERE = "。｡！？।॥۔؟܀܁܂።፧፨።།༎។៕᠃᠉։꘎꘏꛳꛷꯫꓿𑁇𑁈"
 QUOTES = "\"'”’»›«‹」』｣〞〟“‘"
+# A closed quotation that ends in one of these may be in the middle of a sentence.
+_OPEN_ENDS = f"…{_EXCLAMATIONS}{QUESTION_MARKS}"
 _CLOSING = f"[{QUOTES})\\]}}）】》〉］｝*_~～☀-➿\U0001f000-\U0001faff{_INVISIBLE}]"
 _ENDS = re.escape("".join(dict.fromkeys(_ENDS_BEFORE_SPACE + _ENDS_ANYWHERE)))
 _ANYWHERE = rf"(?:[{re.escape(_ENDS_ANYWHERE)}]|．(?!\d))"
@@ -87,8 +90,7 @@ def _pieces(line: str) -> Iterator[str]:
 
 
 def _ends_quotation(end: re.Match[str]) -> bool:
-    is_open = end["marks"][-1] in f"…{_EXCLAMATIONS}{QUESTION_MARKS}"
-    return is_open and any(mark in QUOTES for mark in end["closed"])
+    return end["marks"][-1] in _OPEN_ENDS and any(mark in QUOTES for mark in end["closed"])
 
 
 def is_question(sentence: str) -> bool:
@@ -266,8 +268,7 @@ def word_pattern() -> str:
     >>> bool(re.search(word_pattern(), " ?! a")), bool(re.search(word_pattern(), " ?! …"))
     (True, False)
     """
-    ranges_of_all = (range(0xD800), range(0xE000, 0x20000), range(0xE0000, 0xE1000))
-    candidates = re.findall(r"[\W_\u02bc]", "".join(map(chr, chain(*ranges_of_all))))
+    candidates = re.findall(r"[\W_\u02bc]", _unusual_characters())
     return class_without({c for c in candidates if c.isspace() or not _has_content(normalize(c))})
 
 
@@ -277,11 +278,26 @@ def class_without(characters: Iterable[str]) -> str:
     >>> class_without("abcz")
     '[^\\\\u0061-\\\\u0063\\\\u007a-\\\\u007a]'
     """
-    without = set(map(ord, characters))
-    starts = sorted(code for code in without if code - 1 not in without)
-    ends = sorted(code for code in without if code + 1 not in without)
-    ranges = (f"{_escaped(a)}-{_escaped(b)}" for a, b in zip(starts, ends, strict=True))
-    return f"[^{''.join(ranges)}]"
+    return _class(characters).replace("[", "[^", 1)
+
+
+def _class(characters: Iterable[str]) -> str:
+    ranges = (f"{_escaped(a)}-{_escaped(b)}" for a, b in _ranges(characters))
+    return f"[{''.join(ranges)}]"
+
+
+def _unusual_characters() -> str:
+    """Return all characters but the letters and symbols of planes 2 and 3, and surrogates."""
+    ranges_of_all = (range(0xD800), range(0xE000, 0x20000), range(0xE0000, 0xE1000))
+    return "".join(map(chr, chain(*ranges_of_all)))
+
+
+def _ranges(characters: Iterable[str]) -> list[tuple[int, int]]:
+    """Return the first and the last code point of each range in a set of characters."""
+    codes = set(map(ord, characters))
+    starts = sorted(code for code in codes if code - 1 not in codes)
+    ends = sorted(code for code in codes if code + 1 not in codes)
+    return list(zip(starts, ends, strict=True))
 
 
 def _escaped(code: int) -> str:
@@ -289,7 +305,61 @@ def _escaped(code: int) -> str:
 
 
 def _has_content(word: str) -> bool:
-    return word.isalnum() or any(
-        unicodedata.category(c)[0] != "P" and c not in _ACCENTS_AS_QUOTES and c not in _SIGNS
-        for c in word
-    )
+    return word.isalnum() or not all(map(_is_mark, word))
+
+
+def _is_mark(character: str) -> bool:
+    """Return whether a word needs another character than this."""
+    is_sign = character in _ACCENTS_AS_QUOTES or character in _SIGNS
+    return is_sign or unicodedata.category(character)[0] == "P"
+
+
+def text_rules() -> dict[str, Any]:
+    """Return the rules of `split_sentences` and `split_words` as data for programs without memhop.
+
+    The patterns are regular expressions in the common syntax of Python, JavaScript, Java, .NET and
+    PCRE2; a set of characters is a list of pairs, the first and last code point of each range.
+    docs/export.md has the steps that use them.
+
+    >>> text_rules()["sets"]["hyphen"]
+    [(45, 45), (65123, 65123), (65293, 65293)]
+    """
+    characters = "".join(map(chr, chain(range(0xD800), range(0xE000, 0x110000))))
+    unusual = _unusual_characters()
+    sets: dict[str, Iterable[str]] = {
+        "letter": filter(str.isalpha, characters),
+        "alphanumeric": "".join(filter(str.isalnum, characters)),
+        "decimal": "".join(filter(str.isdecimal, unusual)),
+        "lower_case": filter(str.islower, characters),
+        "edge": filter(_is_edge.__wrapped__, unusual),
+        "sign": filter(_is_sign, unusual),
+        "symbol": filter(_is_symbol.__wrapped__, unusual),
+        "mark": filter(_is_mark, unusual),
+        "hyphen": _HYPHENS,
+        "quote": QUOTES,
+        "open_end": _OPEN_ENDS,
+    }
+    space = _class("".join(filter(str.isspace, unusual)))
+    line_ends = (c for c in unusual if c.isspace() and len(f"{c}.".splitlines()) == 2)
+    # possessive quantifiers, names of groups, and classes that depend on the language
+    changes = {"++": "+", "*+": "*", "?P<marks>": "", "?P<closed>": "", r"\s": space}
+    changes |= {r"\d": _class(sets["decimal"]), r"[^\W_]": _class(sets["alphanumeric"])}
+    patterns = {
+        "removed": _REMOVED.pattern,
+        "line_end": _class(line_ends),
+        "sentence_end": _SENTENCE_END.pattern,
+        "footnote": _FOOTNOTE.pattern,
+        "dash": _BREAK.pattern,
+        "apostrophe": _TYPED_APOSTROPHE.pattern,
+        "space": space,
+        "number_sign": rf"{_class(_HYPHENS)}?\.?$",
+    }
+    for old, new in changes.items():
+        patterns = {name: pattern.replace(old, new) for name, pattern in patterns.items()}
+    return {
+        "unicode_version": unicodedata.unidata_version,
+        "normalization": "NFC",
+        "apostrophes": {chr(code): to for code, to in _APOSTROPHES.items()},
+        "patterns": patterns,
+        "sets": {name: _ranges(members) for name, members in sets.items()},
+    }

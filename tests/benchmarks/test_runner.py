@@ -19,8 +19,9 @@ from .conftest import Runner
 IMPORTING = ["rounds", "import_torch_seconds", "import_memhop_seconds", "beyond_torch_seconds"]
 PAGE = "<!-- table: import -->\n<!-- end of table -->\n"
 NAMES = {
-    "answer", "attention", "crash", "distributed", "facts", "files", "hop", "import", "knowledge",
-    "length", "questions", "retrieval", "serve", "shapes", "step", "store", "stories", "transfer",
+    "answer", "answers", "attention", "crash", "distributed", "explained", "facts", "files", "hop",
+    "import", "knowledge", "length", "pretrained", "questions", "retrieval", "serve", "shapes",
+    "step", "store", "stories", "transfer",
 }  # fmt: skip
 
 

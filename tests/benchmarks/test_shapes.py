@@ -48,6 +48,7 @@ def test_the_shapes() -> None:
     assert max(case.bytes_held for case in cases) > 64 * 2**20
 
 
+@pytest.mark.slow  # the forms of torch are compiled
 def test_a_tiny_run_measures_the_shapes_that_its_file_lacks(run: Runner) -> None:
     first = drawn(1, largest=32)[0]
     kept = [row(1, first, form, True, seconds=1.0, cpu_seconds=1.0) for form in ("raw", "MultiHop")]

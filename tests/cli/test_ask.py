@@ -367,3 +367,19 @@ def test_a_broken_run_is_a_one_line_error(memhop: Program, trained: str, name: s
 def test_a_folder_with_the_name_of_a_run_is_ignored(memhop: Program, trained: str) -> None:
     Path(trained).mkdir()
     memhop("ask", trained, "-q", "Where is Mary?").ok()
+
+
+def test_the_suffix_of_a_file_comes_before_its_content(memhop: Program, trained: str) -> None:
+    Path("text.txt").write_text(
+        "1 John went.\n2 Mary went to the garden.\n3 Where is Mary?\tmars\n"
+    )
+    Path("text.csv").write_text("story,question,answer\n1 John went. Mary went to the garden.,"
+                                "Where is Mary?,mars\n")  # fmt: skip
+    Path("text.jsonl").write_text('{"story": ["1 John went.", "Mary went to the garden."], '
+                                  '"question": "Where is Mary?", "answer": "mars"}')  # fmt: skip
+    table = memhop("ask", trained, "--file", "text.csv").ok()
+    assert "wrong (the right answer: mars)" in table.out
+    assert memhop("ask", trained, "--file", "text.jsonl").ok() == table
+    assert memhop("ask", trained, "--file", "text.txt").ok() != table
+    Path("text.jsonl").write_text("\n{")
+    assert memhop("ask", trained, "--file", "text.jsonl").error().startswith("text.jsonl:2: expec")

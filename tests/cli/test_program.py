@@ -66,7 +66,6 @@ def test_without_arguments_it_prints_the_help(memhop: Program) -> None:
         ("train --train file --name a\0b", "--name"),
         (f"train --train file --set epochs={100_000 * '['}", "epochs: expected an integer"),
         ("ask \0 -q Where?", "no run"),
-        ("eval", "no trained run"),
         ("eval none --data x", "no run 'none'"),
         ("eval file", "either --data DIR or --test FILE"),
         ("eval x --data x --test y", "either --data DIR or --test FILE"),
@@ -92,8 +91,6 @@ def test_an_error_of_the_user_is_one_line(memhop: Program, line: str, expected: 
     Path("file.json").write_text("{")
     Path("list.json").write_text("[]")
     Path("binary").write_bytes(b"\xff\x00")
-    if line == "eval":
-        line = "eval --data x"
     assert expected in memhop(*line.split()).error()
     assert not Path("runs").exists()
 

@@ -22,8 +22,10 @@ def test_without_its_extra_it_names_the_package_to_install(
 
 
 def test_a_missing_run_raises(memhop: Program, trained: str) -> None:
-    expected = "expected a run or the folder of a store"
-    assert memhop("serve", "other").error() == f"{expected}: no run 'other'; under runs/: one"
+    assert memhop("serve", "other").error() == (
+        "expected a run or the folder of a store: no run 'other'; under runs/: one; "
+        "with memhop: stories"
+    )
 
 
 def test_the_folder_of_a_retrieval_model_goes_to_hops(memhop: Program, tmp_path: Path) -> None:

@@ -262,6 +262,11 @@ def test_the_validation_file_of_a_task_may_have_any_middle_name(tmp_path: Path) 
     with pytest.raises(MemhopError, match=r"expected one validation file, got qa1_x_valid\.txt, "):
         find_valid(train)
     assert find_valid(tmp_path / "qa1_y_train.txt") == tmp_path / "qa1_y_valid.txt"
+    assert find_valid(tmp_path / "qa1_y_train.jsonl") is None
+    (tmp_path / "qa1_z_valid.jsonl").touch()
+    assert find_valid(tmp_path / "qa1_y_train.jsonl") == tmp_path / "qa1_z_valid.jsonl"
+    (tmp_path / "qa1_y_valid.jsonl").touch()
+    assert find_valid(tmp_path / "qa1_y_train.jsonl") == tmp_path / "qa1_y_valid.jsonl"
 
 
 def test_questions_without_answers_are_read_if_answers_are_optional() -> None:

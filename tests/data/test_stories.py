@@ -24,6 +24,7 @@ from memhop.data.stories import task as words_of
 from memhop.errors import MemhopError
 from memhop.example import Example
 from memhop.rng import Rng
+from tests.seeds import pairs
 from tests.work import instructions
 
 from .answers import answer, suffices
@@ -103,9 +104,10 @@ def check_world(story: Story) -> None:
             held_by[target] = receiver
 
 
-@pytest.mark.parametrize("task", sorted(TASKS))
-@pytest.mark.parametrize("statements", [None, (2, 10), (40, 60)])
-@pytest.mark.parametrize("reach", [5, None])
+@pytest.mark.parametrize(
+    ("task", "statements", "reach"),
+    pairs(sorted(TASKS), [None, (2, 10), (40, 60)], [5, None]),
+)
 def test_answers_and_facts_follow_from_the_text(
     task: int, statements: tuple[int, int] | None, reach: int | None
 ) -> None:
@@ -129,7 +131,7 @@ def test_answers_and_facts_follow_from_the_text(
     more=st.integers(0, 10),
     reach=st.sampled_from([4, 5, 9, None]),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_every_setting_is_respected(
     task: int, seed: int, fewest: int, more: int, reach: int | None, **cast: int
 ) -> None:
@@ -246,8 +248,8 @@ def test_stories_are_generated_lazily() -> None:
 
 def test_long_stories() -> None:
     for task in TASKS:
-        (story,) = generate(task, questions=1, statements=(10_000, 10_000))
-        assert len(story.statements) == 10_000
+        (story,) = generate(task, questions=1, statements=(2_000, 2_000))
+        assert len(story.statements) == 2_000
         if task not in (18, 19):  # their checker searches every chain
             check(task, next(story.examples()))
 
@@ -321,7 +323,10 @@ RELEASED = {
 }
 
 
-@pytest.mark.parametrize("task", sorted(TASKS))
+@pytest.mark.parametrize(
+    "task",
+    [task if task % 3 == 1 else pytest.param(task, marks=pytest.mark.slow) for task in TASKS],
+)
 def test_the_shape_is_that_of_the_released_files(task: int) -> None:
     mean, statements, vocabulary, questions, facts = RELEASED[task]
     stories = list(generate(task, questions=10_000, seed=0))

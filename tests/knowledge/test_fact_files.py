@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from memhop import lines
 from memhop.errors import MemhopError
-from memhop.knowledge import lines
 from memhop.knowledge.fact_files import read_facts
 
 FACTS = [("Nosferatu", "directed by", "F. W. Murnau"), ("# 1", "#", 'Die „Würde“, "x"')]

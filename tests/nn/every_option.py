@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_map
 
 import memhop
 from memhop import Quantized
+from tests.seeds import thorough
 
 # The axes of a tensor as letters: B batch, L queries on each memory, N slots, U and W rows of the
 # banks of keys and values, K hops, D query, I memory, V value; 1 is a 1. A call without an axis B
@@ -282,18 +283,27 @@ FEW, COVERING = covering(1), covering(2)
 
 
 def every_case(condition: Callable[[Case], bool] = lambda _: True) -> pytest.MarkDecorator:
-    """Parametrize a test that is fast: all of ``COVERING``, or those that meet a condition."""
-    return pytest.mark.parametrize("case", [case for case in COVERING if condition(case)], ids=str)
+    """Parametrize a test that is fast with the cases that meet a condition.
+
+    By default those of ``FEW`` and a quarter of ``COVERING``; all of it if thorough.
+    """
+    covering = [case if n % 4 == 0 else thorough(case) for n, case in enumerate(COVERING)]
+    chosen = [
+        value for case, value in zip(FEW + COVERING, FEW + covering, strict=True) if condition(case)
+    ]
+    return pytest.mark.parametrize("case", chosen, ids=str)
 
 
 def some_cases(part: int | None = None) -> pytest.MarkDecorator:
     """Parametrize a test that is slow: ``FEW`` by default, and all of ``COVERING`` if thorough.
 
-    Of a ``part`` 0, 1 or 2, a third of ``FEW`` by default, and the others with ``-m slow``.
+    Of a ``part`` from 0 to 2, a sixth of ``FEW`` by default, a third with ``-m slow``.
     """
-    few: list[Any] = [
-        case if part is None or number % 3 == part else pytest.param(case, marks=pytest.mark.slow)
-        for number, case in enumerate(FEW)
-    ]
-    others = [pytest.param(case, marks=pytest.mark.thorough) for case in COVERING]
-    return pytest.mark.parametrize("case", few + others, ids=str)
+
+    def marked(number: int, case: Case) -> Any:
+        if part is None or number % 6 == part:
+            return case
+        return pytest.param(case, marks=pytest.mark.slow) if number % 3 == part else thorough(case)
+
+    few = [marked(number, case) for number, case in enumerate(FEW)]
+    return pytest.mark.parametrize("case", [*few, *map(thorough, COVERING)], ids=str)

@@ -20,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from memhop.nn.hops import MemoryHop, MemoryNetwork, MultiHop
 from tests.nn.every_option import FEW, Case, every_case, some_cases
+from tests.seeds import thorough
 
 # torch warns about its own use of what it has deprecated
 pytestmark = [
@@ -66,11 +67,13 @@ def test_compile_makes_one_graph_of_open_sizes(case: Case) -> None:
 
 
 @needs_compiler
-@pytest.mark.parametrize("dynamic", [None, True])
 @pytest.mark.parametrize(
-    "case",
-    [pytest.param(case, marks=pytest.mark.slow) for case in FEW[1:4]]
-    + [pytest.param(case, marks=pytest.mark.thorough) for case in FEW],
+    ("case", "dynamic"),
+    [
+        pytest.param(FEW[1], None, marks=pytest.mark.slow),
+        pytest.param(FEW[2], True, marks=pytest.mark.slow),
+        *(thorough(case, dynamic) for case in FEW for dynamic in (None, True)),
+    ],
     ids=str,
 )
 def test_inductor_gives_the_same_answer(case: Case, dynamic: bool | None) -> None:

@@ -209,6 +209,7 @@ def value_of(tensor: Tensor) -> Any:
     return onnxruntime.OrtValue.ortvalue_from_numpy(tensor.numpy())
 
 
+@pytest.mark.slow
 @some_cases(2)
 @torch.no_grad()
 def test_every_option_at_all_sizes(case: Case) -> None:

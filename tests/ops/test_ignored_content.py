@@ -11,6 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from memhop.ops import IMPLEMENTATIONS, Hop, Table, eager, ignored_content, multi_hop, read
 from memhop.ops.reference import MemoryView, Readable
+from tests.seeds import pairs
 
 LOWEST = torch.finfo(torch.float32).min
 FILLERS = [LOWEST, torch.nan, torch.inf, -torch.inf]
@@ -82,10 +83,10 @@ def ignored_by(options: dict[str, Tensor]) -> Tensor:
     return options["padding_mask"].expand(B, N)
 
 
-@every_form
-@every_filler
-@pytest.mark.parametrize("way", list(ways_to_ignore()))
-@pytest.mark.parametrize("is_softmax", [True, False])
+@pytest.mark.parametrize(
+    ("is_softmax", "way", "filler", "impl"),
+    pairs([True, False], list(ways_to_ignore()), FILLERS, IMPLEMENTATIONS),
+)
 def test_of_memories_of_each_row(impl: str, filler: float, way: str, is_softmax: bool) -> None:
     torch.manual_seed(0)
     options = ways_to_ignore()[way]
@@ -108,9 +109,10 @@ def test_of_memories_of_each_row(impl: str, filler: float, way: str, is_softmax:
     assert_same(list(of_weights[0]), list(of_weights[1]))
 
 
-@every_form
-@every_filler
-@pytest.mark.parametrize("way", ["one mask", "mask", "lengths", "bias"])
+@pytest.mark.parametrize(
+    ("way", "filler", "impl"),
+    pairs(["one mask", "mask", "lengths", "bias"], FILLERS, IMPLEMENTATIONS),
+)
 def test_of_a_memory_that_rows_share(impl: str, filler: float, way: str) -> None:
     """Slots that no row reads, and one that the last row alone reads: it spoils only that row."""
     torch.manual_seed(0)
@@ -159,9 +161,9 @@ def test_of_a_bank_whose_rows_nobody_reads(impl: str, filler: float) -> None:
     assert_same(outcome(named, query, filled), outcome(named, query, zeros))
 
 
-@every_form
-@every_filler
-@pytest.mark.parametrize("is_shared", [True, False])
+@pytest.mark.parametrize(
+    ("is_shared", "filler", "impl"), pairs([True, False], FILLERS, IMPLEMENTATIONS)
+)
 def test_of_a_read_of_keys_and_values(impl: str, filler: float, is_shared: bool) -> None:
     torch.manual_seed(0)
     lead = () if is_shared else (B,)
@@ -217,9 +219,10 @@ def test_where_values_cannot_be_looked_at(impl: str) -> None:
     assert_same([traced(query, filled, mask)], [expected])
 
 
-@every_form
-@pytest.mark.parametrize("way", ["mask", "lengths", "bias", "bias of each hop"])
-@pytest.mark.parametrize("is_shared", [True, False])
+@pytest.mark.parametrize(
+    ("is_shared", "way", "impl"),
+    pairs([True, False], ["mask", "lengths", "bias", "bias of each hop"], IMPLEMENTATIONS),
+)
 def test_an_infinite_gradient_of_an_ignored_weight(impl: str, way: str, is_shared: bool) -> None:
     """The square root has an infinite slope at 0, the weight of an ignored slot."""
     torch.manual_seed(0)
@@ -246,10 +249,10 @@ def test_an_infinite_gradient_of_an_ignored_weight(impl: str, way: str, is_share
         torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9)
 
 
-@every_form
-@every_filler
-@pytest.mark.parametrize("is_shared", [True, False])
-@pytest.mark.parametrize("of", ["keys", "values"])
+@pytest.mark.parametrize(
+    ("of", "is_shared", "filler", "impl"),
+    pairs(["keys", "values"], [True, False], FILLERS, IMPLEMENTATIONS),
+)
 def test_content_of_keys_or_of_values_alone(
     impl: str, filler: float, is_shared: bool, of: str
 ) -> None:

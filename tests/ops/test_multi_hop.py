@@ -14,7 +14,7 @@ from torch import Tensor
 from memhop.ops import IMPLEMENTATIONS, Hop, Quantized, Table, multi_hop, reference
 from tests.ops import oracle, textbook
 from tests.ops.fixed_order import FixedOrder, WithoutCancellation
-from tests.seeds import seeds
+from tests.seeds import seeds, thorough
 
 FORMS = [word for word in IMPLEMENTATIONS if word != "auto"]
 FAST = [word for word in FORMS if word != "reference"]
@@ -36,7 +36,7 @@ def is_supported(case: oracle.Case, impl: str) -> bool:
 
 
 @every_form
-@pytest.mark.parametrize("seed", seeds(40, 1000))
+@pytest.mark.parametrize("seed", seeds(20, 1000))
 def test_every_form_equals_the_formulas(seed: int, impl: str) -> None:
     case = oracle.draw_case(seed)
     query, attention = oracle.multi_hop(case.query, case.memories, case.hops, **case.options)
@@ -67,14 +67,14 @@ def budgets(
 ) -> list[tuple[int, oracle.Case, np.ndarray, float]]:
     """Return seeds, cases, results of the formulas, and errors of the textbook form in a dtype."""
     found = []
-    for seed in range(100):
+    for seed in range(80):
         case = oracle.draw_case(seed).to(dtype)
         case = case.in_fewer_bytes(seed) if fewer_bytes else case
         truth, _ = oracle.multi_hop(case.query, case.memories, case.hops, **case.options)
         if truth.size > 0 and np.abs(truth).max() < 1e4:
             plain = root_mean_square(in_its_own_dtype(case).double().numpy() - truth)
             found.append((seed, case, truth, plain))
-    assert len(found) > 60
+    assert len(found) > 50
     return found
 
 
@@ -102,10 +102,10 @@ def sensitivity(case: oracle.Case, truth: np.ndarray) -> float:
     [
         (torch.float32, False, 2, 4, 1.1),
         (torch.float32, True, 2, 4, 1.1),
-        (torch.bfloat16, False, 1, 1, 0.9),
+        thorough(torch.bfloat16, False, 1, 1, 0.9),
         (torch.float16, False, 1, 1, 0.9),
         (torch.bfloat16, True, 1, 1, 0.9),
-        (torch.float16, True, 1, 1, 0.9),
+        thorough(torch.float16, True, 1, 1, 0.9),
     ],
 )
 @pytest.mark.parametrize("impl", FORMS)
@@ -157,7 +157,7 @@ def gradients(
 
 @every_fast_form
 def test_gradients_equal_those_of_the_formulas(impl: str) -> None:
-    for seed in range(60):
+    for seed in range(40):
         case = oracle.draw_case(seed)
         if not is_supported(case, impl):
             continue
@@ -179,7 +179,7 @@ def gradient_budgets() -> list[tuple[int, oracle.Case, list[np.ndarray], float, 
     may not.
     """
     found = []
-    for seed in range(120):
+    for seed in range(80):
         case = oracle.draw_case(seed).to(torch.float32)
         exact = case.to(torch.float64)
         truth = gradients(exact, "reference")
@@ -190,7 +190,7 @@ def gradient_budgets() -> list[tuple[int, oracle.Case, list[np.ndarray], float, 
         with FixedOrder():  # type: ignore[no-untyped-call]
             plain = gradients(case, "reference")
         found.append((seed, case, truth, distance(plain, truth), ulp))
-    assert len(found) > 80
+    assert len(found) > 50
     return found
 
 
@@ -311,7 +311,7 @@ def test_small_cases_and_their_gradients(options: str, impl: str) -> None:
     def call(*_: Tensor) -> tuple[Tensor, ...]:
         return run(case, impl)
 
-    assert torch.autograd.gradcheck(call, tensors)
+    assert torch.autograd.gradcheck(call, tensors, fast_mode=True)
 
 
 @pytest.mark.parametrize("impl", FORMS)
@@ -395,7 +395,7 @@ def arranged(case: oracle.Case, order: Tensor, **options: Any) -> oracle.Case:
 @every_form
 def test_permuting_the_slots_permutes_the_attention_and_leaves_the_answer(impl: str) -> None:
     """With temporal tables the order is reversed, and the slots count from the other end."""
-    for seed in range(60):
+    for seed in range(30):
         case, options = oracle.draw_case(seed), {}
         first = run(case, "reference")
         order = torch.randperm(first[1].shape[-1])

@@ -18,9 +18,11 @@ from memhop.ops.fused.problem import NUM_TENSORS, Problem, Step, tensors_of
 from memhop.ops.inputs import relu_units
 from tests.ops.optional_parts import MEMORIES, PARTS, Parts, problem_of
 from tests.ops.problem_oracle import assert_close, outcome
+from tests.seeds import pairs, thorough
 
 Path = Callable[[Problem], tuple[Tensor, Tensor | None]]
 SOME_PARTS = [Parts("", 4, True), Parts("a", 2, False), Parts("c", 4, True), Parts("ac", 4, False)]
+CHECKED = [*SOME_PARTS, Parts("ac", 0, True)]
 
 
 def by_operator(problem: Problem) -> tuple[Tensor, Tensor | None]:
@@ -47,10 +49,10 @@ def with_leaves(problem: Problem, leaves: Sequence[Tensor]) -> Problem:
     return Problem.of_tensors(tensors, problem.steps)
 
 
-@pytest.mark.parametrize("queries_each", [1, 3])
-@pytest.mark.parametrize("memory", MEMORIES)
-@pytest.mark.parametrize("parts", PARTS)
-@pytest.mark.parametrize("path", [by_kernels, by_operator, fallback.forward])
+@pytest.mark.parametrize(
+    ("path", "parts", "memory", "queries_each"),
+    pairs([by_kernels, by_operator, fallback.forward], PARTS, MEMORIES, [1, 3]),
+)
 def test_results_and_gradients(path: Path, parts: Parts, memory: str, queries_each: int) -> None:
     problem = problem_of(parts, memory, queries_each=1 if memory == "bank" else queries_each)
     leaves = [leaf.clone().requires_grad_() for leaf in leaves_of(problem)]
@@ -67,8 +69,11 @@ def test_results_and_gradients(path: Path, parts: Parts, memory: str, queries_ea
         assert_close(f"gradient {number}", got, want, 1e-11, 1e-12)
 
 
-@pytest.mark.parametrize("memory", MEMORIES)
-@pytest.mark.parametrize("parts", SOME_PARTS)
+@pytest.mark.parametrize(
+    ("parts", "memory"),
+    [(parts, MEMORIES[n % 3]) for n, parts in enumerate(SOME_PARTS)]
+    + [thorough(parts, memory) for parts in SOME_PARTS for memory in MEMORIES],
+)
 def test_second_derivatives(parts: Parts, memory: str) -> None:
     problem = problem_of(parts, memory)
     bias = problem.score_bias
@@ -86,8 +91,11 @@ def test_second_derivatives(parts: Parts, memory: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("queries_each", [1, 3])
-@pytest.mark.parametrize("parts", [*SOME_PARTS, Parts("ac", 0, True)])
+@pytest.mark.parametrize(
+    ("parts", "queries_each"),
+    [(one, (1, 3)[n % 2]) for n, one in enumerate(CHECKED)]
+    + [thorough(one, (3, 1)[n % 2]) for n, one in enumerate(CHECKED)],
+)
 def test_the_operator_is_what_torch_library_expects(parts: Parts, queries_each: int) -> None:
     problem = problem_of(parts, "no values", queries_each=queries_each)
     if parts.relu == 0:  # a hop without any weight
@@ -114,7 +122,7 @@ def test_a_table_without_a_weight_has_no_index() -> None:
     assert step == Step(-1, 0, 1, -1, 0, 1)
 
 
-@pytest.mark.parametrize("memory_dim", [*range(1, 100), 997, 4096])
+@pytest.mark.parametrize("memory_dim", [1, 2, 3, 7, 49, 50, *map(thorough, range(4, 100)), 997])
 def test_the_fallback_applies_relu_to_as_many_units(memory_dim: int) -> None:
     query, keys = torch.zeros(1, memory_dim), torch.zeros(1, 1, memory_dim)
     problem = Problem.of_tensors((query, keys, *[None] * 7), ())

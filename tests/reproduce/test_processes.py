@@ -44,6 +44,7 @@ def test_each_piece_of_work_has_its_result() -> None:
     assert sorted(run_in_processes(abs, [-3, 1, -2], 2)) == [(-3, 3), (-2, 2), (1, 1)]
 
 
+@pytest.mark.slow  # a process that is killed
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 def test_when_their_parent_is_killed_the_processes_end(tmp_path: Path) -> None:
     script, begun = tmp_path / "endless.py", tmp_path / "begun"

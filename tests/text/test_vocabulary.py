@@ -25,6 +25,7 @@ from memhop.tokenizer import (
     split_words,
     word_pattern,
 )
+from tests.seeds import thorough
 
 any_text = st.text(st.characters(), max_size=60)  # lone surrogates and control characters too
 
@@ -109,10 +110,11 @@ def test_a_question_ends_in_a_question_mark(mark: str) -> None:
     assert not is_question(f"Where is Mary{mark} she asked.")
 
 
-def test_the_pattern_of_a_word_knows_every_character() -> None:
+@pytest.mark.parametrize("plane", [0, 1, 14, *map(thorough, (*range(2, 14), 15, 16))])
+def test_the_pattern_of_a_word_knows_every_character(plane: int) -> None:
     pattern = re.compile(word_pattern())
     # a call for a thousand characters is ten times as fast as a thousand calls
-    for start in range(0, sys.maxunicode + 1, 1024):
+    for start in range(plane << 16, (plane + 1) << 16, 1024):
         kinds: dict[bool, list[str]] = {True: [], False: []}
         for character in map(chr, range(start, start + 1024)):
             kinds[pattern.search(character) is not None].append(character)

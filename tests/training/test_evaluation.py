@@ -11,7 +11,7 @@ from memhop.text.encoding import Sizes
 from memhop.text.model import MemN2N
 from memhop.text.vocabulary import UNKNOWN, Vocabulary
 from memhop.training import evaluation
-from memhop.training.evaluation import Evaluation, evaluate, score
+from memhop.training.evaluation import Evaluation, confusion, evaluate, score
 
 WORDS = ["ask", "a", "b", "c", "yes", "no"]
 
@@ -47,6 +47,10 @@ def test_wrong_answers_are_counted() -> None:
     assert evaluate(reader(), examples) == Evaluation(4, 50.0, None, 50.0, (), ("mars",))
     assert evaluate(reader(), examples[:2]).error == 0
     assert evaluate(reader(), examples[3:]).error == 100  # an answer never seen is wrong
+    assert evaluate(reader(), examples).answers == ("yes", "no", "yes", "yes")
+    assert confusion(examples, ("yes", "no", "yes", "yes")) == {
+        "mars": {"yes": 1}, "no": {"no": 1, "yes": 1}, "yes": {"yes": 1}
+    }  # fmt: skip
     assert evaluate(reader(), []) == Evaluation(0, 0.0, None)
 
 

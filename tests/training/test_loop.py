@@ -22,6 +22,7 @@ from memhop.training.evaluation import evaluate, score
 from memhop.training.loop import Progress, Trainer, TrainingResult, train
 from memhop.training.run import RestartScore
 from memhop.training.sampler import EpochBatches
+from tests.seeds import thorough
 
 
 @pytest.fixture(autouse=True)
@@ -80,8 +81,15 @@ def same_weights(first: TrainingResult, second: TrainingResult) -> bool:
 # Words are only symbols.
 
 
-@pytest.mark.parametrize("joint", [False, True])
-@pytest.mark.parametrize("recipe", [Recipe.paper, Recipe.best])
+@pytest.mark.parametrize(
+    ("recipe", "joint"),
+    [
+        (Recipe.paper, False),
+        (Recipe.best, True),
+        thorough(Recipe.paper, True),
+        thorough(Recipe.best, False),
+    ],
+)
 def test_another_word_for_every_word_changes_no_bit(
     recipe: Callable[..., Recipe], joint: bool
 ) -> None:

@@ -12,9 +12,12 @@ from typer.exceptions import TyperException
 
 import memhop
 from memhop.cli import (
+    answer,
     ask,
+    convert,
     demo,
     evaluate,
+    export,
     generate,
     kb,
     reproduce,
@@ -37,7 +40,8 @@ app = typer.Typer(
     help="Multi-hop memory for PyTorch: train a memory network on stories, ask it questions, "
     "see which sentence each hop read. Begin with: memhop demo",
 )
-for command in (demo, train, evaluate, ask, serve, generate, setup):
+COMMANDS = (demo, train, evaluate, ask, answer, serve, export, generate, convert, setup)
+for command in COMMANDS:
     app.add_typer(command.app)
 app.add_typer(setup.data, name="data")
 app.add_typer(kb.app, name="kb")

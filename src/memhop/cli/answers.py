@@ -15,6 +15,8 @@ from memhop.tokenizer import answer_word, split_words
 def no_answer(answer: Answer) -> str:
     """Return why an answer does not depend on the story; an empty text if it does."""
     unknown = set(answer.unknown_words)
+    if not unknown and any(map(split_words, answer.sentences)):
+        return ""  # without splitting every sentence again
     story = set(chain.from_iterable(map(split_words, answer.sentences)))
     if not story:
         return "no answer: the story is empty"

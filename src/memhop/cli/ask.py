@@ -9,7 +9,6 @@ from typing import Annotated, NamedTuple
 import typer
 
 from memhop.atomic_write import atomic_write
-from memhop.checkpoint import STORIES
 from memhop.cli.answers import (
     answer_json,
     is_correct,
@@ -20,19 +19,19 @@ from memhop.cli.answers import (
 )
 from memhop.cli.conversation import converse
 from memhop.cli.screen import print_json, print_line, print_progress
-from memhop.cli.settings import Json, Run, Threads, load_model, use
+from memhop.cli.settings import Json, Run, Threads, choose_model, load_model, use
 from memhop.data import to_examples
 from memhop.data.babi import parse_stories
+from memhop.data.records import BABI, format_of, read_records
 from memhop.data.story import is_babi
 from memhop.errors import MemhopError
-from memhop.model_names import find_model
 from memhop.text.answer import Answer
 from memhop.text.model import MemN2N
 from memhop.tokenizer import is_question, split_sentences, split_words
 
 
 class StoryQuestion(NamedTuple):
-    """A question about a story; ``right`` is the right answer from a bAbI file, if there is one."""
+    """A question about a story; ``right`` is the right answer from the file, if there is one."""
 
     story: Sequence[str]
     question: str
@@ -56,7 +55,8 @@ def ask(
         Path | None,
         typer.Option(
             help="Text file; each sentence that ends in '?' is a question about the sentences "
-            "before it. Or a bAbI file; then the right answers are printed. '-': stdin."
+            "before it. Or a bAbI, .jsonl, .csv or .tsv file; then the right answers are printed. "
+            "'-': stdin."
         ),
     ] = None,
     svg: Annotated[
@@ -78,7 +78,7 @@ def ask(
         raise MemhopError(f"{'--json' if json else '--svg'} needs a --question or a --file")
     if questions is not None and svg:
         questions = _only(questions)
-    model = load_model(find_model(run, STORIES))
+    model = load_model(choose_model(run))
     if questions is None:
         converse(model)
         return
@@ -125,6 +125,9 @@ def _questions(
         return [StoryQuestion(split_sentences(story or ""), question) for question in questions]
     if file is None and sys.stdin is not None and sys.stdin.isatty():
         return None
+    if file is not None and format_of(file) != BABI:
+        records = [record.example for record in read_records(file, needs_answers=False)]
+        return [StoryQuestion(e.story, e.question, e.answer or None) for e in records]
     content = _read(file)
     if is_babi(content):
         stories = parse_stories(io.BytesIO(content), _name(file), needs_answers=False)

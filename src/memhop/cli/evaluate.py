@@ -1,13 +1,15 @@
 """``memhop eval``: a table of test errors by task."""
 
 import re
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
-from memhop.checkpoint import STORIES
+from memhop.atomic_write import atomic_write
 from memhop.cli.screen import percent, print_json, print_line, print_progress, print_table, program
 from memhop.cli.settings import (
     DataFolder,
@@ -15,17 +17,20 @@ from memhop.cli.settings import (
     Run,
     TaskList,
     Threads,
+    choose_model,
     load_model,
     parse_tasks,
     read_file,
     tasks_in,
     use,
 )
+from memhop.cli.wrong_answers import Confusion, has_few_answers, print_confusion, wrong_answers
 from memhop.data import read_babi
 from memhop.errors import MemhopError
-from memhop.model_names import find_model
+from memhop.example import Example
 from memhop.runs import find_checkpoint, trained_in
-from memhop.training.evaluation import Evaluation
+from memhop.text.model import MemN2N
+from memhop.training.evaluation import Evaluation, confusion
 from memhop.training.evaluation import evaluate as evaluate_model
 
 _MAX_NAME = 30  # characters of a file name, so that the table fits into 80 columns
@@ -34,13 +39,33 @@ _MAX_NAME = 30  # characters of a file name, so that the table fits into 80 colu
 app = typer.Typer()
 
 
+class Asked(NamedTuple):
+    """Questions to evaluate a model on; ``is_part`` if they are one of several tasks."""
+
+    name: str
+    model: MemN2N
+    examples: Sequence[Example]
+    is_part: bool = False
+
+
+class Result(NamedTuple):
+    """The evaluation of some questions, and which answers were given in place of which."""
+
+    evaluation: Evaluation
+    confusion: Confusion
+
+
 @app.command("eval")
 def evaluate(
     run: Run = None,
     data: DataFolder = None,
     task: TaskList = None,
     test: Annotated[
-        Path | None, typer.Option(help="A file of your own, in the bAbI format.")
+        Path | None, typer.Option(help="A file of your own: .jsonl, .csv, .tsv, or bAbI.")
+    ] = None,
+    errors: Annotated[
+        Path | None,
+        typer.Option(help="File for the wrong answers with their attention, in JSON Lines."),
     ] = None,
     threads: Threads = 1,
     json: Json = False,
@@ -49,7 +74,8 @@ def evaluate(
 
     'majority' is the error of always giving the most frequent answer. 'failed' marks an error
     above 5%. 'support read' is the share of questions with known supporting facts for which a hop
-    gives its highest weight to one of these.
+    gives its highest weight to one of these. If there are few answers, a table shows how often
+    each was given (columns) where another one is right (rows).
     """
     use(threads)
     if (data is None) == (test is None):
@@ -58,11 +84,13 @@ def evaluate(
         )
     if test is not None and task is not None:
         raise MemhopError("--task goes with --data, not with --test")
-    folder = find_model(run, STORIES)
-    results = dict(_on_file(folder, test) if test else _on_tasks(folder, data or Path(), task))
+    folder = choose_model(run)
+    asked = _on_file(folder, test) if test else _on_tasks(folder, data or Path(), task)
+    found = _results(asked, errors)
     if json:
-        print_json([_as_json(name, result) for name, result in results.items()])
+        print_json([_as_json(name, result) for name, result in found.items()])
         return
+    results = {name: result.evaluation for name, result in found.items()}
     print_table(
         ("task", "questions", "error", "majority", "failed", "support read"), _rows(results)
     )
@@ -76,14 +104,35 @@ def evaluate(
         mean = sum(result.error for result in results.values()) / len(results)
         failed = sum(result.failed for result in results.values())
         print_line(f"mean error {percent(mean)}, {failed} of {len(results)} failed", "bold")
+        return
+    [(evaluation, table)] = found.values()
+    if evaluation.error and has_few_answers(table):
+        print_line("")
+        print_confusion(table)
 
 
-def _on_file(folder: Path, test: Path) -> list[tuple[str, Evaluation]]:
-    return [(test.name, evaluate_model(load_model(folder), read_file("--test", test)))]
+def _results(asked: Iterator[Asked], errors: Path | None) -> dict[str, Result]:
+    """Evaluate, and write the wrong answers."""
+    found = {}
+    with nullcontext() if errors is None else atomic_write(errors) as out:
+        for name, model, examples, is_part in asked:
+            evaluation = evaluate_model(model, examples)
+            answers = evaluation.answers
+            found[name] = Result(evaluation, confusion(examples, answers))
+            if is_part:
+                print_progress(f"task {name}: error {percent(evaluation.error)}")
+            if out is not None:
+                lines = wrong_answers(model, examples, answers, name)
+                out.writelines(f"{line}\n" for line in lines)
+    return found
 
 
-def _on_tasks(folder: Path, data: Path, task: str | None) -> list[tuple[str, Evaluation]]:
-    """Evaluate each task, by its own model if the run has one for each."""
+def _on_file(folder: Path, test: Path) -> Iterator[Asked]:
+    yield Asked(test.name, load_model(folder), read_file("--test", test))
+
+
+def _on_tasks(folder: Path, data: Path, task: str | None) -> Iterator[Asked]:
+    """Yield the questions of each task, with its own model if the run has one for each."""
     names = {run: re.fullmatch(r"qa([0-9]{1,3})", run.name) for run in trained_in(folder)}
     own = {number[1]: run for run, number in names.items() if number and run != folder}
     if not own:
@@ -95,15 +144,10 @@ def _on_tasks(folder: Path, data: Path, task: str | None) -> list[tuple[str, Eva
         expected = f"one of the tasks {', '.join(own)}"
         raise MemhopError(f"{folder}: no model of task {missing[0]}; expected {expected}")
     load = lru_cache(maxsize=1)(load_model)  # load a model for all tasks once
-    results = []
     tasks = tasks_in(data, task, split="test")
     for number, splits in tasks.items():
         model = load(own.get(str(number), folder))
-        result = evaluate_model(model, read_babi(splits["test"]))
-        results.append((str(number), result))
-        if len(tasks) > 1:
-            print_progress(f"task {number}: error {percent(result.error)}")
-    return results
+        yield Asked(str(number), model, read_babi(splits["test"]), len(tasks) > 1)
 
 
 def _rows(results: dict[str, Evaluation]) -> list[list[str]]:
@@ -125,7 +169,8 @@ def _never_seen(result: Evaluation) -> str:
     return ", ".join(f"{n:,} {what}{'' if n == 1 else 's'}" for what, n in counts if n)
 
 
-def _as_json(name: str, result: Evaluation) -> dict[str, object]:
+def _as_json(name: str, found: Result) -> dict[str, object]:
+    result, table = found
     return {
         "task": name,
         "questions": result.questions,
@@ -136,4 +181,5 @@ def _as_json(name: str, result: Evaluation) -> dict[str, object]:
         "unknown_words": list(result.unknown_words),
         "unknown_answers": list(result.unknown_answers),
         "truncated_stories": result.truncated_stories,
+        "confusion": table if has_few_answers(table) else None,
     }

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from memhop.atomic_write import check_writable
 from memhop.cli.screen import percent, print_line, print_progress, print_table, training_progress
 from memhop.cli.settings import DataFolder, Threads, available_cores, parse_tasks, use
 from memhop.errors import MemhopError
 from memhop.recipe import Recipe
+from memhop.runs import RUNS
 
 if TYPE_CHECKING:
     from memhop.reproduce.record import Sheet
@@ -136,6 +138,29 @@ def table(
             print_line(table1_report.summary_of(column))
     for written in table1_files.write_report(to, rows, numbers) if to is not None else ():
         print_line(f"{written}: written")
+
+
+@app.command("stories-model")
+def stories_model(
+    to: Annotated[Path, typer.Option(help="Folder to write: weights, settings and model card.")],
+    run: Annotated[Path, typer.Option(help="Folder of the checkpoints, to resume from.")] = RUNS
+    / "stories-model",
+    threads: Threads = 1,
+    tiny: Tiny = False,
+) -> None:
+    """Train the model that comes with memhop; it resumes.
+
+    It learns generated stories of all 20 kinds, with checkpoints in --run. Same processor and
+    number of threads, same bits. Takes half an hour on one core.
+    """
+    from memhop.reproduce.stories_model import TINY, Setting, train_stories_model
+
+    use(threads)
+    check_writable(to)
+    with training_progress("stories") as show:
+        model = train_stories_model(run, TINY if tiny else Setting(), show)
+    model.save_pretrained(to)
+    print_line(f"{to}: written")
 
 
 def print_sheet(sheet: "Sheet") -> None:

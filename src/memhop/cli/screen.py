@@ -196,6 +196,40 @@ def _figures(progress: TrainingProgress) -> str:
 
 
 @contextmanager
+def count_progress(name: str) -> Iterator[Callable[[int, int], None]]:
+    """Show on standard error how much of a total is done: a bar, or lines if piped.
+
+    The function takes the number of those done and the total.
+    """
+    console = stderr()
+    if not console.is_terminal:
+        yield _count_lines(name)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(compact=True),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        row = bar.add_task(name, total=None)
+        yield lambda done, total: bar.update(row, completed=done, total=total)
+
+
+def _count_lines(name: str) -> Callable[[int, int], None]:
+    """Return a function that prints a line for each tenth of the total."""
+    last = 0
+
+    def show(done: int, total: int) -> None:
+        nonlocal last
+        if (tenth := 10 * done // total) > last:
+            last = tenth
+            print_progress(f"{name}: {done:,} of {total:,}")
+
+    return show
+
+
+@contextmanager
 def download_progress() -> Iterator[Callable[[int, int | None], None]]:
     """Show a download on standard error: a bar, or lines if piped."""
     console = stderr()

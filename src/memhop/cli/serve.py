@@ -6,7 +6,7 @@ import typer
 
 from memhop.cli.encoder import EncoderName, load_encoder
 from memhop.cli.screen import print_line, print_progress, warnings_as_lines
-from memhop.cli.settings import Threads, complete_model, use
+from memhop.cli.settings import Threads, choose_model, complete_model, use
 from memhop.cli.store.search import load_hops
 from memhop.errors import MemhopError
 
@@ -19,7 +19,7 @@ def serve(
         list[str] | None,
         typer.Argument(
             metavar="[RUN]...",
-            help="Runs and models as for memhop ask, and paths of stores. Default: the newest run.",
+            help="Runs and models as for memhop ask, and paths of stores. Default: as there.",
             autocompletion=complete_model,
         ),
     ] = None,
@@ -55,7 +55,7 @@ def serve(
         raise MemhopError(f"serve needs {error.name}: pip install 'memhop[serve]'") from error
     with warnings_as_lines():
         model = None if hops is None else load_hops(hops)
-        served = models.load(runs or [None], encoder=encode, hops=model)
+        served = models.load(runs or [choose_model(None, kind=None)], encoder=encode, hops=model)
     if not server.is_loopback(host):
         print_progress(f"{host}: everyone who can reach this machine can ask, without a password")
 

@@ -11,11 +11,12 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from memhop.cli.screen import print_error, warnings_as_lines
-from memhop.data import TASK_NAMES, find_tasks, read_babi
+from memhop.checkpoint import STORIES
+from memhop.cli.screen import print_error, print_progress, warnings_as_lines
+from memhop.data import TASK_NAMES, find_tasks, read_examples
 from memhop.errors import MemhopError, shown
 from memhop.example import Example
-from memhop.model_names import shipped_names
+from memhop.model_names import DEFAULT, find_model, shipped_names
 from memhop.recipe import Recipe
 from memhop.runs import RUNS, stopped_after, trained_in
 from memhop.text.model import MemN2N
@@ -79,7 +80,7 @@ Run = Annotated[
     str | None,
     typer.Argument(
         help="Path or name of a run, name of a model that comes with memhop, or owner/name on the "
-        "Hugging Face Hub. Default: the newest finished run in runs/.",
+        "Hugging Face Hub. Default: the newest finished run in runs/, or the model 'stories'.",
         autocompletion=complete_model,
     ),
 ]
@@ -88,8 +89,11 @@ Run = Annotated[
 Joint = Annotated[
     bool, typer.Option("--joint", help="One model for all tasks, instead of one for each.")
 ]
-TrainFile = Annotated[Path | None, typer.Option(help="Your own training file, in the bAbI format.")]
-TestFile = Annotated[Path | None, typer.Option(help="Your own test file.")]
+TrainFile = Annotated[
+    Path | None,
+    typer.Option(help="Your own training file: .jsonl, .csv, .tsv, or in the bAbI format."),
+]
+TestFile = Annotated[Path | None, typer.Option(help="Your own test file, in any of these formats.")]
 RecipeName = Annotated[
     str,
     typer.Option(
@@ -154,6 +158,16 @@ def use(threads: int) -> None:
     torch.set_num_threads(check_threads(threads))
 
 
+def choose_model(name: str | None, kind: str | None = STORIES) -> Path:
+    """Return the folder of a model by its name; print a line if it is the default of memhop."""
+    folder = find_model(name, kind)
+    if name is None and folder == DEFAULT:
+        print_progress(
+            f"no run under {RUNS}/: using the model '{DEFAULT.name}' that comes with memhop"
+        )
+    return folder
+
+
 def load_model(run: Path) -> MemN2N:
     """Return the model of a run; print a line if its training was stopped."""
     with warnings_as_lines():
@@ -188,7 +202,7 @@ def read_file(option: str, path: Path) -> list[Example]:
         raise MemhopError(
             f"{option}: expected a file, got the folder {path}; --data takes a folder"
         )
-    return read_babi(path)
+    return read_examples(path)
 
 
 def tasks_in(folder: Path, task: str | None, *, split: str) -> dict[int, dict[str, Path]]:

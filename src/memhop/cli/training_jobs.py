@@ -1,7 +1,8 @@
 """The jobs of one ``memhop train``, and the file in a run from which it resumes."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ from memhop.atomic_write import atomic_write
 from memhop.checkpoint import SCHEMA, check_schema, from_json, to_json
 from memhop.cli.run_folder import COMMAND
 from memhop.cli.settings import read_file, tasks_in
-from memhop.data import read_babi
+from memhop.data import read_examples
 from memhop.data.babi import find_valid
 from memhop.errors import MemhopError
 from memhop.example import Example
@@ -76,7 +77,7 @@ def own_job(folder: Path, train: Path, test: Path | None, settings: Settings) ->
     examples = read_file("--train", train)
     tested = read_file("--test", test) if test else []
     valid = find_valid(train)
-    held_out = read_babi(valid) if valid else []
+    held_out = read_examples(valid) if valid else []
     sources = (Source(None, train, test, valid),)
     return TrainingJob(folder, False, sources, settings, [examples], tested, held_out)
 
@@ -145,10 +146,15 @@ def store(job: TrainingJob) -> None:
 def _read(
     folder: Path, joint: bool, sources: tuple[Source, ...], settings: Settings
 ) -> TrainingJob:
-    train = [read_babi(source.train) for source in sources]
-    test = [example for source in sources if source.test for example in read_babi(source.test)]
-    valid = [example for source in sources if source.valid for example in read_babi(source.valid)]
+    train = [read_examples(source.train) for source in sources]
+    test = _all(source.test for source in sources)
+    valid = _all(source.valid for source in sources)
     return TrainingJob(folder, joint, sources, settings, train, test, valid)
+
+
+def _all(paths: Iterable[Path | None]) -> list[Example]:
+    """Return the examples of several files."""
+    return list(chain.from_iterable(map(read_examples, filter(None, paths))))
 
 
 def _stored(path: Path) -> tuple[bool, tuple[Source, ...], Settings]:

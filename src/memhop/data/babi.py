@@ -19,6 +19,7 @@ from typing import BinaryIO
 from memhop.atomic_write import atomic_write
 from memhop.data.story import (
     PADDING,
+    MissingTabs,
     Question,
     Story,
     check_question,
@@ -29,6 +30,7 @@ from memhop.data.story import (
 )
 from memhop.errors import MemhopError
 from memhop.example import Example
+from memhop.lines import printable
 from memhop.tokenizer import is_question
 
 TASK_NAMES: dict[int, str] = {
@@ -102,8 +104,12 @@ def read_babi(
     return list(to_examples(chain.from_iterable(map(read_stories, _files(path, task, split)))))
 
 
-def read_stories(path: str | os.PathLike[str]) -> Iterator[Story]:
+def read_stories(path: str | os.PathLike[str], *, needs_answers: bool = True) -> Iterator[Story]:
     """Read one file story by story, with at most one story in memory.
+
+    Args:
+        path: the file.
+        needs_answers: as in `parse_stories`.
 
     Raises:
         MemhopError: as :func:`read_babi`, when it reads the malformed line.
@@ -117,7 +123,7 @@ def read_stories(path: str | os.PathLike[str]) -> Iterator[Story]:
     """
     file = Path(path)
     with _opened(file) as lines:
-        yield from parse_stories(lines, file)
+        yield from parse_stories(lines, file, needs_answers=needs_answers)
 
 
 def parse_stories(
@@ -129,8 +135,8 @@ def parse_stories(
     question with the answer "".
     """
     draft = _Draft()
-    has_questions = has_ids = False
-    suspect = ""  # the error for a question whose answer ends in the ID of a statement
+    has_questions = False
+    tabs = MissingTabs()
     for line_number, text in _numbered_lines(file, lines):
         try:
             ident, fields = _split(text, needs_answers)
@@ -141,12 +147,11 @@ def parse_stories(
         except MemhopError as error:
             raise MemhopError(f"{printable(file)}:{line_number}: {error}") from None
         has_questions = has_questions or len(fields) > 1
-        has_ids = has_ids or (len(fields) == 3 and bool(fields[2]))
-        if not suspect and draft.has_ids_in_answer(fields):
+        suspect = ""
+        if draft.has_ids_in_answer(fields):
             error_text = _missing_tab_error("before the supporting IDs", text)
             suspect = f"{printable(file)}:{line_number}: {error_text}"
-        if suspect and has_ids:
-            raise MemhopError(suspect)
+        tabs.add(suspect, len(fields) == 3 and bool(fields[2]))
     if not has_questions:
         expected = "at least one line 'ID question<TAB>answer'"
         raise MemhopError(f"{printable(file)}: expected {expected}, got no question")
@@ -187,7 +192,8 @@ def find_tasks(folder: str | os.PathLike[str]) -> dict[int, dict[str, Path]]:
 def find_valid(train: Path) -> Path | None:
     """Return the validation file in the folder of a training file ``qaN_..._train.txt``, or None.
 
-    A file with the same name up to the split takes precedence over others of the task.
+    Both may have another suffix, such as ``.jsonl``. A file with the same name up to the split
+    takes precedence over others of the task.
 
     Raises:
         MemhopError: there are several others.
@@ -199,24 +205,18 @@ def find_valid(train: Path) -> Path | None:
     ...     find_valid(Path(folder, "qa1_own_train.txt")).name
     'qa1_valid.txt'
     """
-    match = _FILE_NAME.fullmatch(train.name)
+    match = _FILE_NAME.fullmatch(f"{train.stem}.txt")
     if not match or match[2] != "train":
         return None
-    same = train.with_name(f"{train.name.removesuffix('train.txt')}valid.txt")
+    same = train.with_stem(f"{train.stem.removesuffix('train')}valid")
     if same.is_file():
         return same
-    pattern = re.compile(rf"qa{match[1]}_(?:.+_)?valid\.txt")
+    pattern = re.compile(rf"qa{match[1]}_(?:.+_)?valid{re.escape(train.suffix)}")
     files = [f for f in _listed(train.parent) if pattern.fullmatch(f.name) and f.is_file()]
     if len(files) > 1:
         names = ", ".join(file.name for file in files)
         raise MemhopError(f"{printable(train)}: expected one validation file, got {names}")
     return files[0] if files else None
-
-
-def printable(path: Path) -> str:
-    """Return a path for a message of one line, escaped if it is not printable."""
-    text = str(path)
-    return text if text.isprintable() else ascii(text)
 
 
 class _Draft:

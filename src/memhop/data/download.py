@@ -25,8 +25,8 @@ from urllib.request import (
     getproxies,
 )
 
-from memhop.data.babi import printable
 from memhop.errors import DownloadError, MemhopError
+from memhop.lines import printable
 
 DEFAULT_URL = "https://dl.fbaipublicfiles.com/parlai/babi/babi.tar.gz"
 DEFAULT_SHA256 = "f7f0bee187efca0d81c3daac1b162cda4eb7f9505dee5ad6846eabbed3dbf92e"

@@ -82,23 +82,85 @@ class Story(NamedTuple):
                 or an answer has no word, a question is out of order, or a supporting fact comes
                 after its question.
         """
-        ids: list[int] = []
-        number = 1
+        numbered = NumberedLines()
         for question in self.questions:
-            if not len(ids) <= question.after <= len(self.statements):
+            before = len(numbered.ids)
+            if not before <= question.after <= len(self.statements):
                 raise MemhopError(
-                    f"question {quoted(question.text)}: expected {len(ids)} to "
+                    f"question {quoted(question.text)}: expected {before} to "
                     f"{len(self.statements)} statements before it, got {question.after}"
                 )
-            for statement in self.statements[len(ids) : question.after]:
-                yield f"{number} {_statement_text(statement)}"
-                ids.append(number)
-                number += 1
-            yield f"{number} {_question_text(question, ids)}"
-            number += 1
-        for statement in self.statements[len(ids) :]:
-            yield f"{number} {_statement_text(statement)}"
-            number += 1
+            yield from map(numbered.statement, self.statements[before : question.after])
+            yield numbered.question(question)
+        yield from map(numbered.statement, self.statements[len(numbered.ids) :])
+
+
+class NumberedLines:
+    """The lines of one story in the released format, made one by one, without line ends.
+
+    Attributes:
+        ids: the ID of each statement so far.
+
+    >>> lines = NumberedLines()
+    >>> lines.statement("Mary went home.")
+    '1 Mary went home.'
+    >>> lines.question(Question(1, "Where is Mary?", "home", (0,))).replace("\\t", " | ")
+    '2 Where is Mary? | home | 1'
+    """
+
+    def __init__(self) -> None:
+        self.ids: list[int] = []
+        self._last = 0
+
+    def statement(self, text: str) -> str:
+        """Return the line of a statement; errors as for `Story.lines`."""
+        line = f"{self._last + 1} {_statement_text(text)}"
+        self._last += 1
+        self.ids.append(self._last)
+        return line
+
+    def has_ids_at_end(self, answer: str) -> bool:
+        """Return whether an answer ends in IDs of the statements so far, as in ``office 3``."""
+        numbers = numbers_at_end(answer)
+        return bool(numbers) and set(numbers) <= set(map(str, self.ids))
+
+    def question(self, question: Question) -> str:
+        """Return the line of a question about the statements so far; errors as `Story.lines`."""
+        line = f"{self._last + 1} {_question_text(question, self.ids)}"
+        self._last += 1
+        return line
+
+
+class MissingTabs:
+    """Finds an answer that ends in IDs of statements in a file with supporting IDs.
+
+    A tab is then missing before the IDs. Such an answer may come before the first supporting ID.
+
+    >>> tabs = MissingTabs()
+    >>> tabs.add("a.txt:2: missing tab", False)
+    >>> tabs.add("", True)
+    Traceback (most recent call last):
+    memhop.errors.MemhopError: a.txt:2: missing tab
+    """
+
+    def __init__(self) -> None:
+        self._suspect = ""
+        self._has_ids = False
+
+    def add(self, suspect: str, has_ids: bool) -> None:
+        """Take note of a question.
+
+        Args:
+            suspect: the error for its answer, if it ends in IDs of statements; else empty.
+            has_ids: whether it has supporting IDs.
+
+        Raises:
+            MemhopError: with the first suspect, if a question has supporting IDs.
+        """
+        self._suspect = self._suspect or suspect
+        self._has_ids = self._has_ids or has_ids
+        if self._suspect and self._has_ids:
+            raise MemhopError(self._suspect)
 
 
 def to_examples(stories: Iterable[Story]) -> Iterator[Example]:

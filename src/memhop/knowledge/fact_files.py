@@ -1,6 +1,5 @@
 """Read facts from files: TSV, MetaQA's form, CSV, JSONL, N-Triples, also compressed by gzip."""
 
-import csv
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,15 +8,15 @@ from types import MappingProxyType
 
 from memhop.errors import MemhopError, shown
 from memhop.knowledge.facts import KnowledgeBase, build, check_name
-from memhop.knowledge.lines import (
+from memhop.knowledge.ntriples import read_ntriples
+from memhop.lines import (
+    csv_rows,
     extension,
     fault,
     filled_lines,
     json_lines,
-    numbered_lines,
     printable,
 )
-from memhop.knowledge.ntriples import read_ntriples
 
 _TABLES = (".tsv", ".txt", ".csv", ".jsonl")
 _FACT = ("subject", "relation", "object")
@@ -116,28 +115,20 @@ def _separated_rows(file: Path, columns: tuple[str, ...]) -> Iterator[Row]:
 
 
 def _csv_rows(file: Path, columns: tuple[str, ...]) -> Iterator[Row]:
-    rows = csv.reader((text for _, text in numbered_lines(file)), strict=True)
     order: list[int] = []
-    start = 1
-    try:
-        for row in rows:
-            if not row:
-                pass
-            elif not order:
-                header = [name.strip() for name in row]
-                if sorted(header) != sorted(columns):
-                    got = ", ".join(map(shown, header))
-                    message = f"expected the columns {', '.join(columns)} in the first line"
-                    raise fault(file, start, f"{message}, got {got:.200}")
-                order = [header.index(name) for name in columns]
-            else:
-                if len(row) != len(order):
-                    message = f"expected {len(order)} columns, got {len(row)}"
-                    raise fault(file, start, f"{message}: {shown(','.join(row))}")
-                yield start, [row[place] for place in order]
-            start = rows.line_num + 1
-    except csv.Error as error:
-        raise fault(file, start, f"expected CSV as in RFC 4180: {error}") from None
+    for line, row in csv_rows(file):
+        if not order:
+            header = [name.strip() for name in row]
+            if sorted(header) != sorted(columns):
+                got = ", ".join(map(shown, header))
+                message = f"expected the columns {', '.join(columns)} in the first line"
+                raise fault(file, line, f"{message}, got {got:.200}")
+            order = [header.index(name) for name in columns]
+            continue
+        if len(row) != len(order):
+            message = f"expected {len(order)} columns, got {len(row)}"
+            raise fault(file, line, f"{message}: {shown(','.join(row))}")
+        yield line, [row[place] for place in order]
 
 
 def _json_rows(file: Path, columns: tuple[str, ...]) -> Iterator[Row]:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from memhop.errors import MemhopError, shown
 from memhop.knowledge.facts import KnowledgeBase, build, check_name
-from memhop.knowledge.lines import fault, filled_lines, printable
 from memhop.knowledge.names import last_part
+from memhop.lines import fault, filled_lines, printable
 
 RDFS_LABEL = "http://www.w3.org/2000/01/rdf-schema#label"
 PREFERRED_LABEL = "http://www.w3.org/2004/02/skos/core#prefLabel"

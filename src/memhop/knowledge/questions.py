@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from memhop.errors import MemhopError, shown
 from memhop.knowledge.facts import check_name
-from memhop.knowledge.lines import extension, fault, filled_lines, json_lines, printable
 from memhop.knowledge.names import question_words
+from memhop.lines import extension, fault, filled_lines, json_lines, printable
 
 _KEYS = {"question", "answer", "answers", "topic", "topics"}
 _BRACKETS = re.compile(r"[\[\]]")

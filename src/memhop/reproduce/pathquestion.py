@@ -18,10 +18,10 @@ import numpy as np
 from memhop.errors import MemhopError, shown
 from memhop.knowledge.fact_files import read_facts
 from memhop.knowledge.facts import KnowledgeBase
-from memhop.knowledge.lines import fault, filled_lines
 from memhop.knowledge.questions import Question
 from memhop.knowledge.recipe import KnowledgeRecipe
 from memhop.knowledge.training import train
+from memhop.lines import fault, filled_lines
 from memhop.reproduce import key_value
 from memhop.reproduce.record import Row, Rows, Sheet, check_equal, provenance
 

@@ -60,7 +60,7 @@ class PositionEncoding:
 
     def __init__(self, position: Position, memory_dim: int, sentence_words: int) -> None:
         self.position = position
-        self._longest = sentence_words + 1  # the authors count the age of a sentence as a word
+        self.longest = sentence_words + 1  # the authors count the age of a sentence as a word
         column = torch.arange(1, memory_dim + 1, dtype=torch.float64)
         self.slope: Tensor | None = None
         if position == "paper":
@@ -76,15 +76,15 @@ class PositionEncoding:
             return 1 - j / sizes, 1 - 2 * j / sizes
         base = np.ones(len(j))
         if self.position == "code":
-            return base, self._slope_weight(np.minimum(j, self._longest - 1))
+            return base, self._slope_weight(np.minimum(j, self.longest - 1))
         return base, np.zeros(len(j))
 
     def of_age(self) -> tuple[float, float]:
         """Return the two weights of an age: in the authors' code it is the last word."""
-        return 1.0, self._slope_weight(self._longest) if self.position == "code" else 0.0
+        return 1.0, self._slope_weight(self.longest) if self.position == "code" else 0.0
 
     def _slope_weight(self, j: Any) -> Any:
-        return (j - (self._longest + 1) / 2) / self._longest
+        return (j - (self.longest + 1) / 2) / self.longest
 
 
 class Sentences:

@@ -93,10 +93,10 @@ class MemN2N(nn.Module, Pretrained):
         hops, axes = recipe.num_hops, () if restarts is None else (restarts,)
         layerwise = recipe.tying == "layerwise"
         # indices of the tables: B, A of each hop, C of each hop, W
-        self._table_indices = (0, list(range(hops)), list(range(1, hops + 1)), hops)
+        self.table_indices = (0, list(range(hops)), list(range(1, hops + 1)), hops)
         if layerwise:
-            self._table_indices = (0, [1] * hops, [2] * hops, 3)
-        shape = (*axes, self._table_indices[-1] + 1, self.num_rows, recipe.memory_dim)
+            self.table_indices = (0, [1] * hops, [2] * hops, 3)
+        shape = (*axes, self.table_indices[-1] + 1, self.num_rows, recipe.memory_dim)
         self.tables = nn.Parameter(torch.empty(shape, device=device))
         self.hop_map: nn.Parameter | None = None
         if layerwise:
@@ -144,7 +144,7 @@ class MemN2N(nn.Module, Pretrained):
             softmax: False leaves out the softmax of the memory (linear start).
             need_weights: also return the attention, [(R,) B, hops, N], the mean of the heads.
         """
-        b, a_of_hops, c_of_hops, w = self._table_indices
+        b, a_of_hops, c_of_hops, w = self.table_indices
         banks = batch.sentences.embed(self.tables, batch.chosen).unbind(0)
         num_sentences = banks[b].shape[-2] - self._num_ages - 1
         # a slot is the sum of two rows of a bank: its statement's and its age's

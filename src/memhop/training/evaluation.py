@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 
 import torch
@@ -35,6 +35,7 @@ class Evaluation:
         unknown_words: words of their stories and questions outside the vocabulary.
         unknown_answers: right answers outside the vocabulary; the model cannot give them.
         truncated_stories: number of questions whose story exceeds the memory.
+        answers: the answer given to each question, a vocabulary entry (`answer_word`).
     """
 
     questions: int
@@ -44,6 +45,7 @@ class Evaluation:
     unknown_words: tuple[str, ...] = ()
     unknown_answers: tuple[str, ...] = ()
     truncated_stories: int = 0
+    answers: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def failed(self) -> bool:
@@ -86,9 +88,11 @@ def evaluate(model: MemN2N, examples: Sequence[Example]) -> Evaluation:
     encoded = model.encoder.encode(examples, words).at(model.tables.device)
     first = [max(0, len(example.story) - model.sizes.memory_slots) for example in examples]
     wrong = with_support = support_read = index = 0
+    given: list[int] = []
     for scores, attention, answers in _asked(model, encoded):
         guesses = model.guesses(scores)
         wrong += int((guesses != answers).sum())
+        given += guesses.tolist()
         lengths = encoded.lengths[index : index + len(answers)]
         for strongest in _strongest(attention, lengths):
             facts = {fact - first[index] for fact in examples[index].supporting_facts}
@@ -104,7 +108,26 @@ def evaluate(model: MemN2N, examples: Sequence[Example]) -> Evaluation:
         model.vocabulary.unknown(chain.from_iterable(words.values())),
         model.vocabulary.unknown(answer_word(example.answer) for example in examples),
         sum(number > 0 for number in first),
+        tuple(map(model.vocabulary.word, given)),
     )
+
+
+def confusion(examples: Sequence[Example], answers: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Return how often each answer was given where another, or the same, is right.
+
+    Args:
+        examples: questions with their right answers.
+        answers: `Evaluation.answers`.
+
+    >>> asked = [Example((), "Why?", right) for right in ("Yes", "yes", "no")]
+    >>> confusion(asked, ["yes", "no", "no"])
+    {'no': {'no': 1}, 'yes': {'no': 1, 'yes': 1}}
+    """
+    pairs = Counter(zip((answer_word(one.answer) for one in examples), answers, strict=True))
+    table: dict[str, dict[str, int]] = {}
+    for (right, answer), count in sorted(pairs.items()):
+        table.setdefault(right, {})[answer] = count
+    return table
 
 
 def majority_error(examples: Sequence[Example]) -> float:

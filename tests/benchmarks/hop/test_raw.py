@@ -10,9 +10,11 @@ from benchmarks.hop import forms, raw, speed
 from benchmarks.hop.cases import Case, Setting, make
 from benchmarks.hop.forms import check, outcome
 from memhop.errors import MemhopError
+from tests.seeds import thorough
 
 from .test_forms import EACH, OWN, SHARED, by_hand
 
+OTHERS = [case for case in EACH if case is not SHARED]
 BUILDS = {
     "raw": raw.raw,
     "compiled raw bmm": raw.compiled_raw("aot_eager", "bmm"),
@@ -40,7 +42,7 @@ def test_the_raw_forms_are_the_formula_of_the_paper(form: str, case: Case) -> No
     np.testing.assert_allclose(result.numpy(), by_hand(inputs), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("case", EACH, ids=lambda case: case.held)
+@pytest.mark.parametrize("case", [SHARED, *map(thorough, OTHERS)], ids=lambda case: case.held)
 def test_the_gradients_of_torchs_forms(case: Case) -> None:
     inputs = make(case._replace(gradients=True, memory_dim=4))
     builds = [forms.textbook, forms.compiled("aot_eager"), *BUILDS.values()]
@@ -61,8 +63,10 @@ def test_a_wrong_raw_form_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         check([forms.baseline(inputs), raw.compiled_raw("eager", "bmm")(inputs)], inputs)
 
 
-@pytest.mark.parametrize("gradients", [False, True])
-@pytest.mark.parametrize("case", [OWN, SHARED], ids=lambda case: case.held)
+@pytest.mark.parametrize(
+    ("case", "gradients"),
+    [(OWN, False), (SHARED, True), thorough(OWN, True), thorough(SHARED, False)],
+)
 def test_all_forms_of_a_case_are_timed(case: Case, gradients: bool) -> None:
     rows = list(speed.all_forms(case._replace(gradients=gradients), Setting(tiny=True)))
     found = {one["form"]: one for one in rows}
@@ -102,8 +106,10 @@ def test_without_a_compiler_the_row_says_so() -> None:
 @pytest.mark.slow
 @ignore_inductor
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
-@pytest.mark.parametrize("products", raw.RAW_HOPS)
-@pytest.mark.parametrize("case", [OWN, SHARED], ids=lambda case: case.held)
+@pytest.mark.parametrize(
+    ("case", "products"),
+    [(OWN, "bmm"), (SHARED, "sum"), thorough(OWN, "sum"), thorough(SHARED, "bmm")],
+)
 def test_inductor_compiles_the_raw_forms(case: Case, products: str) -> None:
     inputs = make(case._replace(gradients=True))
     check([forms.baseline(inputs), raw.compiled_raw("inductor", products)(inputs)], inputs)

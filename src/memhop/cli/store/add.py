@@ -16,7 +16,7 @@ from memhop.cli.store.folder import counted, open_store
 from memhop.cli.store.options import Folder
 from memhop.cli.store.records import Batch, RecordFile
 from memhop.errors import MemhopError
-from memhop.knowledge.lines import fault, printable
+from memhop.lines import fault, printable
 from memhop.picture import escaped
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from memhop.cli.encoder import encoded
 from memhop.cli.store.options import parse_time
 from memhop.errors import MemhopError, shown
-from memhop.knowledge.lines import fault, json_lines, printable
+from memhop.lines import fault, json_lines, printable
 from memhop.retrieval import Encoder
 
 ROWS = 10_000  # of a batch: one synced write

@@ -19,7 +19,7 @@ from memhop.cli.store.hits import print_hits
 from memhop.cli.store.options import Folder, Since, Until, Where, parse_limits
 from memhop.cli.store.records import parse_vector
 from memhop.errors import MemhopError, shown
-from memhop.knowledge.lines import fault, json_lines
+from memhop.lines import fault, json_lines
 from memhop.retrieval import Encoder, RetrievalModel
 from memhop.runs import find_checkpoint
 

@@ -1,5 +1,6 @@
-"""Lines of UTF-8 text files, plain or compressed by gzip, with one-line errors."""
+"""Lines, JSON objects and rows of UTF-8 files, also of gzip files, with one-line errors."""
 
+import csv
 import gzip
 import io
 import json
@@ -92,6 +93,30 @@ def json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         if not isinstance(value, dict):
             raise fault(path, number, f"expected a JSON object, got {shown(line)}")
         yield number, value
+
+
+def csv_rows(path: Path, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
+    """Yield the line on which each row of a table begins, and its cells; skip blank lines.
+
+    Args:
+        path: a table, quoted as RFC 4180 says; a cell has at most 64 Mi characters.
+        delimiter: the character between two cells.
+
+    Raises:
+        MemhopError: as `numbered_lines`, or wrong quotes.
+    """
+    # The csv module has one limit for the process. Raise it: a cell may hold a long story.
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
+    texts = (text for _, text in numbered_lines(path))
+    rows = csv.reader(texts, delimiter=delimiter, strict=True)
+    start = 1
+    try:
+        for row in rows:
+            if row:
+                yield start, row
+            start = rows.line_num + 1
+    except csv.Error as error:
+        raise fault(path, start, f"expected CSV as in RFC 4180: {error}") from None
 
 
 def _distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
