@@ -97,6 +97,12 @@ def test_lines_have_what_is_known(memhop: Program, trained: str) -> None:
     assert (second["no_answer"], second["is_correct"]) == ("no answer: the story is empty", False)
     assert output.out == "a.jsonl: 2 answers, 0 of 1 are correct (0.0%)\n"
     assert "Zoö" in Path("a.jsonl").read_text(encoding="utf-8")
+    # a guess without a story is not correct, even if it is the right answer
+    guessed = {"story": [], "question": "Where is Sandra?", "answer": second["answer"]}
+    Path("q.jsonl").write_text(json.dumps(guessed))
+    memhop("answer", trained, "q.jsonl", "--to", "b.jsonl").ok()
+    [third] = lines("b.jsonl")
+    assert (third["answer"], third["is_correct"]) == (second["answer"], False)
 
 
 @pytest.mark.parametrize("batches", [0, 3, 6])
