@@ -20,7 +20,7 @@ from tests.website.test_reference import value_of
 pytest.importorskip("mkdocs", reason="needs memhop[docs]")
 
 ROOT = Path(__file__).parents[2]
-HOOKS = {"extra_repr"}  # of torch
+HOOKS = {"extra_repr", "to_files", "from_files"}  # of torch, and of `save_pretrained`
 KINDS = [
     "how-it-works.html",
     "cli.html",
