@@ -189,12 +189,12 @@ def test_onnxruntime_errs_no_more_than_the_textbook_form(name: str) -> None:
             plain = by_parts(layer, given, textbook)
         found = run(graph, given)
         assert len(found) == 1 + FORMS[name].weights
-        for fast, slow, exact in zip(found, plain, truth, strict=False):
+        for fast, budgeted, exact in zip(found, plain, truth, strict=False):
             assert fast.shape == exact.shape
             if exact.numel() == 0:
                 continue
             ulp = torch.finfo(torch.float32).eps * max(root_mean_square(exact), 1e-9)
-            error, budget = root_mean_square(fast - exact), root_mean_square(slow - exact)
+            error, budget = root_mean_square(fast - exact), root_mean_square(budgeted - exact)
             assert error <= 2 * budget + 4 * ulp, f"{sizes}"
             ratios.append((error + ulp) / (budget + ulp))
     assert np.exp(np.mean(np.log(ratios))) <= 1.1
