@@ -13,6 +13,11 @@ def thorough(*values: Any) -> Any:
     return pytest.param(*values, marks=pytest.mark.thorough)
 
 
+def slow(*values: Any) -> Any:
+    """Return a parameter set of a test that takes seconds: ``pytest -m slow`` runs it."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 def seeds(few: int, many: int, first: int = 0) -> list[Any]:
     """Return ``many`` seeds from ``first``; those after the first ``few`` are ``thorough``."""
     numbers = range(first, first + many)

@@ -24,7 +24,7 @@ from memhop.data.stories import task as words_of
 from memhop.errors import MemhopError
 from memhop.example import Example
 from memhop.rng import Rng
-from tests.seeds import pairs
+from tests.seeds import pairs, slow
 from tests.work import instructions
 
 from .answers import answer, suffices
@@ -325,7 +325,7 @@ RELEASED = {
 
 @pytest.mark.parametrize(
     "task",
-    [task if task % 3 == 1 else pytest.param(task, marks=pytest.mark.slow) for task in TASKS],
+    [task if task % 3 == 1 else slow(task) for task in TASKS],
 )
 def test_the_shape_is_that_of_the_released_files(task: int) -> None:
     mean, statements, vocabulary, questions, facts = RELEASED[task]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.seeds import thorough
+from tests.seeds import slow, thorough
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -24,7 +24,7 @@ TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "
 LAUNCHERS = {"sharded": TORCHRUN}
 
 TRAININGS = [
-    *(pytest.param(name, 0, marks=pytest.mark.slow) for name in MARGINS),  # 5 to 13 s each
+    *(slow(name, 0) for name in MARGINS),  # 5 to 13 s each
     *(thorough(name, seed) for name in MARGINS for seed in range(1, 10)),
 ]
 

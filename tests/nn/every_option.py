@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_map
 
 import memhop
 from memhop import Quantized
-from tests.seeds import thorough
+from tests.seeds import slow, thorough
 
 # The axes of a tensor as letters: B batch, L queries on each memory, N slots, U and W rows of the
 # banks of keys and values, K hops, D query, I memory, V value; 1 is a 1. A call without an axis B
@@ -297,13 +297,13 @@ def every_case(condition: Callable[[Case], bool] = lambda _: True) -> pytest.Mar
 def some_cases(part: int | None = None) -> pytest.MarkDecorator:
     """Parametrize a test that is slow: ``FEW`` by default, and all of ``COVERING`` if thorough.
 
-    Of a ``part`` from 0 to 2, a sixth of ``FEW`` by default, a third with ``-m slow``.
+    Of a ``part`` from 0 to 2, one or two of ``FEW`` by default, as many more with ``-m slow``.
     """
 
     def marked(number: int, case: Case) -> Any:
-        if part is None or number % 6 == part:
+        if part is None or number % 12 == part:
             return case
-        return pytest.param(case, marks=pytest.mark.slow) if number % 3 == part else thorough(case)
+        return slow(case) if number % 6 == part else thorough(case)
 
     few = [marked(number, case) for number, case in enumerate(FEW)]
     return pytest.mark.parametrize("case", [*few, *map(thorough, COVERING)], ids=str)

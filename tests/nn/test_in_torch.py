@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from memhop.nn.hops import MemoryHop, MemoryNetwork, MultiHop
 from tests.nn.every_option import FEW, Case, every_case, some_cases
-from tests.seeds import thorough
+from tests.seeds import slow, thorough
 
 # torch warns about its own use of what it has deprecated
 pytestmark = [
@@ -70,8 +70,8 @@ def test_compile_makes_one_graph_of_open_sizes(case: Case) -> None:
 @pytest.mark.parametrize(
     ("case", "dynamic"),
     [
-        pytest.param(FEW[1], None, marks=pytest.mark.slow),
-        pytest.param(FEW[2], True, marks=pytest.mark.slow),
+        slow(FEW[1], None),
+        slow(FEW[2], True),
         *(thorough(case, dynamic) for case in FEW for dynamic in (None, True)),
     ],
     ids=str,

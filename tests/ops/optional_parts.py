@@ -1,16 +1,16 @@
 """Problems of two hops that leave tables out, or apply ReLU to a share of the units.
 
-``PARTS`` holds every combination; a test of a backend computes each of ``problem_of`` against
-``problem_oracle``.
+A test of a backend computes each of ``problem_of`` against ``problem_oracle``.
 """
 
-import itertools
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from memhop.ops.fused.problem import Problem, Step
+from tests.seeds import pairs, thorough
 
 MEMORY_DIM = 7
 
@@ -30,8 +30,20 @@ class Parts(NamedTuple):
 
 
 SHARES = (0, 2, 4, MEMORY_DIM)  # of 0, 0.3, 0.5 and 1
-PARTS = [Parts(*each) for each in itertools.product(("", "a", "c", "ac"), SHARES, (True, False))]
 MEMORIES = ("values", "no values", "bank")
+
+
+def parts_with(*axes: Sequence[Any]) -> list[Any]:
+    """Return all combinations of ``Parts`` and other axes, most of them ``thorough``.
+
+    By default every two choices occur together.
+    """
+    found = []
+    for one in pairs(("", "a", "c", "ac"), SHARES, (True, False), *axes):
+        left_out, relu, softmax, *others = getattr(one, "values", one)
+        case = (Parts(left_out, relu, softmax), *others)
+        found.append(thorough(*case) if hasattr(one, "marks") else case)
+    return found
 
 
 def problem_of(

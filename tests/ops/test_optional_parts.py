@@ -16,9 +16,9 @@ from memhop.ops.fused import autograd, custom_op, fallback
 from memhop.ops.fused.packing import steps_of
 from memhop.ops.fused.problem import NUM_TENSORS, Problem, Step, tensors_of
 from memhop.ops.inputs import relu_units
-from tests.ops.optional_parts import MEMORIES, PARTS, Parts, problem_of
+from tests.ops.optional_parts import MEMORIES, Parts, parts_with, problem_of
 from tests.ops.problem_oracle import assert_close, outcome
-from tests.seeds import pairs, thorough
+from tests.seeds import thorough
 
 Path = Callable[[Problem], tuple[Tensor, Tensor | None]]
 SOME_PARTS = [Parts("", 4, True), Parts("a", 2, False), Parts("c", 4, True), Parts("ac", 4, False)]
@@ -50,8 +50,8 @@ def with_leaves(problem: Problem, leaves: Sequence[Tensor]) -> Problem:
 
 
 @pytest.mark.parametrize(
-    ("path", "parts", "memory", "queries_each"),
-    pairs([by_kernels, by_operator, fallback.forward], PARTS, MEMORIES, [1, 3]),
+    ("parts", "path", "memory", "queries_each"),
+    parts_with([by_kernels, by_operator, fallback.forward], MEMORIES, [1, 3]),
 )
 def test_results_and_gradients(path: Path, parts: Parts, memory: str, queries_each: int) -> None:
     problem = problem_of(parts, memory, queries_each=1 if memory == "bank" else queries_each)

@@ -15,10 +15,10 @@ from memhop.reproduce import paper, table1, table1_files
 from memhop.reproduce.record import read_rows, write_rows
 from memhop.reproduce.table1 import BEST, COLUMNS, JOINT, PAPERS, TableSpec, Unit, sort_key
 from memhop.reproduce.table1_report import Cell, cells_done, columns_of, sheet_of
+from tests.seeds import slow
 
 STORED = Path(__file__).parents[1] / "golden" / "table1.csv"
 NAMES = ("column", "task", "restart", "seed", "train_questions", "test_questions")
-slow = pytest.mark.slow
 TINY = TableSpec(None, (1, 2), restarts=2, seed=0, tiny=True)
 
 
@@ -110,7 +110,7 @@ def test_a_restart_is_the_same_in_any_unit() -> None:
     assert len({row["train_loss"] for row in together}) == 2
 
 
-@slow
+@pytest.mark.slow
 def test_rows_do_not_depend_on_the_number_of_processes() -> None:
     left = table1.units(TINY, ["pe-ls-rn", "joint-1-hop"])
     here = [row for unit in left for row in table1.rows_of(TINY, unit)]
@@ -121,10 +121,7 @@ def test_rows_do_not_depend_on_the_number_of_processes() -> None:
 
 @pytest.mark.parametrize(
     "column",
-    [
-        name if name in ("pe-ls-rn", "joint-layerwise") else pytest.param(name, marks=slow)
-        for name in COLUMNS
-    ],
+    [name if name in ("pe-ls-rn", "joint-layerwise") else slow(name) for name in COLUMNS],
 )
 def test_the_slice_has_the_stored_numbers(column: str) -> None:
     """Each column on generated stories; run this file to write the stored numbers.

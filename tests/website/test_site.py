@@ -20,7 +20,7 @@ from tests.website.test_reference import value_of
 pytest.importorskip("mkdocs", reason="needs memhop[docs]")
 
 ROOT = Path(__file__).parents[2]
-HOOKS = {"extra_repr"}  # of torch
+HOOKS = {"extra_repr", "to_files", "from_files"}  # of torch, and of `save_pretrained`
 KINDS = [
     "how-it-works.html",
     "cli.html",
@@ -28,6 +28,8 @@ KINDS = [
     "api/layers.html",
     "notebooks/layer.html",
 ]
+READY, RESULT = "Type to start searching", ".md-search-result__link[href*='layer']"
+INDEX_TIMEOUT_MS = 120_000  # only to fail at last
 METHODS = (FunctionType, classmethod, staticmethod, property)
 MADE_OF = {"memhop.picture": "memhop.picture.picture"}  # a module has the same name
 
@@ -120,8 +122,10 @@ def test_in_a_browser_pages_fit_a_phone_and_search_works(site: Path, address: st
                 wide.append(page)
         assert wide == []
         visit.page.goto(address)
-        visit.page.click("label[for=__search] >> nth=0")
-        visit.page.fill("input[name=query]", "temporal_slots")
-        visit.page.wait_for_selector(".md-search-result__link[href*='layer']")
+        visit.page.click("header label[for=__search]")
+        # what is entered before the index is ready finds nothing
+        visit.page.wait_for_selector(f"text={READY}", timeout=INDEX_TIMEOUT_MS)
+        visit.page.type("input[name=query]", "temporal_slots")
+        visit.page.wait_for_selector(RESULT, timeout=INDEX_TIMEOUT_MS)
         visit.check_clean()
         visit.close()

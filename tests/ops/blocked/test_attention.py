@@ -12,7 +12,7 @@ from torch.profiler import ProfilerActivity, profile
 from memhop.ops.blocked import attention, blocks, flash
 from memhop.ops.fused.problem import Gradients, Problem, Step, Trace, Wanted
 from tests.ops.fixed_order import FixedOrder
-from tests.ops.optional_parts import PARTS, Parts, problem_of
+from tests.ops.optional_parts import Parts, parts_with, problem_of
 from tests.ops.problem_oracle import (
     Outcome,
     assert_close,
@@ -21,7 +21,7 @@ from tests.ops.problem_oracle import (
     outcome,
     weight_gradients_from,
 )
-from tests.seeds import seeds
+from tests.seeds import seeds, slow
 
 MIB = 1 << 20
 HALVES = [torch.bfloat16, torch.float16]
@@ -118,12 +118,10 @@ def test_no_rows_no_slots_and_many(rows: int, slots: int, seed: int) -> None:
 
 @pytest.mark.usefixtures("size", "garbage")
 @pytest.mark.parametrize(
-    "size",
-    ["whole", pytest.param("blocks", marks=pytest.mark.slow), "chunks"],  # chunks have blocks
-    indirect=True,
+    ("parts", "memory", "size"),
+    parts_with(["values", "no values"], ["whole", "blocks", "chunks"]),
+    indirect=["size"],
 )
-@pytest.mark.parametrize("memory", ["values", "no values"])
-@pytest.mark.parametrize("parts", PARTS)
 def test_tables_that_are_left_out_and_shares_of_relu(parts: Parts, memory: str) -> None:
     problem = problem_of(parts, memory, queries_each=3)
     assert_kernel_agrees(attention.forward, attention.backward, problem, rtol=1e-11, atol=1e-11)
@@ -201,7 +199,7 @@ def test_slots_beyond_the_longest_length_are_not_read() -> None:
 
 @pytest.mark.parametrize(
     ("std", "most"),
-    [pytest.param(0.05, 0.6, marks=pytest.mark.slow), (0.3, 0.6), (2.0, 1.0)],  # seconds each
+    [slow(0.05, 0.6), (0.3, 0.6), slow(2.0, 1.0)],  # seconds each
 )
 def test_float32_is_closer_to_the_truth_than_sums_in_order(std: float, most: float) -> None:
     """Blocks keep the error of a sum over 3001 slots far below that of one running sum.

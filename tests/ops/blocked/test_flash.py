@@ -11,7 +11,7 @@ from tests.ops.blocked.test_attention import in_float32, results_of, true_result
 from tests.ops.blocked.test_attention import plain as three_hops
 from tests.ops.fixed_order import FixedOrder
 from tests.ops.problem_oracle import assert_close, draw_problem, outcome, weight_gradients_from
-from tests.seeds import seeds
+from tests.seeds import seeds, slow
 
 
 @pytest.fixture(params=["whole", "parts", "parts of threads", "parts one by one"])
@@ -112,7 +112,7 @@ def test_sums_over_many_slots_stay_exact() -> None:
     assert_close("grad_query", gradients.grad_query, truth.grad_query, 2e-6, 0.0)
 
 
-@pytest.mark.parametrize("std", [pytest.param(0.05, marks=pytest.mark.slow), 0.3, 2.0])
+@pytest.mark.parametrize("std", [slow(0.05), slow(0.3), 2.0])
 def test_float32_is_closer_to_the_truth_than_sums_in_order(std: float) -> None:
     """Norms of errors over norms of exact tensors, of results and gradients, for four seeds.
 

@@ -112,17 +112,16 @@ def test_no_kernel_is_kept_if_sources_changed_after_import(
     assert not folder.exists()
 
 
-@pytest.mark.parametrize(
-    "file", sorted(OPS.rglob("*.py")), ids=lambda file: file.relative_to(OPS).as_posix()
-)
-def test_the_key_covers_every_source_file(file: Path, tmp_path: Path) -> None:
+def test_the_key_covers_every_source_file(tmp_path: Path) -> None:
     copy = shutil.copytree(OPS, tmp_path / "ops", ignore=shutil.ignore_patterns("__pycache__"))
+    for file in sorted(copy.rglob("*.py")):
+        content = file.read_bytes()
+        file.write_bytes(content + b"\n")
+        assert source_hash(copy) != kernel_cache.SOURCES, file
+        file.unlink()
+        assert source_hash(copy) != kernel_cache.SOURCES, file
+        file.write_bytes(content)
     assert source_hash(copy) == kernel_cache.SOURCES
-    changed = copy / file.relative_to(OPS)
-    changed.write_bytes(changed.read_bytes() + b"\n")
-    assert source_hash(copy) != kernel_cache.SOURCES
-    changed.unlink()
-    assert source_hash(copy) != kernel_cache.SOURCES
 
 
 def test_a_kernel_of_other_sources_is_not_loaded(
