@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from memhop.export.files import padded, run
-from memhop.export.graph import TextGraph, onnx_bytes
+from memhop.export.graph import INPUTS, TextGraph, onnx_bytes
 from memhop.ops.reference import slots_beyond
 from memhop.text.model import MemN2N
 from memhop.tokenizer import split_words
@@ -78,6 +78,13 @@ def test_onnxruntime_equals_the_model_at_all_sizes(form: dict[str, Any]) -> None
     onnx.checker.check_model(proto, full_check=True)
     assert {node.domain for node in proto.graph.node} == {""}
     assert {one.key for one in proto.metadata_props} == {"memhop_version", "memhop_kind"}
+    sizes = [[size.dim_param or size.dim_value for size in one.type.tensor_type.shape.dim]
+             for one in (*proto.graph.input, *proto.graph.output)]  # fmt: skip
+    assert sizes == [
+        *map(list, INPUTS.values()),
+        ["batch", len(model.vocabulary) - 2],
+        ["batch", model.recipe.num_hops, "sentences"],
+    ]
     assert b".py" not in content  # no path of this machine
     assert onnx_bytes(model) == content
     for examples in (EXAMPLES, EXAMPLES[:1], EXAMPLES[1:2], EXAMPLES[4:], []):

@@ -95,11 +95,7 @@ def describe(model: MemN2N) -> dict[str, Any]:
         "schema": SCHEMA,
         "kind": STORIES,
         "memhop_version": __version__,
-        "inputs": {
-            INPUTS[0]: ["int64", "batch", "sentences", "words"],
-            INPUTS[1]: ["int64", "batch", "question_words"],
-            INPUTS[2]: ["int64", "batch"],
-        },
+        "inputs": {name: ["int64", *axes] for name, axes in INPUTS.items()},
         "outputs": {
             OUTPUTS[0]: ["float32", "batch", len(ids)],
             OUTPUTS[1]: ["float32", "batch", hops, "sentences"],
@@ -122,7 +118,7 @@ def _lines(description: dict[str, Any]) -> str:
 def _check(model: MemN2N, content: bytes) -> None:
     """Compare onnxruntime with the model in float64, on stories of several lengths."""
     encoded, inputs = _sample(model)
-    num_slots = inputs[INPUTS[0]].shape[1]
+    num_slots = inputs["story"].shape[1]
     exact = _results(copy.deepcopy(model).double(), encoded, num_slots)
     own = _results(model, encoded, num_slots)
     for got, expected, rounded in zip(run(content, inputs), exact, own, strict=True):

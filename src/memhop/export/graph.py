@@ -21,10 +21,15 @@ from memhop.text.encoding import ages
 from memhop.text.model import MemN2N
 from memhop.text.vocabulary import NIL, UNKNOWN
 
-INPUTS, OUTPUTS = ("story", "question", "lengths"), ("probabilities", "attention")
+INPUTS = {  # their axes
+    "story": ("batch", "sentences", "words"),
+    "question": ("batch", "question_words"),
+    "lengths": ("batch",),
+}
+OUTPUTS = ("probabilities", "attention")
 _OPSET = 18
 _MAX_BYTES = 2**31 - 1  # of a protobuf message
-_TRACED = (3, 5, 4, 6)  # batch, sentences, words, words of a question: any sizes but 0 and 1
+_TRACED = {"batch": 3, "sentences": 5, "words": 4, "question_words": 6}  # any sizes but 0 and 1
 
 
 class TextGraph(nn.Module):
@@ -147,27 +152,21 @@ def onnx_bytes(model: MemN2N) -> bytes:
     if model.restarts is not None:
         raise ValueError(f"export: expected one model, got {model.restarts}; pick() one")
     graph = TextGraph(model).eval()
-    batch, sentences, words, question_words = _TRACED
-    example = (
-        torch.ones(batch, sentences, words, dtype=torch.int64),
-        torch.ones(batch, question_words, dtype=torch.int64),
-        torch.full((batch,), sentences),
-    )
-    free: Any = Dim.DYNAMIC  # torch wants a name once
-    axes = (
-        {0: Dim("batch"), 1: Dim("sentences"), 2: Dim("words")},
-        {0: free, 1: Dim("question_words")},
-        {0: free},
-    )
+    sizes = [[_TRACED[axis] for axis in axes] for axes in INPUTS.values()]
+    example = tuple(torch.ones(size, dtype=torch.int64) for size in sizes)
+    free = tuple(dict.fromkeys(range(len(axes)), Dim.DYNAMIC) for axes in INPUTS.values())
     if graph.tables.nbytes > _MAX_BYTES:
         raise MemhopError(_too_large(graph.tables.nbytes))
     with _silence():
+        # in two steps, as torch.onnx.export of torch 2.9 refuses sizes that may be 1
+        exported = torch.export.export(graph, example, dynamic_shapes=free)
         program = torch.onnx.export(
-            graph, example, dynamic_shapes=axes, dynamo=True, verbose=False, opset_version=_OPSET,
-            input_names=INPUTS, output_names=OUTPUTS,
+            exported, dynamo=True, verbose=False, opset_version=_OPSET,
+            input_names=list(INPUTS), output_names=OUTPUTS,
         )  # fmt: skip
     assert program is not None
     proto = _without_traces(program.model_proto)
+    _name_axes(proto)
     proto.producer_name, proto.producer_version = "memhop", __version__
     for key, value in (("memhop_version", __version__), ("memhop_kind", STORIES)):
         proto.metadata_props.add(key=key, value=value)
@@ -193,6 +192,19 @@ def _without_traces(proto: Any) -> Any:
     for value in (*proto.graph.input, *proto.graph.output, *proto.graph.initializer):
         del value.metadata_props[:]
     return proto
+
+
+def _name_axes(proto: Any) -> None:
+    """Name the sizes, which torch numbers."""
+
+    def sizes(values: Any) -> Iterator[Any]:
+        return (size for value in values for size in value.type.tensor_type.shape.dim)
+
+    axes = [axis for axes in INPUTS.values() for axis in axes]
+    names = {s.dim_param: axis for s, axis in zip(sizes(proto.graph.input), axes, strict=True)}
+    for size in sizes((*proto.graph.input, *proto.graph.output, *proto.graph.value_info)):
+        if size.dim_param in names:
+            size.dim_param = names[size.dim_param]
 
 
 @contextmanager
