@@ -58,6 +58,9 @@ def test_what_is_pushed_is_loaded_from_a_fresh_cache(hub: Hub, lfs_names: tuple[
     assert stored.files().keys() == names
     assert b"\nlicense: mit\n" in stored.files()[CARD]
     assert f"from_pretrained('{ID}')".encode() in stored.files()[CARD]
+    agents = {agent for _, path, agent, _ in hub.requests if path.startswith("/api/models/")}
+    assert agents
+    assert all(agent.startswith(f"memhop/{__version__}") for agent in agents)
     loaded = MemN2N.from_pretrained(ID)
     assert same(loaded, model)
     assert loaded.answer(STORY, QUESTION).probability == model.answer(STORY, QUESTION).probability
