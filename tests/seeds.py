@@ -37,7 +37,8 @@ def pairs(*axes: Sequence[Any]) -> list[Any]:
     """
     cases = [*product(*(range(len(axis)) for axis in axes))]
     random.Random(0).shuffle(cases)
-    chosen, seen = set(), set()
+    chosen: set[tuple[int, ...]] = set()
+    seen: set[Any] = set()
     for needed in range(len(axes) * (len(axes) - 1) // 2, 0, -1):
         for case in cases:
             new = {*combinations(enumerate(case), 2)} - seen
