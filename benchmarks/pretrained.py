@@ -27,7 +27,7 @@ _TEST_SEED = 1_000_000  # the model was trained on stories of another seed
 def measure(
     data: ReleasedStories, restarts: Restarts = 4, seed: Seed = 0, tiny: Tiny = False
 ) -> Iterator[list[dict[str, Any]]]:
-    """Test the shipped model on released stories, next to one trained on them."""
+    """Test the model that comes with memhop."""
     model = MemN2N.from_pretrained(MODEL)
     tasks = available_tasks(data, list(TASK_NAMES))
     splits = {task: released(data)(task) for task in tasks}

@@ -9,6 +9,8 @@ import sys
 import pytest
 from hypothesis import settings
 
+from tests.processor_time import ProcessorTime
+
 # Several test processes run at once. With more threads than cores, threads that wait for each other
 # cost up to 20 times the work. torch reads both variables when it is imported, here or in a process
 # that a test starts.
@@ -53,6 +55,7 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Compile in the process that starts the workers, if there are any."""
+    """Measure the tests; compile in the process that starts the workers, if there are any."""
+    config.pluginmanager.register(ProcessorTime())
     if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
         config.pluginmanager.register(CompileFirst())

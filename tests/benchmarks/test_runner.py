@@ -2,6 +2,8 @@
 
 import doctest
 import pkgutil
+import runpy
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -32,6 +34,15 @@ def test_the_registry_finds_every_benchmark() -> None:
     for name, benchmark in found.items():
         assert tables_of(name, benchmark).keys() <= tables.document_tables().keys()
         assert benchmark.measure.__doc__.count("\n") == 0
+
+
+def test_ci_leaves_out_what_tests_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.path", [*sys.path])
+    root, here = Path(__file__).parents[2], Path(__file__).parent
+    ci = runpy.run_path(str(root / ".ci" / "benchmarks.py"))
+    tests = "".join(file.read_text(encoding="utf-8") for file in here.rglob("test_*.py"))
+    assert "from benchmarks.store_crash import measure" in tests  # of "crash"
+    assert [n for n in ci["TESTED"] - {"crash"} if f'run("{n}", "--tiny"' not in tests] == []
 
 
 def test_a_new_file_is_a_benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,7 +50,8 @@ class Hub:
     Attributes:
         models: by id.
         lfs_names: ends of names that are uploaded by LFS, and not in the commit.
-        cut: names of files of which only so many bytes are sent.
+        cut: names of files of which only so many bytes are sent before the connection ends.
+        short: names of files that are sent as shorter ones.
         changed: names of files that are sent with other bytes, of the same number.
         then: called when a file of this name is sent.
         status: the status of all responses whose path contains a text.
@@ -60,6 +61,7 @@ class Hub:
     models: dict[str, Model] = field(default_factory=dict)
     lfs_names: tuple[str, ...] = ()
     cut: dict[str, int] = field(default_factory=dict)
+    short: dict[str, int] = field(default_factory=dict)
     changed: dict[str, bytes] = field(default_factory=dict)
     then: dict[str, Callable[[], object]] = field(default_factory=dict)
     status: dict[str, int] = field(default_factory=dict)
@@ -193,6 +195,8 @@ class _Handler(BaseHTTPRequestHandler):
         commit: str = "",
         file: str = "",
     ) -> None:
+        if self.command == "GET":
+            content = content[: self.hub.short.get(file)]
         self.send_response(status)
         self.send_header("Content-Length", str(len(content)))
         self.send_header("ETag", f'"{hashlib.sha1(content).hexdigest()}"')

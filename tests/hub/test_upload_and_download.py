@@ -58,6 +58,9 @@ def test_what_is_pushed_is_loaded_from_a_fresh_cache(hub: Hub, lfs_names: tuple[
     assert stored.files().keys() == names
     assert b"\nlicense: mit\n" in stored.files()[CARD]
     assert f"from_pretrained('{ID}')".encode() in stored.files()[CARD]
+    agents = {agent for _, path, agent, _ in hub.requests if path.startswith("/api/models/")}
+    assert agents
+    assert all(agent.startswith(f"memhop/{__version__}") for agent in agents)
     loaded = MemN2N.from_pretrained(ID)
     assert same(loaded, model)
     assert loaded.answer(STORY, QUESTION).probability == model.answer(STORY, QUESTION).probability
@@ -116,6 +119,7 @@ def test_a_private_model_needs_a_token(hub: Hub) -> None:
     assert hub.models[ID].private
     assert refused().startswith(f"{ID}: no such model on the Hub, or a private one: check the name")
     assert same(MemN2N.from_pretrained(ID, token=TOKEN, cache_dir="other"), make())
+    assert list(Path("other").rglob(WEIGHTS))
     Path("token").write_text(TOKEN)  # of `hf auth login`
     assert same(MemN2N.from_pretrained(ID, cache_dir="third"), make())
 
@@ -151,14 +155,18 @@ def test_a_model_of_another_library_costs_one_small_file(hub: Hub) -> None:
 # Faults of the network.
 
 
+@pytest.mark.parametrize("fault", ["cut", "short"])
 @pytest.mark.parametrize("name", [CONFIG, WEIGHTS])
-def test_a_broken_download_loads_nothing_and_can_be_repeated(hub: Hub, name: str) -> None:
+def test_a_broken_download_loads_nothing_and_can_be_repeated(
+    hub: Hub, name: str, fault: str
+) -> None:
     files = files_of(make())
     hub.model(files)
-    hub.cut[name] = len(files[name]) // 2
+    sizes: dict[str, int] = getattr(hub, fault)
+    sizes[name] = len(files[name]) // 2
     assert refused().startswith(f"{ID}: cannot download {name}: ")
     assert not list(Path("cache").rglob(name))
-    hub.cut.clear()
+    sizes.clear()
     assert same(MemN2N.from_pretrained(ID), make())
 
 

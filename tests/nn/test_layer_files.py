@@ -166,6 +166,14 @@ def quantized(net: MemoryNetwork) -> None:
     net.output_proj = linear(4, 6)
 
 
+class Doubled(nn.Linear):
+    """A linear layer with another formula and the same weights."""
+
+
+def subclassed(net: MemoryNetwork) -> None:
+    net.output_proj = Doubled(4, 6)
+
+
 def without_bias(net: MemoryNetwork) -> None:
     net.output_proj.bias = None  # type: ignore[assignment]
 
@@ -212,6 +220,7 @@ LOSSES: dict[Callable[[MemoryNetwork], None], str] = {
     adapted: "unexpected module 'query_proj.inner'",
     adapted_table: "expected its own hops, got Adapter",
     quantized: "unexpected module 'output_proj._packed_params'",
+    subclassed: "expected Linear in output_proj, got Doubled",
     without_bias: "missing weight 'output_proj.bias'",
     more: "unexpected module 'extra'",
     buffered: "unexpected weight 'seen'",

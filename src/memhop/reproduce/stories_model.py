@@ -14,8 +14,8 @@ from memhop.training.loop import Progress, train
 class Setting(NamedTuple):
     """Questions of each kind of story, the recipe, random starts and the seed.
 
-    With so many questions the held-out error is that of training (docs/log.md). The epochs are fewer
-    than those of the recipe, as each has more questions.
+    With so many questions the held-out error is that of training (docs/log.md). The epochs are
+    fewer than those of the recipe, as each has more questions.
     """
 
     questions: int = 10_000
