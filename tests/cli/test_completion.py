@@ -31,12 +31,12 @@ def offered(memhop: Program, trained: str, monkeypatch: pytest.MonkeyPatch) -> O
 def test_runs(offered: Offered, monkeypatch: pytest.MonkeyPatch) -> None:
     every = ["many", "many/qa1", "many/qa2", "one"]
     for command in ("ask", "eval", "serve", "serve one"):
-        assert offered(f"memhop {command} ") == every
+        assert offered(f"memhop {command} ") == [*every, "stories"]
     assert offered("memhop ask many/") == every[1:3]
     assert offered("memhop train --resume --name o") == ["one"]
     assert offered("memhop train --name ") == ["many", "one"]
     monkeypatch.chdir("runs")  # no folder runs here
-    assert offered("memhop ask ") == []
+    assert offered("memhop ask ") == ["stories"]
 
 
 def test_tasks_and_recipes(offered: Offered) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from memhop.ops import read
 from memhop.ops.blocked import attention, flash
 from memhop.ops.fused.problem import Gradients, Problem, Step, Trace, Wanted
 from tests.ops.blocked.test_attention import in_float32, results_of, true_results_of
@@ -160,3 +161,20 @@ def test_what_the_kernel_lacks_is_left_to_the_blocks() -> None:
     assert flash.supports_backward(problem, trace, 0, Wanted(True, False, False), False)
     for wanted in (Wanted(False, False, False), Wanted(True, False, True)):
         assert not flash.supports_backward(problem, trace, 0, wanted, False)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("num_slots", [1, 3, 8, 15, 16, 17, 515])
+def test_nan_stays_nan_at_every_number_of_slots(num_slots: int, dtype: torch.dtype) -> None:
+    """The kernel of torch loses NaN scores in an incomplete vector, and returns zeros."""
+    query, keys = torch.randn(3, 5, dtype=dtype), torch.randn(num_slots, 5, dtype=dtype)
+    query[1, 2] = torch.nan
+    ignored = torch.arange(num_slots) < num_slots - 3
+    for mask in (None, ignored):
+        for readable in (keys, keys.index_fill(0, torch.arange(num_slots)[~ignored], torch.nan)):
+            forms = [
+                read(query, readable, padding_mask=mask, need_lse=True, impl=impl)
+                for impl in ("fused", "reference")
+            ]
+            for own, expected in zip(*forms, strict=True):
+                torch.testing.assert_close(own, expected, equal_nan=True)

@@ -108,6 +108,8 @@ def read_slots(problem: Problem, trace: Trace, hop: int) -> None:
         logs = logs.double()
         if own is not None:  # the kernel returns 0 where nothing is readable
             logs = logs.where((own > -torch.inf).any(-1), -torch.inf)
+        if (logs == 0).any():
+            restore_nan(reads, logs, queries @ rows[0].mT, own)
         if found is not None:
             reads, logs = torch.cat([found[0], reads.double()], 1), torch.cat([found[1], logs], 1)
         found = merged(reads, logs)
@@ -120,6 +122,19 @@ def read_slots(problem: Problem, trace: Trace, hop: int) -> None:
     rounded_off = log_sum_exp - trace.score_max[:, hop]
     trace.exp_sum[:, hop] = rounded_off.exp_()
     trace.weight_sum[:, hop] = is_read.flatten()
+
+
+def restore_nan(reads: Tensor, logs: Tensor, scores: Tensor, mask: Tensor | None) -> None:
+    """Set r and l to NaN where a score is NaN.
+
+    The kernel returns zeros where all scores are NaN or ignored, and those that are not ignored are
+    in the last, incomplete vector of a block.
+    """
+    if mask is not None:
+        scores = (scores + mask).masked_fill_(mask == -torch.inf, -torch.inf)
+    is_nan = scores.isnan().any(-1)
+    logs.masked_fill_(is_nan, torch.nan)
+    reads.masked_fill_(is_nan.unsqueeze(-1), torch.nan)
 
 
 def merged(reads: Tensor, logs: Tensor) -> tuple[Tensor, Tensor]:
