@@ -23,6 +23,7 @@ _forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 MAX_LOG_SUM_EXP = 16  # as a score: float32 rounds l to 1e-6, and p_i by that factor
+VECTOR_SLOTS = 16  # of fewer, the kernel's maximum leaves out NaN
 MAX_PART_NUMBERS = 1 << 19  # numbers of a part of a memory, whose gradients are a buffer
 MAX_PART_SLOTS = 1 << 13  # of a part: the kernel sums them in their own dtype
 MIN_PART_SLOTS = 1 << 9  # smaller parts cost more than another thread gains
@@ -108,6 +109,8 @@ def read_slots(problem: Problem, trace: Trace, hop: int) -> None:
         logs = logs.double()
         if own is not None:  # the kernel returns 0 where nothing is readable
             logs = logs.where((own > -torch.inf).any(-1), -torch.inf)
+        if rows[0].shape[-2] < VECTOR_SLOTS:
+            reads, logs = with_nan(reads, logs, queries, rows[0])
         if found is not None:
             reads, logs = torch.cat([found[0], reads.double()], 1), torch.cat([found[1], logs], 1)
         found = merged(reads, logs)
@@ -120,6 +123,15 @@ def read_slots(problem: Problem, trace: Trace, hop: int) -> None:
     rounded_off = log_sum_exp - trace.score_max[:, hop]
     trace.exp_sum[:, hop] = rounded_off.exp_()
     trace.weight_sum[:, hop] = is_read.flatten()
+
+
+def with_nan(reads: Tensor, logs: Tensor, queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+    """Return r and l of parts of few slots, NaN where a score is: the kernel returns 0 there."""
+    if (logs == 0).any():
+        is_nan = (logs == 0) & (queries @ keys.mT).isnan().any(-1)
+        reads = reads.masked_fill(is_nan.unsqueeze(-1), torch.nan)
+        logs = logs.masked_fill(is_nan, torch.nan)
+    return reads, logs
 
 
 def merged(reads: Tensor, logs: Tensor) -> tuple[Tensor, Tensor]:
