@@ -295,15 +295,16 @@ def every_case(condition: Callable[[Case], bool] = lambda _: True) -> pytest.Mar
 
 
 def some_cases(part: int | None = None) -> pytest.MarkDecorator:
-    """Parametrize a test that is slow: ``FEW`` by default, and all of ``COVERING`` if thorough.
+    """Parametrize a test that is slow: ``FEW`` with ``-m slow``, ``COVERING`` if thorough.
 
-    Of a ``part`` from 0 to 2, one or two of ``FEW`` by default, as many more with ``-m slow``.
+    By default half of ``FEW``. Of a ``part`` from 0 to 2, one or two of ``FEW`` by default, as many
+    more with ``-m slow``, the others if thorough.
     """
 
     def marked(number: int, case: Case) -> Any:
-        if part is None or number % 12 == part:
+        if number % 12 == part or (part is None and number % 2 == 0):
             return case
-        return slow(case) if number % 6 == part else thorough(case)
+        return slow(case) if part is None or number % 6 == part else thorough(case)
 
     few = [marked(number, case) for number, case in enumerate(FEW)]
     return pytest.mark.parametrize("case", [*few, *map(thorough, COVERING)], ids=str)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -51,6 +52,7 @@ def test_compile_makes_one_graph(case: Case) -> None:
     case.assert_close(outcome(case, compiled), outcome(case, layer))
 
 
+@pytest.mark.slow
 @some_cases(2)
 def test_export_leaves_all_sizes_open(case: Case) -> None:
     layer = case.layer()

@@ -12,6 +12,7 @@ from torch.nn.utils import parametrizations, parametrize, prune
 from memhop import MemoryHop, MemoryNetwork, MultiHop, Quantized
 from memhop.nn.embedding import EmbeddingTable
 from memhop.nn.hop_modules import must_be_called
+from tests.seeds import pairs, slow
 
 TYINGS = ["none", "adjacent", "layerwise"]
 SIZES = [(4, 10), (4, 40_000)]  # [B, N]; "auto" reads the second one by compiled code
@@ -133,9 +134,7 @@ ATTACHMENTS: list[Callable[[MultiHop], None]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("tying", TYINGS)
-@pytest.mark.parametrize("attach", ATTACHMENTS)
+@pytest.mark.parametrize(("attach", "tying", "size"), pairs(ATTACHMENTS, TYINGS, SIZES))
 def test_what_is_attached_to_a_table_counts(
     attach: Callable[[MultiHop], None], tying: str, size: tuple[int, int]
 ) -> None:
@@ -206,15 +205,14 @@ MASKS = {
 }
 
 
-@pytest.mark.parametrize("shared", [False, True])
-@pytest.mark.parametrize("mask", list(MASKS))
-@pytest.mark.parametrize("temporal_slots", [None, 3, 99])
-@pytest.mark.parametrize(("relu", "softmax"), [(False, True), (True, False)])
-@pytest.mark.parametrize("tying", TYINGS)
+@pytest.mark.parametrize(
+    ("tying", "softmax", "temporal_slots", "mask", "shared"),
+    pairs(TYINGS, [True, False], [None, 3, 99], list(MASKS), [False, True]),
+)
 def test_a_hook_that_does_nothing_changes_nothing(
-    tying: str, relu: bool, softmax: bool, temporal_slots: int | None, mask: str, shared: bool
+    tying: str, softmax: bool, temporal_slots: int | None, mask: str, shared: bool
 ) -> None:
-    net = layer(tying, relu=relu, softmax=softmax, temporal_slots=temporal_slots)
+    net = layer(tying, relu=not softmax, softmax=softmax, temporal_slots=temporal_slots)
     query, memories = inputs()
     memories = memories[0] if shared else memories
     given: dict[str, Any] = {"memory_padding_mask": MASKS[mask], "need_weights": True}
@@ -341,7 +339,7 @@ def test_a_layer_that_calls_its_tables_checks_its_inputs() -> None:
             net(*wrong)
 
 
-@pytest.mark.parametrize("attach", [with_hook, with_adapter, with_parametrization])
+@pytest.mark.parametrize("attach", [slow(with_hook), with_adapter, slow(with_parametrization)])
 def test_a_layer_that_calls_its_tables_compiles_whole(attach: Callable[[MultiHop], None]) -> None:
     net = layer()
     attach(net)

@@ -55,6 +55,7 @@ def test_compile_makes_one_graph(case: Case) -> None:
     case.assert_close(outcome(case, compiled), outcome(case, layer))
 
 
+@pytest.mark.slow  # seconds each; tests/ops/test_compile.py has open sizes too
 @some_cases(1)
 def test_compile_makes_one_graph_of_open_sizes(case: Case) -> None:
     torch.compiler.reset()

@@ -26,7 +26,7 @@ def table(temporal: int | None = None) -> Table:
     return Table(normal(DIM, SIZE), normal(DIM), age_rows)
 
 
-LEADS: list[tuple[int, ...]] = [(), (1,), (3,), (1, 1), (1, 3), (2, 1), (2, 3)]
+LEADS: list[tuple[int, ...]] = [(), (1,), (3,), (2, 1), (2, 3)]
 
 
 def fitting_leads() -> list[tuple[tuple[int, ...], ...]]:

@@ -283,6 +283,7 @@ def small_case(options: str) -> oracle.Case:
     "options",
     [
         "plain",
+        "linear",
         "shared",
         "values",
         "shared values",

@@ -14,6 +14,7 @@ from torch import Tensor
 from memhop import FileMemory, MemhopError, MemoryHop, MemoryNetwork, MultiHop, Quantized, ops
 from memhop.ops.inputs import Stored
 from memhop.storage import rows
+from tests.seeds import pairs
 
 from .files import FLOATS, random_memory, save_safetensors
 
@@ -56,9 +57,9 @@ def outputs_and_grads(layer: Any, query: Tensor, memory: Any, **options: Any) ->
     return [result.detach(), attention.detach(), query.grad, *grads]
 
 
-@pytest.mark.parametrize("is_streamed", MODES)
-@pytest.mark.parametrize("dtype", [*FLOATS, torch.int8])
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize(
+    ("name", "dtype", "is_streamed"), pairs(list(LAYERS), [*FLOATS, torch.int8], MODES)
+)
 def test_layers(tmp_path: Path, name: str, dtype: torch.dtype, is_streamed: bool) -> None:
     torch.manual_seed(0)
     computed = torch.float64 if dtype is torch.float64 else torch.float32

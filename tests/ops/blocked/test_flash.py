@@ -133,6 +133,19 @@ def test_float32_is_closer_to_the_truth_than_sums_in_order(std: float) -> None:
     assert (errors[0] <= 1.1 * errors[1]).all()
 
 
+@pytest.mark.usefixtures("part")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("num_slots", [1, 3, 13, 16, 23])
+def test_nan_is_kept_in_few_slots_and_in_the_last_ones(num_slots: int, dtype: torch.dtype) -> None:
+    """The kernel alone took it for an ignored slot in a part smaller than a vector."""
+    query, keys = torch.randn(5, 6, dtype=dtype), torch.randn(num_slots, 6, dtype=dtype)
+    bad_query, bad_keys = query.clone(), keys.clone()
+    bad_query[1, 2] = bad_keys[-1, 2] = torch.nan
+    for num_bad, given in ((1, (bad_query, keys)), (5, (query, bad_keys))):
+        for tensor in read(*given, need_lse=True, impl="fused"):
+            assert tensor.isnan().sum() == num_bad * tensor[0].numel()
+
+
 @pytest.mark.parametrize("scale", [1e3, 1e12])
 def test_the_gradient_of_large_scores_is_left_to_the_blocks(scale: float) -> None:
     problem = plain(3, 40, 5)

@@ -40,6 +40,7 @@ def test_eight_threads_at_once_get_what_one_gets_alone() -> None:
 
 
 @no_fork
+@pytest.mark.slow
 def test_a_forked_child_calls_after_its_parent() -> None:
     # The child uses one thread: with more, torch itself hangs after use in the parent.
     run_script(
