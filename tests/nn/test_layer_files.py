@@ -14,8 +14,8 @@ from memhop import MemoryHop, MemoryNetwork, MultiHop
 from memhop.errors import MemhopError
 from memhop.nn.layer_files import arguments_of
 from tests.nn.drawn_layers import Drawer, draw_options, make_layer
+from tests.pretrained.test_folders import forge, header_of
 from tests.seeds import seeds
-from tests.test_pretrained import forge, header_of
 
 Layer = MemoryHop | MultiHop | MemoryNetwork
 

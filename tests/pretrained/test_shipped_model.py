@@ -9,7 +9,7 @@ import pytest
 from memhop import MemN2N, evaluate, generate, to_examples
 from memhop.checkpoint import read_checkpoint
 from memhop.data import TASK_NAMES
-from memhop.model_names import DEFAULT, SHIPPED, find_model
+from memhop.pretrained.names import DEFAULT, SHIPPED, find_model
 from memhop.reproduce.record import read_rows
 from memhop.reproduce.stories_model import TINY, train_stories_model
 
@@ -58,7 +58,7 @@ def test_the_card_has_the_measured_errors_and_the_files_their_checksums() -> Non
     card = (DEFAULT / "README.md").read_text(encoding="utf-8")
     assert card.startswith("---\n")
     assert "library_name: memhop" in card.split("---\n")[1]
-    rows = read_rows(Path(__file__).parents[1] / "results" / "pretrained.csv")
+    rows = read_rows(Path(__file__).parents[2] / "results" / "pretrained.csv")
     for task, row in zip(TASK_NAMES, rows, strict=True):
         line = next(line for line in card.splitlines() if line.startswith(f"| {task}, "))
         assert line.split(" | ")[1] == f"{float(row['shipped_error']):.1f}"

@@ -17,18 +17,19 @@ import safetensors.torch
 import torch
 
 import memhop
-from memhop import MemN2N, MemoryHop, __version__, checkpoint, model_names
+from memhop import MemN2N, MemoryHop, __version__, checkpoint
 from memhop.checkpoint import CARD, CONFIG, read_checkpoint
 from memhop.cli.settings import complete_model, complete_run_name
 from memhop.errors import MemhopError
 from memhop.example import Example
 from memhop.knowledge import KnowledgeBase, KnowledgeModel
-from memhop.model_card import CardText, model_card
+from memhop.pretrained import names
+from memhop.pretrained.card import CardText, model_card
 from tests.knowledge.worlds import TINY, film_model
 from tests.test_checkpoint import NO_OBJECT, NOT_JSON, QUESTION, STORY, make, same
 
 WEIGHTS = "model.safetensors"
-GOLDEN = Path(__file__).parent / "golden" / "pretrained"
+GOLDEN = Path(__file__).parents[1] / "golden" / "pretrained"
 FILES = (WEIGHTS, "recipe.json", "vocabulary.json")
 
 
@@ -71,7 +72,7 @@ def saved() -> Path:
 def shipped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Return a folder with a shipped model ``tales``."""
     make(memory_dim=4).save_pretrained(tmp_path / "shipped" / "tales")
-    monkeypatch.setattr(model_names, "SHIPPED", tmp_path / "shipped")
+    monkeypatch.setattr(names, "SHIPPED", tmp_path / "shipped")
     return tmp_path / "shipped"
 
 
@@ -338,7 +339,7 @@ def test_names_of_folders_here_are_not_asked_of_the_hub(
     def asked(*_: object) -> Path:
         raise AssertionError
 
-    monkeypatch.setattr(model_names, "download", asked)
+    monkeypatch.setattr(names, "download", asked)
     make().save("runs/babi/qa1")
     Path("data/en").mkdir(parents=True)
     refused(name, "no run|no checkpoint")
@@ -364,7 +365,7 @@ def test_a_config_of_another_library_hides_no_run() -> None:
     Path("runs/bert").mkdir()
     Path("runs/bert", CONFIG).write_text('{"model_type": "bert"}')
     assert refused("bert") == "runs/bert/config.json: expected library_name 'memhop', got none"
-    assert model_names.find_model() == Path("runs/mine")
+    assert names.find_model() == Path("runs/mine")
 
 
 def test_shells_complete_runs_and_shipped_models(shipped: Path) -> None:
