@@ -274,6 +274,7 @@ def test_a_failed_write_changes_nothing(
     where: Any = os if failing == "fsync" else Path
     with monkeypatch.context() as patch:
         patch.setattr(where, failing, fail)
+        patch.setattr(checkpoint, "_exchange", lambda *_: False)  # as on other systems than Linux
         with pytest.raises(MemhopError, match="cannot write the model: No space left"):
             make(memory_dim=3).save_pretrained(saved)
     assert len(renames) == (3 if failing == "rename" else 0)
@@ -300,6 +301,41 @@ def test_a_model_is_never_half_written(saved: Path, monkeypatch: pytest.MonkeyPa
         assert seen == [True] * (after + 1)
         assert read_checkpoint(saved) == before
         assert [path.name for path in Path.cwd().iterdir()] == ["saved"]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="others rename twice")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # the child starts no thread
+def test_a_killed_process_leaves_the_earlier_or_the_new_model(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process ends, without any cleaning, before and after each of its steps on disk."""
+    wide = make(memory_dim=3)
+    steps = [(os, "fsync"), (Path, "mkdir"), (Path, "rename"), (Path, "unlink"), (os, "rmdir")]
+    left = 0  # steps until the end
+    for where, name in [*steps, (os, "unlink"), (checkpoint, "_exchange")]:
+
+        def step(*given: Any, usual: Any = getattr(where, name), **options: Any) -> Any:
+            nonlocal left
+            for act in (None, usual):
+                left -= 1
+                if left < 0:
+                    os._exit(9)
+                result = act and act(*given, **options)
+            return result
+
+        monkeypatch.setattr(where, name, step)
+    seen = []
+    for left in range(100):  # noqa: B007
+        if (process := os.fork()) == 0:
+            wide.save_pretrained(saved)
+            os._exit(0)
+        status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        seen.append(MemN2N.load("saved").recipe.memory_dim)
+        if status == 0:
+            break
+        assert status == 9
+    assert seen == sorted(seen)
+    assert {*seen} == {2, 3}
 
 
 # Names.

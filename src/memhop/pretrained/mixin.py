@@ -54,7 +54,7 @@ class Pretrained:
         """Write the model as a folder: ``config.json``, weights, its other files, ``README.md``.
 
         `from_pretrained` reads it. The folder is new, empty, or of an earlier model, which is
-        replaced in one rename.
+        replaced as a whole.
 
         Args:
             folder: the folder; parents are created.
