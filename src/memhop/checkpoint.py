@@ -72,7 +72,7 @@ def write_pretrained(
     folder = folder.resolve()  # of a link the folder is replaced, not the link
     contents = {**files, CONFIG: to_json(dict(config)), CARD: card}
     with _disk_errors(folder, "model"):
-        _check_replaceable(folder)
+        check_replaceable(folder)
         with _temporary_folder(folder, contents) as temporary:
             if not folder.exists():
                 temporary.rename(folder)
@@ -237,11 +237,17 @@ def _manifest_path(folder: Path) -> Path:
     return config if config.is_file() and not (folder / _MANIFEST).exists() else folder / _MANIFEST
 
 
-def _check_replaceable(folder: Path) -> None:
-    """Check that a folder is new, empty, or holds a pretrained model and nothing else."""
-    if not os.path.lexists(folder):
+def check_replaceable(folder: Path) -> None:
+    """Check that a folder is new, empty, or holds a pretrained model and nothing else.
+
+    Raises:
+        MemhopError: it holds another file, is the current folder, or cannot be read.
+    """
+    folder = folder.resolve()
+    if not folder.exists():
         return
-    others = {path.name for path in folder.iterdir()}
+    with _disk_errors(folder, "model"):
+        others = {path.name for path in folder.iterdir()}
     if others and (folder / CONFIG).is_file():
         manifest = read_manifest(folder)
         others -= {CONFIG, CARD, *file_names(manifest, folder / CONFIG)}

@@ -1,8 +1,10 @@
 """The model ``stories`` that comes with memhop: its files, its errors, and how it is made."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import pytest
 
@@ -76,3 +78,12 @@ def test_its_training_gives_the_same_files_again(tmp_path: Path) -> None:
     assert train_stories_model(tmp_path / "first", TINY).to_files() == first  # finished: only read
     other = train_stories_model(tmp_path / "other", TINY._replace(seed=1)).to_files()
     assert other["model.safetensors"] != first["model.safetensors"]
+
+
+def test_a_folder_with_other_files_is_refused_before_the_training(
+    tmp_path: Path, memhop: Callable[..., Any]
+) -> None:
+    (tmp_path / "notes.txt").touch()
+    said = memhop("reproduce", "stories-model", "--tiny", "--to", tmp_path).error()
+    assert "expected a new or empty folder, or one of an earlier model, got one with" in said
+    assert not Path("runs").exists()
