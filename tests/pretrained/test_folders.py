@@ -25,6 +25,7 @@ from memhop.example import Example
 from memhop.knowledge import KnowledgeBase, KnowledgeModel
 from memhop.pretrained import names
 from memhop.pretrained.card import CardText, model_card
+from memhop.text.vocabulary import Vocabulary
 from tests.knowledge.worlds import TINY, film_model
 from tests.test_checkpoint import NO_OBJECT, NOT_JSON, QUESTION, STORY, make, same
 
@@ -134,6 +135,57 @@ def test_what_would_be_lost_is_an_error() -> None:
     with pytest.raises(MemhopError, match="TrackingHops cannot be stored: hooks"):
         facts.save_pretrained("saved")
     assert not Path("saved").exists()
+
+
+OTHER = Vocabulary(["mary", "garden"])
+CHANGES: dict[str, Callable[[Any], None]] = {
+    "the attribute 'note'": lambda model: setattr(model, "note", 1),
+    "the attribute '_note'": lambda model: setattr(model, "_note", 1),
+    "the attribute 'encoder'": lambda model: setattr(model.encoder, "note", 1),
+    "the attribute 'table_indices'": lambda model: setattr(model, "table_indices", (0,)),
+    "the attribute 'names'": lambda model: setattr(model, "names", None),
+    "the attribute 'memory'": lambda model: setattr(model, "memory", None),
+}
+
+
+@pytest.mark.parametrize("lost", CHANGES)
+def test_attributes_that_no_file_has_are_errors(lost: str) -> None:
+    models: list[Any] = [make(), film_model()]
+    for model in models:
+        model.save_pretrained("saved")  # also after its use
+        known = lost.split("'")[1]
+        if known in ("note", "_note") or hasattr(model, known):
+            CHANGES[lost](model)
+            with pytest.raises(MemhopError, match=f"cannot be stored: {lost} would be lost"):
+                model.save_pretrained("saved")
+
+
+def test_a_used_model_is_storable() -> None:
+    story, facts = make(), film_model()
+    story.answer(STORY, QUESTION)
+    facts.answer("who directed Metropolis?", topics=["Metropolis"])
+    story._compiled_call_impl = story._call_impl  # as `compile` sets it
+    for model in (story, facts):
+        model.save_pretrained("saved")
+
+
+@pytest.mark.parametrize("changed", ["vocabulary", "sizes", "position_encoding"])
+def test_an_encoder_with_other_settings_is_an_error(changed: str) -> None:
+    model, other = make(), make(memory_dim=3)
+    values = {"vocabulary": OTHER, "sizes": other.sizes._replace(memory_slots=1)}
+    values["position_encoding"] = other.encoder.position_encoding
+    setattr(model.encoder, changed, values[changed])
+    with pytest.raises(MemhopError, match="MemN2N cannot be stored: the attribute 'encoder' would"):
+        model.save_pretrained("saved")
+
+
+def test_tables_in_one_memory_are_an_error() -> None:
+    model = make(tying="layerwise")
+    assert model.hop_map is not None
+    model.hop_map.data = model.tables.data[0, :2]
+    with pytest.raises(MemhopError, match="'tables' and 'hop_map' share their memory") as caught:
+        model.save_pretrained("saved")
+    assert str(caught.value).isprintable()
 
 
 def test_folders_of_an_earlier_version_load() -> None:
@@ -310,20 +362,33 @@ def test_a_killed_process_leaves_the_earlier_or_the_new_model(
 ) -> None:
     """The process ends, without any cleaning, before and after each of its steps on disk."""
     wide = make(memory_dim=3)
-    steps = [(os, "fsync"), (Path, "mkdir"), (Path, "rename"), (Path, "unlink"), (os, "rmdir")]
+    steps: list[tuple[Any, str]] = [
+        (os, "fsync"),
+        (Path, "mkdir"),
+        (Path, "rename"),
+        (Path, "unlink"),
+        (os, "rmdir"),
+    ]
     left = 0  # steps until the end
-    for where, name in [*steps, (os, "unlink"), (checkpoint, "_exchange")]:
+    steps += [(os, "unlink"), (checkpoint, "_exchange")]
 
-        def step(*given: Any, usual: Any = getattr(where, name), **options: Any) -> Any:
-            nonlocal left
-            for act in (None, usual):
-                left -= 1
-                if left < 0:
-                    os._exit(9)
-                result = act and act(*given, **options)
+    def counted(usual: Callable[..., Any]) -> Callable[..., Any]:
+        def step(*given: Any, **options: Any) -> Any:
+            count()
+            result = usual(*given, **options)
+            count()
             return result
 
-        monkeypatch.setattr(where, name, step)
+        return step
+
+    def count() -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            os._exit(9)
+
+    for where, name in steps:
+        monkeypatch.setattr(where, name, counted(getattr(where, name)))
     seen = []
     for left in range(100):  # noqa: B007
         if (process := os.fork()) == 0:

@@ -108,7 +108,7 @@ class StoredLayer(Pretrained):
             expected = _on_meta(layer, checked_arguments(layer, arguments))
         except ValueError as error:
             raise MemhopError(f"{layer.__name__} cannot be stored: {error}") from error
-        check_storable(self._module(), expected, FLOAT_DTYPES)
+        check_storable(self._module(), expected, FLOAT_DTYPES, may_share=True)
 
     def _settings(self) -> dict[str, Any]:
         return arguments_of(self._module())

@@ -319,8 +319,9 @@ class MemN2N(nn.Module, Pretrained):
     def _check_storable(self) -> None:
         if self.restarts is not None:
             raise MemhopError(f"expected one model, got {self.restarts}: pick() one")
-        settings = self.vocabulary, self.recipe, self.sizes
-        check_storable(self, MemN2N(*settings, device="meta"))
+        expected = MemN2N(self.vocabulary, self.recipe, self.sizes, device="meta")
+        expected.examples = self.examples
+        check_storable(self, expected)
 
     def _settings(self) -> dict[str, Any]:
         return {**self.recipe.to_json(), **self.sizes._asdict(), "words": len(self.vocabulary)}
