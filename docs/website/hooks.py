@@ -24,7 +24,7 @@ PAGE_OF = {  # files outside of docs, and the page that shows each
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
     "examples": "examples.md",
-    "src/memhop/pretrained_models/stories/README.md": "stories-model.md",
+    "src/memhop/pretrained/models/stories/README.md": "stories-model.md",
 }
 _COMMENT = re.compile(r"^<!--.*?-->$", re.MULTILINE)
 _FENCE = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
@@ -36,7 +36,7 @@ _NAMES = "<!-- public names -->"
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that are made from other files."""
     pages = {"changelog.md": _read("CHANGELOG.md"), "examples.md": _examples()}
-    pages["stories-model.md"] = _read("src/memhop/pretrained_models/stories/README.md")
+    pages["stories-model.md"] = _read("src/memhop/pretrained/models/stories/README.md")
     text, _, glossary = _read("CONTRIBUTING.md").partition(_GLOSSARY)
     see = "The terms are in the [glossary](docs/glossary.md).\n"
     pages["contributing.md"] = f"{text}{_GLOSSARY}\n{see}"

@@ -7,6 +7,7 @@ and may hold a model card that no checksum covers. Both are written to a tempora
 renamed. Reading one runs no code: nothing is unpickled.
 """
 
+import ctypes
 import hashlib
 import json
 import os
@@ -42,7 +43,7 @@ def write_checkpoint(folder: Path, files: Mapping[str, bytes], kind: str = STORI
         MemhopError: the folder exists, or cannot be written.
     """
     contents = {**files, _MANIFEST: to_json(manifest_of(files, kind))}
-    with _one_line_errors(folder, "checkpoint"):
+    with _disk_errors(folder, "checkpoint"):
         if folder.exists():
             raise MemhopError(f"{folder}: exists; a checkpoint is never overwritten")
         with _temporary_folder(folder, contents) as temporary:
@@ -53,7 +54,11 @@ def write_checkpoint(folder: Path, files: Mapping[str, bytes], kind: str = STORI
 def write_pretrained(
     folder: Path, files: Mapping[str, bytes], config: Mapping[str, Any], card: bytes
 ) -> None:
-    """Write a pretrained folder; it replaces an earlier one in a single rename.
+    """Write a pretrained folder; it replaces an earlier one.
+
+    Linux exchanges both folders in one step, so that a killed process leaves the one or the other.
+    Where the system cannot, there are two renames: a process that is killed between them leaves the
+    earlier model as ``.NAME-PROCESS-earlier`` next to the folder.
 
     Args:
         folder: new, empty, or a folder that this function wrote and that has no other files.
@@ -66,21 +71,14 @@ def write_pretrained(
     """
     folder = folder.resolve()  # of a link the folder is replaced, not the link
     contents = {**files, CONFIG: to_json(dict(config)), CARD: card}
-    with _one_line_errors(folder, "model"):
-        _check_replaceable(folder)
+    with _disk_errors(folder, "model"):
+        check_replaceable(folder)
         with _temporary_folder(folder, contents) as temporary:
-            earlier = temporary.with_name(f"{temporary.name}-earlier")
-            shutil.rmtree(earlier, ignore_errors=True)
-            if folder.exists():
-                folder.rename(earlier)  # a folder with files cannot be renamed over
-            try:
+            if not folder.exists():
                 temporary.rename(folder)
-            except BaseException:
-                if earlier.exists():
-                    earlier.rename(folder)
-                raise
+            elif not _exchange(temporary, folder):
+                _replace(folder, temporary)
             _sync_folder(folder.parent)
-            shutil.rmtree(earlier, ignore_errors=True)
 
 
 def manifest_of(files: Mapping[str, bytes], kind: str) -> dict[str, Any]:
@@ -239,11 +237,17 @@ def _manifest_path(folder: Path) -> Path:
     return config if config.is_file() and not (folder / _MANIFEST).exists() else folder / _MANIFEST
 
 
-def _check_replaceable(folder: Path) -> None:
-    """Check that a folder is new, empty, or holds a pretrained model and nothing else."""
-    if not os.path.lexists(folder):
+def check_replaceable(folder: Path) -> None:
+    """Check that a folder is new, empty, or holds a pretrained model and nothing else.
+
+    Raises:
+        MemhopError: it holds another file, is the current folder, or cannot be read.
+    """
+    folder = folder.resolve()
+    if not folder.exists():
         return
-    others = {path.name for path in folder.iterdir()}
+    with _disk_errors(folder, "model"):
+        others = {path.name for path in folder.iterdir()}
     if others and (folder / CONFIG).is_file():
         manifest = read_manifest(folder)
         others -= {CONFIG, CARD, *file_names(manifest, folder / CONFIG)}
@@ -257,7 +261,7 @@ def _check_replaceable(folder: Path) -> None:
 
 
 @contextmanager
-def _one_line_errors(folder: Path, what: str) -> Iterator[None]:
+def _disk_errors(folder: Path, what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -279,6 +283,29 @@ def _temporary_folder(folder: Path, contents: Mapping[str, bytes]) -> Iterator[P
         yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Exchange two folders in one step; return False where the system cannot."""
+    try:
+        rename = ctypes.CDLL(None).renameat2  # of Linux; Python has no function for it
+    except (AttributeError, OSError, TypeError):
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return bool(rename(here, os.fsencode(first), here, os.fsencode(second), exchange) == 0)
+
+
+def _replace(folder: Path, new: Path) -> None:
+    """Replace a folder in two renames: one with files cannot be renamed over."""
+    earlier = new.with_name(f"{new.name}-earlier")
+    shutil.rmtree(earlier, ignore_errors=True)
+    folder.rename(earlier)
+    try:
+        new.rename(folder)
+    except BaseException:
+        earlier.rename(folder)
+        raise
+    shutil.rmtree(earlier, ignore_errors=True)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -98,6 +98,8 @@ def test_a_graph_with_other_results_is_not_kept(
         ("file/m.onnx", "cannot be written: "),
         ("folder.onnx", "cannot be written: it exists and is not a file"),
         ("taken.onnx", "cannot be written: it exists and is not a file"),
+        ("data.onnx", "data.json: exists and is not of an export: choose another name"),
+        ("cut.onnx", "cut.json: exists and is not of an export: choose another name"),
     ],
 )
 def test_a_wrong_target_raises_and_leaves_nothing(
@@ -106,6 +108,8 @@ def test_a_wrong_target_raises_and_leaves_nothing(
     for folder in ("folder.onnx", "taken.json"):
         (tmp_path / folder).mkdir()
     (tmp_path / "file").touch()
+    (tmp_path / "data.json").write_text('{"format": "of another program"}')
+    (tmp_path / "cut.json").touch()
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(MemhopError) as caught:
         export_onnx(without_exporter, tmp_path / name)

@@ -14,8 +14,8 @@ from memhop import MemoryHop, MemoryNetwork, MultiHop
 from memhop.errors import MemhopError
 from memhop.nn.layer_files import arguments_of
 from tests.nn.drawn_layers import Drawer, draw_options, make_layer
+from tests.pretrained.test_folders import forge, header_of
 from tests.seeds import seeds
-from tests.test_pretrained import forge, header_of
 
 Layer = MemoryHop | MultiHop | MemoryNetwork
 
@@ -198,6 +198,32 @@ def overlapping(net: MemoryNetwork) -> None:
     net.query_proj.bias = nn.Parameter(net.query_proj.weight.data[0, :4])
 
 
+def overlapping_in_part(net: MemoryNetwork) -> None:
+    weight = net.query_proj.weight
+    both = torch.zeros(weight.numel() + 3)
+    net.query_proj.weight = nn.Parameter(both[3:].view_as(weight))
+    net.query_proj.bias = nn.Parameter(both[:4])
+
+
+def hooked_gradient(net: MemoryNetwork) -> None:
+    weight: Any = net.query_proj.weight
+    weight.register_hook(lambda grad: 2 * grad)
+
+
+def hooked_step(net: MemoryNetwork) -> None:
+    weight: Any = net.query_proj.weight
+    weight.register_post_accumulate_grad_hook(lambda _: None)
+
+
+def private(net: MemoryNetwork) -> None:
+    hops: Any = net.hops
+    hops._scale = 3.0
+
+
+def other_value(net: MemoryNetwork) -> None:
+    net.query_proj.in_features = 7
+
+
 def infinite(net: MemoryNetwork) -> None:
     net.output_proj.bias.data[1] = torch.nan
 
@@ -227,6 +253,11 @@ LOSSES: dict[Callable[[MemoryNetwork], None], str] = {
     annotated: "the attribute 'tokenizer' would be lost",
     other_hops: "expected its own hops, got Identity",
     overlapping: "'query_proj.weight' and 'query_proj.bias' share their memory",
+    overlapping_in_part: "'query_proj.weight' and 'query_proj.bias' share their memory",
+    hooked_gradient: "hooks of 'query_proj.weight' would be lost",
+    hooked_step: "hooks of 'query_proj.weight' would be lost",
+    private: "the attribute '_scale' in hops would be lost",
+    other_value: "the attribute 'in_features' in query_proj would be lost",
     infinite: "'output_proj.bias' holds values that are not finite",
     complex_: "expected float16 or bfloat16 or float32 or float64 [4, 6] for 'query_proj.weight', "
     "got complex64 [4, 6]",

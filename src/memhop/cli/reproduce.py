@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from memhop.atomic_write import check_writable
+from memhop.checkpoint import check_replaceable
 from memhop.cli.screen import percent, print_line, print_progress, print_table, training_progress
 from memhop.cli.settings import DataFolder, Threads, available_cores, parse_tasks, use
 from memhop.errors import MemhopError
@@ -156,6 +157,7 @@ def stories_model(
     from memhop.reproduce.stories_model import TINY, Setting, train_stories_model
 
     use(threads)
+    check_replaceable(to)
     check_writable(to)
     with training_progress("stories") as show:
         model = train_stories_model(run, TINY if tiny else Setting(), show)

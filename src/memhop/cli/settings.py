@@ -16,7 +16,7 @@ from memhop.cli.screen import print_error, print_progress, warnings_as_lines
 from memhop.data import TASK_NAMES, find_tasks, read_examples
 from memhop.errors import MemhopError, shown
 from memhop.example import Example
-from memhop.model_names import DEFAULT, find_model, shipped_names
+from memhop.pretrained.names import DEFAULT, find_model, shipped_names
 from memhop.recipe import Recipe
 from memhop.runs import RUNS, stopped_after, trained_in
 from memhop.text.model import MemN2N

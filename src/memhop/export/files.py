@@ -32,7 +32,8 @@ def export_onnx(model: MemN2N, path: str | Path) -> tuple[Path, Path]:
     The graph takes word ids: ``story`` [batch, sentences, words], ``question`` [batch, words] and
     ``lengths`` [batch], all int64 and of any sizes. It returns ``probabilities`` [batch, answers]
     and ``attention`` [batch, hops, sentences], float32. Before the files are written, onnxruntime
-    must give the results of the model on a few stories. Existing files are replaced.
+    must give the results of the model on a few stories. An existing ONNX file is replaced, an
+    existing JSON file only if it is of an export.
 
     Args:
         model: a model without restarts.
@@ -42,8 +43,9 @@ def export_onnx(model: MemN2N, path: str | Path) -> tuple[Path, Path]:
         Both paths.
 
     Raises:
-        MemhopError: another suffix, a file that cannot be written, a missing package, other results
-            in onnxruntime, or a model that does not fit into one file (2 GiB).
+        MemhopError: another suffix, a file that cannot be written, a JSON file of something else,
+            a missing package, other results in onnxruntime, or a model that does not fit into one
+            file (2 GiB).
         ValueError: a model of several restarts.
     """
     path = Path(path)
@@ -64,13 +66,17 @@ def check_target(path: Path) -> None:
     """Check the name of an ONNX file and its folder, before the work.
 
     Raises:
-        MemhopError: another suffix than ``.onnx``, or a folder that cannot be written to.
+        MemhopError: another suffix than ``.onnx``, a folder that cannot be written to, or a file
+            ``NAME.json`` that no export wrote.
     """
     if path.suffix != ".onnx":
         raise MemhopError(f"export: expected a file name that ends in .onnx, got {str(path)!r}")
     if not path.parent.is_dir():
         raise MemhopError(f"{path}: cannot be written: {path.parent} is no folder")
     check_writable(path.parent)
+    vocabulary = path.with_suffix(".json")
+    if vocabulary.is_file() and not _is_of_export(vocabulary):
+        raise MemhopError(f"{vocabulary}: exists and is not of an export: choose another name")
 
 
 def check_packages() -> None:
@@ -107,6 +113,16 @@ def describe(model: MemN2N) -> dict[str, Any]:
         "answers": [vocabulary.spelling(id) for id in ids],
         "text": text_rules(),
     }
+
+
+def _is_of_export(path: Path) -> bool:
+    """Return whether a file begins as those of `_lines`."""
+    start = _lines({"format": FORMAT}).removesuffix("\n}\n").encode()
+    try:
+        with path.open("rb") as file:
+            return file.read(len(start)) == start
+    except OSError as error:
+        raise MemhopError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _lines(description: dict[str, Any]) -> str:

@@ -36,11 +36,11 @@ from memhop.knowledge.paths import HopReads, supports
 from memhop.knowledge.questions import Question, parse_question
 from memhop.knowledge.recipe import KnowledgeRecipe
 from memhop.knowledge.topics import TopicFinder
-from memhop.model_card import CardText
 from memhop.ops.ragged.frontier import Frontier, mixture, rows_of
 from memhop.pretrained import Pretrained
+from memhop.pretrained.card import CardText
+from memhop.pretrained.storable import check_attributes, check_storable
 from memhop.runs import find_checkpoint
-from memhop.storable import check_storable
 
 WEIGHTS, RECIPE, VOCABULARY = "model.safetensors", "knowledge.json", "vocabulary.json"
 SAME_WEIGHT = 1e-5  # relative difference below which two answers tie
@@ -263,7 +263,9 @@ class KnowledgeModel(Pretrained):
         return self.network
 
     def _check_storable(self) -> None:
-        check_storable(self.network, self._new_network("meta"))
+        expected = type(self)(self.kb, self.vocabulary, self.recipe, device="meta")
+        check_storable(self.network, expected.network)
+        check_attributes(type(self).__name__, self, expected, ignored=["network"])
 
     def _settings(self) -> dict[str, Any]:
         sizes = {"entities": len(self.kb.entities), "relations": len(self.kb.relations)}

@@ -19,10 +19,10 @@ from memhop.checkpoint import (
     to_tensors,
 )
 from memhop.errors import MemhopError, check_integer, shown
-from memhop.model_card import CardText
 from memhop.nn.embedding import EmbeddingTable
 from memhop.pretrained import Pretrained
-from memhop.storable import FLOAT_DTYPES, check_storable, shared_weights
+from memhop.pretrained.card import CardText
+from memhop.pretrained.storable import FLOAT_DTYPES, check_storable, shared_weights
 
 _LAYER, _WEIGHTS = "layer.json", "model.safetensors"
 _MAX_HOPS, _MAX_SIZE = 1_000, 10**9  # of a file, so that a small one cannot allocate much
@@ -108,7 +108,7 @@ class StoredLayer(Pretrained):
             expected = _on_meta(layer, checked_arguments(layer, arguments))
         except ValueError as error:
             raise MemhopError(f"{layer.__name__} cannot be stored: {error}") from error
-        check_storable(self._module(), expected, FLOAT_DTYPES)
+        check_storable(self._module(), expected, FLOAT_DTYPES, may_share=True)
 
     def _settings(self) -> dict[str, Any]:
         return arguments_of(self._module())

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from memhop.example import Example
-from memhop.model_card import CardText
+from memhop.pretrained.card import CardText
 
 _SUMMARY = (
     "A `MemN2N` of memhop: an end-to-end memory network (arXiv 1503.08895) that answers questions "

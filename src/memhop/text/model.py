@@ -24,13 +24,13 @@ from memhop.checkpoint import (
 )
 from memhop.errors import MemhopError, MemhopWarning, check_integer
 from memhop.example import Example
-from memhop.model_card import CardText
 from memhop.ops.inputs import MLP, BankHop
 from memhop.ops.text.two_row_attention import TwoRowMemory
 from memhop.pretrained import Pretrained
+from memhop.pretrained.card import CardText
+from memhop.pretrained.storable import check_storable
 from memhop.recipe import Recipe
 from memhop.runs import find_checkpoint
-from memhop.storable import check_storable
 from memhop.text.answer import Answer
 from memhop.text.card import card_text
 from memhop.text.encoding import Batch, Encoded, Encoder, Sizes, ages
@@ -319,8 +319,9 @@ class MemN2N(nn.Module, Pretrained):
     def _check_storable(self) -> None:
         if self.restarts is not None:
             raise MemhopError(f"expected one model, got {self.restarts}: pick() one")
-        settings = self.vocabulary, self.recipe, self.sizes
-        check_storable(self, MemN2N(*settings, device="meta"))
+        expected = MemN2N(self.vocabulary, self.recipe, self.sizes, device="meta")
+        expected.examples = self.examples
+        check_storable(self, expected)
 
     def _settings(self) -> dict[str, Any]:
         return {**self.recipe.to_json(), **self.sizes._asdict(), "words": len(self.vocabulary)}

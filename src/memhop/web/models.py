@@ -9,7 +9,7 @@ from memhop.checkpoint import KNOWLEDGE, RETRIEVAL, STORIES
 from memhop.errors import MemhopError
 from memhop.knowledge.model import KnowledgeModel
 from memhop.knowledge.training_run import load_with_test
-from memhop.model_names import find_model
+from memhop.pretrained.names import find_model
 from memhop.retrieval import Encoder, RetrievalModel
 from memhop.retrieval.encoder import encode
 from memhop.runs import run_kind, trained_in
@@ -73,7 +73,7 @@ def load(
     """Return all models of the runs, and the stores, by name; None is the newest finished run.
 
     Args:
-        runs: names of models as for `memhop.model_names.find_model`, and paths of stores.
+        runs: names of models as for `memhop.pretrained.names.find_model`, and paths of stores.
         encoder, hops: of the stores.
 
     Raises:

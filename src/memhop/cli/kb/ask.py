@@ -14,7 +14,7 @@ from memhop.cli.screen import print_error, print_json, print_line, print_progres
 from memhop.cli.settings import Json, Run, Threads, use
 from memhop.errors import MemhopError
 from memhop.knowledge import KnowledgeAnswer, KnowledgeModel, parse_question
-from memhop.model_names import find_model
+from memhop.pretrained.names import find_model
 from memhop.runs import stopped_after
 
 app = typer.Typer()

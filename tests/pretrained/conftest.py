@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub import constants
 
 from tests.cli.conftest import memhop  # noqa: F401 (a fixture)
-from tests.hub.loopback import Hub, serving
+from tests.pretrained.loopback import Hub, serving
 
 
 @pytest.fixture

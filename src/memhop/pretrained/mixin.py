@@ -7,7 +7,6 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import nn
 
-from memhop import hub
 from memhop.checkpoint import (
     CARD,
     CONFIG,
@@ -21,9 +20,10 @@ from memhop.checkpoint import (
     write_pretrained,
 )
 from memhop.errors import MemhopError, shown
-from memhop.hub import HubOptions
-from memhop.model_card import CardText, model_card
-from memhop.model_names import find_model
+from memhop.pretrained import hub
+from memhop.pretrained.card import CardText, model_card
+from memhop.pretrained.hub import HubOptions
+from memhop.pretrained.names import find_model
 from memhop.runs import find_checkpoint
 
 _CLASSES = {STORIES: "MemN2N", KNOWLEDGE: "KnowledgeModel", RETRIEVAL: "RetrievalModel"}
@@ -54,7 +54,7 @@ class Pretrained:
         """Write the model as a folder: ``config.json``, weights, its other files, ``README.md``.
 
         `from_pretrained` reads it. The folder is new, empty, or of an earlier model, which is
-        replaced in one rename.
+        replaced as a whole.
 
         Args:
             folder: the folder; parents are created.

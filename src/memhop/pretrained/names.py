@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from memhop.checkpoint import STORIES
-from memhop.hub import HubOptions, download, is_hub_id
+from memhop.pretrained.hub import HubOptions, download, is_hub_id
 from memhop.runs import RUNS, any_run, find_run, is_folder, kind_error, named_run, no_run_error
 
-SHIPPED = Path(__file__).parent / "pretrained_models"  # a pretrained folder for each
+SHIPPED = Path(__file__).parent / "models"  # a pretrained folder for each
 DEFAULT = SHIPPED / "stories"  # where no run is trained
 
 

@@ -1,7 +1,10 @@
 """Check that a module can be stored as its class, settings and weights, and nothing is lost."""
 
 from collections.abc import Collection, Mapping
+from itertools import pairwise, starmap, zip_longest
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -9,20 +12,27 @@ from memhop.checkpoint import dtype_name
 from memhop.errors import MemhopError, shown
 
 FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_OF_EVERY_MODULE = {*vars(nn.Module()), "_compiled_call_impl"}  # the last is of `Module.compile`
+_MISSING = object()
 
 
 def check_storable(
-    module: nn.Module, expected: nn.Module, dtypes: Collection[torch.dtype] = (torch.float32,)
+    module: nn.Module,
+    expected: nn.Module,
+    dtypes: Collection[torch.dtype] = (torch.float32,),
+    *,
+    may_share: bool = False,
 ) -> None:
     """Check that a module differs in the values of its weights only from what is loaded.
 
-    Hooks, parametrizations such as LoRA, replaced or added modules, weights and attributes would be
-    lost, and are errors.
+    Hooks, parametrizations such as LoRA, replaced or added modules, weights and attributes, and
+    attributes with other values would be lost, and are errors.
 
     Args:
         module: the module to store.
         expected: a module of the stored class and settings, on any device.
         dtypes: of the weights.
+        may_share: whether a parameter may have several names, see `shared_weights`.
 
     Raises:
         MemhopError: it has something else, or weights that are no finite numbers.
@@ -40,6 +50,33 @@ def check_storable(
     _check_names(layer, "weight", ours, theirs)
     for name, tensor in ours.items():
         _check_tensor(layer, name, tensor, theirs[name], dtypes)
+    for name, first in shared_weights(module).items():
+        if not may_share:
+            raise MemhopError(f"{layer} cannot be stored: {first!r} and {name!r} are one parameter")
+
+
+def check_attributes(
+    layer: str, own: object, expected: object, place: str = "", ignored: Collection[str] = ()
+) -> None:
+    """Check that an object has the attributes of another, with equal values.
+
+    Args:
+        layer: the name of the class that is stored, for errors.
+        own, expected: the objects.
+        place: the path of the object, for errors.
+        ignored: names of attributes that may differ.
+
+    Raises:
+        MemhopError: another attribute, or another value.
+    """
+    ours, theirs = vars(own), vars(expected)
+    for name in [*ours, *theirs]:
+        if name not in ignored and not (
+            name in ours and name in theirs and _is_equal(ours[name], theirs[name])
+        ):
+            raise MemhopError(
+                f"{layer} cannot be stored: the attribute {name!r}{place} would be lost"
+            )
 
 
 def shared_weights(module: nn.Module) -> dict[str, str]:
@@ -51,17 +88,24 @@ def shared_weights(module: nn.Module) -> dict[str, str]:
     """
     first: dict[int, str] = {}
     shared: dict[str, str] = {}
-    places: dict[int, str] = {}
+    memory: list[tuple[int, int, int]] = []  # first byte, byte after the last, place in `first`
     for name, parameter in module.named_parameters(remove_duplicate=False):
         if id(parameter) in first:
             shared[name] = first[id(parameter)]
             continue
         first[id(parameter)] = name
-        if parameter.numel() and (other := places.setdefault(parameter.data_ptr(), name)) != name:
-            layer = type(module).__name__
+        if parameter.numel() and not parameter.is_meta:
+            start = parameter.data_ptr()
+            steps = zip(parameter.shape, parameter.stride(), strict=True)
+            count = 1 + sum((size - 1) * stride for size, stride in steps)
+            memory.append((start, start + count * parameter.element_size(), len(first) - 1))
+    for (_, end, one), (start, _, other) in pairwise(sorted(memory)):
+        if start < end:
+            one, other = sorted([one, other])
+            names = [*first.values()]
             raise MemhopError(
-                f"{layer} cannot be stored: {other!r} and {name!r} share their memory, but are "
-                "different parameters"
+                f"{type(module).__name__} cannot be stored: {names[one]!r} and {names[other]!r} "
+                "share their memory, but are different parameters"
             )
     return shared
 
@@ -95,11 +139,28 @@ def _check_module(layer: str, path: str, own: nn.Module, expected: nn.Module) ->
         )
     if any(value for name, value in vars(own).items() if name.endswith("_hooks")):
         raise MemhopError(f"{layer} cannot be stored: hooks{place} would be lost")
-    for name in vars(own):
-        if not name.startswith("_") and name not in vars(expected):
-            raise MemhopError(
-                f"{layer} cannot be stored: the attribute {name!r}{place} would be lost"
-            )
+    is_of_torch = type(expected).__module__.startswith("torch.")  # private: caches of its weights
+    private = {name for name in vars(expected) if is_of_torch and name.startswith("_")}
+    check_attributes(layer, own, expected, place, _OF_EVERY_MODULE | private)
+
+
+def _is_equal(own: Any, expected: Any) -> bool:
+    """Return whether two values are equal; objects that define no equality, by their attributes."""
+    if own is expected:
+        return True
+    if isinstance(expected, Tensor):
+        return isinstance(own, Tensor) and torch.equal(own, expected)
+    if isinstance(expected, np.ndarray):
+        return isinstance(own, np.ndarray) and np.array_equal(own, expected)
+    if isinstance(expected, list | tuple):
+        return type(own) is type(expected) and all(
+            starmap(_is_equal, zip_longest(own, expected, fillvalue=_MISSING))
+        )
+    if type(expected).__eq__ is not object.__eq__ or not hasattr(expected, "__dict__"):
+        return bool(own == expected)
+    return type(own) is type(expected) and _is_equal(
+        *([*sorted(vars(one).items())] for one in (own, expected))
+    )
 
 
 def _check_tensor(
@@ -110,6 +171,8 @@ def _check_tensor(
         raise MemhopError(
             f"{layer} cannot be stored: expected a plain tensor as {name!r}, got {came}"
         )
+    if tensor._backward_hooks or tensor._post_accumulate_grad_hooks:
+        raise MemhopError(f"{layer} cannot be stored: hooks of {name!r} would be lost")
     if tensor.dtype not in dtypes or tensor.shape != expected.shape:
         names = " or ".join(map(dtype_name, dtypes))
         raise MemhopError(

@@ -1,15 +1,17 @@
 """The model ``stories`` that comes with memhop: its files, its errors, and how it is made."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import pytest
 
 from memhop import MemN2N, evaluate, generate, to_examples
 from memhop.checkpoint import read_checkpoint
 from memhop.data import TASK_NAMES
-from memhop.model_names import DEFAULT, SHIPPED, find_model
+from memhop.pretrained.names import DEFAULT, SHIPPED, find_model
 from memhop.reproduce.record import read_rows
 from memhop.reproduce.stories_model import TINY, train_stories_model
 
@@ -58,7 +60,7 @@ def test_the_card_has_the_measured_errors_and_the_files_their_checksums() -> Non
     card = (DEFAULT / "README.md").read_text(encoding="utf-8")
     assert card.startswith("---\n")
     assert "library_name: memhop" in card.split("---\n")[1]
-    rows = read_rows(Path(__file__).parents[1] / "results" / "pretrained.csv")
+    rows = read_rows(Path(__file__).parents[2] / "results" / "pretrained.csv")
     for task, row in zip(TASK_NAMES, rows, strict=True):
         line = next(line for line in card.splitlines() if line.startswith(f"| {task}, "))
         assert line.split(" | ")[1] == f"{float(row['shipped_error']):.1f}"
@@ -76,3 +78,12 @@ def test_its_training_gives_the_same_files_again(tmp_path: Path) -> None:
     assert train_stories_model(tmp_path / "first", TINY).to_files() == first  # finished: only read
     other = train_stories_model(tmp_path / "other", TINY._replace(seed=1)).to_files()
     assert other["model.safetensors"] != first["model.safetensors"]
+
+
+def test_a_folder_with_other_files_is_refused_before_the_training(
+    tmp_path: Path, memhop: Callable[..., Any]
+) -> None:
+    (tmp_path / "notes.txt").touch()
+    said = memhop("reproduce", "stories-model", "--tiny", "--to", tmp_path).error()
+    assert "expected a new or empty folder, or one of an earlier model, got one with" in said
+    assert not Path("runs").exists()

@@ -12,11 +12,11 @@ import torch
 from memhop import MemN2N, MemoryNetwork, __version__
 from memhop.checkpoint import CARD, CONFIG
 from memhop.errors import DownloadError, MemhopError
-from memhop.hub import download
 from memhop.knowledge import KnowledgeModel
-from tests.hub.conftest import use_endpoint
-from tests.hub.loopback import OWNER, TOKEN, Files, Hub
+from memhop.pretrained.hub import download
 from tests.knowledge.worlds import film_model
+from tests.pretrained.conftest import use_endpoint
+from tests.pretrained.loopback import OWNER, TOKEN, Files, Hub
 from tests.test_checkpoint import QUESTION, STORY, make, same
 
 ID = f"{OWNER}/model"

@@ -17,18 +17,20 @@ import safetensors.torch
 import torch
 
 import memhop
-from memhop import MemN2N, MemoryHop, __version__, checkpoint, model_names
+from memhop import MemN2N, MemoryHop, __version__, checkpoint
 from memhop.checkpoint import CARD, CONFIG, read_checkpoint
 from memhop.cli.settings import complete_model, complete_run_name
 from memhop.errors import MemhopError
 from memhop.example import Example
 from memhop.knowledge import KnowledgeBase, KnowledgeModel
-from memhop.model_card import CardText, model_card
+from memhop.pretrained import names
+from memhop.pretrained.card import CardText, model_card
+from memhop.text.vocabulary import Vocabulary
 from tests.knowledge.worlds import TINY, film_model
 from tests.test_checkpoint import NO_OBJECT, NOT_JSON, QUESTION, STORY, make, same
 
 WEIGHTS = "model.safetensors"
-GOLDEN = Path(__file__).parent / "golden" / "pretrained"
+GOLDEN = Path(__file__).parents[1] / "golden" / "pretrained"
 FILES = (WEIGHTS, "recipe.json", "vocabulary.json")
 
 
@@ -71,7 +73,7 @@ def saved() -> Path:
 def shipped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Return a folder with a shipped model ``tales``."""
     make(memory_dim=4).save_pretrained(tmp_path / "shipped" / "tales")
-    monkeypatch.setattr(model_names, "SHIPPED", tmp_path / "shipped")
+    monkeypatch.setattr(names, "SHIPPED", tmp_path / "shipped")
     return tmp_path / "shipped"
 
 
@@ -133,6 +135,57 @@ def test_what_would_be_lost_is_an_error() -> None:
     with pytest.raises(MemhopError, match="TrackingHops cannot be stored: hooks"):
         facts.save_pretrained("saved")
     assert not Path("saved").exists()
+
+
+OTHER = Vocabulary(["mary", "garden"])
+CHANGES: dict[str, Callable[[Any], None]] = {
+    "the attribute 'note'": lambda model: setattr(model, "note", 1),
+    "the attribute '_note'": lambda model: setattr(model, "_note", 1),
+    "the attribute 'encoder'": lambda model: setattr(model.encoder, "note", 1),
+    "the attribute 'table_indices'": lambda model: setattr(model, "table_indices", (0,)),
+    "the attribute 'names'": lambda model: setattr(model, "names", None),
+    "the attribute 'memory'": lambda model: setattr(model, "memory", None),
+}
+
+
+@pytest.mark.parametrize("lost", CHANGES)
+def test_attributes_that_no_file_has_are_errors(lost: str) -> None:
+    models: list[Any] = [make(), film_model()]
+    for model in models:
+        model.save_pretrained("saved")  # also after its use
+        known = lost.split("'")[1]
+        if known in ("note", "_note") or hasattr(model, known):
+            CHANGES[lost](model)
+            with pytest.raises(MemhopError, match=f"cannot be stored: {lost} would be lost"):
+                model.save_pretrained("saved")
+
+
+def test_a_used_model_is_storable() -> None:
+    story, facts = make(), film_model()
+    story.answer(STORY, QUESTION)
+    facts.answer("who directed Metropolis?", topics=["Metropolis"])
+    story._compiled_call_impl = story._call_impl  # as `compile` sets it
+    for model in (story, facts):
+        model.save_pretrained("saved")
+
+
+@pytest.mark.parametrize("changed", ["vocabulary", "sizes", "position_encoding"])
+def test_an_encoder_with_other_settings_is_an_error(changed: str) -> None:
+    model, other = make(), make(memory_dim=3)
+    values = {"vocabulary": OTHER, "sizes": other.sizes._replace(memory_slots=1)}
+    values["position_encoding"] = other.encoder.position_encoding
+    setattr(model.encoder, changed, values[changed])
+    with pytest.raises(MemhopError, match="MemN2N cannot be stored: the attribute 'encoder' would"):
+        model.save_pretrained("saved")
+
+
+def test_tables_in_one_memory_are_an_error() -> None:
+    model = make(tying="layerwise")
+    assert model.hop_map is not None
+    model.hop_map.data = model.tables.data[0, :2]
+    with pytest.raises(MemhopError, match="'tables' and 'hop_map' share their memory") as caught:
+        model.save_pretrained("saved")
+    assert str(caught.value).isprintable()
 
 
 def test_folders_of_an_earlier_version_load() -> None:
@@ -273,6 +326,7 @@ def test_a_failed_write_changes_nothing(
     where: Any = os if failing == "fsync" else Path
     with monkeypatch.context() as patch:
         patch.setattr(where, failing, fail)
+        patch.setattr(checkpoint, "_exchange", lambda *_: False)  # as on other systems than Linux
         with pytest.raises(MemhopError, match="cannot write the model: No space left"):
             make(memory_dim=3).save_pretrained(saved)
     assert len(renames) == (3 if failing == "rename" else 0)
@@ -299,6 +353,54 @@ def test_a_model_is_never_half_written(saved: Path, monkeypatch: pytest.MonkeyPa
         assert seen == [True] * (after + 1)
         assert read_checkpoint(saved) == before
         assert [path.name for path in Path.cwd().iterdir()] == ["saved"]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="others rename twice")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # the child starts no thread
+def test_a_killed_process_leaves_the_earlier_or_the_new_model(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process ends, without any cleaning, before and after each of its steps on disk."""
+    wide = make(memory_dim=3)
+    steps: list[tuple[Any, str]] = [
+        (os, "fsync"),
+        (Path, "mkdir"),
+        (Path, "rename"),
+        (Path, "unlink"),
+        (os, "rmdir"),
+    ]
+    left = 0  # steps until the end
+    steps += [(os, "unlink"), (checkpoint, "_exchange")]
+
+    def counted(usual: Callable[..., Any]) -> Callable[..., Any]:
+        def step(*given: Any, **options: Any) -> Any:
+            count()
+            result = usual(*given, **options)
+            count()
+            return result
+
+        return step
+
+    def count() -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            os._exit(9)
+
+    for where, name in steps:
+        monkeypatch.setattr(where, name, counted(getattr(where, name)))
+    seen = []
+    for left in range(100):  # noqa: B007
+        if (process := os.fork()) == 0:
+            wide.save_pretrained(saved)
+            os._exit(0)
+        status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        seen.append(MemN2N.load("saved").recipe.memory_dim)
+        if status == 0:
+            break
+        assert status == 9
+    assert seen == sorted(seen)
+    assert {*seen} == {2, 3}
 
 
 # Names.
@@ -338,7 +440,7 @@ def test_names_of_folders_here_are_not_asked_of_the_hub(
     def asked(*_: object) -> Path:
         raise AssertionError
 
-    monkeypatch.setattr(model_names, "download", asked)
+    monkeypatch.setattr(names, "download", asked)
     make().save("runs/babi/qa1")
     Path("data/en").mkdir(parents=True)
     refused(name, "no run|no checkpoint")
@@ -364,7 +466,7 @@ def test_a_config_of_another_library_hides_no_run() -> None:
     Path("runs/bert").mkdir()
     Path("runs/bert", CONFIG).write_text('{"model_type": "bert"}')
     assert refused("bert") == "runs/bert/config.json: expected library_name 'memhop', got none"
-    assert model_names.find_model() == Path("runs/mine")
+    assert names.find_model() == Path("runs/mine")
 
 
 def test_shells_complete_runs_and_shipped_models(shipped: Path) -> None:
