@@ -29,6 +29,29 @@ def test_a_file_is_replaced_in_the_end_or_stays_as_it_was(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("has_links", [True, False])
+def test_a_new_file_replaces_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_links: bool
+) -> None:
+    if not has_links:
+        monkeypatch.setattr("os.link", failing)
+    path = tmp_path / "a.txt"
+    with atomic_write(path, replace=False) as file:
+        file.write("mine")
+    exists = pytest.raises(MemhopError, match=r"a\.txt: already exists; give another name$")
+    with exists, atomic_write(path, replace=False):
+        raise AssertionError
+    path.unlink()
+    with exists, atomic_write(path, replace=False):
+        path.write_text("mine")  # by another program
+    assert path.read_text() == "mine"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def failing(*_: object) -> None:
+    raise PermissionError(1, "Operation not permitted")
+
+
 def test_what_is_there_and_no_file_is_never_replaced(tmp_path: Path) -> None:
     link = tmp_path / "null"
     link.symlink_to("/dev/null")

@@ -19,8 +19,8 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 # "memhop" is the package's own __init__, which only collects public names.
 ROWS = [
     ["errors"],
+    ["example", "file_lock", "lines", "rng"],
     ["atomic_write"],
-    ["example", "lines", "rng"],
     ["ops"],
     ["checkpoint"],
     ["runs"],

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TextIO
 
 from memhop.errors import MemhopError
+from memhop.lines import printable
 
 
 def check_writable(folder: Path) -> None:
@@ -33,13 +34,17 @@ def check_writable(folder: Path) -> None:
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[TextIO]:
+def atomic_write(path: Path, *, replace: bool = True) -> Iterator[TextIO]:
     r"""Open a temporary text file that replaces ``path`` at the end of the block.
 
     After an error the old file stays. Folders and devices are never replaced.
 
+    Args:
+        path: the file.
+        replace: whether the file may exist, now or at the end of the block.
+
     Raises:
-        MemhopError: the file cannot be written.
+        MemhopError: the file cannot be written, or exists.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -48,7 +53,10 @@ def atomic_write(path: Path) -> Iterator[TextIO]:
     ...     print(Path(folder, "a.txt").read_text(), end="")
     all of it
     """
-    with _replaced(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+    with (
+        _replaced(path, replace) as temporary,
+        temporary.open("w", encoding="utf-8", newline="\n") as file,
+    ):
         yield file
 
 
@@ -62,15 +70,45 @@ def atomic_write_bytes(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
+def check_new(path: Path) -> None:
+    """Raise MemhopError if a file exists."""
+    if os.path.lexists(path):
+        raise MemhopError(f"{printable(path)}: already exists; give another name")
+
+
+def rename_new(path: Path, target: Path) -> None:
+    """Rename a file, but never over another one.
+
+    Raises:
+        MemhopError: ``target`` exists.
+        OSError: the file cannot be renamed.
+    """
+    try:
+        os.link(path, target)  # unlike a rename, never replaces a file
+    except FileExistsError:
+        check_new(target)
+        raise
+    except (OSError, NotImplementedError):  # a file system without hard links
+        check_new(target)
+        path.replace(target)
+    else:
+        path.unlink()
+
+
 @contextmanager
-def _replaced(path: Path) -> Iterator[Path]:
+def _replaced(path: Path, replace: bool = True) -> Iterator[Path]:
     """Yield the path of a temporary file that replaces ``path`` at the end of the block."""
     temporary = path.parent / f".{path.name}.{os.getpid()}.part"
     try:
         if path.exists() and not path.is_file():
             raise MemhopError(f"{path}: cannot be written: it exists and is not a file")
+        if not replace:
+            check_new(path)
         yield temporary
-        temporary.replace(path)
+        if replace:
+            temporary.replace(path)
+        else:
+            rename_new(temporary, path)
     except OSError as error:
         raise MemhopError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from memhop.cli import answer as answer_command
 from memhop.cli.answer_file import answer_file
 from memhop.data import read_examples, write_examples
 from memhop.data.records import Record
+from memhop.errors import MemhopError
+from memhop.file_lock import locked
 from memhop.text.model import MemN2N
 
 from .conftest import TINY, Program
@@ -154,33 +156,93 @@ def test_a_run_resumes_with_the_same_model_questions_and_options_only(
         memhop(*line, *BATCH)
     before = Path("a.jsonl.part").read_bytes()
     again = "remove a.jsonl.part to start again"
-    start = "a.jsonl.part: cannot resume: "
-    message = f"{start}batch_size differs (10, now 512); {again}"
-    assert memhop(*line).error() == message
-    message = f"{start}attention differs (False, now True); {again}"
+    start = "a.jsonl.part: cannot resume: different "
+    assert memhop(*line).error() == f"{start}batch_size (10, now 512); {again}"
+    message = f"{start}attention (False, now True); {again}"
     assert memhop(*line, *BATCH, "--attention").error() == message
     other = ["answer", "two", questions, "--to", "a.jsonl", *BATCH]
-    assert memhop(*other).error() == f"{start}model differs; {again}"
+    assert memhop(*other).error() == f"{start}model; {again}"
     with Path(questions).open("a") as file:
         file.write("\n")
-    assert memhop(*line, *BATCH).error() == f"{start}questions differs; {again}"
-    for broken in ("{", "[]", "[" * 100_000):
+    assert memhop(*line, *BATCH).error() == f"{start}questions; {again}"
+    for broken in ("{", "[]", "{}", "[" * 100_000):
         Path("a.jsonl.part.json").write_text(broken)
         message = f"a.jsonl.part.json: cannot be read, so no answers resume; {again}"
         assert memhop(*line, *BATCH).error() == message
     assert Path("a.jsonl.part").read_bytes() == before
     Path("a.jsonl.part").unlink()
+    Path("a.jsonl.part.json").unlink()
     memhop(*line).ok()
 
 
 def test_two_processes_do_not_write_the_same_file(tmp_path: Path) -> None:
-    source = {"model": "x"}
-    with (
-        answer_file(tmp_path / "a.jsonl", source, 1, 1),
-        pytest.raises(ValueError, match=r"a\.jsonl\.part: another process writes these answers"),
-        answer_file(tmp_path / "a.jsonl", source, 1, 1),
-    ):
-        pass
+    target, notes = tmp_path / "a.jsonl", tmp_path / "a.jsonl.part.json"
+    refused = pytest.raises(MemhopError, match=r"a\.jsonl\.part: another process writes these")
+    with answer_file(target, {"model": "x"}, 1, 1) as answers:
+        before = notes.read_bytes()
+        with refused, answer_file(target, {"model": "other"}, 1, 1):
+            pass
+        assert notes.read_bytes() == before
+        answers.write(["x"])
+    assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
+
+
+def test_the_notes_are_of_the_process_that_has_the_lock(tmp_path: Path) -> None:
+    refused = pytest.raises(MemhopError, match="another process writes these answers")
+    with locked(tmp_path / "a.jsonl.part"):
+        with refused, answer_file(tmp_path / "a.jsonl", {"model": "x"}, 1, 1):
+            pass
+        assert not (tmp_path / "a.jsonl.part.json").exists()
+
+
+def test_a_file_that_is_named_like_the_notes_stays(memhop: Program, trained: str) -> None:
+    Path("q.jsonl").write_text('{"story": "a", "question": "b?"}')
+    Path("a.jsonl.part.json").write_text('{"mine": 1}')
+    message = "a.jsonl.part.json: already exists; give another name"
+    assert memhop("answer", trained, "q.jsonl", "--to", "a.jsonl").error() == message
+    assert Path("a.jsonl.part.json").read_text() == '{"mine": 1}'
+    assert not Path("a.jsonl.part").exists()
+
+
+def do_meanwhile(patch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Do something during the first batch."""
+    answer_lines = answer_command.answer_lines
+    left = [act]
+
+    def acting(model: MemN2N, records: Sequence[Record], attention: bool) -> Iterator[str]:
+        if left:
+            left.pop()()
+        return answer_lines(model, records, attention)
+
+    patch.setattr(answer_command, "answer_lines", acting)
+
+
+@pytest.mark.parametrize("change", ["cut", "grown", "other"])
+def test_questions_that_change_meanwhile_are_an_error(
+    memhop: Program, trained: str, questions: str, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    rows = Path(questions).read_bytes().splitlines(keepends=True)
+    content = {"cut": rows[:40], "grown": [*rows, rows[0]], "other": [*rows[:-1], rows[-2]]}
+    new = b"".join(content[change])
+    do_meanwhile(monkeypatch, lambda: Path(questions).write_bytes(new))
+    error = memhop("answer", trained, questions, "--to", "a.jsonl", *BATCH).err.splitlines()[-1]
+    assert error == "memhop: q.jsonl: changed while its questions were answered"
+    assert not Path("a.jsonl").exists()
+    assert Path("a.jsonl.part").exists()
+
+
+def test_a_file_that_appears_meanwhile_stays(
+    memhop: Program, trained: str, questions: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = ["answer", trained, questions, "--to", "a.jsonl", *BATCH]
+    with monkeypatch.context() as patch:
+        do_meanwhile(patch, lambda: Path("a.jsonl").write_text("mine"))
+        error = memhop(*line).err.splitlines()[-1]
+    assert error == "memhop: a.jsonl: already exists; give another name"
+    assert Path("a.jsonl").read_text() == "mine"
+    Path("a.jsonl").unlink()
+    assert "resumes after 64 of 64 answers" in memhop(*line).ok().err
+    assert sorted(path.name for path in Path().glob("a.*")) == ["a.jsonl"]
 
 
 @pytest.mark.parametrize(
@@ -188,7 +250,9 @@ def test_two_processes_do_not_write_the_same_file(tmp_path: Path) -> None:
     [
         (["q.jsonl", "--to", "q.jsonl"], "q.jsonl: already exists; give another name"),
         (["q.jsonl", "--to", "none/a.jsonl"],
-         "none/a.jsonl.part.json: cannot be written: No such file or directory"),
+         "none/a.jsonl: cannot be written: No such file or directory"),
+        (["q.jsonl", "--to", "a.jsonl.gz"], "a.jsonl.gz: expected a name that ends in .jsonl"),
+        (["q.jsonl", "--to", "a.csv"], "a.csv: expected a name that ends in .jsonl"),
         (["none.jsonl", "--to", "a.jsonl"], "none.jsonl: no such file"),
         (["runs", "--to", "a.jsonl"], "runs: expected a file, got a folder or a pipe"),
         (["bad.csv", "--to", "a.jsonl"],

@@ -302,7 +302,10 @@ def test_a_picture_of_the_answer(memhop: Program, trained: str) -> None:
     assert texts[0].startswith("Where is <Mary>?  ")
     assert re.search(r"  \w+ \(\d+%\)$", texts[0])
     assert {"Mary went to the garden.", "John went to the office."} <= set(texts)
-    Path("answer.svg").write_text("old")
+    Path("story.txt").write_text("mine")
+    error = memhop(*line, "--svg", "story.txt").error()
+    assert error == "story.txt: already exists; give another name"
+    assert Path("story.txt").read_text() == "mine"
     output = memhop(*line, "--json", "--svg", "answer.svg").ok()
     assert len(json.loads(output.out)) == 1
     assert fromstring(Path("answer.svg").read_text())

@@ -24,7 +24,6 @@ def test_wrong_answers_are_listed_with_their_attention(
     memhop: Program, trained: str, data: str
 ) -> None:
     file = f"{data}/{TEST}"
-    Path("wrong.jsonl").write_text("an older file\n")
     line = ("eval", trained, "--test", file, "--errors", "wrong.jsonl")
     [result] = json.loads(memhop(*line, "--json").ok().out)
     wrong = lines("wrong.jsonl")
@@ -34,13 +33,42 @@ def test_wrong_answers_are_listed_with_their_attention(
     pairs = zip(lines("all.jsonl"), examples, strict=True)
     expected = [pair for pair in pairs if not pair[0]["is_correct"]]
     for one, (other, example) in zip(wrong, expected, strict=True):
-        assert one["task"] == TEST
+        assert (one["task"], one["line"]) == (TEST, other["line"])
         assert one["right_answer"] == example.answer
         assert one["sentences"] == [*example.story]
         assert one["supporting_facts"] == [*example.supporting_facts]
         assert (one["question"], one["answer"]) == (other["question"], other["answer"])
         assert one["probability"] == pytest.approx(other["probability"], abs=2e-6)
         assert [len(hop) for hop in one["attention"]] == [len(example.story)] * 3
+
+
+def test_a_file_of_the_user_is_not_replaced(memhop: Program, trained: str) -> None:
+    Path("t.jsonl").write_text('{"story": "a", "question": "b?", "answer": "c"}\n')
+    line = ("eval", trained, "--test", "t.jsonl", "--errors")
+    assert memhop(*line, "t.jsonl").error() == "t.jsonl: already exists; give another name"
+    assert len(read_examples("t.jsonl")) == 1
+    message = "wrong.jsonl.gz: expected a name that ends in .jsonl"
+    assert memhop(*line, "wrong.jsonl.gz").error() == message
+    assert not list(Path().glob("*wrong*"))
+
+
+def test_a_guess_is_wrong_for_eval_as_for_answer(memhop: Program, trained: str) -> None:
+    asked = {"story": "xx yy", "question": "Where is Mary?"}
+    Path("a.jsonl").write_text(json.dumps(asked))
+    memhop("answer", trained, "a.jsonl", "--to", "guess.jsonl").ok()
+    [guess] = lines("guess.jsonl")
+    known = {"id": "k", **asked, "story": "Mary went.", "answer": "nowhere"}
+    unknown = {"id": 7, **asked, "answer": guess["answer"]}
+    Path("t.jsonl").write_text(f"\n{json.dumps(unknown)}\n{json.dumps(known)}\n")
+    line = ("eval", trained, "--test", "t.jsonl")
+    [result] = json.loads(memhop(*line, "--errors", "wrong.jsonl", "--json").ok().out)
+    assert result["error"] == 100.0
+    first, second = lines("wrong.jsonl")
+    assert (first["line"], first["id"], second["line"], second["id"]) == (2, 7, 3, "k")
+    assert first["no_answer"] == "no answer: the model knows no word of the story"
+    memhop("answer", trained, "t.jsonl", "--to", "all.jsonl").ok()
+    assert [one["is_correct"] for one in lines("all.jsonl")] == [False, False]
+    assert "no answer" in memhop(*line).ok().out
 
 
 def test_the_tasks_of_a_folder_are_listed_in_one_file(memhop: Program, data: str) -> None:

@@ -149,6 +149,20 @@ def test_a_table_of_the_paper_checks_its_file_first(memhop: Program, command: st
     assert "cannot be written to" in error
 
 
+def test_a_table_of_the_paper_replaces_no_other_file(memhop: Program) -> None:
+    for name in ("rows.csv", "table.md", "figure.svg"):
+        Path(name).write_text("mine")
+    exists = "already exists; give another name"
+    line = ["reproduce", "babi", "--tiny", "--to", "rows.csv"]
+    assert memhop(*line).error() == f"rows.csv: {exists}"
+    line = ["reproduce", "table1", "--tiny", "--restarts", "1", "--to"]
+    assert memhop(*line, "table.csv").error() == f"table.md: {exists}"
+    assert memhop(*line, "figure.csv").error() == f"figure.svg: {exists}"
+    message = "new.md: expected a CSV file; the table is written to new.md"
+    assert memhop(*line, "new.md").error() == message
+    assert {path.read_text() for path in Path().iterdir()} == {"mine"}
+
+
 def test_control_characters_are_escaped(memhop: Program) -> None:
     assert "'a\\x1b[31mb\\nc'" in memhop("eval", "a\x1b[31mb\nc", "--data", "x").error()
 

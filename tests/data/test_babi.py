@@ -267,6 +267,12 @@ def test_the_validation_file_of_a_task_may_have_any_middle_name(tmp_path: Path) 
     assert find_valid(tmp_path / "qa1_y_train.jsonl") == tmp_path / "qa1_z_valid.jsonl"
     (tmp_path / "qa1_y_valid.jsonl").touch()
     assert find_valid(tmp_path / "qa1_y_train.jsonl") == tmp_path / "qa1_y_valid.jsonl"
+    packed = tmp_path / "qa1_x.y_train.jsonl.gz"
+    assert find_valid(packed) is None
+    (tmp_path / "qa1_own_valid.jsonl.gz").touch()
+    assert find_valid(packed) == tmp_path / "qa1_own_valid.jsonl.gz"
+    (tmp_path / "qa1_x.y_valid.jsonl.gz").touch()
+    assert find_valid(packed) == tmp_path / "qa1_x.y_valid.jsonl.gz"
 
 
 def test_questions_without_answers_are_read_if_answers_are_optional() -> None:

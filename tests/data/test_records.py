@@ -101,6 +101,35 @@ def test_answers_may_be_missing(tmp_path: Path) -> None:
     assert refusal(files[1]) == "a.csv:2: expected an answer, got none for 'Who?'"
 
 
+def test_an_empty_cell_is_no_missing_column(tmp_path: Path) -> None:
+    content = "story,question,answer,answer_2\na,b?,,x\n"
+    [record] = read_records(written(tmp_path, "a.csv", content), needs_answers=False)
+    assert record.example == Example(("a",), "b?", "")
+    assert refusal(tmp_path / "a.csv") == "a.csv:2: expected an answer, got none for 'b?'"
+
+
+def test_no_cell_of_a_column_without_a_name_is_left_out(tmp_path: Path) -> None:
+    content = "story,question,answer,,\na,b?,c,,\na,b?,c,left,\na,b?,c,,left\n"
+    file = written(tmp_path, "a.csv", content)
+    assert len(read_examples(file)) == 3
+    assert refusal(file, keeps_all=True).startswith("a.csv:3: expected the fields id, story, ")
+    file = written(tmp_path, "a.csv", content.replace("a,b?,c,left,\n", ""))
+    assert refusal(file, keeps_all=True).startswith("a.csv:3: expected the fields id, story, ")
+
+
+def test_another_suffix_names_the_known_ones(tmp_path: Path) -> None:
+    others = "; only .jsonl, .csv and .tsv (also with .gz) are read as other formats than bAbI"
+    for name, content in (("a.json", b"[]"), ("a.txt.gz", gzip.compress(b"1 a\n2 b?\tc\n"))):
+        file = written(tmp_path, name, content)
+        assert refusal(file).endswith(others)
+        with pytest.raises(MemhopError, match="also with"):
+            read_examples(file)
+    assert (
+        refusal(written(tmp_path, "a.txt", "[]")) == "a.txt:1: expected a line 'ID text', got '[]'"
+    )
+    assert not refusal(written(tmp_path, "a.data", "1 a\n2 b?\tc\nx")).endswith(others)
+
+
 def test_a_folder_is_one_of_the_babi_format(tmp_path: Path) -> None:
     written(tmp_path, "a.txt", "1 a\n2 b?\tc\n")
     assert read_examples(tmp_path) == read_babi(tmp_path) == [Example(("a",), "b?", "c")]

@@ -54,6 +54,13 @@ def test_wrong_answers_are_counted() -> None:
     assert evaluate(reader(), []) == Evaluation(0, 0.0, None)
 
 
+def test_a_guess_without_a_known_word_is_no_answer() -> None:
+    examples = [ask("a", "yes"), ask("", "yes"), ask("x y", "yes"), ask("x a", "yes"),
+                Example(("a",), "Why?", "yes")]  # fmt: skip
+    assert evaluate(reader(), examples).answers == ("yes", "", "", "yes", "")
+    assert evaluate(reader(), examples).error == 60.0
+
+
 def test_what_the_model_never_saw_is_named() -> None:
     asked = [ask("a x y.", "Yes"), ask("a x", "mars"), ask("z", "mars"), ask("a", "Venus")]
     result = evaluate(reader(), [*asked, ask("a", "yes"), ask("a", "YES")])
@@ -160,13 +167,14 @@ def test_chunks_change_nothing(chunk: int, monkeypatch: pytest.MonkeyPatch) -> N
 def test_restarts_are_scored_side_by_side() -> None:
     torch.manual_seed(1)
     many = MemN2N(Vocabulary(WORDS), Recipe(init_std=1.0), Sizes(3, 6), restarts=3)
-    errors, losses = score(many, many.encoder.encode(EXAMPLES))
+    examples = [example for example in EXAMPLES if example.story]
+    errors, losses = score(many, many.encoder.encode(examples))
     assert errors.dtype == losses.dtype == torch.float64
     for restart in range(3):
         single = many.pick(restart)
-        error, loss = score(single, single.encoder.encode(EXAMPLES))
+        error, loss = score(single, single.encoder.encode(examples))
         assert error.shape == (1,)
-        assert error.item() == errors[restart] == pytest.approx(evaluate(single, EXAMPLES).error)
+        assert error.item() == errors[restart] == pytest.approx(evaluate(single, examples).error)
         assert loss.item() == pytest.approx(losses[restart].item(), rel=1e-5)
 
 

@@ -11,17 +11,19 @@ import torch
 import typer
 
 import memhop
+from memhop.atomic_write import check_new
+from memhop.checkpoint import STORIES, manifest_of, to_json
 from memhop.cli.answer_file import answer_file
-from memhop.cli.answers import no_answer
+from memhop.cli.answers import answer_json, place_json
 from memhop.cli.screen import Stopped, count_progress, percent, print_line, print_progress
 from memhop.cli.settings import Threads, choose_model, complete_model, load_model, use
 from memhop.cli.training_jobs import checksum
+from memhop.data.record_writers import check_json_lines
 from memhop.data.records import Record, read_records
 from memhop.errors import MemhopError
 from memhop.lines import printable
 from memhop.text.answer import Answer
 from memhop.text.model import MemN2N
-from memhop.tokenizer import answer_word
 
 _DIGITS = 6  # after the point of a probability or a weight
 
@@ -56,10 +58,12 @@ def answer(
     with FILE.
     """
     use(threads)
+    check_json_lines(to)
+    check_new(to)
     model = load_model(choose_model(run))
     total = _count(file)
     source = {
-        "model": _fingerprint(model),
+        "model": hashlib.sha256(to_json(manifest_of(model.to_files(), STORIES))).hexdigest(),
         "questions": checksum(file),
         "attention": attention,
         "batch_size": batch_size,
@@ -78,6 +82,8 @@ def answer(
         except KeyboardInterrupt:
             done = f"{answers.lines:,} of {total:,} answers"
             raise Stopped(f"stopped after {done}; the same command resumes") from None
+        if answers.lines != total or checksum(file) != source["questions"]:
+            raise MemhopError(f"{printable(file)}: changed while its questions were answered")
     text = f"{printable(to)}: {total:,} answer{'' if total == 1 else 's'}"
     if answers.verdicts:
         share = percent(100 * answers.correct / answers.verdicts)
@@ -89,30 +95,17 @@ def answer_lines(model: MemN2N, records: Sequence[Record], attention: bool) -> I
     """Yield the answer to each record as a JSON object on one line."""
     asked = [(record.example.story, record.example.question) for record in records]
     for record, given in zip(records, model.answers(asked), strict=True):
-        yield _JSON.encode(_fields(record, given, attention))
+        yield _JSON.encode(place_json(record) | _fields(record, given, attention))
 
 
 def _fields(record: Record, given: Answer, attention: bool) -> dict[str, Any]:
-    reason = no_answer(given)
-    fields: dict[str, Any] = {"line": record.line}
-    if record.id is not None:
-        fields["id"] = record.id
-    fields |= {
-        "question": given.question,
-        "answer": given.answer,
-        "probability": round(given.probability, _DIGITS),
-    }
-    if right := record.example.answer:
-        is_correct = not reason and answer_word(given.answer) == answer_word(right)
-        fields |= {"right_answer": right, "is_correct": is_correct}
-    fields |= {
-        "no_answer": reason,
-        "unknown_words": given.unknown_words,
-        "truncated": given.truncated,
-    }
+    fields = answer_json(given, record.example.answer or None)
+    fields["probability"] = round(given.probability, _DIGITS)
     if attention:
-        hops = [[round(weight, _DIGITS) for weight in hop] for hop in given.attention.tolist()]
-        fields |= {"sentences": given.sentences, "attention": hops}
+        fields["attention"] = [[round(one, _DIGITS) for one in hop] for hop in fields["attention"]]
+    else:
+        del fields["attention"], fields["sentences"]
+    del fields["runners_up"]
     return fields
 
 
@@ -121,15 +114,6 @@ def _count(file: Path) -> int:
     if file.exists() and not file.is_file():
         raise MemhopError(f"{printable(file)}: expected a file, got a folder or a pipe")
     return sum(1 for _ in read_records(file, needs_answers=False))
-
-
-def _fingerprint(model: MemN2N) -> str:
-    """Return the SHA-256 of the files of a model."""
-    sums = hashlib.sha256()
-    for name, content in sorted(model.to_files().items()):
-        sums.update(f"{name} {len(content)}\n".encode())
-        sums.update(content)
-    return sums.hexdigest()
 
 
 _JSON = json.JSONEncoder(ensure_ascii=False)

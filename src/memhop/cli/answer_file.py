@@ -3,19 +3,21 @@
 While it grows it is ``NAME.part``, next to ``NAME.part.json``, which says what it depends on: the
 model, the questions and the options. Answers are computed in batches, and a number may depend on
 the other questions of its batch. So a file resumes at the last complete batch, and the finished
-file has the same bytes as without an interruption.
+file has the same bytes as without an interruption. A lock on ``NAME.part`` covers both files.
 """
 
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from memhop.atomic_write import atomic_write
-from memhop.errors import MemhopError, shown
+from memhop.atomic_write import atomic_write, check_new, rename_new
+from memhop.errors import MemhopError
+from memhop.file_lock import locked
 from memhop.lines import printable
+from memhop.resume import differences
 
 VERDICT = '"is_correct": '  # in no other place of a line: a text has its quotation marks escaped
 
@@ -70,7 +72,7 @@ def answer_file(
     """Open a file of answers for the lines after those that it already has.
 
     At the end of the block it gets its name; after an error or an interruption it stays
-    ``NAME.part``.
+    ``NAME.part``. Another process cannot write it meanwhile.
 
     Args:
         target: the file.
@@ -84,49 +86,48 @@ def answer_file(
     """
     part, notes = (target.with_name(f"{target.name}{end}") for end in (".part", ".part.json"))
     try:
-        if target.exists():
-            raise MemhopError(f"{printable(target)}: already exists; give another name")
-        if part.exists():
-            _check_source(notes, source, part)
-        else:
-            with atomic_write(notes) as out:
-                json.dump(source, out, indent=1)
-            part.touch()
-        with part.open("r+b") as file:
-            _lock(file, part)
-            answers = AnswerFile(file)
-            answers.resume(batch, total)
-            yield answers
-            os.fsync(file.fileno())
-        part.replace(target)
-        notes.unlink(missing_ok=True)
+        check_new(target)
+        with locked(part):
+            _prepare(part, notes, {_FORMAT: 1, **source})
+            with part.open("r+b") as file:
+                answers = AnswerFile(file)
+                answers.resume(batch, total)
+                yield answers
+                os.fsync(file.fileno())
+            rename_new(part, target)
+            notes.unlink(missing_ok=True)
+    except BlockingIOError:
+        raise MemhopError(f"{printable(part)}: another process writes these answers") from None
     except OSError as error:
         message = f"cannot be written: {error.strerror or error}"
         raise MemhopError(f"{printable(target)}: {message}") from error
 
 
-def _check_source(notes: Path, source: Mapping[str, object], part: Path) -> None:
+def _prepare(part: Path, notes: Path, source: Mapping[str, object]) -> None:
+    """Check that answers may resume, or write the notes if there are none yet."""
+    stored = _stored(notes)
+    if part.stat().st_size == 0:
+        try:
+            with atomic_write(notes, replace=stored is not None) as out:
+                json.dump(source, out, indent=1)
+        except MemhopError:  # a file of another program has the name of the notes
+            part.unlink()
+            raise
+        return
     again = f"remove {printable(part)} to start again"
+    if stored is None:
+        raise MemhopError(f"{printable(notes)}: cannot be read, so no answers resume; {again}")
+    if differing := differences(stored, source, {}):
+        raise MemhopError(f"{printable(part)}: cannot resume: different {differing}; {again}")
+
+
+def _stored(notes: Path) -> dict[str, object] | None:
+    """Return the content of the notes; None if there are none, or another program's."""
     try:
         stored = json.loads(notes.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
-        stored = None
-    if not isinstance(stored, dict):
-        raise MemhopError(f"{printable(notes)}: cannot be read, so no answers resume; {again}")
-    for name, value in source.items():
-        if stored.get(name) != value:
-            differs = f"{name} differs"
-            if not isinstance(value, str) or len(value) < 20:  # not the checksum of a file
-                differs += f" ({shown(stored.get(name))}, now {shown(value)})"
-            raise MemhopError(f"{printable(part)}: cannot resume: {differs}; {again}")
+        return None
+    return stored if isinstance(stored, dict) and _FORMAT in stored else None
 
 
-def _lock(file: BinaryIO, part: Path) -> None:
-    """Lock a file against another process; the system releases it when this one ends."""
-    with suppress(ImportError):  # POSIX only
-        import fcntl
-
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise MemhopError(f"{printable(part)}: another process writes these answers") from None
+_FORMAT = "memhop answers"

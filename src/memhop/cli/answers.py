@@ -7,6 +7,7 @@ from typing import Any
 from rich.text import Text
 
 from memhop.cli.screen import print_line, print_progress, stdout
+from memhop.data.records import Record
 from memhop.picture import escaped
 from memhop.text.answer import Answer
 from memhop.tokenizer import answer_word, split_words
@@ -70,6 +71,11 @@ def print_verdict(answer: Answer, right: str) -> None:
     """Print the right answer, and whether the model gave it."""
     verdict, style = ("correct", "dim") if is_correct(answer, right) else ("wrong", "red")
     print_line(f"{verdict} (the right answer: {right})", style)
+
+
+def place_json(record: Record) -> dict[str, Any]:
+    """Return where a question is in its file, and its id if it has one, as a JSON object."""
+    return {"line": record.line} | ({} if record.id is None else {"id": record.id})
 
 
 def answer_json(answer: Answer, right: str | None = None) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from memhop.atomic_write import atomic_write
 from memhop.cli.answers import (
     answer_json,
     is_correct,
@@ -20,6 +19,7 @@ from memhop.cli.answers import (
 from memhop.cli.conversation import converse
 from memhop.cli.screen import print_json, print_line, print_progress
 from memhop.cli.settings import Json, Run, Threads, choose_model, load_model, use
+from memhop.cli.svg_file import write_svg
 from memhop.data import to_examples
 from memhop.data.babi import parse_stories
 from memhop.data.records import BABI, format_of, read_records
@@ -163,8 +163,7 @@ def _answers(
     for story, question, right in questions:
         answer = model.answer(story, question)
         if svg is not None:
-            with atomic_write(svg) as file:
-                file.write(answer.picture().svg(title(answer)) + "\n")
+            write_svg(svg, answer.picture().svg(title(answer)))
         yield answer, right
 
 

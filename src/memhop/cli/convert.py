@@ -34,10 +34,8 @@ def convert(
     statements after the last question of a story.
     """
     name = writable_format(target)
-    if target.exists():
-        raise MemhopError(f"{printable(target)}: already exists; give another name")
     count = 0
-    with atomic_write(target) as out:
+    with atomic_write(target, replace=False) as out:
         write = writer(name, out)
         for record in read_records(source, needs_answers=False, keeps_all=True):
             try:

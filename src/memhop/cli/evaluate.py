@@ -17,17 +17,17 @@ from memhop.cli.settings import (
     Run,
     TaskList,
     Threads,
+    check_file,
     choose_model,
     load_model,
     parse_tasks,
-    read_file,
     tasks_in,
     use,
 )
 from memhop.cli.wrong_answers import Confusion, has_few_answers, print_confusion, wrong_answers
-from memhop.data import read_babi
+from memhop.data.record_writers import check_json_lines
+from memhop.data.records import Record, read_records
 from memhop.errors import MemhopError
-from memhop.example import Example
 from memhop.runs import find_checkpoint, trained_in
 from memhop.text.model import MemN2N
 from memhop.training.evaluation import Evaluation, confusion
@@ -44,7 +44,7 @@ class Asked(NamedTuple):
 
     name: str
     model: MemN2N
-    examples: Sequence[Example]
+    records: Sequence[Record]
     is_part: bool = False
 
 
@@ -65,7 +65,7 @@ def evaluate(
     ] = None,
     errors: Annotated[
         Path | None,
-        typer.Option(help="File for the wrong answers with their attention, in JSON Lines."),
+        typer.Option(help="New file for the wrong answers with their attention, in JSON Lines."),
     ] = None,
     threads: Threads = 1,
     json: Json = False,
@@ -84,6 +84,8 @@ def evaluate(
         )
     if test is not None and task is not None:
         raise MemhopError("--task goes with --data, not with --test")
+    if errors is not None:
+        check_json_lines(errors)
     folder = choose_model(run)
     asked = _on_file(folder, test) if test else _on_tasks(folder, data or Path(), task)
     found = _results(asked, errors)
@@ -114,21 +116,23 @@ def evaluate(
 def _results(asked: Iterator[Asked], errors: Path | None) -> dict[str, Result]:
     """Evaluate, and write the wrong answers."""
     found = {}
-    with nullcontext() if errors is None else atomic_write(errors) as out:
-        for name, model, examples, is_part in asked:
+    with nullcontext() if errors is None else atomic_write(errors, replace=False) as out:
+        for name, model, records, is_part in asked:
+            examples = [record.example for record in records]
             evaluation = evaluate_model(model, examples)
             answers = evaluation.answers
             found[name] = Result(evaluation, confusion(examples, answers))
             if is_part:
                 print_progress(f"task {name}: error {percent(evaluation.error)}")
             if out is not None:
-                lines = wrong_answers(model, examples, answers, name)
+                lines = wrong_answers(model, records, answers, name)
                 out.writelines(f"{line}\n" for line in lines)
     return found
 
 
 def _on_file(folder: Path, test: Path) -> Iterator[Asked]:
-    yield Asked(test.name, load_model(folder), read_file("--test", test))
+    check_file("--test", test)
+    yield Asked(test.name, load_model(folder), list(read_records(test)))
 
 
 def _on_tasks(folder: Path, data: Path, task: str | None) -> Iterator[Asked]:
@@ -147,7 +151,7 @@ def _on_tasks(folder: Path, data: Path, task: str | None) -> Iterator[Asked]:
     tasks = tasks_in(data, task, split="test")
     for number, splits in tasks.items():
         model = load(own.get(str(number), folder))
-        yield Asked(str(number), model, read_babi(splits["test"]), len(tasks) > 1)
+        yield Asked(str(number), model, list(read_records(splits["test"])), len(tasks) > 1)
 
 
 def _rows(results: dict[str, Evaluation]) -> list[list[str]]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from memhop.atomic_write import check_writable
+from memhop.atomic_write import check_new, check_writable
 from memhop.checkpoint import check_replaceable
 from memhop.cli.screen import percent, print_line, print_progress, print_table, training_progress
 from memhop.cli.settings import DataFolder, Threads, available_cores, parse_tasks, use
@@ -29,6 +29,13 @@ def writable(context: typer.Context, path: Path | None) -> Path | None:
     return path
 
 
+def new_file(context: typer.Context, path: Path | None) -> Path | None:
+    """Check a new file of ``--to`` before the work."""
+    if path is not None and not context.resilient_parsing:
+        check_new(path)
+    return writable(context, path)
+
+
 Restarts = Annotated[int, typer.Option(min=1, help="Random starts of each training.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of stories and weights.")]
 Tasks = Annotated[str, typer.Option(metavar="LIST", help="Tasks, as 1,2,5-7.")]
@@ -36,7 +43,7 @@ ReleasedStories = Annotated[Path, typer.Option("--data", help="Folder with the b
 Jobs = Annotated[int | None, typer.Option(min=1, help="Processes of one thread. Default: cores.")]
 Tiny = Annotated[bool, typer.Option("--tiny", help="Run in seconds, to see that it works.")]
 To = Annotated[
-    Path | None, typer.Option(callback=writable, help="CSV file to write. Default: only print.")
+    Path | None, typer.Option(callback=new_file, help="New CSV file. Default: only print.")
 ]
 
 
@@ -121,6 +128,8 @@ def table(
     spec = table1.TableSpec(data, tuple(available), restarts, seed, large, tiny)
     table1.check_size(spec)
     rows = table1.rows_to_resume(to, spec, names)
+    if to is not None and not rows:
+        table1_files.check_report(to)
     if to is None:
         print_line(
             "the rows are not stored, and a stopped run cannot resume: --to FILE stores them"

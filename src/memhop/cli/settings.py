@@ -198,11 +198,16 @@ def parse_tasks(text: str) -> list[int]:
 
 def read_file(option: str, path: Path) -> list[Example]:
     """Return the examples of the file that ``option`` names."""
+    check_file(option, path)
+    return read_examples(path)
+
+
+def check_file(option: str, path: Path) -> None:
+    """Raise MemhopError if ``option`` names a folder in place of a file."""
     if path.is_dir():
         raise MemhopError(
             f"{option}: expected a file, got the folder {path}; --data takes a folder"
         )
-    return read_examples(path)
 
 
 def tasks_in(folder: Path, task: str | None, *, split: str) -> dict[int, dict[str, Path]]:

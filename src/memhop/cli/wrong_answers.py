@@ -6,9 +6,9 @@ from itertools import chain
 
 from rich.cells import cell_len, set_cell_size
 
-from memhop.cli.answers import answer_json
+from memhop.cli.answers import answer_json, place_json
 from memhop.cli.screen import print_table
-from memhop.example import Example
+from memhop.data.records import Record
 from memhop.picture import escaped
 from memhop.text.model import MemN2N
 from memhop.tokenizer import answer_word
@@ -23,24 +23,24 @@ Confusion = Mapping[str, Mapping[str, int]]  # right answer -> given answer -> q
 
 
 def wrong_answers(
-    model: MemN2N, examples: Sequence[Example], answers: Sequence[str], task: str
+    model: MemN2N, records: Sequence[Record], answers: Sequence[str], task: str
 ) -> Iterator[str]:
     """Yield each wrong answer, with its attention, as a JSON object on one line.
 
     Args:
         model: the model.
-        examples: questions with right answers.
+        records: questions with right answers.
         answers: `Evaluation.answers` to them.
         task: the name of these questions.
     """
-    pairs = zip(examples, answers, strict=True)
-    wrong = [one for one, given in pairs if answer_word(one.answer) != given]
+    pairs = zip(records, answers, strict=True)
+    wrong = [one for one, given in pairs if answer_word(one.example.answer) != given]
     for start in range(0, len(wrong), _BATCH):
         batch = wrong[start : start + _BATCH]
-        given = model.answers([(one.story, one.question) for one in batch])
-        for example, answer in zip(batch, given, strict=True):
-            fields = answer_json(answer, example.answer)
-            facts = {"supporting_facts": example.supporting_facts}
+        given = model.answers([(one.example.story, one.example.question) for one in batch])
+        for record, answer in zip(batch, given, strict=True):
+            fields = place_json(record) | answer_json(answer, record.example.answer)
+            facts = {"supporting_facts": record.example.supporting_facts}
             yield json.dumps({"task": task, **fields, **facts})
 
 
@@ -52,7 +52,7 @@ def has_few_answers(table: Confusion) -> bool:
 def print_confusion(table: Confusion) -> None:
     """Print a row for each right answer, with the number of times that each answer was given."""
     answers = _answers(table)
-    names = {answer: _fitted(escaped(answer), _MAX_NAME) for answer in answers}
+    names = {answer: _fitted(escaped(answer) or "no answer", _MAX_NAME) for answer in answers}
     first = max(map(cell_len, (*names.values(), _CORNER)))
     most = (_WIDTH - first) // len(answers) - _GAP
     rows = [

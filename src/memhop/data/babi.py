@@ -59,6 +59,7 @@ TASK_NAMES: dict[int, str] = {
 
 SPLITS = ("train", "valid", "test")
 _LINE_AFTER_RETURN = re.compile(r"\r[0-9]+ ")
+_TRAIN_NAME = re.compile(r"((qa[1-9][0-9]{0,3})_(?:.+_)?)train((?:\.[^.]+)?(?:\.gz)?)", re.ASCII)
 _FILE_NAME = re.compile(r"qa([1-9][0-9]{0,3})_(?:.+_)?(train|valid|test)\.txt")
 
 
@@ -192,8 +193,8 @@ def find_tasks(folder: str | os.PathLike[str]) -> dict[int, dict[str, Path]]:
 def find_valid(train: Path) -> Path | None:
     """Return the validation file in the folder of a training file ``qaN_..._train.txt``, or None.
 
-    Both may have another suffix, such as ``.jsonl``. A file with the same name up to the split
-    takes precedence over others of the task.
+    Both may have another suffix, such as ``.jsonl`` or ``.jsonl.gz``. A file with the same name up
+    to the split takes precedence over others of the task.
 
     Raises:
         MemhopError: there are several others.
@@ -205,13 +206,14 @@ def find_valid(train: Path) -> Path | None:
     ...     find_valid(Path(folder, "qa1_own_train.txt")).name
     'qa1_valid.txt'
     """
-    match = _FILE_NAME.fullmatch(f"{train.stem}.txt")
-    if not match or match[2] != "train":
+    match = _TRAIN_NAME.fullmatch(train.name)
+    if not match:
         return None
-    same = train.with_stem(f"{train.stem.removesuffix('train')}valid")
+    start, task, end = match.groups()
+    same = train.with_name(f"{start}valid{end}")
     if same.is_file():
         return same
-    pattern = re.compile(rf"qa{match[1]}_(?:.+_)?valid{re.escape(train.suffix)}")
+    pattern = re.compile(rf"{task}_(?:.+_)?valid{re.escape(end)}")
     files = [f for f in _listed(train.parent) if pattern.fullmatch(f.name) and f.is_file()]
     if len(files) > 1:
         names = ", ".join(file.name for file in files)

@@ -17,9 +17,10 @@ from memhop.data.records import (
     Record,
     checked,
     format_of,
+    id_in_table,
 )
 from memhop.data.story import MissingTabs, NumberedLines, Question, quoted
-from memhop.errors import MemhopError
+from memhop.errors import MemhopError, shown
 from memhop.example import Example
 from memhop.lines import printable
 from memhop.tokenizer import split_sentences
@@ -38,6 +39,12 @@ def writable_format(path: Path) -> str:
         expected = ".jsonl, .csv, .tsv, or .txt for the bAbI format"
         raise MemhopError(f"{printable(path)}: expected a name that ends in {expected}")
     return format_of(path)
+
+
+def check_json_lines(path: Path) -> None:
+    """Raise MemhopError if the suffix of a file to write is not that of JSON Lines."""
+    if SUFFIXES.get(path.suffix.lower()) != JSONL:
+        raise MemhopError(f"{printable(path)}: expected a name that ends in .jsonl")
 
 
 def write_examples(path: str | os.PathLike[str], examples: Iterable[Example]) -> None:
@@ -115,7 +122,10 @@ class _TableWriter:
         text = " ".join(story)
         is_text = not text.startswith("[") and split_sentences(text) == [*story]
         cell = text if is_text else json.dumps(story, ensure_ascii=False)
-        name = "" if record.id is None else record.id
+        name = "" if record.id is None else str(record.id)
+        if id_in_table(name) != record.id:
+            read = shown(id_in_table(name))
+            raise MemhopError(f"a table: the id {shown(record.id)} would be read as {read}")
         self._rows.writerow([name, cell, question, answer, " ".join(map(str, facts))])
 
 

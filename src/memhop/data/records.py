@@ -8,6 +8,7 @@ of bAbI a record is a question with the statements before it.
 import json
 import operator
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import lru_cache
@@ -27,6 +28,7 @@ FIELDS = ("id", "story", "question", "answer", "supporting_facts")
 BABI, JSONL, CSV, TSV = "bAbI", "JSON Lines", "CSV", "TSV"
 DELIMITERS = {CSV: ",", TSV: "\t"}
 SUFFIXES = {".jsonl": JSONL, ".ndjson": JSONL, ".csv": CSV, ".tsv": TSV}
+_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,14}")  # of an id
 _SIMILAR = 0.85  # from this ratio of difflib on, a name is a misspelt field
 
 
@@ -81,8 +83,8 @@ def read_examples(path: str | os.PathLike[str]) -> list[Example]:
     >>> example.story, example.answer
     (('Mary went home.',), 'home')
     """
-    if format_of(path) == BABI:
-        return read_babi(path)
+    if format_of(path) == BABI and not Path(path).is_file():
+        return read_babi(path)  # a folder
     return [record.example for record in read_records(path)]
 
 
@@ -152,7 +154,7 @@ def checked(
 
 def _records_of_stories(file: Path, needs_answers: bool, keeps_all: bool) -> Iterator[Record]:
     start = 1  # the line of the story; the lines of a bAbI file have no gaps
-    for story in read_stories(file, needs_answers=needs_answers):
+    for story in _stories(file, needs_answers):
         for index, (question, example) in enumerate(
             zip(story.questions, story.examples(), strict=True)
         ):
@@ -160,6 +162,18 @@ def _records_of_stories(file: Path, needs_answers: bool, keeps_all: bool) -> Ite
         if keeps_all:
             _check_end(story, start, file)
         start += len(story.statements) + len(story.questions)
+
+
+def _stories(file: Path, needs_answers: bool) -> Iterator[Story]:
+    """Read a bAbI file; if it is none and has no suffix of one, name the suffixes in the error."""
+    try:
+        yield from read_stories(file, needs_answers=needs_answers)
+    except MemhopError as error:
+        is_first = str(error).startswith(f"{printable(file)}:1:")
+        if not is_first or file.suffix.lower() in ("", ".txt"):
+            raise
+        others = "only .jsonl, .csv and .tsv (also with .gz) are read as other formats than bAbI"
+        raise MemhopError(f"{error}; {others}") from None
 
 
 def _check_end(story: Story, start: int, file: Path) -> None:
@@ -184,7 +198,7 @@ def _rows(file: Path, delimiter: str) -> Iterator[tuple[int, dict[str, Any]]]:
             raise fault(file, line, f"expected {len(header)} columns, got {len(row)}")
         else:
             try:
-                yield line, _cells(dict(zip(header, row, strict=True)))
+                yield line, _cells(header, row)
             except MemhopError as error:
                 raise fault(file, line, str(error)) from None
 
@@ -199,19 +213,31 @@ def _check_header(header: list[str], file: Path, line: int) -> None:
             raise fault(file, line, f"expected each column once, got {shown(name)} twice")
 
 
-def _cells(row: dict[str, str]) -> dict[str, Any]:
-    """Return the fields of a row: without empty cells, and with lists as lists."""
-    cells: dict[str, Any] = {name: cell for name, cell in row.items() if cell}
-    cells["story"], cells["question"] = row["story"], row["question"]
-    if row["story"].lstrip().startswith("["):
-        cells["story"] = _listed(
-            "story: expected a text, or sentences as a JSON list", row["story"]
-        )
-    if facts := cells.get("supporting_facts"):
+def _cells(header: Sequence[str], row: Sequence[str]) -> dict[str, Any]:
+    """Return the fields of a row: lists as lists, without the empty cells of other columns."""
+    pairs = zip(header, row, strict=True)
+    cells: dict[str, Any] = {name: cell for name, cell in pairs if cell or name in FIELDS}
+    story = cells["story"]
+    if story.lstrip().startswith("["):
+        cells["story"] = _listed("story: expected a text, or sentences as a JSON list", story)
+    cells["id"] = id_in_table(cells.get("id", ""))
+    facts = cells.get("supporting_facts")
+    if facts is not None:
         text = facts if facts.lstrip().startswith("[") else f"[{','.join(facts.split())}]"
         expected = "supporting_facts: expected numbers separated by spaces"
         cells["supporting_facts"] = _listed(expected, text, facts)
     return cells
+
+
+def id_in_table(cell: str) -> str | int | None:
+    """Return the id that a cell of a table is: an integer if it is written as JSON writes it.
+
+    Integers of more digits stay texts: not every program that reads JSON has them.
+
+    >>> id_in_table("7"), id_in_table("007"), id_in_table("")
+    (7, '007', None)
+    """
+    return int(cell) if _INTEGER.fullmatch(cell) else cell or None
 
 
 def _listed(expected: str, text: str, cell: str | None = None) -> list[Any]:

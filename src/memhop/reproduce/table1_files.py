@@ -3,9 +3,22 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from memhop.atomic_write import atomic_write
+from memhop.atomic_write import atomic_write, check_new
+from memhop.errors import MemhopError
 from memhop.reproduce.record import Rows, document
 from memhop.reproduce.table1_report import Paper, columns_of, sheet_of
+
+
+def check_report(file: Path) -> None:
+    """Check for new rows that the table and its picture would replace no other file.
+
+    Raises:
+        MemhopError: one of the files exists.
+    """
+    for suffix in (".md", ".svg"):
+        if file.suffix == suffix:
+            raise MemhopError(f"{file}: expected a CSV file; the table is written to {file.name}")
+        check_new(file.with_suffix(suffix))
 
 
 def write_report(file: Path, rows: Rows, paper: Paper) -> Iterator[Path]:

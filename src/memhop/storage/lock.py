@@ -4,6 +4,7 @@ import os
 import weakref
 
 from memhop.errors import MemhopError
+from memhop.file_lock import lock
 from memhop.storage.folder import LOCK, StoreFolder
 
 _held: "weakref.WeakSet[WriterLock]" = weakref.WeakSet()
@@ -33,13 +34,9 @@ class WriterLock:
 
     def __init__(self, folder: StoreFolder) -> None:
         path = folder.path / LOCK
-        try:
-            import fcntl  # POSIX only
-        except ImportError:
-            raise MemhopError(f"{path}: expected a system with flock (POSIX)") from None
         self._descriptor: int | None = folder.open(LOCK, os.O_RDWR | os.O_CREAT)
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(self._descriptor)
         except OSError as error:
             self.release()
             if not isinstance(error, BlockingIOError):
@@ -58,8 +55,8 @@ class WriterLock:
 
 def _release_in_child() -> None:
     # A child shares the open file: it would hold the lock after the death of its parent.
-    for lock in list(_held):
-        lock.release()
+    for held in list(_held):
+        held.release()
 
 
 if hasattr(os, "register_at_fork"):

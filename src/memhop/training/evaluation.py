@@ -1,5 +1,6 @@
 """Evaluate a model: error, attention to supporting facts, unknown words."""
 
+import operator
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from torch.nn import functional
 from memhop.example import Example
 from memhop.text.encoding import NO_ANSWER, Batch, Encoded
 from memhop.text.model import MemN2N
-from memhop.text.reading import SplitSentences, readable
+from memhop.text.reading import SplitSentences, Words, readable
 from memhop.tokenizer import answer_word
 
 FAILED_ABOVE = 5.0  # percent of wrong answers, above which the paper counts a task as failed
@@ -35,7 +36,8 @@ class Evaluation:
         unknown_words: words of their stories and questions outside the vocabulary.
         unknown_answers: right answers outside the vocabulary; the model cannot give them.
         truncated_stories: number of questions whose story exceeds the memory.
-        answers: the answer given to each question, a vocabulary entry (`answer_word`).
+        answers: the answer given to each question, a vocabulary entry (`answer_word`); empty if the
+            model knows no word of the story or of the question, which counts as wrong.
     """
 
     questions: int
@@ -57,7 +59,8 @@ class Evaluation:
 def score(model: MemN2N, encoded: Encoded) -> tuple[Tensor, Tensor]:
     """Return error in percent and mean loss of each restart, without noise: float64 [R] each.
 
-    For a single model R = 1. An answer outside the vocabulary is wrong and has no loss.
+    For a single model R = 1. An answer outside the vocabulary is wrong and has no loss. Unlike in
+    `evaluate`, a guess without a known word of the story may be right.
     """
     restarts = model.restarts or 1
     wrong, loss = torch.zeros(restarts).double(), torch.zeros(restarts).double()
@@ -87,12 +90,10 @@ def evaluate(model: MemN2N, examples: Sequence[Example]) -> Evaluation:
     examples = readable(examples, words=words)
     encoded = model.encoder.encode(examples, words).at(model.tables.device)
     first = [max(0, len(example.story) - model.sizes.memory_slots) for example in examples]
-    wrong = with_support = support_read = index = 0
-    given: list[int] = []
+    with_support = support_read = index = 0
+    guesses: list[int] = []
     for scores, attention, answers in _asked(model, encoded):
-        guesses = model.guesses(scores)
-        wrong += int((guesses != answers).sum())
-        given += guesses.tolist()
+        guesses += model.guesses(scores).tolist()
         lengths = encoded.lengths[index : index + len(answers)]
         for strongest in _strongest(attention, lengths):
             facts = {fact - first[index] for fact in examples[index].supporting_facts}
@@ -100,6 +101,8 @@ def evaluate(model: MemN2N, examples: Sequence[Example]) -> Evaluation:
             support_read += not facts.isdisjoint(strongest)
             index += 1
     read = 100 * support_read / with_support if with_support else None
+    given = _given(model, examples, guesses, words)
+    wrong = sum(map(operator.ne, given, (answer_word(example.answer) for example in examples)))
     return Evaluation(
         len(examples),
         100 * wrong / max(1, len(examples)),
@@ -108,7 +111,20 @@ def evaluate(model: MemN2N, examples: Sequence[Example]) -> Evaluation:
         model.vocabulary.unknown(chain.from_iterable(words.values())),
         model.vocabulary.unknown(answer_word(example.answer) for example in examples),
         sum(number > 0 for number in first),
-        tuple(map(model.vocabulary.word, given)),
+        given,
+    )
+
+
+def _given(
+    model: MemN2N, examples: Sequence[Example], guesses: Sequence[int], words: Words
+) -> tuple[str, ...]:
+    """Return the answers, empty if the model knows no word of the story or of the question."""
+    known = {text: any(word in model.vocabulary for word in split) for text, split in words.items()}
+    return tuple(
+        model.vocabulary.word(guess)
+        if known[example.question] and any(known[sentence] for sentence in example.story)
+        else ""
+        for example, guess in zip(examples, guesses, strict=True)
     )
 
 

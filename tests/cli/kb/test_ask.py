@@ -97,8 +97,11 @@ def test_a_picture_as_svg(memhop: Program, trained: str) -> None:
     question = "who directed Metropolis?"
     for more in ([], ["--json"]):
         memhop(*ASK, question, "--svg", "answer.svg", *more).ok()
-        assert parse("answer.svg").getroot().tag.endswith("svg")
-        Path("answer.svg").unlink()
+        assert parse("answer.svg").getroot().tag.endswith("svg")  # the second replaces the first
+    Path("facts.txt").write_text("mine")
+    error = memhop(*ASK, question, "--svg", "facts.txt").error()
+    assert error == "facts.txt: already exists; give another name"
+    assert Path("facts.txt").read_text() == "mine"
     for questions in ([], [question, question]):
         error = memhop(*ASK, *questions, "--svg", "answer.svg").error()
         assert error == f"--svg needs one question, got {len(questions)}"

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from memhop.atomic_write import atomic_write
 from memhop.checkpoint import KNOWLEDGE
 from memhop.cli.kb.answers import answer_json, print_answer
 from memhop.cli.screen import print_error, print_json, print_line, print_progress, program
 from memhop.cli.settings import Json, Run, Threads, use
+from memhop.cli.svg_file import write_svg
 from memhop.errors import MemhopError
-from memhop.knowledge import KnowledgeAnswer, KnowledgeModel, parse_question
+from memhop.knowledge import KnowledgeModel, parse_question
 from memhop.pretrained.names import find_model
 from memhop.runs import stopped_after
 
@@ -54,7 +54,7 @@ def ask(
     for number, text in enumerate(questions_of(question or [])):
         answer = model.answer(text, topics=topic, facts=facts)
         if svg is not None:
-            write_picture(answer, svg)
+            write_svg(svg, answer.picture().svg(answer.title()))
         if json:
             found.append(answer_json(answer))
             continue
@@ -108,9 +108,3 @@ def questions_of(given: Sequence[str]) -> Iterator[str]:
             print_error(str(error))
             continue
         yield text
-
-
-def write_picture(answer: KnowledgeAnswer, path: Path) -> None:
-    """Write the picture of an answer as SVG."""
-    with atomic_write(path) as file:
-        file.write(answer.picture().svg(answer.title()) + "\n")

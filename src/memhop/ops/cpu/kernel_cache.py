@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from memhop.file_lock import locked
+
 CHECKSUM_BYTES = 32
 MAX_FILES = 8  # per function, for several signatures, sources and processors; older ones go
 
@@ -107,7 +109,8 @@ class KernelCache:
             if not self.is_kept(signature):
                 for folder in folders():
                     with suppress(OSError):
-                        stack.enter_context(locked(folder / f"{self.name}.lock"))
+                        folder.mkdir(parents=True, exist_ok=True)
+                        stack.enter_context(locked(folder / f"{self.name}.lock", wait=True))
                         break
             yield
 
@@ -198,16 +201,3 @@ def write_checked(path: Path, content: bytes) -> None:
 def checksum_of(content: bytes) -> bytes:
     """Return a checksum."""
     return blake2b(content, digest_size=CHECKSUM_BYTES).digest()
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold a lock file; do nothing if the system has no such locks."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as file, ExitStack() as stack:
-        with suppress(ImportError, OSError):
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX)
-            stack.callback(fcntl.flock, file, fcntl.LOCK_UN)
-        yield
