@@ -145,7 +145,15 @@ def find_checkpoint(name: str | Path | None = None, kind: str | None = None) -> 
     Raises:
         MemhopError: no such run, several, or a run of another kind.
     """
-    run = find_run(name, kind)
+    return checkpoint_of(find_run(name, kind))
+
+
+def checkpoint_of(run: Path) -> Path:
+    """Return the newest checkpoint of a run.
+
+    Raises:
+        MemhopError: several runs, one for each task.
+    """
     trained = trained_in(run)
     if len(trained) > 1:
         names = ", ".join(child.name for child in trained)

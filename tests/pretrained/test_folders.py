@@ -433,7 +433,7 @@ def test_an_unknown_name_lists_runs_and_shipped_models(shipped: Path) -> None:
     assert refused("z") == "no run 'z'; under runs/: mine"
 
 
-@pytest.mark.parametrize("name", ["runs/none", "babi/qa9", "data/en"])
+@pytest.mark.parametrize("name", ["runs/none", "babi/qa9", "data/en", "data/enn"])
 def test_names_of_folders_here_are_not_asked_of_the_hub(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -443,9 +443,23 @@ def test_names_of_folders_here_are_not_asked_of_the_hub(
     monkeypatch.setattr(names, "download", asked)
     make().save("runs/babi/qa1")
     Path("data/en").mkdir(parents=True)
-    refused(name, "no run|no checkpoint")
+    message = refused(name, "no run|no checkpoint|no such folder")
+    if name == "data/enn":
+        assert message == "data/enn: no such folder in data/, and so not asked of the Hub"
     with pytest.raises(AssertionError):
         MemN2N.from_pretrained("owner/name")
+
+
+def test_a_revision_is_of_the_hub_only(saved: Path) -> None:
+    make().save("runs/mine")
+    for name in ("stories", "saved", "mine"):
+        with pytest.raises(MemhopError, match="revision 'v1': expected a model on the Hub"):
+            MemN2N.from_pretrained(name, revision="v1")
+
+
+def test_a_name_is_resolved_once(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("memhop.runs.find_run", None)
+    MemN2N.from_pretrained("saved")
 
 
 def test_a_model_of_another_class_says_so(saved: Path) -> None:

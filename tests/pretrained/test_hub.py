@@ -1,6 +1,7 @@
 """The real client against a Hub on this machine: upload, download, permissions, faults."""
 
 import json
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -196,6 +197,20 @@ def test_bytes_that_change_on_the_way_are_found(hub: Hub) -> None:
     assert "model.safetensors: corrupt: its SHA-256 is not that of config.json" in refused(
         MemhopError
     )
+
+
+def test_retries_print_nothing(hub: Hub, capfd: pytest.CaptureFixture[str]) -> None:
+    log = logging.getLogger("huggingface_hub")
+    level, handler = log.level, logging.StreamHandler()  # of the stream that is captured
+    hub.status["/resolve/"] = 503
+    log.addHandler(handler)
+    try:
+        refused()
+    finally:
+        log.removeHandler(handler)
+    assert len(hub.requests) > 1  # it did retry
+    assert capfd.readouterr() == ("", "")
+    assert log.level == level
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 418, 500, 503])

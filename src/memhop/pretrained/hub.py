@@ -4,6 +4,7 @@ Only files that a manifest names are downloaded, into the client's cache. Whethe
 that of the manifest is checked when they are read (`memhop.checkpoint`).
 """
 
+import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -57,7 +58,7 @@ def download(repo_id: str, options: HubOptions | None = None) -> Path:
     client = _client(repo_id)
 
     def fetch(name: str, revision: str | None) -> Path:
-        with _one_line_errors(repo_id, options.revision, name):
+        with _client_errors(repo_id, options.revision, name):
             return Path(
                 client.hf_hub_download(
                     repo_id, name, revision=revision, cache_dir=options.cache_dir,
@@ -102,7 +103,7 @@ def push(
     if not is_hub_id(repo_id):
         raise MemhopError(f"expected a Hub id owner/name, got {shown(repo_id)}")
     client = _client(repo_id)
-    with _one_line_errors(repo_id, revision, None):
+    with _client_errors(repo_id, revision, None):
         api = client.HfApi(token=token, library_name=LIBRARY, library_version=_version())
         api.create_repo(repo_id, private=private, exist_ok=True)
         if revision is not None:
@@ -135,10 +136,16 @@ def _version() -> str:
 
 
 @contextmanager
-def _one_line_errors(repo_id: str, revision: str | None, name: str | None) -> Iterator[None]:
-    """Turn errors of the client into one line; ``name`` is the file of a download."""
+def _client_errors(repo_id: str, revision: str | None, name: str | None) -> Iterator[None]:
+    """Turn errors of the client into one line; ``name`` is the file of a download.
+
+    Its log is silent: it has a warning of several lines for each of five retries.
+    """
     from huggingface_hub import errors
 
+    log = logging.getLogger("huggingface_hub")
+    level = log.level
+    log.setLevel(logging.ERROR)
     kind = MemhopError if name is None else DownloadError
     log_in = "log in (hf auth login) or give a token"
     try:
@@ -166,4 +173,6 @@ def _one_line_errors(repo_id: str, revision: str | None, name: str | None) -> It
         reason = f"cannot {action}: {text or type(error).__name__}"
     else:
         return
+    finally:
+        log.setLevel(level)
     raise kind(f"{repo_id}: {reason}") from None

@@ -24,7 +24,7 @@ from memhop.pretrained import hub
 from memhop.pretrained.card import CardText, model_card
 from memhop.pretrained.hub import HubOptions
 from memhop.pretrained.names import find_model
-from memhop.runs import find_checkpoint
+from memhop.runs import checkpoint_of
 
 _CLASSES = {STORIES: "MemN2N", KNOWLEDGE: "KnowledgeModel", RETRIEVAL: "RetrievalModel"}
 
@@ -89,8 +89,10 @@ class Pretrained:
 
         Args:
             name: the first of these that exists: the path of a folder or run, the name of a run
-                under ``runs/``, of a model that comes with memhop, or ``owner/name`` on the Hub.
+                under ``runs/``, of a model that comes with memhop, or ``owner/name`` on the Hub,
+                where no folder ``owner`` is here.
             revision: of a model on the Hub: a branch, a tag or a commit; None is the main branch.
+                An error for a model that is not on the Hub.
             cache_dir: the folder of downloads; None is that of the Hub's client.
             token: of a private model; None is that of ``hf auth login``.
             local_files_only: do not use the network.
@@ -101,7 +103,7 @@ class Pretrained:
             DownloadError: the Hub does not send it.
         """
         options = HubOptions(revision, cache_dir, token, local_files_only)
-        folder = find_checkpoint(find_model(os.fspath(name), hub=options))
+        folder = checkpoint_of(find_model(os.fspath(name), hub=options))
         config, files = read_manifest_and_files(folder)
         came = config.get("model_type", _CLASSES.get(str(config.get("kind", STORIES))))
         expected = cls._class().__name__

@@ -156,7 +156,8 @@ def _is_equal(own: Any, expected: Any) -> bool:
         return type(own) is type(expected) and all(
             starmap(_is_equal, zip_longest(own, expected, fillvalue=_MISSING))
         )
-    if type(expected).__eq__ is not object.__eq__ or not hasattr(expected, "__dict__"):
+    equality: Any = type(expected).__eq__
+    if equality is not object.__eq__ or not hasattr(expected, "__dict__"):
         return bool(own == expected)
     return type(own) is type(expected) and _is_equal(
         *([*sorted(vars(one).items())] for one in (own, expected))
