@@ -8,7 +8,6 @@ import json
 import re
 import sys
 import unicodedata
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ class Model:
         sets = self.rules["sets"].items()
         self.sets = {k: {chr(n) for a, b in v for n in range(a, b + 1)} for k, v in sets}
 
-    def sentences(self, text: str) -> Iterator[str]:
+    def sentences(self, text: str) -> Any:
         for line in self.patterns["line_end"].split(text):
             start = 0
             for end in self.patterns["sentence_end"].finditer(line):
@@ -49,8 +48,7 @@ class Model:
     def bare(self, word: str) -> str:
         sets, inner = self.sets, word.strip("".join(self.sets["edge"]))
         if {*word} & sets["alphanumeric"] and not {inner[0], inner[-1]} <= sets["alphanumeric"]:
-            kind = "symbol" if {*word} & sets["letter"] else "sign"
-            inner = word.strip("".join(sets[kind]))
+            inner = word.strip("".join(sets["symbol" if {*word} & sets["letter"] else "sign"]))
         before, _, after = word.partition(inner or " ")
         if inner[:1] in sets["decimal"]:  # -5 and .5
             inner = self.patterns["number_sign"].findall(before)[0] + inner
@@ -76,4 +74,6 @@ if __name__ == "__main__":
     model = Model(sys.argv[1])
     given = [{"story": sys.argv[2], "question": sys.argv[3]}] if sys.argv[2:] else None
     for record in given or map(json.loads, sys.stdin):
+        if not (isinstance(record, dict) and {"story", "question"} <= record.keys()):
+            sys.exit(f"expected a JSON object with story and question, got {record!s:.80}")
         print(json.dumps(record | model.answer(record["story"], record["question"])))

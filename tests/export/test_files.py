@@ -5,9 +5,11 @@
 import dataclasses
 import hashlib
 import importlib.util
+import io
 import json
 import random
 import re
+import runpy
 import sys
 from functools import cache
 from pathlib import Path
@@ -115,6 +117,21 @@ def test_a_wrong_target_raises_and_leaves_nothing(
         export_onnx(without_exporter, tmp_path / name)
     assert message in str(caught.value)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("line", ['{"question": "Where?"}', '{"story": "Mary slept."}', "[1]", "3"])
+def test_the_program_refuses_a_line_without_a_story(
+    without_exporter: MemN2N, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    export_onnx(without_exporter, tmp_path / "m.onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(runtime, "InferenceSession", lambda *_, **__: None)
+    monkeypatch.setattr("sys.argv", ["onnx_answers.py", str(tmp_path / "m.onnx")])
+    monkeypatch.setattr("sys.stdin", io.StringIO(line))
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(PROGRAM), run_name="__main__")
+    got = json.loads(line)
+    assert ended.value.code == f"expected a JSON object with story and question, got {got}"
 
 
 def test_a_missing_package_is_named(
