@@ -75,5 +75,5 @@ if __name__ == "__main__":
     given = [{"story": sys.argv[2], "question": sys.argv[3]}] if sys.argv[2:] else None
     for record in given or map(json.loads, sys.stdin):
         if not (isinstance(record, dict) and {"story", "question"} <= record.keys()):
-            sys.exit(f"expected a JSON object with story and question, got {str(record):.80}")
+            sys.exit(f"expected a JSON object with story and question, got {record!s:.80}")
         print(json.dumps(record | model.answer(record["story"], record["question"])))

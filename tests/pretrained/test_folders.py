@@ -25,6 +25,7 @@ from memhop.example import Example
 from memhop.knowledge import KnowledgeBase, KnowledgeModel
 from memhop.pretrained import names
 from memhop.pretrained.card import CardText, model_card
+from memhop.retrieval import RetrievalModel
 from memhop.text.vocabulary import Vocabulary
 from tests.knowledge.worlds import TINY, film_model
 from tests.test_checkpoint import NO_OBJECT, NOT_JSON, QUESTION, STORY, make, same
@@ -111,6 +112,20 @@ def test_facts_come_back() -> None:
     first, second = (one.answer("who directed Metropolis?") for one in (model, loaded))
     assert first.answers == second.answers
     assert loaded.to_files() == model.to_files()
+
+
+def test_a_retrieval_model_comes_back() -> None:
+    model = RetrievalModel(4, 2, num_hops=2)
+    torch.nn.init.normal_(model.question_maps)
+    model.save_pretrained("hops")
+    model.save("run")
+    for loaded in map(RetrievalModel.from_pretrained, ("hops", "run")):
+        assert loaded.to_files() == model.to_files()
+        assert not loaded.training
+    assert RetrievalModel.load("hops").to_files() == model.to_files()
+    model.register_forward_hook(lambda *_: None)
+    with pytest.raises(MemhopError, match="RetrievalModel cannot be stored: hooks"):
+        model.save_pretrained("hops")
 
 
 def test_the_same_model_is_the_same_bytes() -> None:
@@ -229,6 +244,7 @@ def test_snippets_of_cards_run(capsys: pytest.CaptureFixture[str]) -> None:
     models: list[Any] = [make(), odd, film_model(), facts, MemoryHop(4, 3, value_dim=2)]
     models += [memhop.MultiHop(4, 4, embed=False), memhop.MemoryNetwork(5, 3, num_memories=7)]
     models += [memhop.MemoryNetwork(5, dtype=torch.float64), memhop.MemoryHop(2).bfloat16()]
+    models += [RetrievalModel(4, 2, 2), RetrievalModel(3, 3, 1)]
     for number, model in enumerate(models):
         folder = f"the `{number}'"
         model.save_pretrained(folder)
@@ -267,6 +283,31 @@ def test_an_edited_card_stays_unless_one_is_given(saved: Path) -> None:
     assert MemN2N.from_pretrained(saved).recipe.memory_dim == 3
     make().save_pretrained(saved, card="# Mine\n")
     assert (saved / CARD).read_text() == "# Mine\n"
+
+
+def test_a_card_that_nobody_edited_is_of_the_model_that_is_saved() -> None:
+    MemoryHop(8).save_pretrained("hop", license="mit")
+    MemoryHop(16).save_pretrained("hop")
+    card = Path("hop", CARD).read_text()
+    assert "| input_dim | 16 |" in card
+    assert "license: mit\n" in card
+    MemoryHop(16).save_pretrained("hop", license="apache-2.0")
+    assert "license: apache-2.0\n" in Path("hop", CARD).read_text()
+    MemoryHop(16).save_pretrained("new", license="apache-2.0")
+    assert Path("hop", CARD).read_text() == Path("new", CARD).read_text().replace("new", "hop")
+
+
+def test_a_license_of_an_edited_or_given_card_is_an_error(saved: Path) -> None:
+    with pytest.raises(MemhopError, match="license: expected none, as the card is given; got 'mi"):
+        make().save_pretrained(saved, card="# Mine", license="mit")
+    make().save_pretrained(saved, card="# Mine")
+    with pytest.raises(MemhopError, match="license: expected none, as the card is edited: write"):
+        make(memory_dim=3).save_pretrained(saved, license="mit")
+    assert MemN2N.from_pretrained(saved).recipe.memory_dim == 2
+    for content in (b"[]", b"{", b"\xff"):
+        (saved / CONFIG).write_bytes(content)
+        with pytest.raises(MemhopError, match=r"config\.json: "):
+            make().save_pretrained(saved)
 
 
 # Where it is written.

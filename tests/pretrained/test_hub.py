@@ -102,6 +102,19 @@ def test_a_card_on_the_hub_stays_unless_one_is_given(hub: Hub) -> None:
     assert stored.files()[CARD] == b"# Mine"
 
 
+def test_a_generated_card_on_the_hub_is_of_the_model_that_is_pushed(hub: Hub) -> None:
+    make().push_to_hub(ID, token=TOKEN, license="mit")
+    make(memory_dim=3).push_to_hub(ID, token=TOKEN)
+    card = hub.models[ID].files()[CARD]
+    assert b"| memory_dim | 3 |" in card
+    assert b"license: mit\n" in card
+    make().push_to_hub(ID, token=TOKEN, card="# Mine")
+    commits = len(hub.models[ID].commits)
+    with pytest.raises(MemhopError, match="license: expected none, as the card is edited"):
+        make().push_to_hub(ID, token=TOKEN, license="mit")
+    assert len(hub.models[ID].commits) == commits
+
+
 def test_branches_and_commits(hub: Hub) -> None:
     first, second = make(), make(memory_dim=3)
     first.push_to_hub(ID, token=TOKEN)

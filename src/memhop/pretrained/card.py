@@ -1,12 +1,16 @@
 """The model card: ``README.md`` of a pretrained folder, in the form of the Hugging Face Hub."""
 
+import hashlib
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from memhop.errors import MemhopError, shown
 
 _LICENSE = re.compile(r"[A-Za-z0-9][\w.+-]{0,59}", re.ASCII)
+_LICENSE_LINE = re.compile(r"^license: ([\w.+-]+)$", re.ASCII | re.MULTILINE)
+GENERATED = "generated_card"  # in config.json: the SHA-256 of a card that memhop wrote
 _MOST_SHOWN = 200  # characters of a setting
 
 
@@ -58,6 +62,57 @@ def model_card(
         "| setting | value |", "|---|---|", *rows, "",
     ]  # fmt: skip
     return "\n".join(lines)
+
+
+class Earlier(NamedTuple):
+    """What a folder or a model on the Hub holds already.
+
+    Attributes:
+        config: the content of ``config.json``, or None.
+        card: the content of ``README.md``, or None.
+    """
+
+    config: bytes | None = None
+    card: bytes | None = None
+
+    def edited_card(self) -> bytes | None:
+        """Return the card, or None for one that memhop generated and nobody edited."""
+        try:
+            generated = json.loads(self.config or b"{}").get(GENERATED)
+        except (ValueError, AttributeError, RecursionError):  # of another library
+            generated = None
+        if self.card is None or hashlib.sha256(self.card).hexdigest() == generated:
+            return None
+        return self.card
+
+    def license(self) -> str | None:
+        """Return the license of a generated card."""
+        found = _LICENSE_LINE.search((self.card or b"").decode(errors="replace"))
+        return found[1] if found else None
+
+
+def choose_card(
+    make: Callable[[str | None], str], given: str | None, license: str | None, earlier: Earlier
+) -> tuple[bytes, bool]:
+    """Return the card to write, and whether it is generated.
+
+    Args:
+        make: returns a generated card with a license.
+        given: a text instead; None keeps an edited card, or generates one.
+        license: of a generated card; None is that of an earlier generated one.
+        earlier: what is there.
+
+    Raises:
+        MemhopError: a license, and a card that is not generated.
+    """
+    generated, edited = make(license), earlier.edited_card()
+    if given is None and edited is None:
+        kept = earlier.license() if license is None else None
+        return (make(kept) if kept else generated).encode(), True
+    if license is not None:
+        why = "is edited: write it there, or give the text" if given is None else "is given"
+        raise MemhopError(f"license: expected none, as the card {why}; got {shown(license)}")
+    return (edited or b"") if given is None else given.encode(), False
 
 
 def _cell(value: object) -> str:

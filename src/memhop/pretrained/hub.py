@@ -7,13 +7,14 @@ that of the manifest is checked when they are read (`memhop.checkpoint`).
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from memhop.checkpoint import CARD, CONFIG, LIBRARY, file_names, read_manifest
 from memhop.errors import DownloadError, MemhopError, shown
+from memhop.pretrained.card import Earlier
 
 _PART = r"[A-Za-z0-9][\w.-]{0,95}"
 _HUB_ID = re.compile(f"{_PART}/{_PART}", re.ASCII)
@@ -76,9 +77,8 @@ def download(repo_id: str, options: HubOptions | None = None) -> Path:
 
 def push(
     repo_id: str,
-    contents: Mapping[str, bytes],
+    contents: Callable[[Earlier], Mapping[str, bytes]],
     *,
-    card: str | None = None,
     private: bool | None = None,
     token: str | None = None,
     revision: str | None = None,
@@ -90,8 +90,7 @@ def push(
 
     Args:
         repo_id: ``owner/name``.
-        contents: the files, with a card for a model that has none.
-        card: a card that replaces the one on the Hub; None keeps that.
+        contents: returns the files and the card, from what is on the Hub.
         private: of a new model; None is the owner's default.
         token: None is that of ``hf auth login``.
         revision: a branch, which is created if it does not exist; None is the main branch.
@@ -108,10 +107,14 @@ def push(
         api.create_repo(repo_id, private=private, exist_ok=True)
         if revision is not None:
             api.create_branch(repo_id, branch=revision, exist_ok=True)
-        written = dict(contents)
-        if card is not None:
-            written[CARD] = card.encode()
-        elif api.file_exists(repo_id, CARD, revision=revision):
+        found = [
+            Path(api.hf_hub_download(repo_id, name, revision=revision)).read_bytes()
+            if api.file_exists(repo_id, name, revision=revision) else None
+            for name in (CONFIG, CARD)
+        ]  # fmt: skip
+        earlier = Earlier(*found)
+        written = dict(contents(earlier))
+        if written[CARD] == earlier.card:
             del written[CARD]
         operations = [client.CommitOperationAdd(*one) for one in written.items()]
         message = commit_message or "Upload a model of memhop"
@@ -167,6 +170,8 @@ def _client_errors(repo_id: str, revision: str | None, name: str | None) -> Iter
         status = error.response.status_code
         reason = f"the Hub sent HTTP status {status}"
         reason += f": {log_in}" if status in (401, 403) else ""
+    except MemhopError:
+        raise
     except Exception as error:  # of the disk, the network and the client's own checks
         text = " ".join(str(error).split())[:_MOST_SHOWN]
         action = "upload" if name is None else f"download {name}"

@@ -1,6 +1,9 @@
 """Pretrained: save a model with its card to a folder or to the Hub, and load it by its name."""
 
 import os
+from collections.abc import Callable
+from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -21,7 +24,7 @@ from memhop.checkpoint import (
 )
 from memhop.errors import MemhopError, shown
 from memhop.pretrained import hub
-from memhop.pretrained.card import CardText, model_card
+from memhop.pretrained.card import GENERATED, CardText, Earlier, choose_card, model_card
 from memhop.pretrained.hub import HubOptions
 from memhop.pretrained.names import find_model
 from memhop.runs import checkpoint_of
@@ -58,21 +61,19 @@ class Pretrained:
 
         Args:
             folder: the folder; parents are created.
-            card: the text of ``README.md``; None keeps the card of an earlier model, or writes one.
-            license: of a card that is written, such as ``mit``.
+            card: the text of ``README.md``; None keeps a card that you edited, or generates one.
+            license: of a generated card, such as ``mit``; None keeps that of an earlier one.
 
         Raises:
             MemhopError: the folder has other files or cannot be written; the model has a part that
-                would be lost, such as hooks, an adapter or a subclass.
+                would be lost, such as hooks, an adapter or a subclass; a license for a card that is
+                not generated.
         """
         folder = Path(folder)
-        files, config, written = self._stored(folder.absolute().name, license)
-        try:
-            if card is None and (folder / CARD).is_file():
-                written = (folder / CARD).read_bytes()
-        except OSError as error:
-            raise MemhopError(f"{folder / CARD}: cannot be read: {error.strerror}") from error
-        write_pretrained(folder, files, config, written if card is None else card.encode())
+        make = self._stored(folder.absolute().name, card, license)
+        earlier = Earlier(*(_existing(folder / name) for name in (CONFIG, CARD)))
+        files, config, written = make(earlier)
+        write_pretrained(folder, files, config, written)
 
     @classmethod
     def from_pretrained(
@@ -136,16 +137,21 @@ class Pretrained:
             token: None is that of ``hf auth login``.
             revision: a branch, created if it does not exist; None is the main branch.
             commit_message: None is a default.
-            card: the text of ``README.md``; None keeps the card on the Hub, or writes one.
-            license: of a card that is written, such as ``mit``.
+            card: the text of ``README.md``; None keeps a card that was edited, or generates one.
+            license: of a generated card, such as ``mit``; None keeps that of an earlier one.
 
         Raises:
-            MemhopError: no permission or no network; the model has a part that would be lost.
+            MemhopError: no permission or no network; the model has a part that would be lost; a
+                license for a card that is not generated.
         """
-        files, config, written = self._stored(repo_id, license)
-        contents = {**files, CONFIG: to_json(config), CARD: written}
+        make = self._stored(repo_id, card, license)
+
+        def contents(earlier: Earlier) -> dict[str, bytes]:
+            files, config, written = make(earlier)
+            return {**files, CONFIG: to_json(config), CARD: written}
+
         return hub.push(
-            repo_id, contents, card=card, private=private, token=token, revision=revision,
+            repo_id, contents, private=private, token=token, revision=revision,
             commit_message=commit_message,
         )  # fmt: skip
 
@@ -179,9 +185,9 @@ class Pretrained:
         return next(base for base in cls.__mro__ if "_kind" in vars(base))
 
     def _stored(
-        self, name: str, license: str | None
-    ) -> tuple[dict[str, bytes], dict[str, Any], bytes]:
-        """Return the files, the manifest and a card."""
+        self, name: str, card: str | None, license: str | None
+    ) -> Callable[[Earlier], tuple[dict[str, bytes], dict[str, Any], bytes]]:
+        """Return a function from what is there to the files, the manifest and the card."""
         from memhop import __version__
 
         stored, own = self._class().__name__, type(self).__name__
@@ -192,5 +198,20 @@ class Pretrained:
         about = {"library_name": LIBRARY, "memhop_version": __version__, "model_type": stored}
         config = {**about, "settings": settings, **manifest_of(files, self._kind)}
         weights = sum(one.numel() for one in self._module().parameters())
-        card = model_card(name, self._card_text(), settings, weights, license)
-        return files, config, card.encode()
+        make = partial(model_card, name, self._card_text(), settings, weights)
+        make(license)  # checks it
+
+        def complete(earlier: Earlier) -> tuple[dict[str, bytes], dict[str, Any], bytes]:
+            written, is_generated = choose_card(make, card, license, earlier)
+            mark = {GENERATED: sha256(written).hexdigest()} if is_generated else {}
+            return files, {**config, **mark}, written
+
+        return complete
+
+
+def _existing(path: Path) -> bytes | None:
+    """Return the content of a file, or None if there is none."""
+    try:
+        return path.read_bytes() if path.is_file() else None
+    except OSError as error:
+        raise MemhopError(f"{path}: cannot be read: {error.strerror}") from error

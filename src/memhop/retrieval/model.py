@@ -2,7 +2,7 @@
 
 from collections.abc import Hashable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,9 @@ from memhop.checkpoint import (
 from memhop.errors import MemhopError, check_integer
 from memhop.ops.inputs import Stored
 from memhop.ops.streamed import StreamedMemory
+from memhop.pretrained import Pretrained
+from memhop.pretrained.card import CardText
+from memhop.pretrained.storable import check_storable
 from memhop.retrieval.memory import Memory
 from memhop.retrieval.questions import Questions
 
@@ -62,7 +65,7 @@ class HopRead(NamedTuple):
     state: Tensor
 
 
-class RetrievalModel(nn.Module):
+class RetrievalModel(nn.Module, Pretrained):
     """Hops over a memory of frozen keys k_i and values v_i, with one learned matrix W_k a hop.
 
     q is the vector of the question and e_1 that of its topic, or zero without one. Hop k reads
@@ -86,6 +89,8 @@ class RetrievalModel(nn.Module):
     >>> model(memory, Questions([[1.0, 0.0]], topics=[[0.0, 1.0]])).shape
     torch.Size([1, 2, 4])
     """
+
+    _kind = RETRIEVAL
 
     def __init__(
         self,
@@ -264,13 +269,10 @@ class RetrievalModel(nn.Module):
         Raises:
             MemhopError: the folder exists, or cannot be written.
         """
-        settings = {"schema": SCHEMA, "key_dim": self.key_dim,
-                    "value_dim": self.value_dim, "num_hops": self.num_hops}  # fmt: skip
-        files = {_WEIGHTS: to_tensors(self.state_dict()), _SETTINGS: to_json(settings)}
-        write_checkpoint(Path(folder), files, RETRIEVAL)
+        write_checkpoint(Path(folder), self.to_files(), RETRIEVAL)
 
     @classmethod
-    def load(cls, folder: str | Path) -> "RetrievalModel":
+    def load(cls, folder: str | Path) -> Self:
         """Return the model that `save` wrote. No code of the files is run.
 
         Raises:
@@ -279,7 +281,16 @@ class RetrievalModel(nn.Module):
         folder = Path(folder)
         if (kind := kind_of(folder)) != RETRIEVAL:
             raise MemhopError(f"{folder}: expected a model of {RETRIEVAL}, got one of {kind}")
-        files = read_checkpoint(folder)
+        return cls.from_files(read_checkpoint(folder), folder)
+
+    def to_files(self) -> dict[str, bytes]:
+        """Return the files of a checkpoint: weights and sizes."""
+        settings = {"schema": SCHEMA, **self._settings()}
+        return {_WEIGHTS: to_tensors(self.state_dict()), _SETTINGS: to_json(settings)}
+
+    @classmethod
+    def from_files(cls, files: dict[str, bytes], folder: Path) -> Self:
+        """Return the model in the files of a checkpoint; ``folder`` is named in errors."""
         path = folder / _SETTINGS
         settings = from_json(part(files, _SETTINGS, folder), path)
         check_schema(settings, path)
@@ -292,7 +303,27 @@ class RetrievalModel(nn.Module):
         shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
         weights = from_tensors(part(files, _WEIGHTS, folder), shapes, folder / _WEIGHTS)
         model.load_state_dict(weights, assign=True)
-        return model
+        return model.eval()
+
+    def _module(self) -> nn.Module:
+        return self
+
+    def _check_storable(self) -> None:
+        check_storable(self, RetrievalModel(**self._settings(), device="meta"))
+
+    def _settings(self) -> dict[str, int]:
+        return {name: getattr(self, name) for name in ("key_dim", "value_dim", "num_hops")}
+
+    def _card_text(self) -> CardText:
+        lines = [
+            "import torch", "from memhop.retrieval import Memory, Questions, RetrievalModel", "",
+            "model = RetrievalModel.from_pretrained(NAME)",
+            f"keys, values = torch.randn(5, {self.key_dim}), torch.randn(5, {self.value_dim})",
+            f"questions = Questions(torch.randn(1, {self.question_dim}))",
+            "print(model.search(Memory(keys, values), questions, k=1))",
+        ]  # fmt: skip
+        return CardText("Hops over frozen vectors of any encoder, with one matrix a hop.",
+                        "\n".join(lines))  # fmt: skip
 
     def extra_repr(self) -> str:
         return f"key_dim={self.key_dim}, value_dim={self.value_dim}, num_hops={self.num_hops}"

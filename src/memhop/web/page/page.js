@@ -221,7 +221,8 @@ async function selectModel() {
   story.placeholder = stories[0]?.story[0] ?? (tasks.length ? EXAMPLE[0] : ""); // with words that it knows
   question.placeholder = stories[0]?.question ?? (tasks.length ? EXAMPLE[1] : "");
   document.body.dataset.tasks = tasks.length;
-  return tasks.length ? () => takeExample(tasks.at(-1).task) : stories.length ? () => showStory(stories[0]) : null;
+  const first = tasks.find((one) => one.task === 2) ?? tasks.at(-1); // two facts, which two hops show
+  return first ? () => takeExample(first.task) : stories.length ? () => showStory(stories[0]) : null;
 }
 
 // Show questions that the model of facts answers right.
