@@ -84,6 +84,14 @@ Run = Annotated[
         autocompletion=complete_model,
     ),
 ]
+KnowledgeRun = Annotated[
+    str | None,
+    typer.Argument(
+        help="Path or name of a run, or owner/name on the Hugging Face Hub. Default: the newest "
+        "finished run of facts in runs/.",
+        autocompletion=complete_run,
+    ),
+]
 
 # only for `memhop train`
 Joint = Annotated[

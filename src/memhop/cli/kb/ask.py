@@ -10,7 +10,7 @@ import typer
 from memhop.checkpoint import KNOWLEDGE
 from memhop.cli.kb.answers import answer_json, print_answer
 from memhop.cli.screen import print_error, print_json, print_line, print_progress, program
-from memhop.cli.settings import Json, Run, Threads, use
+from memhop.cli.settings import Json, KnowledgeRun, Threads, use
 from memhop.cli.svg_file import write_svg
 from memhop.errors import MemhopError
 from memhop.knowledge import KnowledgeModel, parse_question
@@ -22,7 +22,7 @@ app = typer.Typer()
 
 @app.command()
 def ask(
-    run: Run = None,
+    run: KnowledgeRun = None,
     question: Annotated[
         list[str] | None,
         typer.Argument(help="Questions. Default: you type them, or standard input has them."),

@@ -8,7 +8,7 @@ import typer
 
 from memhop.cli.kb.ask import load_model
 from memhop.cli.screen import percent, print_json, print_table, print_wrapped
-from memhop.cli.settings import Json, Run, Threads, use
+from memhop.cli.settings import Json, KnowledgeRun, Threads, use
 from memhop.knowledge import KnowledgeEvaluation, read_questions
 from memhop.knowledge import evaluate as evaluate_model
 
@@ -18,7 +18,7 @@ _MAX_SHOWN = 5
 
 @app.command("eval")
 def evaluate(
-    run: Run = None,
+    run: KnowledgeRun = None,
     test: Annotated[
         list[Path] | None, typer.Option(help="File of questions with answers; repeatedly.")
     ] = None,
