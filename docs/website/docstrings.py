@@ -2,7 +2,7 @@
 
 Examples become fenced blocks, groups of arguments (``device, dtype: of the weights.``) one entry
 each, and public names in backticks links to their place in the reference. In signatures the private
-names of types are replaced by what they stand for.
+names of types are replaced by their meaning.
 """
 
 import dataclasses
@@ -103,7 +103,7 @@ def as_markdown(text: str, one: griffe.Object, names: "PublicNames") -> str:
 
 
 def spelled_out(type_: Any, names: "PublicNames") -> Any:
-    """Return a type with the private names of types in it replaced by what they stand for."""
+    """Return a type with the private names of types in it replaced by their meaning."""
     if isinstance(type_, griffe.ExprName | griffe.ExprAttribute):
         return names.meaning(type_)
     if isinstance(type_, list):
@@ -150,7 +150,7 @@ class PublicNames:
         return None
 
     def meaning(self, name: griffe.ExprName | griffe.ExprAttribute) -> Any:
-        """Return what the name of a type stands for, if it is a private one of the package."""
+        """Return the meaning of the name of a type, if it is a private one of the package."""
         path = name.canonical_path
         if not path.startswith("memhop.") or path in self.paths:
             return name

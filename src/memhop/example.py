@@ -1,7 +1,10 @@
 """Example: a story, a question and its answer."""
 
+import operator
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from memhop.errors import MemhopError, shown
 
 
 class Example(NamedTuple):
@@ -35,3 +38,24 @@ def story_numbers(stories: Iterable[Sequence[object]]) -> list[int]:
         numbers.append((numbers[-1] + (not continues)) if numbers else 0)
         before = story
     return numbers
+
+
+def check_positions(facts: Any, count: int, where: str) -> tuple[int, ...]:
+    """Return supporting facts of a story of ``count`` sentences as Python integers.
+
+    NumPy's integers are accepted; ``where`` is named in errors.
+    """
+    try:
+        if not isinstance(facts, Sequence) or bool in map(type, facts):
+            raise TypeError
+        indices = tuple(map(operator.index, facts))
+    except TypeError:
+        wanted = "expected supporting facts as positions in the story"
+        raise MemhopError(f"{where}: {wanted}, got {shown(facts)}") from None
+    for fact in indices:
+        if not 0 <= fact < count:
+            raise MemhopError(
+                f"{where}: expected supporting facts below the {count} sentences of the story, "
+                f"got {fact}"
+            )
+    return facts if type(facts) is tuple and set(map(type, facts)) <= {int} else indices

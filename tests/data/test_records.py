@@ -23,6 +23,8 @@ from memhop.tokenizer import answer_word, split_words
 MARY = Example(("Mary took the milk.", "Mary went home."), "Where is the milk?", "home", (0, 1))
 JSON = {"story": [*MARY.story], "question": MARY.question, "answer": "home",
         "supporting_facts": [0, 1]}  # fmt: skip
+NOT_POSITIONS = "supporting_facts: expected supporting facts as positions in the story"
+BEYOND = "supporting_facts: expected supporting facts below the "
 HEADER = "story,question,answer,supporting_facts\n"
 ROW = "Mary took the milk. Mary went home.,Where is the milk?,home,0 1\n"
 
@@ -165,14 +167,14 @@ DEEP = "[" * 100_000
         (json_line(question=["a"]), "a.jsonl:1: question: expected a text with a word, got ['a']"),
         (json_line(answer=3), "a.jsonl:1: answer: expected a text with a word, got 3"),
         (json_line(answer="..."), "a.jsonl:1: answer: expected a text with a word, got '...'"),
-        (json_line(supporting_facts=[2]), "a.jsonl:1: supporting_facts: expected positions below "
-         "the 2 sentences of the story, got 2"),
-        (json_line(supporting_facts=[-1]), "a.jsonl:1: supporting_facts: expected positions below"),
+        (json_line(supporting_facts=[2]), "a.jsonl:1: supporting_facts: "
+         "expected supporting facts below the 2 sentences of the story, got 2"),
+        (json_line(supporting_facts=[-1]), f"a.jsonl:1: {BEYOND}"),
         (json_line().replace("[0, 1]", f"[1{'0' * 5000}]"), "a.jsonl:1: expected a JSON obj"),
-        (json_line(supporting_facts=[True]), "a.jsonl:1: supporting_facts: expected a list of pos"),
-        (json_line(supporting_facts=[0.0]), "a.jsonl:1: supporting_facts: expected a list of posi"),
-        (json_line(supporting_facts={}), "a.jsonl:1: supporting_facts: expected a list of positio"),
-        (json_line(supporting_facts="0"), "a.jsonl:1: supporting_facts: expected a list of positi"),
+        (json_line(supporting_facts=[True]), f"a.jsonl:1: {NOT_POSITIONS}"),
+        (json_line(supporting_facts=[0.0]), f"a.jsonl:1: {NOT_POSITIONS}"),
+        (json_line(supporting_facts={}), f"a.jsonl:1: {NOT_POSITIONS}"),
+        (json_line(supporting_facts="0"), f"a.jsonl:1: {NOT_POSITIONS}"),
         (json_line(id=1.5), "a.jsonl:1: id: expected a text or an integer, got 1.5"),
         (json_line(id=True), "a.jsonl:1: id: expected a text or an integer, got True"),
         (json_line(id=""), "a.jsonl:1: id: expected a text or an integer, got ''"),
@@ -209,10 +211,10 @@ def test_errors_of_json_lines(tmp_path: Path, content: str | bytes, message: str
          "a.csv:2: story: expected a text, or sentences as a JSON list, got '[1] a'"),
         (HEADER + "[1],b,c,\n", "a.csv:2: story: expected a text or a list of sentences, got [1]"),
         (HEADER + f"{DEEP},b,c,\n", "a.csv:2: story: expected a text, or sentences as a JSON list"),
-        (HEADER + "a.,b,c,1\n", "a.csv:2: supporting_facts: expected positions below the 1 sent"),
+        (HEADER + "a.,b,c,1\n", f"a.csv:2: {BEYOND}"),
         (HEADER + "a.,b,c,x 0\n",
          "a.csv:2: supporting_facts: expected numbers separated by spaces, got 'x 0'"),
-        (HEADER + "a.,b,c,0.5\n", "a.csv:2: supporting_facts: expected a list of positions in the"),
+        (HEADER + "a.,b,c,0.5\n", f"a.csv:2: {NOT_POSITIONS}"),
         (HEADER + ",?,c,\n", "a.csv:2: question: expected a text with a word, got '?'"),
         ("story,question,answr\na,b,c\n", "a.csv:2: expected the field answer, got 'answr'"),
         (b"story,question\na,\xe9\n", "a.csv:2: expected UTF-8 text, got byte 0xe9 at byte 3"),
@@ -339,7 +341,7 @@ def test_questions_of_a_growing_story_are_one_story(tmp_path: Path) -> None:
         ([MARY, Example(("a?",), "b?", "c")], "example 1: expected a statement, got a question"),
         ([Example((" a",), "b?", "c")], "example 0: expected one line without tabs or outer spac"),
         ([Example(("a\0",), "b?", "c")], "example 0: story: expected text, got the character NUL"),
-        ([Example(("a",), "b?", "c", (1,))], "example 0: supporting_facts: expected positions bel"),
+        ([Example(("a",), "b?", "c", (1,))], f"example 0: {BEYOND}"),
     ],
 )  # fmt: skip
 def test_examples_that_a_story_cannot_hold_are_not_written(

@@ -6,7 +6,6 @@ of bAbI a record is a question with the statements before it.
 """
 
 import json
-import operator
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ from typing import Any, NamedTuple
 from memhop.data.babi import read_babi, read_stories
 from memhop.data.story import Story
 from memhop.errors import MemhopError, shown
-from memhop.example import Example
+from memhop.example import Example, check_positions
 from memhop.lines import csv_rows, fault, json_lines, printable
 from memhop.tokenizer import answer_word, split_sentences, split_words
 
@@ -149,7 +148,8 @@ def checked(
     _check_characters("story", "".join(sentences))
     _check_characters("question", question)
     _check_characters("answer", answer)
-    return Example(sentences, question, answer, _positions(supporting_facts, len(sentences)))
+    facts = check_positions(supporting_facts, len(sentences), "supporting_facts")
+    return Example(sentences, question, answer, facts)
 
 
 def _records_of_stories(file: Path, needs_answers: bool, keeps_all: bool) -> Iterator[Record]:
@@ -297,22 +297,6 @@ def _sentences(story: Any) -> tuple[str, ...]:
     if not isinstance(story, Sequence) or not all(isinstance(one, str) for one in story):
         raise MemhopError(f"story: expected a text or a list of sentences, got {shown(story)}")
     return tuple(story)
-
-
-def _positions(facts: Any, count: int) -> tuple[int, ...]:
-    try:
-        is_list = isinstance(facts, Sequence) and not isinstance(facts, str)
-        if not is_list or bool in map(type, facts):
-            raise TypeError
-        positions = tuple(map(operator.index, facts))
-    except TypeError:
-        wanted = "supporting_facts: expected a list of positions in the story"
-        raise MemhopError(f"{wanted}, got {shown(facts)}") from None
-    for fact in positions:
-        if not 0 <= fact < count:
-            wanted = f"supporting_facts: expected positions below the {count} sentences"
-            raise MemhopError(f"{wanted} of the story, got {shown(fact)}")
-    return positions
 
 
 def _check_characters(name: str, text: str) -> None:

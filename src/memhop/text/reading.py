@@ -1,11 +1,10 @@
 """Check examples and questions, and drop statements without a word."""
 
-import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from memhop.errors import MemhopError, shown
-from memhop.example import Example
+from memhop.example import Example, check_positions
 from memhop.tokenizer import answer_word, split_sentences, split_words
 
 _IN_TRAINING = "training example {}"
@@ -149,7 +148,7 @@ def _readable(example: Any, name: str, index: int, words: SplitSentences) -> Exa
     sentences = readable_question(story, question, where, words).story
     if not isinstance(answer, str) or not answer_word(answer):
         raise MemhopError(f"{where}: expected an answer with a word, got {shown(answer)}")
-    positions = _positions(facts, len(sentences), where)
+    positions = check_positions(facts, len(sentences), where)
     if all(map(words.__getitem__, sentences)):
         is_same = sentences is story and positions is facts
         return example if is_same else Example(sentences, question, answer, positions)
@@ -168,21 +167,3 @@ def _sentences(story: Any, where: str, words: SplitSentences) -> tuple[str, ...]
         wanted = "expected a story as a text or a sequence of sentences"
         raise MemhopError(f"{where}: {wanted}, got {shown(story)}")
     return story if type(story) is tuple else tuple(story)
-
-
-def _positions(facts: Any, count: int, where: str) -> tuple[int, ...]:
-    """Return supporting facts as Python integers; NumPy's integers are accepted."""
-    try:
-        if not isinstance(facts, Sequence) or bool in map(type, facts):
-            raise TypeError
-        indices = tuple(map(operator.index, facts))
-    except TypeError:
-        wanted = "expected supporting facts as positions in the story"
-        raise MemhopError(f"{where}: {wanted}, got {shown(facts)}") from None
-    for fact in indices:
-        if not 0 <= fact < count:
-            raise MemhopError(
-                f"{where}: expected supporting facts below the {count} sentences of the story, "
-                f"got {fact}"
-            )
-    return facts if type(facts) is tuple and set(map(type, facts)) <= {int} else indices
