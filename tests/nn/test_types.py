@@ -73,7 +73,7 @@ def test_arguments() -> None:
         MemoryHop(4, 4, slot_order="oldest")  # type: ignore[arg-type]
 
 
-@pytest.mark.slow
+@pytest.mark.thorough  # .ci/run checks all files
 def test_mypy_finds_these_types(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mypy", "--cache-dir", str(tmp_path), __file__]
     checked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
