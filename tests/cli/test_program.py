@@ -11,6 +11,7 @@ import torch
 import memhop.cli.generate as generate_command
 from memhop import __version__
 from memhop.cli.screen import download_progress, program
+from memhop.reproduce.record import read_rows
 
 from .conftest import TINY, Program
 
@@ -154,13 +155,23 @@ def test_a_table_of_the_paper_replaces_no_other_file(memhop: Program) -> None:
         Path(name).write_text("mine")
     exists = "already exists; give another name"
     line = ["reproduce", "babi", "--tiny", "--to", "rows.csv"]
-    assert memhop(*line).error() == f"rows.csv: {exists}"
+    for content in ("mine", "date,commit\n", "task,error\n1,2\n"):
+        Path("rows.csv").write_text(content)
+        assert memhop(*line).error() == f"rows.csv: {exists}"
+        assert Path("rows.csv").read_text() == content
+    Path("rows.csv").write_text("mine")
     line = ["reproduce", "table1", "--tiny", "--restarts", "1", "--to"]
     assert memhop(*line, "table.csv").error() == f"table.md: {exists}"
     assert memhop(*line, "figure.csv").error() == f"figure.svg: {exists}"
     message = "new.md: expected a CSV file; the table is written to new.md"
     assert memhop(*line, "new.md").error() == message
     assert {path.read_text() for path in Path().iterdir()} == {"mine"}
+
+
+def test_a_table_of_the_paper_replaces_earlier_rows(memhop: Program) -> None:
+    Path("rows.csv").write_text("task,date,commit\n9,2026-11-30,0123456789ab\n")
+    memhop("reproduce", "babi", "--tiny", "--restarts", "1", "--to", "rows.csv").ok()
+    assert [row["task"] for row in read_rows(Path("rows.csv"))] == ["1", "2"]
 
 
 def test_control_characters_are_escaped(memhop: Program) -> None:

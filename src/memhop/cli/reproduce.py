@@ -29,9 +29,11 @@ def writable(context: typer.Context, path: Path | None) -> Path | None:
     return path
 
 
-def new_file(context: typer.Context, path: Path | None) -> Path | None:
-    """Check a new file of ``--to`` before the work."""
-    if path is not None and not context.resilient_parsing:
+def replaceable(context: typer.Context, path: Path | None) -> Path | None:
+    """Check a file of ``--to`` before the work: only rows of a measurement are replaced."""
+    from memhop.reproduce.record import is_rows
+
+    if path is not None and not context.resilient_parsing and not is_rows(path):
         check_new(path)
     return writable(context, path)
 
@@ -43,7 +45,8 @@ ReleasedStories = Annotated[Path, typer.Option("--data", help="Folder with the b
 Jobs = Annotated[int | None, typer.Option(min=1, help="Processes of one thread. Default: cores.")]
 Tiny = Annotated[bool, typer.Option("--tiny", help="Run in seconds, to see that it works.")]
 To = Annotated[
-    Path | None, typer.Option(callback=new_file, help="New CSV file. Default: only print.")
+    Path | None,
+    typer.Option(callback=replaceable, help="CSV file to write. Default: only print."),
 ]
 
 

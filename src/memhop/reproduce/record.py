@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -147,6 +148,16 @@ def as_text(rows: Rows) -> list[dict[str, str]]:
     """
     return [{name: "" if value is None else str(value) for name, value in row.items()}
             for row in rows]  # fmt: skip
+
+
+def is_rows(path: Path) -> bool:
+    """Return whether a file has the rows of a measurement, which end with their provenance."""
+    if not path.is_file():
+        return False
+    with suppress(MemhopError):
+        rows = read_rows(path)
+        return bool(rows) and list(rows[0])[-2:] == ["date", "commit"]
+    return False
 
 
 def check_writable_file(path: Path) -> None:
