@@ -33,9 +33,10 @@ def replaceable(context: typer.Context, path: Path | None) -> Path | None:
     """Check a file of ``--to`` before the work: only rows of a measurement are replaced."""
     from memhop.reproduce.record import is_rows
 
+    writable(context, path)
     if path is not None and not context.resilient_parsing and not is_rows(path):
         check_new(path)
-    return writable(context, path)
+    return path
 
 
 Restarts = Annotated[int, typer.Option(min=1, help="Random starts of each training.")]
