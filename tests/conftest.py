@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -59,3 +61,14 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(ProcessorTime())
     if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
         config.pluginmanager.register(CompileFirst())
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Return a headless Chromium, one for all tests: playwright starts once in a process."""
+    module = pytest.importorskip("tests.web.browser", reason="needs playwright")
+    program = module.chromium()
+    if program is None:
+        pytest.skip("needs a Chromium")
+    with module.launched_browser(program) as opened:
+        yield opened

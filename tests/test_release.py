@@ -42,7 +42,7 @@ def contents(wheel: Path) -> dict[str, bytes]:
 def test_a_wheel_has_every_file_of_the_package_also_by_way_of_the_sdist(tmp_path: Path) -> None:
     direct = contents(built(ROOT, tmp_path / "direct", "wheel"))
     with tarfile.open(built(ROOT, tmp_path / "sdist", "sdist")) as archive:
-        archive.extractall(tmp_path / "tree", filter="data")
+        archive.extractall(tmp_path / "tree")  # our own; Python 3.11.2 has no filters
     [tree] = (tmp_path / "tree").iterdir()
     assert contents(built(tree, tmp_path / "again", "wheel")) == direct
     package = ROOT / "src" / "memhop"

@@ -5,6 +5,7 @@ error that only the timeout reports fails the test. ``benchmarks/distributed.py`
 seconds; the limits here allow for a machine with many other processes.
 """
 
+import datetime
 import os
 import re
 import signal
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from memhop.ops import exchange
 from tests.distributed import failures
 from tests.distributed.ranks import Outcome, Ranks
 
@@ -180,3 +182,26 @@ def test_no_process_is_left() -> None:
     for pid in processes:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+class LateWork:
+    """A collective that ends, with an error or without, just after a wait of limited time."""
+
+    def __init__(self, error: RuntimeError | None) -> None:
+        self.error, self.is_over = error, False
+
+    def wait(self, timeout: datetime.timedelta | None = None) -> None:
+        if not self.is_over:
+            self.is_over = True
+            raise RuntimeError("Operation timed out!")
+        if self.error:
+            raise self.error
+
+    def is_completed(self) -> bool:
+        return self.is_over
+
+
+def test_a_collective_that_ends_as_its_wait_does_has_not_failed() -> None:
+    assert exchange.waited(LateWork(None))
+    with pytest.raises(RuntimeError, match="connection closed"):
+        exchange.waited(LateWork(RuntimeError("connection closed")))

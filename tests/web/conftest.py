@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -24,9 +24,6 @@ from memhop.text.model import MemN2N
 from memhop.web.api import make_app
 from memhop.web.limits import Limits
 from memhop.web.models import Models, Served, ServedFacts, ServedStore
-
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser
 
 
 class Reply(NamedTuple):
@@ -106,16 +103,6 @@ def running(
     finally:
         server.should_exit = True
         thread.join()
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator["Browser"]:
-    from .browser import chromium, launched_browser
-
-    path = chromium()
-    assert path is not None
-    with launched_browser(path) as browser:
-        yield browser
 
 
 @pytest.fixture(scope="session")

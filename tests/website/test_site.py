@@ -11,6 +11,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import FunctionType
+from typing import Any
 
 import pytest
 
@@ -108,24 +109,21 @@ class _Quiet(SimpleHTTPRequestHandler):
         """Print nothing."""
 
 
-def test_in_a_browser_pages_fit_a_phone_and_search_works(site: Path, address: str) -> None:
-    browser = pytest.importorskip("tests.web.browser", reason="needs playwright")
-    program = browser.chromium()
-    if program is None:
-        pytest.skip("needs a Chromium")
-    with browser.launched_browser(program) as opened:
-        visit = browser.Visit(opened, address, viewport=browser.PHONE)
-        wide = []
-        for page in KINDS:
-            visit.page.goto(address + page)
-            if visit.page.evaluate("document.documentElement.scrollWidth > innerWidth"):
-                wide.append(page)
-        assert wide == []
-        visit.page.goto(address)
-        visit.page.click("header label[for=__search]")
-        # what is entered before the index is ready finds nothing
-        visit.page.wait_for_selector(f"text={READY}", timeout=INDEX_TIMEOUT_MS)
-        visit.page.type("input[name=query]", "temporal_slots")
-        visit.page.wait_for_selector(RESULT, timeout=INDEX_TIMEOUT_MS)
-        visit.check_clean()
-        visit.close()
+def test_in_a_browser_pages_fit_a_phone_and_search_works(browser: Any, address: str) -> None:
+    from tests.web.browser import PHONE, Visit
+
+    visit = Visit(browser, address, viewport=PHONE)
+    wide = []
+    for page in KINDS:
+        visit.page.goto(address + page)
+        if visit.page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+            wide.append(page)
+    assert wide == []
+    visit.page.goto(address)
+    visit.page.click("header label[for=__search]")
+    # what is entered before the index is ready finds nothing
+    visit.page.wait_for_selector(f"text={READY}", timeout=INDEX_TIMEOUT_MS)
+    visit.page.type("input[name=query]", "temporal_slots")
+    visit.page.wait_for_selector(RESULT, timeout=INDEX_TIMEOUT_MS)
+    visit.check_clean()
+    visit.close()
