@@ -5,7 +5,7 @@ from itertools import pairwise
 from xml.etree.ElementTree import Element, fromstring
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from memhop.picture.graph import Edge, GraphPicture, HopEdges, graph_picture
@@ -169,6 +169,7 @@ def test_elements_are_inside_the_image_and_texts_do_not_overlap(
 
 @settings(max_examples=100, deadline=None)
 @given(st.text(st.characters(), min_size=1), st.text())
+@example("\u0301", "\U0001f3fb")  # characters that take no cell
 def test_any_name_and_title_makes_the_same_elements(name: str, title: str) -> None:
     """No text can add, open or close an element."""
 

@@ -61,7 +61,7 @@ def shortened(text: str, width: int, cut: str) -> str:
     ('gar…', 'garden')
     """
     text = bounded(text, width, cut)
-    return clipped(text, min(width, cells(text)), cut)
+    return clipped(text, width, cut) if cells(text) > width else text
 
 
 def fair_widths(lengths: Sequence[int], room: int) -> list[int]:
