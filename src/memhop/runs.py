@@ -84,13 +84,13 @@ def find_run(name: str | Path | None = None, kind: str | None = None) -> Path:
         MemhopError: no such run, or a run of another kind.
     """
     if name is None:
-        trained = _trained(kind)
-        if not trained:
+        newest = newest_run(kind)
+        if newest is None:
             of_kind = "" if kind is None else f" of {kind}"
             raise MemhopError(
                 f"no trained run{of_kind} under {RUNS}/: train one first, or give its path"
             )
-        return max(trained, key=lambda run: (_is_finished(run), _age(run)))
+        return newest
     if not str(name):
         raise MemhopError("expected the name or path of a run, got an empty text")
     run = named_run(name, kind)
@@ -99,9 +99,13 @@ def find_run(name: str | Path | None = None, kind: str | None = None) -> Path:
     return run
 
 
-def any_run(kind: str | None = None) -> bool:
-    """Return whether there is a run under ``runs/`` of a kind of models; None for any."""
-    return bool(_trained(kind))
+def newest_run(kind: str | None = None) -> Path | None:
+    """Return the newest finished run under ``runs/``, or, if none is finished, the newest.
+
+    None if there is no run of this kind of models; the kind None is any.
+    """
+    trained = [run for run in _children(RUNS) if trained_in(run) and _is_of(run, kind)]
+    return max(trained, key=lambda run: (_is_finished(run), _age(run)), default=None)
 
 
 def named_run(name: str | Path, kind: str | None = None) -> Path | None:
@@ -199,10 +203,6 @@ def _is_of(run: Path, kind: str | None) -> bool:
 def _described(run: Path) -> str:
     kind = run_kind(run)
     return f"one of {kind}: use {_COMMANDS[kind]}" if kind in _COMMANDS else f"one of {kind}"
-
-
-def _trained(kind: str | None) -> list[Path]:
-    return [run for run in _children(RUNS) if trained_in(run) and _is_of(run, kind)]
 
 
 def _folders(name: str | Path) -> list[Path]:

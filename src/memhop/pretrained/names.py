@@ -5,7 +5,7 @@ from pathlib import Path
 from memhop.checkpoint import STORIES
 from memhop.errors import MemhopError, shown
 from memhop.pretrained.hub import HubOptions, download, is_hub_id
-from memhop.runs import RUNS, any_run, find_run, is_folder, kind_error, named_run, no_run_error
+from memhop.runs import RUNS, find_run, is_folder, kind_error, named_run, newest_run, no_run_error
 
 SHIPPED = Path(__file__).parent / "models"  # a pretrained folder for each
 DEFAULT = SHIPPED / "stories"  # where no run is trained
@@ -34,8 +34,8 @@ def find_model(
         MemhopError: no such model, one of another kind, a failed download, or a revision of a model
             that is not on the Hub.
     """
-    if name is None and kind in (None, STORIES) and not any_run(kind):
-        return DEFAULT
+    if name is None and kind in (None, STORIES):
+        return newest_run(kind) or DEFAULT
     if name is None or not str(name):
         return find_run(name, kind)
     text = str(name)
