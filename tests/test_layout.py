@@ -33,7 +33,7 @@ ROWS = [
     ["resume"],
     ["text", "data"],
     ["training"],
-    ["export", "knowledge", "retrieval"],
+    ["export", "knowledge", "language_model", "retrieval"],
     ["storage"],
     ["reproduce"],
     ["memhop"],

@@ -1,17 +1,20 @@
 """Lines, JSON objects and rows of UTF-8 files, also of gzip files, with one-line errors."""
 
+import codecs
 import csv
 import gzip
 import io
 import json
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from memhop.errors import MemhopError, shown
 
 MAX_LINE_BYTES = 64 * 2**20  # a small .gz file can decompress to a line that fills the memory
+PIECE_BYTES = 2**16
 
 
 def printable(path: Path) -> str:
@@ -47,21 +50,44 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
         MemhopError: the file cannot be read or decompressed; a line is not UTF-8, has the
             character NUL, or more than 64 MiB.
     """
-    try:
-        with _opened(path) as file:
-            number = 0
-            while raw := file.readline(MAX_LINE_BYTES + 1):
-                number += 1
-                yield number, _decoded(raw, path, number)
-    except FileNotFoundError:
-        raise MemhopError(f"{printable(path)}: no such file") from None
-    except (EOFError, zlib.error) as error:
-        raise MemhopError(f"{printable(path)}: corrupt gzip file: {error}") from None
-    except (OSError, ValueError) as error:
-        if isinstance(error, MemhopError):
-            raise
-        reason = getattr(error, "strerror", None) or str(error)
-        raise MemhopError(f"{printable(path)}: cannot be read: {reason}") from None
+    with _opened(path) as file:
+        number = 0
+        while raw := file.readline(MAX_LINE_BYTES + 1):
+            number += 1
+            yield number, _decoded(raw, path, number)
+
+
+def text_pieces(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield a text in pieces of at most 64 KiB, each with the number of the line it begins in.
+
+    LF, CRLF and CR end a line; each becomes ``"\\n"``. A byte order mark is dropped. A line may
+    have any length.
+
+    Raises:
+        MemhopError: the file cannot be read or decompressed, is not UTF-8, or has the character
+            NUL.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8-sig")()
+    line_ends = io.IncrementalNewlineDecoder(None, translate=True)
+    number, is_last = 1, False
+    with _opened(path) as file:
+        while not is_last:
+            raw = file.read(PIECE_BYTES)
+            is_last = not raw
+            try:
+                decoded = decoder.decode(raw, final=is_last)
+            except UnicodeDecodeError as error:
+                before, byte = error.object[: error.start].decode(), error.object[error.start]
+                number += line_ends.decode(before, final=True).count("\n")
+                message = f"expected UTF-8 text, got byte 0x{byte:02x}"
+                raise fault(path, number, message) from None
+            piece = line_ends.decode(decoded, final=is_last)
+            if "\0" in piece:
+                number += piece[: piece.index("\0")].count("\n")
+                raise fault(path, number, "expected text, got the character NUL")
+            if piece:
+                yield number, piece
+            number += piece.count("\n")
 
 
 def filled_lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -128,10 +154,22 @@ def _distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
-def _opened(path: Path) -> BinaryIO:
-    if path.name.lower().endswith(".gz"):
-        return io.BufferedReader(gzip.open(path, "rb"))
-    return path.open("rb")
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """Open a file, decompressed if it ends in ``.gz``; errors of reading become one line."""
+    is_gzip = path.name.lower().endswith(".gz")
+    try:
+        with io.BufferedReader(gzip.open(path, "rb")) if is_gzip else path.open("rb") as file:
+            yield file
+    except FileNotFoundError:
+        raise MemhopError(f"{printable(path)}: no such file") from None
+    except (EOFError, zlib.error) as error:
+        raise MemhopError(f"{printable(path)}: corrupt gzip file: {error}") from None
+    except (OSError, ValueError) as error:
+        if isinstance(error, MemhopError):
+            raise
+        reason = getattr(error, "strerror", None) or str(error)
+        raise MemhopError(f"{printable(path)}: cannot be read: {reason}") from None
 
 
 def _decoded(raw: bytes, path: Path, number: int) -> str:

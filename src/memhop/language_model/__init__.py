@@ -1,0 +1,21 @@
+"""Language models whose memory is the previous words (section 5 of arXiv 1503.08895)."""
+
+from memhop.language_model.text import (
+    EncodedText,
+    count_lines,
+    count_words,
+    encode_text,
+    encode_words,
+    words_of,
+)
+from memhop.language_model.vocabulary import WordVocabulary
+
+__all__ = [
+    "EncodedText",
+    "WordVocabulary",
+    "count_lines",
+    "count_words",
+    "encode_text",
+    "encode_words",
+    "words_of",
+]
