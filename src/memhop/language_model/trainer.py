@@ -92,7 +92,9 @@ class Trainer:
         recipe, state = self.recipe, self.state
         if recipe.schedule == "plateau":
             return state.rate
-        return cosine_rate(recipe, state.epoch * self.steps + state.step, recipe.epochs * self.steps)
+        return cosine_rate(
+            recipe, state.epoch * self.steps + state.step, recipe.epochs * self.steps
+        )
 
     def take_step(self, batch: Batch, rate: float) -> float:
         """Take a step; return the loss, summed over the batch."""
@@ -125,8 +127,11 @@ class Trainer:
         if c is a:
             of_output.index_add_(0, rows, found[0])
         else:
-            gradients |= {"word_a": RowGradient(rows, found[0]), "word_c": RowGradient(rows, found[1])}
-        return loss, gradients | dict(zip(others, found[len(own):], strict=True))
+            gradients |= {
+                "word_a": RowGradient(rows, found[0]),
+                "word_c": RowGradient(rows, found[1]),
+            }
+        return loss, gradients | dict(zip(others, found[len(own) :], strict=True))
 
     @torch.no_grad()
     def update_average(self) -> None:
