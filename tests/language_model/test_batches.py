@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memhop.language_model.batches import chunks, epoch_batches, single_positions, steps_of
-from memhop.language_model.recipe import LanguageRecipe
+from memhop.language_model.recipe import LanguageRecipe, Protocol
 
 
 def generator() -> np.random.Generator:
@@ -49,7 +49,7 @@ def test_random_positions_have_all_their_words(count: int, batch_size: int) -> N
 
 
 @pytest.mark.parametrize("protocol", ["paper", "contiguous"])
-def test_an_epoch_resumes_at_a_step(protocol: str) -> None:
+def test_an_epoch_resumes_at_a_step(protocol: Protocol) -> None:
     recipe = LanguageRecipe(protocol=protocol, chunk=4, batch_size=8, num_words=3)
     tokens = np.arange(100, dtype=np.int32)
     whole = list(epoch_batches(tokens, recipe, generator()))

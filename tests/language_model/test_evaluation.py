@@ -1,6 +1,7 @@
 """Perplexity against -log p word by word."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from memhop import MemhopError
 from memhop.language_model import EncodedText, LanguageModel, LanguageRecipe, Perplexity, evaluate
 from memhop.language_model.evaluation import perplexity_of
 from memhop.language_model.network import Words
+from memhop.language_model.recipe import Protocol
 from tests.language_model.texts import WORDS, text_of
 
 RECIPE = LanguageRecipe.paper(memory_dim=8, num_hops=2, num_words=5, init_std=0.6)
@@ -38,7 +40,7 @@ def loss_word_by_word(model: LanguageModel, tokens: np.ndarray, first: int) -> f
 @pytest.mark.parametrize(("protocol", "first"), [("contiguous", 0), ("paper", 5)])
 @pytest.mark.parametrize("count", [6, 512, 530])  # a pass has 512 positions
 def test_the_loss_is_the_mean_over_the_scored_words(
-    model: LanguageModel, protocol: str, first: int, count: int
+    model: LanguageModel, protocol: Protocol, first: int, count: int
 ) -> None:
     text = text_of(count, unknown=3)
     found = evaluate(model, text, protocol=protocol)
@@ -68,7 +70,13 @@ def test_a_huge_loss_has_an_infinite_perplexity() -> None:
 
 @pytest.mark.parametrize("change", [{"loss": -1}, {"scored": 1.5}, {"protocol": "other"}])
 def test_a_perplexity_from_a_file_is_checked(change: dict[str, object]) -> None:
-    good = {"loss": 1.0, "scored": 2, "unscored": 0, "unknown": 0, "protocol": "paper"}
+    good: dict[str, Any] = {
+        "loss": 1.0,
+        "scored": 2,
+        "unscored": 0,
+        "unknown": 0,
+        "protocol": "paper",
+    }
     assert Perplexity.from_json(good) == Perplexity(**good)
     with pytest.raises((TypeError, ValueError)):
         Perplexity.from_json(good | change)

@@ -2,11 +2,13 @@
 
 import itertools
 
+from typing import Literal
+
 import pytest
 import torch
 from torch import nn
 
-from memhop.language_model.optimizer import Optimizer, RowGradient, cosine_rate, norm_of
+from memhop.language_model.optimizer import Gradients, Optimizer, RowGradient, cosine_rate, norm_of
 from memhop.language_model.recipe import LanguageRecipe
 
 OTHERS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}
@@ -22,7 +24,7 @@ class Weights(nn.Module):
 
 @pytest.mark.parametrize("clip_norm", [1e6, 0.5])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_steps_equal_those_of_torch(optimizer: str, clip_norm: float) -> None:
+def test_steps_equal_those_of_torch(optimizer: Literal["sgd", "adam"], clip_norm: float) -> None:
     own, theirs = Weights(), Weights()
     ours = Optimizer(own, LanguageRecipe(optimizer=optimizer, clip_norm=clip_norm))
     other = OTHERS[optimizer](theirs.parameters(), lr=1.0)
@@ -32,7 +34,7 @@ def test_steps_equal_those_of_torch(optimizer: str, clip_norm: float) -> None:
         theirs.table.grad = torch.zeros(6, 3).index_copy_(0, torch.tensor(rows), values)
         theirs.map.grad = of_map.clone()
         norm = nn.utils.clip_grad_norm_(theirs.parameters(), clip_norm)
-        gradients = {"table": RowGradient(torch.tensor(rows), values), "map": of_map}
+        gradients: Gradients = {"table": RowGradient(torch.tensor(rows), values), "map": of_map}
         assert norm_of(gradients) == pytest.approx(float(norm))
         for group in other.param_groups:
             group["lr"] = rate

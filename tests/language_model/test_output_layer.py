@@ -15,7 +15,7 @@ def test_losses_and_gradients(positions: int, scale: float) -> None:
     targets = torch.randint(33, (positions,))
     u64, w64 = (one.double().requires_grad_() for one in (u, w))
     each = functional.cross_entropy(u64 @ w64.T, targets, reduction="none")
-    each.sum().backward()
+    torch.autograd.backward(each.sum())
     torch.testing.assert_close(losses(u, w, targets).double(), each.detach(), rtol=1e-5, atol=1e-5)
     layer = OutputLayer(w)
     for _ in range(2):  # the second call uses the buffers again

@@ -50,7 +50,8 @@ class LanguageNetwork(nn.Module):
         def table() -> nn.Parameter:
             return nn.Parameter(torch.empty(num_words, dim))
 
-        self.word_a, self.word_c = (None, None) if is_shared else (table(), table())
+        self.word_a = None if is_shared else table()
+        self.word_c = None if is_shared else table()
         self.output = table()
         self.hops = MultiHop(
             dim, dim, recipe.num_hops, tying="none" if is_shared else "layerwise",

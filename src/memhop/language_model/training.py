@@ -110,7 +110,7 @@ def train(
     run_epochs(trainer, folder, on_progress)
     model = trainer.best_model()
     valid = evaluate(model, valid_text, protocol=recipe.protocol)
-    test = test_text and evaluate(model, test_text, protocol=recipe.protocol)
+    test = None if test_text is None else evaluate(model, test_text, protocol=recipe.protocol)
     scores = valid, test
     if folder is not None:
         folder.finish(model, trainer.state, scores)
