@@ -1,7 +1,6 @@
 """SGD and Adam on gradients of few rows, against ``torch.optim``."""
 
 import itertools
-
 from typing import Literal
 
 import pytest

@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import math
-import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -210,9 +209,15 @@ def test_corrupt_checkpoints_are_refused(
 
 
 def test_ctrl_c_waits_for_the_end_of_a_step() -> None:
-    steps: list[None] = []
-    with pytest.raises(KeyboardInterrupt), without_interrupt():
-        steps.append(os.kill(os.getpid(), signal.SIGINT))
+    steps = []
+
+    def step() -> None:
+        with without_interrupt():
+            signal.raise_signal(signal.SIGINT)
+            steps.append("done")
+
+    with pytest.raises(KeyboardInterrupt):
+        step()
     assert steps
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
