@@ -26,6 +26,11 @@ class Words(NamedTuple):
     ignored: Tensor | None
     is_windowed: bool
 
+    def to(self, device: torch.device) -> "Words":
+        """Return the words on a device."""
+        ignored = None if self.ignored is None else self.ignored.to(device)
+        return Words(self.rows.to(device), ignored, self.is_windowed)
+
 
 class LanguageNetwork(nn.Module):
     """Hops over the N previous words x_1 .. x_N, and the output layer W:
