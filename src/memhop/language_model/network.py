@@ -104,11 +104,11 @@ class LanguageNetwork(nn.Module):
             values = keys if c is a else functional.dropout(c, share, self.training)
             u = self._first_query(functional.embedding(rows[:, -1], keys))
             slots, window = rows, None
-        result = self.hops(
+        found = self.hops(
             u, keys, values=None if values is keys else values, slots=slots, window=window,
             memory_padding_mask=words.ignored, need_weights=need_weights,
         )  # fmt: skip
-        u, weights = result if need_weights else (result, None)
+        u, weights = found if isinstance(found, tuple) else (found, None)
         u = functional.dropout(u, self.recipe.output_dropout, self.training)
         return u if weights is None else (u, weights)
 
