@@ -115,9 +115,8 @@ class Trainer:
         rows, inverse = torch.unique(batch.words.rows, return_inverse=True)
         a, c = network.tables()
         own = [table.detach()[rows].requires_grad_() for table in ((a,) if c is a else (a, c))]
-        others = dict(network.hops.named_parameters(prefix="hops"))
-        if network.first is not None:
-            others |= dict(network.first.named_parameters(prefix="first"))
+        tables = ("word_a", "word_c", "output")
+        others = {name: w for name, w in network.named_parameters() if name not in tables}
         words = batch.words._replace(rows=inverse)
         hidden = network(words, (own[0], own[-1])).flatten(0, -2)
         loss, of_hidden, of_output = self.output_layer(hidden.detach(), batch.targets)
