@@ -29,6 +29,7 @@ from memhop.errors import MemhopError, shown
 
 SCHEMA = 1
 STORIES, KNOWLEDGE, RETRIEVAL, LAYER = "stories", "knowledge", "retrieval", "layer"  # kinds
+LANGUAGE = "language"
 CONFIG, CARD = "config.json", "README.md"  # of a pretrained folder
 LIBRARY = "memhop"
 _MANIFEST = "checkpoint.json"

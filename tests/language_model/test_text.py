@@ -81,6 +81,7 @@ def test_a_text_in_pieces_of_any_size_has_the_words_of_the_whole_text(
         ("a b\nc\n", "a b <eos> c <eos>"),
         ("a b\nc", "a b <eos> c <eos>"),
         ("a\n\nb\n", "a <eos> <eos> b <eos>"),
+        ("a\n\r", "a <eos> <eos>"),
         ("\n a \r\n", "<eos> a <eos>"),
         ("a\rb\r\nc", "a <eos> b <eos> c <eos>"),
         ("\ufeffThe the\n", "The the <eos>"),
