@@ -40,35 +40,65 @@ def losses(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     return found
 
 
-@torch.no_grad()
-def loss_and_gradients(
-    hidden: Tensor, weight: Tensor, targets: Tensor, dtype: torch.dtype = torch.float32
-) -> LossAndGradients:
-    """Return the sum of `losses` and its gradients.
+class OutputLayer:
+    """The losses and gradients of one W, in buffers that are used again at each step.
+
+    New memory of this size costs more than the products: the system clears each of its pages.
 
     Args:
-        hidden, weight, targets: as in `losses`.
-        dtype: of the matrix products: that of ``weight``, or ``torch.bfloat16``, which rounds their
-            inputs and results. Scores become float32 before the softmax, and sums over blocks are
-            float32.
-
-    >>> found = loss_and_gradients(torch.zeros(1, 2), torch.eye(2), torch.tensor([0]))
-    >>> found.hidden
-    tensor([[-0.5000,  0.5000]])
+        weight: W, [V, D].
+        dtype: of the matrix products: that of W, or ``torch.bfloat16``, which rounds their inputs
+            and results. The softmax and the sums over blocks have the dtype of W.
     """
-    exact = weight.dtype
-    multiplied, u = weight.to(dtype), hidden.to(dtype)
-    of_hidden, of_weight = torch.empty_like(hidden), torch.empty_like(weight)
-    loss = 0.0
-    for start in range(0, len(hidden), _BLOCK):
-        rows = slice(start, start + _BLOCK)
-        wanted = targets[rows].unsqueeze(1)
-        log_p = torch.log_softmax((u[rows] @ multiplied.T).to(exact), -1)
-        loss -= float(log_p.gather(1, wanted).sum(dtype=torch.float64))
-        by_score = log_p.exp_()
-        by_score.scatter_add_(1, wanted, by_score.new_full(wanted.shape, -1.0))
-        by_score = by_score.to(dtype)
-        of_hidden[rows] = by_score @ multiplied
-        product = by_score.T @ u[rows]
-        of_weight = product.to(exact) if start == 0 else of_weight.add_(product)
-    return LossAndGradients(loss, of_hidden, of_weight)
+
+    def __init__(self, weight: Tensor, dtype: torch.dtype = torch.float32) -> None:
+        self._weight, self._dtype = weight.detach(), dtype
+        self._gradient = torch.empty_like(self._weight)
+        self._log_p = weight.new_empty(_BLOCK, len(weight)).detach()
+        self._rounded = None
+        if dtype != weight.dtype:
+            own = self._weight, self._gradient, self._log_p
+            self._rounded = tuple(torch.empty_like(one, dtype=dtype) for one in own)
+
+    @torch.no_grad()
+    def __call__(self, hidden: Tensor, targets: Tensor) -> LossAndGradients:
+        """Return the sum of `losses` and its gradients; that of W is valid until the next call.
+
+        >>> found = OutputLayer(torch.eye(2))(torch.zeros(1, 2), torch.tensor([0]))
+        >>> found.hidden
+        tensor([[-0.5000,  0.5000]])
+        """
+        of_hidden, of_weight = torch.empty_like(hidden), self._gradient
+        if self._rounded is not None:
+            self._rounded[0].copy_(self._weight)
+            hidden = hidden.to(self._dtype)
+        loss = 0.0
+        for start in range(0, len(hidden), _BLOCK):
+            rows = slice(start, start + _BLOCK)
+            loss += self._block(hidden[rows], targets[rows].unsqueeze(1), of_hidden[rows], start == 0)
+        if not len(hidden):
+            of_weight.zero_()
+        return LossAndGradients(loss, of_hidden, of_weight)
+
+    def _block(self, u: Tensor, targets: Tensor, of_hidden: Tensor, is_first: bool) -> float:
+        """Return the loss of a block; write the gradient of u, and write or add that of W."""
+        log_p, of_weight = self._log_p[: len(u)], self._gradient
+        weight, product, scores = self._rounded or (self._weight, of_weight, self._log_p)
+        scores = scores[: len(u)]
+        torch.mm(u, weight.T, out=scores)
+        if scores is not log_p:
+            log_p.copy_(scores)
+        torch.log_softmax(log_p, -1, out=log_p)
+        loss = -float(log_p.gather(1, targets).sum(dtype=torch.float64))
+        log_p.exp_().scatter_add_(1, targets, log_p.new_full(targets.shape, -1.0))
+        if self._rounded is None:
+            torch.mm(log_p, weight, out=of_hidden)
+            of_weight.addmm_(log_p.T, u, beta=0.0 if is_first else 1.0)
+            return loss
+        of_hidden.copy_(scores.copy_(log_p) @ weight)
+        torch.mm(scores.T, u, out=product)
+        if is_first:
+            of_weight.copy_(product)
+        else:
+            of_weight.add_(product)
+        return loss

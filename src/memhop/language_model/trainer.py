@@ -19,7 +19,7 @@ from memhop.language_model.evaluation import mean_loss, unscored_words
 from memhop.language_model.model import LanguageModel
 from memhop.language_model.network import LanguageNetwork
 from memhop.language_model.optimizer import Gradients, Optimizer, RowGradient, cosine_rate
-from memhop.language_model.output_layer import loss_and_gradients
+from memhop.language_model.output_layer import OutputLayer
 from memhop.language_model.recipe import LanguageRecipe
 from memhop.language_model.training_run import Metric, State
 from memhop.language_model.vocabulary import WordVocabulary
@@ -51,6 +51,8 @@ class Trainer:
             self.network = LanguageNetwork(len(vocabulary), recipe)
             self.network.reset_parameters()
         self.best, self.average = copy.deepcopy(self.network), copy.deepcopy(self.network)
+        dtype = getattr(torch, recipe.output_precision)
+        self.output_layer = OutputLayer(self.network.output, dtype)
         self.optimizer = Optimizer(self.network, recipe)
         self.state = State(rate=recipe.learning_rate)
 
@@ -114,10 +116,7 @@ class Trainer:
             others |= dict(network.first.named_parameters(prefix="first"))
         words = batch.words._replace(rows=inverse)
         hidden = network(words, (own[0], own[-1])).flatten(0, -2)
-        dtype = getattr(torch, recipe.output_precision)
-        loss, of_hidden, of_output = loss_and_gradients(
-            hidden.detach(), network.output, batch.targets, dtype
-        )
+        loss, of_hidden, of_output = self.output_layer(hidden.detach(), batch.targets)
         if recipe.optimizer == "adam":
             of_hidden /= len(batch.targets)
             of_output /= len(batch.targets)
