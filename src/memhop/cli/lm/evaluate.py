@@ -7,7 +7,7 @@ import typer
 
 from memhop.checkpoint import LANGUAGE
 from memhop.cli.screen import percent, print_json, print_table, print_wrapped
-from memhop.cli.settings import Json, LanguageRun, Threads, check_file, load_newest, use
+from memhop.cli.settings import Json, LanguageRun, Threads, load_newest, use
 from memhop.errors import MemhopError
 from memhop.language_model import LanguageModel, Perplexity, encode_text
 from memhop.language_model import evaluate as evaluate_model
@@ -31,7 +31,7 @@ def evaluate(
     threads: Threads = 1,
     json: Json = False,
 ) -> None:
-    """Print the perplexity of texts: how well the model predicts each word.
+    """Print how well a model predicts texts (perplexity).
 
     Each line ends with the word <eos>, which is scored too. A word that the model does not know is
     scored as <unk> and counted as unknown.
@@ -39,14 +39,12 @@ def evaluate(
     use(threads)
     if not text:
         raise typer.BadParameter("expected a text", param_hint="--text")
-    for path in text:
-        check_file("--text", path)
     model = load_newest(run, LANGUAGE, LanguageModel.load)
     results = [(path, perplexity(model, path, protocol)) for path in text]
     if json:
         print_json([{"file": str(path), **perplexity_json(result)} for path, result in results])
         return
-    columns = ("file", "words scored", "unknown", "share", "perplexity")
+    columns = ("file", "words scored", "unknown", "perplexity")
     print_table(columns, [row(path.name, result) for path, result in results])
     if unscored := results[0][1].unscored:
         print_wrapped(f"the first {unscored:,} words of each text fill the memory: not scored")
@@ -66,8 +64,8 @@ def perplexity(
 def row(name: str, result: Perplexity) -> list[str]:
     """Return the cells of a file."""
     share = percent(100 * result.unknown / result.scored)
-    figures = f"{result.scored:,}", f"{result.unknown:,}", share, f"{result.perplexity:,.1f}"
-    return [name, *figures]
+    unknown = f"{result.unknown:,} ({share})"
+    return [name, f"{result.scored:,}", unknown, f"{result.perplexity:,.1f}"]
 
 
 def perplexity_json(result: Perplexity) -> dict[str, Any]:

@@ -6,8 +6,16 @@ from typing import Annotated, Any
 import typer
 
 from memhop.checkpoint import LANGUAGE
-from memhop.cli.screen import percent, print_json, print_line, print_table, print_wrapped, stdout
-from memhop.cli.settings import Json, Threads, complete_run, load_newest, use
+from memhop.cli.screen import (
+    percent,
+    print_json,
+    print_line,
+    print_table,
+    print_wrapped,
+    program,
+    stdout,
+)
+from memhop.cli.settings import Json, LanguageRun, Threads, load_newest, use
 from memhop.cli.svg_file import write_svg
 from memhop.errors import MemhopError
 from memhop.language_model import LanguageModel, Prediction
@@ -21,16 +29,8 @@ _SHOWN = 3  # words in a title
 
 @app.command()
 def predict(
-    values: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="[RUN] TEXT",
-            help="The text to continue, in quotes. Before it the path or name of a run, or "
-            "owner/name on the Hugging Face Hub; default: the newest finished run of language in "
-            "runs/.",
-            autocompletion=complete_run,
-        ),
-    ],
+    run: LanguageRun = None,
+    text: Annotated[str | None, typer.Argument(help="The text to continue, in quotes.")] = None,
     count: Annotated[int, typer.Option(min=1, max=1000, help="Next words to print.")] = 5,
     svg: Annotated[Path | None, typer.Option(help="File for the picture.")] = None,
     threads: Threads = 1,
@@ -38,15 +38,16 @@ def predict(
 ) -> None:
     """Predict the next word of a text.
 
-    Print the most probable words, and how much each hop read of each word before. Write the text
-    as the training text is written: white space separates words, and case matters. A word that the
-    model does not know is read as <unk> and named.
+    Print the most probable words, and how much each hop read of each word before. A single value is
+    the text, for the newest run. Write it as the training text is written: white space separates
+    words, and case matters. A word that the model does not know is read as <unk> and named.
     """
     use(threads)
-    if len(values) > 2:
-        raise MemhopError(f"expected [RUN] TEXT, the text in quotes; got {len(values)} values")
-    *run, text = values
-    model = load_newest(run[0] if run else None, LANGUAGE, LanguageModel.load)
+    if text is None:  # one value is the text
+        run, text = None, run
+    if text is None:
+        raise MemhopError(f"lm predict needs a text, see {program()} lm predict --help")
+    model = load_newest(run, LANGUAGE, LanguageModel.load)
     prediction = model.predict(text, min(count, len(model.vocabulary)))
     drawn = picture(prediction.attention, prediction.words)
     if svg is not None:

@@ -31,7 +31,6 @@ from memhop.cli.settings import (
     RunName,
     Seed,
     Threads,
-    check_file,
     check_threads,
     chosen_settings,
     use,
@@ -55,7 +54,6 @@ from memhop.runs import free_name, holds_anything
 _NEEDED, _OPTIONAL = ("text",), ("valid", "test")
 _STORED = {"valid": "--valid", "test": "--test", "recipe": "--recipe", "setting": "--set",
            "seed": "--seed"}  # fmt: skip
-_RECIPES = {"paper": LanguageRecipe.paper, "best": LanguageRecipe.best}
 _HELD_OUT = 10  # one line of so many, without --valid
 _EXAMPLE_WORDS = 4
 
@@ -117,9 +115,8 @@ def train(
     else:
         if text is None:
             raise MemhopError(f"lm train needs --text FILE, see {program()} lm train --help")
-        for option, path in files.items():
-            check_file(f"--{option}", path)
-        settings = chosen_settings(recipe, _RECIPES, setting or [])
+        named = {"paper": LanguageRecipe.paper, "best": LanguageRecipe.best}
+        settings = chosen_settings(recipe, named, setting or [])
         job = FileJob(files, LanguageRecipe.from_json(settings), seed, threads)
     use(job.threads)
     texts = read_texts(job)
@@ -139,26 +136,28 @@ def check_free(folder: Path, resume: bool) -> None:
 
 def read_texts(job: FileJob[LanguageRecipe]) -> Texts:
     """Read the files, and print a line on the vocabulary and on each text."""
-    path, valid, test = (job.files.get(name) for name in ("text", "valid", "test"))
-    assert path is not None  # each job has it
-    lines = None if valid else split_lines(path)
-    train_lines, valid_lines = lines or (None, None)
+    path, valid, test = job.files["text"], job.files.get("valid"), job.files.get("test")
+    train_lines, valid_lines = (None, None) if valid else split_lines(path)
     vocabulary = count_words(path, max_words=job.recipe.max_words, lines=train_lines)
     print_progress(f"vocabulary: {len(vocabulary):,} words, <unk> and <eos> among them")
-    parts = {
-        "--text": encode_text(path, vocabulary, lines=train_lines),
-        "held out, the last tenth of --text" if lines else "--valid": encode_text(
-            valid or path, vocabulary, lines=valid_lines
-        ),
-    }
-    if test:
-        parts["--test"] = encode_text(test, vocabulary)
-    for name, text in parts.items():
-        print_progress(f"{name}: {described(text)}")
-    train_text, valid_text, test_text, *_ = (*parts.values(), None)
-    assert train_text is not None
-    assert valid_text is not None
-    return Texts(vocabulary, train_text, valid_text, test_text)
+    held_out = "--valid" if valid else "held out, last tenth"
+    return Texts(
+        vocabulary,
+        read_text("--text", path, vocabulary, train_lines),
+        read_text(held_out, valid or path, vocabulary, valid_lines),
+        read_text("--test", test, vocabulary) if test else None,
+    )
+
+
+def read_text(
+    name: str, path: Path, vocabulary: WordVocabulary, lines: range | None = None
+) -> EncodedText:
+    """Read a text or some of its lines, and print its sizes; words are counted with ``<eos>``."""
+    text = encode_text(path, vocabulary, lines=lines)
+    share = percent(100 * text.unknown / len(text))
+    unknown = f"{text.unknown:,} unknown ({share})"
+    print_progress(f"{name}: {text.lines:,} lines, {len(text):,} words, {unknown}")
+    return text
 
 
 def split_lines(path: Path) -> tuple[range, range]:
@@ -175,12 +174,6 @@ def split_lines(path: Path) -> tuple[range, range]:
         )
     kept = lines - lines // _HELD_OUT
     return range(kept), range(kept, lines)
-
-
-def described(text: EncodedText) -> str:
-    """Return the sizes of a text; its words are counted with ``<eos>``."""
-    share = percent(100 * text.unknown / len(text))
-    return f"{text.lines:,} lines, {len(text):,} words, {text.unknown:,} ({share}) unknown"
 
 
 def run(
