@@ -54,8 +54,10 @@ class Perplexity:
         loss, protocol = float(content["loss"]), content["protocol"]
         if not 0 <= loss < math.inf or protocol not in get_args(Protocol):
             raise ValueError("expected a finite loss and a protocol")
-        counts = (check_integer(name, content[name], 0) for name in ("scored", "unscored", "unknown"))
-        return cls(loss, *counts, protocol)
+        scored, unscored, unknown = (
+            check_integer(name, content[name], 0) for name in ("scored", "unscored", "unknown")
+        )
+        return cls(loss, scored, unscored, unknown, protocol)
 
 
 def perplexity_of(loss: float) -> float:
@@ -92,6 +94,7 @@ def evaluate(
     loss = mean_loss(model.network, text.tokens, first)
     return Perplexity(loss, scored, first, text.unknown, protocol)
 
+
 def mean_loss(network: LanguageNetwork, tokens: np.ndarray, first: int = 0) -> float:
     """Return the mean of -log p over the tokens from ``first`` on, at least one, in nats."""
     losses = token_losses(network, tokens, first)
@@ -100,9 +103,7 @@ def mean_loss(network: LanguageNetwork, tokens: np.ndarray, first: int = 0) -> f
 
 
 @torch.inference_mode()
-def token_losses(
-    network: LanguageNetwork, tokens: np.ndarray, first: int = 0
-) -> Iterator[Tensor]:
+def token_losses(network: LanguageNetwork, tokens: np.ndarray, first: int = 0) -> Iterator[Tensor]:
     """Yield -log p of the tokens from ``first`` on, in pieces.
 
     Each has the words before it in the text as context, up to the N of the memory.
@@ -111,5 +112,6 @@ def token_losses(
     for start in range(first, len(tokens), _POSITIONS):
         length = min(_POSITIONS, len(tokens) - start)
         batch = chunks(tokens, np.array([start]), length, network.recipe.num_words)
+        batch = batch.to(network.output.device)
         hidden = network(batch.words)[0]
         yield losses_of(hidden, network.output, batch.targets)

@@ -26,6 +26,11 @@ class Words(NamedTuple):
     ignored: Tensor | None
     is_windowed: bool
 
+    def to(self, device: torch.device) -> "Words":
+        """Return the words on a device."""
+        ignored = None if self.ignored is None else self.ignored.to(device)
+        return Words(self.rows.to(device), ignored, self.is_windowed)
+
 
 class LanguageNetwork(nn.Module):
     """Hops over the N previous words x_1 .. x_N, and the output layer W:
@@ -50,7 +55,8 @@ class LanguageNetwork(nn.Module):
         def table() -> nn.Parameter:
             return nn.Parameter(torch.empty(num_words, dim))
 
-        self.word_a, self.word_c = (None, None) if is_shared else (table(), table())
+        self.word_a = None if is_shared else table()
+        self.word_c = None if is_shared else table()
         self.output = table()
         self.hops = MultiHop(
             dim, dim, recipe.num_hops, tying="none" if is_shared else "layerwise",
@@ -98,11 +104,11 @@ class LanguageNetwork(nn.Module):
             values = keys if c is a else functional.dropout(c, share, self.training)
             u = self._first_query(functional.embedding(rows[:, -1], keys))
             slots, window = rows, None
-        result = self.hops(
+        found = self.hops(
             u, keys, values=None if values is keys else values, slots=slots, window=window,
             memory_padding_mask=words.ignored, need_weights=need_weights,
         )  # fmt: skip
-        u, weights = result if need_weights else (result, None)
+        u, weights = found if isinstance(found, tuple) else (found, None)
         u = functional.dropout(u, self.recipe.output_dropout, self.training)
         return u if weights is None else (u, weights)
 

@@ -75,12 +75,13 @@ class OutputLayer:
         loss = 0.0
         for start in range(0, len(hidden), _BLOCK):
             rows = slice(start, start + _BLOCK)
-            loss += self._block(hidden[rows], targets[rows].unsqueeze(1), of_hidden[rows], start == 0)
+            wanted = targets[rows].unsqueeze(1)
+            loss += self._block(hidden[rows], wanted, of_hidden[rows], is_first=start == 0)
         if not len(hidden):
             of_weight.zero_()
         return LossAndGradients(loss, of_hidden, of_weight)
 
-    def _block(self, u: Tensor, targets: Tensor, of_hidden: Tensor, is_first: bool) -> float:
+    def _block(self, u: Tensor, targets: Tensor, of_hidden: Tensor, *, is_first: bool) -> float:
         """Return the loss of a block; write the gradient of u, and write or add that of W."""
         log_p, of_weight = self._log_p[: len(u)], self._gradient
         weight, product, scores = self._rounded or (self._weight, of_weight, self._log_p)

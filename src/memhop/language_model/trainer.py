@@ -43,6 +43,7 @@ class Trainer:
         vocabulary: WordVocabulary,
         recipe: LanguageRecipe,
         seed: int,
+        device: torch.device | str = "cpu",
     ) -> None:
         self.vocabulary, self.recipe, self.seed = vocabulary, recipe, seed
         self.tokens, self.valid_tokens = tokens, valid_tokens
@@ -50,6 +51,7 @@ class Trainer:
         with seeded(seed, _WEIGHTS):
             self.network = LanguageNetwork(len(vocabulary), recipe)
             self.network.reset_parameters()
+        self.network.to(device)
         self.best, self.average = copy.deepcopy(self.network), copy.deepcopy(self.network)
         dtype = getattr(torch, recipe.output_precision)
         self.output_layer = OutputLayer(self.network.output, dtype)
@@ -77,7 +79,7 @@ class Trainer:
             rate = self.rate()
             with without_interrupt():
                 with seeded(self.seed, _EPOCHS, state.epoch, state.step):  # of the dropout
-                    loss = self.take_step(batch, rate)
+                    loss = self.take_step(batch.to(self.network.output.device), rate)
                 state.add_step(loss, len(batch.targets))
                 state.add_time(started, cpu)
             if not math.isfinite(loss):
@@ -92,7 +94,9 @@ class Trainer:
         recipe, state = self.recipe, self.state
         if recipe.schedule == "plateau":
             return state.rate
-        return cosine_rate(recipe, state.epoch * self.steps + state.step, recipe.epochs * self.steps)
+        return cosine_rate(
+            recipe, state.epoch * self.steps + state.step, recipe.epochs * self.steps
+        )
 
     def take_step(self, batch: Batch, rate: float) -> float:
         """Take a step; return the loss, summed over the batch."""
@@ -125,8 +129,11 @@ class Trainer:
         if c is a:
             of_output.index_add_(0, rows, found[0])
         else:
-            gradients |= {"word_a": RowGradient(rows, found[0]), "word_c": RowGradient(rows, found[1])}
-        return loss, gradients | dict(zip(others, found[len(own):], strict=True))
+            gradients |= {
+                "word_a": RowGradient(rows, found[0]),
+                "word_c": RowGradient(rows, found[1]),
+            }
+        return loss, gradients | dict(zip(others, found[len(own) :], strict=True))
 
     @torch.no_grad()
     def update_average(self) -> None:

@@ -127,7 +127,7 @@ def identity_of(
             digest.update(text.tokens.astype("<i4", copy=False).data)
     words = hashlib.sha256("\n".join(vocabulary.words).encode("utf-8", "surrogatepass"))
     return {
-        "texts": digest.hexdigest(),
+        "text": digest.hexdigest(),
         "vocabulary": words.hexdigest(),
         "recipe": recipe.to_json(),
         "seed": seed,
