@@ -11,6 +11,7 @@ from pathlib import Path
 from memhop.checkpoint import (
     CONFIG,
     KNOWLEDGE,
+    LANGUAGE,
     STORIES,
     from_json,
     is_checkpoint,
@@ -20,8 +21,10 @@ from memhop.checkpoint import (
 from memhop.errors import MemhopError
 
 RUNS = Path("runs")
-_RECIPES = {STORIES: "recipe.json", KNOWLEDGE: "knowledge.json"}
-_COMMANDS = {STORIES: "memhop ask", KNOWLEDGE: "memhop kb ask"}
+_RECIPES = {STORIES: "recipe.json", KNOWLEDGE: "knowledge.json", LANGUAGE: "language.json"}
+_COMMANDS = {
+    STORIES: "memhop ask", KNOWLEDGE: "memhop kb ask", LANGUAGE: "memhop lm predict",
+}  # fmt: skip
 _CHECKPOINT = re.compile(r"checkpoint-(\d{1,12})")
 
 

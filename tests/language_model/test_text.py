@@ -63,7 +63,7 @@ def test_a_text_in_pieces_of_any_size_has_the_words_of_the_whole_text(
         chosen = expected if lines is None else expected[lines.start : lines.stop]
         tokens = [word for line in chosen for word in (*line, "<eos>")]
         if not any(chosen):
-            with pytest.raises(MemhopError, match=r"expected at least one word, got none$"):
+            with pytest.raises(MemhopError, match=r"expected at least one word.*, got none$"):
                 encode_text(file, VOCABULARY, lines=lines)
             continue
         text = encode_text(file, VOCABULARY, lines=lines)
@@ -81,6 +81,7 @@ def test_a_text_in_pieces_of_any_size_has_the_words_of_the_whole_text(
         ("a b\nc\n", "a b <eos> c <eos>"),
         ("a b\nc", "a b <eos> c <eos>"),
         ("a\n\nb\n", "a <eos> <eos> b <eos>"),
+        ("a\n\r", "a <eos> <eos>"),
         ("\n a \r\n", "<eos> a <eos>"),
         ("a\rb\r\nc", "a <eos> b <eos> c <eos>"),
         ("\ufeffThe the\n", "The the <eos>"),

@@ -20,6 +20,7 @@ from memhop.cli import (
     export,
     generate,
     kb,
+    lm,
     reproduce,
     reproduce_knowledge,
     serve,
@@ -45,6 +46,7 @@ for command in COMMANDS:
     app.add_typer(command.app)
 app.add_typer(setup.data, name="data")
 app.add_typer(kb.app, name="kb")
+app.add_typer(lm.app, name="lm")
 app.add_typer(store.app, name="store")
 reproduce.app.add_typer(reproduce_knowledge.app)
 app.add_typer(reproduce.app, name="reproduce")

@@ -1,6 +1,7 @@
 """Print texts with escaped control characters, tables, and progress."""
 
 import json
+import math
 import shlex
 import shutil
 import sys
@@ -139,10 +140,11 @@ def training_progress(name: str) -> Iterator[Callable[[TrainingProgress], None]]
 
 
 @contextmanager
-def epoch_progress(name: str) -> Iterator[Callable[[int, int, str], None]]:
+def epoch_progress(name: str) -> Iterator[Callable[[float, int, str], None]]:
     """Show a training on standard error: a bar, or lines if piped.
 
-    The function takes the number of an epoch, that of all epochs, and figures such as the loss.
+    The function takes the finished epochs, the number of all epochs, and figures such as the loss.
+    Within an epoch the first is no integer; lines are printed after whole epochs only.
     """
     console = stderr()
     if not console.is_terminal:
@@ -160,25 +162,25 @@ def epoch_progress(name: str) -> Iterator[Callable[[int, int, str], None]]:
         name = name if len(name) <= _MAX_NAME else f"{name[: _MAX_NAME - 3]}..."
         row = bar.add_task(name, total=None, figures="")
 
-        def show(epoch: int, epochs: int, figures: str) -> None:
+        def show(epoch: float, epochs: int, figures: str) -> None:
             bar.update(row, completed=epoch, total=epochs, figures=figures)
 
         yield show
 
 
-def _training_lines(name: str) -> Callable[[int, int, str], None]:
-    start, last = time.perf_counter(), 0
+def _training_lines(name: str) -> Callable[[float, int, str], None]:
+    start, last = time.perf_counter(), 0.0
 
-    def show(epoch: int, epochs: int, figures: str) -> None:
+    def show(epoch: float, epochs: int, figures: str) -> None:
         nonlocal start, last
         if last == 0:  # a resumed training does not start at its first epoch
-            last = epoch - 1
+            last = math.ceil(epoch) - 1
         every = max(1, epochs // _PROGRESS_LINES)
         if epoch % every == 0 or epoch == epochs:
             pace = (time.perf_counter() - start) / (epoch - last)
             start, last = time.perf_counter(), epoch
             left = f"{duration(pace * (epochs - epoch))} left"
-            print_progress(f"{name}: epoch {epoch}/{epochs}, {figures}, {left}")
+            print_progress(f"{name}: epoch {epoch:.0f}/{epochs}, {figures}, {left}")
 
     return show
 

@@ -3,10 +3,11 @@
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import torch
 import typer
@@ -19,9 +20,11 @@ from memhop.example import Example
 from memhop.pretrained.names import DEFAULT, find_model, shipped_names
 from memhop.recipe import Recipe
 from memhop.runs import RUNS, stopped_after, trained_in
+from memhop.settings import Settings
 from memhop.text.model import MemN2N
 from memhop.training.loop import MAX_RESTARTS
 
+Model = TypeVar("Model")
 Completions = Iterator[tuple[str, str]]  # values, each with a description
 
 
@@ -89,6 +92,15 @@ KnowledgeRun = Annotated[
     typer.Argument(
         help="Path or name of a run, or owner/name on the Hugging Face Hub. Default: the newest "
         "finished run of facts in runs/.",
+        autocompletion=complete_run,
+    ),
+]
+
+LanguageRun = Annotated[
+    str | None,
+    typer.Argument(
+        help="Path or name of a run, or owner/name on the Hugging Face Hub. Default: the newest "
+        "finished run of language in runs/.",
         autocompletion=complete_run,
     ),
 ]
@@ -180,10 +192,28 @@ def load_model(run: Path) -> MemN2N:
     """Return the model of a run; print a line if its training was stopped."""
     with warnings_as_lines():
         model = MemN2N.load(run)
+    print_stopped(run)
+    return model
+
+
+def load_newest(name: str | None, kind: str, load: Callable[[Path], Model]) -> Model:
+    """Return the model of a run of a kind, of the newest if no name is given.
+
+    Print a line if it is the newest, and one if its training was stopped.
+    """
+    folder = find_model(name, kind)
+    model = load(folder)
+    if name is None:
+        print_progress(f"the newest run: {folder.name}")
+    print_stopped(folder)
+    return model
+
+
+def print_stopped(run: Path) -> None:
+    """Print a line if the training of a run was stopped."""
     if stopped := stopped_after(run):
         epoch, epochs = stopped
         print_error(f"{run}: stopped after epoch {epoch} of {epochs}; resume with --resume")
-    return model
 
 
 def parse_tasks(text: str) -> list[int]:
@@ -238,13 +268,21 @@ def tasks_in(folder: Path, task: str | None, *, split: str) -> dict[int, dict[st
 
 def read_recipe(recipe: str, changes: list[str], *, joint: bool) -> Recipe:
     """Return a named recipe, or one from a JSON file, with some settings changed."""
+    named = {name: partial(make, joint=joint) for name, make in _RECIPES.items()}
+    return Recipe.from_json(chosen_settings(recipe, named, changes))
+
+
+def chosen_settings(
+    recipe: str, named: Mapping[str, Callable[[], Settings]], changes: list[str]
+) -> dict[str, Any]:
+    """Return the settings of a named recipe, or of a JSON file, with some of them changed."""
     changed = changed_settings(changes)
-    if recipe in _RECIPES:
-        return Recipe.from_json(_RECIPES[recipe](joint=joint).to_json() | changed)
+    if recipe in named:
+        return named[recipe]().to_json() | changed
     path = Path(recipe)
     if path.suffix != ".json":
         raise MemhopError(f"--recipe: expected 'paper', 'best' or a .json file, got {recipe!r}")
-    return Recipe.from_json(read_settings(path) | changed)
+    return read_settings(path) | changed
 
 
 def read_settings(path: Path) -> dict[str, Any]:

@@ -170,7 +170,8 @@ def _word_pieces(path: Path, lines: range | None) -> Iterator[tuple[list[str], i
         has_words = has_words or len(words) > line_ends
         yield words, line_ends
     if not has_words:
-        raise MemhopError(f"{printable(path)}: expected at least one word, got none")
+        where = "" if lines is None else f" in lines {lines.start + 1:,} to {lines.stop:,}"
+        raise MemhopError(f"{printable(path)}: expected at least one word{where}, got none")
 
 
 def _ended_pieces(path: Path) -> Iterator[tuple[int, str]]:

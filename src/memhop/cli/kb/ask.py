@@ -9,13 +9,11 @@ import typer
 
 from memhop.checkpoint import KNOWLEDGE
 from memhop.cli.kb.answers import answer_json, print_answer
-from memhop.cli.screen import print_error, print_json, print_line, print_progress, program
-from memhop.cli.settings import Json, KnowledgeRun, Threads, use
+from memhop.cli.screen import print_error, print_json, print_line, program
+from memhop.cli.settings import Json, KnowledgeRun, Threads, load_newest, use
 from memhop.cli.svg_file import write_svg
 from memhop.errors import MemhopError
 from memhop.knowledge import KnowledgeModel, parse_question
-from memhop.pretrained.names import find_model
-from memhop.runs import stopped_after
 
 app = typer.Typer()
 
@@ -67,14 +65,7 @@ def ask(
 
 def load_model(run: str | None) -> KnowledgeModel:
     """Return the model of a run; print a line if its training was stopped."""
-    folder = find_model(run, KNOWLEDGE)
-    model = KnowledgeModel.load(folder)
-    if run is None:
-        print_progress(f"the newest run: {folder.name}")
-    if stopped := stopped_after(folder):
-        epoch, epochs = stopped
-        print_error(f"{folder}: stopped after epoch {epoch} of {epochs}; resume with --resume")
-    return model
+    return load_newest(run, KNOWLEDGE, KnowledgeModel.load)
 
 
 def questions_of(given: Sequence[str]) -> Iterator[str]:

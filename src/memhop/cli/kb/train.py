@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from memhop.checkpoint import KNOWLEDGE
-from memhop.cli.kb import job as jobs
-from memhop.cli.kb.job import Job
+from memhop.cli import file_jobs
+from memhop.cli.file_jobs import FileJob
 from memhop.cli.run_folder import check_kind, claimed, given_options, named_folder
 from memhop.cli.screen import (
     Stopped,
@@ -42,11 +42,14 @@ from memhop.knowledge import (
     KnowledgeResult,
     Progress,
     Question,
+    read_facts,
+    read_questions,
 )
 from memhop.knowledge import train as train_model
 from memhop.knowledge.training import unusable
 from memhop.runs import free_name, holds_anything
 
+_NEEDED, _OPTIONAL = ("facts", "questions"), ("aliases", "valid", "test")
 _STORED = {"aliases": "--aliases", "valid": "--valid", "test": "--test", "recipe": "--recipe",
            "setting": "--set", "seed": "--seed"}  # fmt: skip
 
@@ -108,18 +111,18 @@ def train(
     check_free(folder, resume)
     if resume and facts is None and questions is None:
         changed_threads = "threads" in given_options(context, _STORED)
-        job = jobs.stored(folder)
+        job = file_jobs.stored(folder, KnowledgeRecipe, _NEEDED, _OPTIONAL)
         job = job._replace(threads=threads) if changed_threads else job
         use(job.threads)
     else:
-        for option in ("facts", "questions"):
+        for option in _NEEDED:
             if option not in files:
                 raise MemhopError(
                     f"kb train needs --{option} FILE, see {program()} kb train --help"
                 )
         settings = read_settings(recipe) if recipe else {}
         changed = KnowledgeRecipe.from_json(settings | changed_settings(setting or []))
-        job = Job(files, changed, seed, threads)
+        job = FileJob(files, changed, seed, threads)
         use(threads)
     result = run(job, folder, resume, json)
     if json:
@@ -128,15 +131,15 @@ def train(
         print_result(folder, job, result)
 
 
-def run(job: Job, folder: Path, resume: bool, json: bool) -> KnowledgeResult:
+def run(job: FileJob[KnowledgeRecipe], folder: Path, resume: bool, json: bool) -> KnowledgeResult:
     """Read the files, and train into a folder."""
-    kb = job.read_facts()
-    parts = {name: job.read_questions(name) for name in ("questions", "valid", "test")}
+    kb = read_facts(job.files["facts"], aliases=job.files.get("aliases"))
+    parts = {name: questions_of(job, name) for name in ("questions", "valid", "test")}
     print_progress(described(kb, {name: len(part) for name, part in parts.items()}))
     for name, part in parts.items():
         for line in faults_of(kb, name, part):
             print_progress(line)
-    with claimed(folder, [folder], lambda: jobs.store(job, folder)):
+    with claimed(folder, [folder], lambda: file_jobs.store(job, folder)):
         try:
             with progress(folder.name) as show:
                 return train_model(
@@ -154,6 +157,11 @@ def run(job: Job, folder: Path, resume: bool, json: bool) -> KnowledgeResult:
             more = " --json" if json else ""
             command = f"kb train --resume --name {shlex.quote(folder.name)}{more}"
             raise Stopped(f"stopped; resume with: {program()} {command}") from None
+
+
+def questions_of(job: FileJob[KnowledgeRecipe], name: str) -> list[Question]:
+    """Return the questions of a file, none if it is not given."""
+    return read_questions(job.files[name]) if name in job.files else []
 
 
 def check_free(folder: Path, resume: bool) -> None:
@@ -200,7 +208,7 @@ def progress(name: str) -> Iterator[Callable[[Progress], None]]:
         yield shown
 
 
-def print_result(folder: Path, job: Job, result: KnowledgeResult) -> None:
+def print_result(folder: Path, job: FileJob[KnowledgeRecipe], result: KnowledgeResult) -> None:
     """Print the errors, the time, and the next commands."""
     text = f"{folder.name}: "
     if result.test is not None:
@@ -210,7 +218,7 @@ def print_result(folder: Path, job: Job, result: KnowledgeResult) -> None:
     epochs = f"epoch {result.epoch} of {result.epochs} kept"
     print_line(f"{text}{epochs}, {duration(result.seconds)}")
     print_line(f"in {folder}; try:", style="dim")
-    example = next((one.text for one in job.read_questions("questions")), "...")
+    example = next((one.text for one in questions_of(job, "questions")), "...")
     name = shlex.quote(folder.name)
     print_line(f"  {program()} kb ask {name} {shlex.quote(example)}", style="dim")
     if "test" in job.files:

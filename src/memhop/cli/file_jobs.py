@@ -1,43 +1,36 @@
-"""The data and settings of one ``memhop kb train``, and the file from which it resumes."""
+"""A training on named files with one recipe, and the file from which it resumes."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from memhop.atomic_write import atomic_write
 from memhop.checkpoint import SCHEMA, check_schema, from_json, to_json
 from memhop.cli.run_folder import COMMAND
 from memhop.cli.training_jobs import check_unchanged, checksum
 from memhop.errors import MemhopError, check_integer
-from memhop.knowledge import KnowledgeBase, KnowledgeRecipe, Question, read_facts, read_questions
 from memhop.runs import newest_checkpoint
+from memhop.settings import Settings
 
-FILES = ("facts", "aliases", "questions", "valid", "test")
 _MALFORMED = (AttributeError, LookupError, TypeError, ValueError)
+RecipeType = TypeVar("RecipeType", bound=Settings)
 
 
-class Job(NamedTuple):
+class FileJob(NamedTuple, Generic[RecipeType]):
     """What to train, and on which files; the names are those of the options.
 
     Attributes:
-        files: the given files by name, some of `FILES`.
-        recipe, seed, threads: as in `memhop.knowledge.train`.
+        files: the given files by the name of their option.
+        recipe, seed, threads: of the training.
     """
 
     files: dict[str, Path]
-    recipe: KnowledgeRecipe
+    recipe: RecipeType
     seed: int
     threads: int
 
-    def read_facts(self) -> KnowledgeBase:
-        """Return the facts."""
-        return read_facts(self.files["facts"], aliases=self.files.get("aliases"))
 
-    def read_questions(self, name: str) -> list[Question]:
-        """Return the questions of a file, none if it is not given."""
-        return read_questions(self.files[name]) if name in self.files else []
-
-
-def store(job: Job, folder: Path) -> None:
+def store(job: FileJob[RecipeType], folder: Path) -> None:
     """Write a job into the folder of its run, for `stored`, unless the run has a checkpoint."""
     if newest_checkpoint(folder):
         return
@@ -51,8 +44,15 @@ def store(job: Job, folder: Path) -> None:
         out.write(to_json(content).decode())
 
 
-def stored(folder: Path) -> Job:
+def stored(
+    folder: Path, recipe_type: type[RecipeType], needed: Sequence[str], optional: Sequence[str]
+) -> FileJob[RecipeType]:
     """Return the stored job of a run.
+
+    Args:
+        folder: the run.
+        recipe_type: the class of its recipe.
+        needed, optional: the names of the files that it has, and that it may have.
 
     Raises:
         MemhopError: no job is stored, or a file is missing or has changed.
@@ -67,12 +67,12 @@ def stored(folder: Path) -> Job:
     try:
         files = {name: entry["path"] for name, entry in content["files"].items()}
         sums = {name: entry["sha256"] for name, entry in content["files"].items()}
-        if not {"facts", "questions"} <= files.keys() <= set(FILES):
-            raise ValueError("expected facts and questions")
-        recipe = KnowledgeRecipe.from_json(content["recipe"])
+        if not {*needed} <= files.keys() <= {*needed, *optional}:
+            raise ValueError(f"expected the files {', '.join(needed)}")
+        recipe = recipe_type.from_json(content["recipe"])
         numbers = (check_integer(name, content[name], low) for name, low in
                    (("seed", 0), ("threads", 1)))  # fmt: skip
-        job = Job({name: Path(one) for name, one in files.items()}, recipe, *numbers)
+        job = FileJob({name: Path(one) for name, one in files.items()}, recipe, *numbers)
     except _MALFORMED as error:  # MemhopError too: a wrong recipe
         raise MemhopError(f"{path}: corrupt file") from error
     for name, file in job.files.items():
