@@ -60,4 +60,4 @@ def test_the_rate_falls_along_a_cosine_after_the_warm_up() -> None:
     assert rates[1] == pytest.approx(0.2, rel=1e-3)
     assert rates[50] == pytest.approx(0.25)
     assert rates[100] == pytest.approx(0.1)
-    assert all(one > other for one, other in itertools.pairwise(rates))
+    assert all(one > other for one, other in itertools.pairwise(rates[4:]))

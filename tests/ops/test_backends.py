@@ -17,6 +17,7 @@ from memhop.ops.fused import backends
 from memhop.ops.fused.backends import BACKENDS, OPTIONS
 from memhop.ops.inputs import Memory
 from memhop.ops.options import check_attention, with_lse
+from memhop.ops.windowed import windows_of
 
 B, N, WIDTH, D, K = 3, 5, 4, 6, 2
 
@@ -49,6 +50,7 @@ def case(option: str, is_shared: bool) -> Case:
         "score_bias": lambda: {"score_bias": torch.randn(B, N)},
         "bias_per_hop": lambda: {"score_bias": torch.randn(B, K, N)},
         "slots": lambda: bank,
+        "window": lambda: windows(is_shared),
         "values": lambda: {"values": torch.randn_like(given["memories"])},
         "half_memory": lambda: {"memories": given["memories"].to(half)},
         "quantized": lambda: {"memories": Quantized.of(given["memories"])},
@@ -73,6 +75,16 @@ def case(option: str, is_shared: bool) -> Case:
         cast = torch.utils._pytree.tree_map
         given = cast(lambda leaf: leaf.to(dtype) if isinstance(leaf, Tensor) else leaf, given)
     return given
+
+
+def windows(is_shared: bool) -> Case:
+    """Return queries and the memory over which a window of 3 slots moves."""
+    lead = (2,)
+    return {
+        "query": torch.randn(*lead, B, D),
+        "memories": torch.randn(*(() if is_shared else lead), B + 2, WIDTH),
+        "window": 3,
+    }
 
 
 def run(impl: str, option: str, given: Case) -> list[Tensor]:
@@ -169,6 +181,10 @@ def test_options_are_recognized(option: str) -> None:
     def call_of(given: Case) -> Call:
         names = ("values", "slots", "padding_mask", "lengths", "score_bias")
         memory = Memory(given["memories"], **{k: given[k] for k in names if k in given})
+        if "window" in given:
+            views = windows_of("multi_hop", given["query"], memory, given["window"])
+            call = checks.check_multi_hop(given["query"], views, given["hops"])
+            return call._replace(window=memory)
         if not given["hops"]:
             call = checks.check_read(given["query"], memory, softmax=True)
             return with_lse(call) if option == "lse" else call

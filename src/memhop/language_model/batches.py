@@ -17,6 +17,10 @@ class Batch(NamedTuple):
     words: Words
     targets: Tensor
 
+    def to(self, device: torch.device) -> "Batch":
+        """Return the batch on a device."""
+        return Batch(self.words.to(device), self.targets.to(device))
+
 
 def epoch_batches(
     tokens: np.ndarray, recipe: LanguageRecipe, generator: np.random.Generator, first: int = 0

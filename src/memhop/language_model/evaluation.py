@@ -112,5 +112,6 @@ def token_losses(network: LanguageNetwork, tokens: np.ndarray, first: int = 0) -
     for start in range(first, len(tokens), _POSITIONS):
         length = min(_POSITIONS, len(tokens) - start)
         batch = chunks(tokens, np.array([start]), length, network.recipe.num_words)
+        batch = batch.to(network.output.device)
         hidden = network(batch.words)[0]
         yield losses_of(hidden, network.output, batch.targets)

@@ -102,11 +102,7 @@ class LanguageModel(Pretrained):
         tokens = np.append(encode_words(text, self.vocabulary), 0)  # any word as target
         num_words = self.recipe.num_words
         batch = chunks(tokens, np.array([len(words)]), 1, num_words)
-        device = self.network.output.device
-        memory = batch.words._replace(
-            rows=batch.words.rows.to(device),
-            ignored=None if batch.words.ignored is None else batch.words.ignored.to(device),
-        )
+        memory = batch.words.to(self.network.output.device)
         hidden, attention = self.network.eval()(memory, need_weights=True)
         shares = torch.softmax(hidden[0, 0] @ self.network.output.T, -1)
         top = torch.topk(shares, min(count, len(shares)))

@@ -43,6 +43,7 @@ class Trainer:
         vocabulary: WordVocabulary,
         recipe: LanguageRecipe,
         seed: int,
+        device: torch.device | str = "cpu",
     ) -> None:
         self.vocabulary, self.recipe, self.seed = vocabulary, recipe, seed
         self.tokens, self.valid_tokens = tokens, valid_tokens
@@ -50,6 +51,7 @@ class Trainer:
         with seeded(seed, _WEIGHTS):
             self.network = LanguageNetwork(len(vocabulary), recipe)
             self.network.reset_parameters()
+        self.network.to(device)
         self.best, self.average = copy.deepcopy(self.network), copy.deepcopy(self.network)
         dtype = getattr(torch, recipe.output_precision)
         self.output_layer = OutputLayer(self.network.output, dtype)
@@ -77,7 +79,7 @@ class Trainer:
             rate = self.rate()
             with without_interrupt():
                 with seeded(self.seed, _EPOCHS, state.epoch, state.step):  # of the dropout
-                    loss = self.take_step(batch, rate)
+                    loss = self.take_step(batch.to(self.network.output.device), rate)
                 state.add_step(loss, len(batch.targets))
                 state.add_time(started, cpu)
             if not math.isfinite(loss):
@@ -113,9 +115,8 @@ class Trainer:
         rows, inverse = torch.unique(batch.words.rows, return_inverse=True)
         a, c = network.tables()
         own = [table.detach()[rows].requires_grad_() for table in ((a,) if c is a else (a, c))]
-        others = dict(network.hops.named_parameters(prefix="hops"))
-        if network.first is not None:
-            others |= dict(network.first.named_parameters(prefix="first"))
+        tables = ("word_a", "word_c", "output")
+        others = {name: w for name, w in network.named_parameters() if name not in tables}
         words = batch.words._replace(rows=inverse)
         hidden = network(words, (own[0], own[-1])).flatten(0, -2)
         loss, of_hidden, of_output = self.output_layer(hidden.detach(), batch.targets)

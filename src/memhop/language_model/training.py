@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from memhop.errors import MemhopError, check_integer
 from memhop.language_model.evaluation import (
     Perplexity,
@@ -75,6 +77,7 @@ def train(
     run: str | Path | None = None,
     resume: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
+    device: torch.device | str = "cpu",
 ) -> LanguageResult:
     """Train a `LanguageModel` on a text.
 
@@ -90,6 +93,7 @@ def train(
         run: folder for checkpoints; None writes nothing to disk.
         resume: continue from the newest checkpoint in ``run``, or start if there is none.
         on_progress: called after every step.
+        device: of the training and the model.
 
     Raises:
         MemhopError: a text with too few words, a run that exists (without ``resume``) or has other
@@ -103,8 +107,9 @@ def train(
     identity = identity_of((train_text, valid_text, test_text), vocabulary, recipe, seed)
     folder = LanguageRun.open(run, identity, resume=resume)
     if folder is not None and (ended := folder.finished()):
+        ended[0].network.to(device)
         return result_of(*ended)
-    trainer = Trainer(train_text.tokens, valid_text.tokens, vocabulary, recipe, seed)
+    trainer = Trainer(train_text.tokens, valid_text.tokens, vocabulary, recipe, seed, device)
     if folder is not None:
         folder.restore(trainer.best, trainer.tensors(), trainer.state)
     run_epochs(trainer, folder, on_progress)

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memhop import ops
 from memhop.ops import checks
+from memhop.ops.banks import Pair, memory_of
 from memhop.ops.errors import PAIR, Arguments, raise_invalid
 from memhop.ops.inputs import Memory, Quantized, Stored, storage
 from memhop.ops.streamed import Streams
@@ -24,22 +24,23 @@ class Inputs(NamedTuple):
     query: Tensor
     memories: Stored
     values: Stored | None = None
-    slots: "Tensor | ops.Pair | None" = None
+    slots: Tensor | Pair | None = None
     lengths: Tensor | None = None
     memory_padding_mask: Tensor | None = None
     score_bias: Tensor | None = None
     streams: Streams | None = None  # then memories and values may be placeholders
     group: "ProcessGroup | None" = None
+    window: int | None = None
 
     def memory(self, layer: str) -> Memory:
         """Return the memory as an operation reads it; that of a pair of slots is gathered."""
-        _, memories, values, slots, lengths, mask, score_bias, _, _ = self
-        return ops.memory_of(layer, memories, values, slots, mask, lengths, score_bias)
+        _, memories, values, slots, lengths, mask, score_bias, *_ = self
+        return memory_of(layer, memories, values, slots, mask, lengths, score_bias)
 
     def given(self) -> dict[str, Stored | None]:
         """Return the arguments by name, a pair of slots as two."""
         arguments = self._asdict()
-        del arguments["streams"], arguments["group"]
+        del arguments["streams"], arguments["group"], arguments["window"]
         if isinstance(self.slots, tuple):
             del arguments["slots"]
             arguments |= zip(PAIR, self.slots, strict=True)
@@ -90,25 +91,28 @@ def check_inputs(
     if (
         query.dim() not in (1, 2, 3)
         or query.shape[-1] != dims.query
-        or (not are_rows(memories, dims.memories, query))
+        or (not are_rows(memories, dims.memories, query, inputs.window))
     ):
         fail(
             f"query [B, {dims.query}] with memories [B, N, {dims.memories}] or "
             f"[N, {dims.memories}], or query [{dims.query}] with memories [N, {dims.memories}], or "
             f"L queries a row, [B, L, {dims.query}]"
         )
-    if values is not None and not are_rows(values, dims.values, query):
+    if values is not None and not are_rows(values, dims.values, query, inputs.window):
         fail(f"values [B, N, {dims.values}] or [N, {dims.values}]")
     if values is None and dims.values != dims.memories:
         fail(f"values [..., N, {dims.values}], which value_dim={dims.values} requires")
+    if inputs.window is not None and query.dim() == 1:
+        fail(f"query [B, T, {dims.query}] or [T, {dims.query}] with window={inputs.window}")
     check_over_slots(dims, inputs, num_memories, fail)
 
 
-def are_rows(stored: Stored, size: int, query: Tensor) -> bool:
+def are_rows(stored: Stored, size: int, query: Tensor, window: int | None = None) -> bool:
     """Return whether the shape of memories or values fits a size and the batch of the query."""
     shape = storage(stored).shape
     if len(shape) == 3:
-        return query.dim() > 1 and shape[0] == query.shape[0] and shape[-1] == size
+        num_axes = 1 if window is None else 2
+        return query.dim() > num_axes and shape[0] == query.shape[0] and shape[-1] == size
     return len(shape) == 2 and shape[-1] == size
 
 
@@ -118,6 +122,8 @@ def check_over_slots(
     """Check the shapes of slots, lengths, mask and score bias."""
     query, memories, _, slots, lengths, mask, bias, *_ = inputs
     leading, num_slots = query.shape[:-1], storage(memories).shape[-2]
+    if inputs.window is not None:
+        leading = query.shape[:-2]
     pair = slots if isinstance(slots, tuple) else (slots, None)
     names = PAIR if isinstance(slots, tuple) else ("slots", "")
     for name, each in zip(names, pair, strict=True):
@@ -128,8 +134,9 @@ def check_over_slots(
             fail(f"{name} {choices_of(leading, 'N')} of integers")
     if pair[0] is not None:
         num_slots = pair[0].shape[-1]
-    if num_memories is not None and num_slots != num_memories:
-        fail(f"{num_memories} slots (num_memories), not {num_slots}")
+    num_read = num_slots if inputs.window is None else inputs.window
+    if num_memories is not None and num_read != num_memories:
+        fail(f"{num_memories} slots (num_memories), not {num_read}")
     if lengths is not None and mask is not None:
         fail("memory_padding_mask or lengths, not both")
     if lengths is not None and (
@@ -174,8 +181,8 @@ def choices_of(leading: Sequence[int], last: int | str | None = None) -> str:
 
 def over_queries(inputs: Inputs) -> Inputs:
     """Return inputs for several queries on each memory, [B, L, D], with an axis for L in all."""
-    query, memories, values, slots, lengths, mask, bias, streams, _ = inputs
-    if query.dim() < 3:
+    query, memories, values, slots, lengths, mask, bias, streams, *_ = inputs
+    if query.dim() < 3 or inputs.window is not None:
         return inputs
     if isinstance(slots, tuple):
         slots = (with_axis(slots[0], 2), with_axis(slots[1], 2))

@@ -20,10 +20,12 @@ from memhop.nn import checks
 from memhop.nn.checks import Dims, Inputs
 from memhop.nn.embedding import EmbeddingTable
 from memhop.ops import dtensors, eager, forms, heads, reference, streaming
+from memhop.ops.banks import Pair
 from memhop.ops.call import PLAIN, Attention, Call, autocast_dtype, common_case
 from memhop.ops.checks import broadcast, check_multi_hop
 from memhop.ops.inputs import Memory, Stored, converted, storage
 from memhop.ops.reference import Readable
+from memhop.ops.windowed import check_window, excluded, rows_of_windows, windows_of
 
 Result = Tensor | tuple[Tensor, Tensor]
 
@@ -142,7 +144,8 @@ def run_hops(
                 f"{layer.name} expected memories in one tensor, since its tables have hooks, an "
                 f"adapter or another class and must be called, got {came}"
             )
-        checks.check_inputs(layer.name, layer.dims, inputs, None)
+        if inputs.window is None:
+            checks.check_inputs(layer.name, layer.dims, inputs, None)
         result, attention = call_tables(layer, inputs, modules)
         if not need_weights:
             return result
@@ -160,6 +163,8 @@ def run_hops(
 
 def call_of(layer: Layer, inputs: Inputs, hops: Sequence[ops.Hop]) -> Call:
     """Return the call of the hops of a layer, or raise ValueError."""
+    if inputs.window is not None:
+        return call_of_windows(layer, inputs, hops)
     query, memories, values, slots, lengths, mask, score_bias, *_ = inputs
     if layer.attention == PLAIN and slots is None and layer.dims.memories == layer.dims.values:
         memory = Memory(memories, values, None, mask, lengths, score_bias)
@@ -172,6 +177,25 @@ def call_of(layer: Layer, inputs: Inputs, hops: Sequence[ops.Hop]) -> Call:
     return check_multi_hop(query, memory, hops, layer.attention, layer.name)
 
 
+def call_of_windows(layer: Layer, inputs: Inputs, hops: Sequence[ops.Hop]) -> Call:
+    """Return the call of the hops of a layer over a window, or raise ValueError."""
+    weight = next((hop.a.weight for hop in hops if hop.a.weight is not None), None)
+    windows = windows_in(layer, inputs, weight)
+    call = check_multi_hop(inputs.query, windows, hops, layer.attention, layer.name)
+    return call._replace(window=inputs.memory(layer.name))
+
+
+def windows_in(layer: Layer, inputs: Inputs, weight: Tensor | None) -> Memory:
+    """Return the memory of each query, views of that in the inputs; or raise ValueError."""
+    query, memories, values, slots, lengths, mask, bias, streams, _, window = inputs
+    assert window is not None
+    check_window(layer.name, window)
+    memory = Memory(memories, values, None, mask, lengths, bias)
+    if streams is None and slots is None and lengths is None:
+        checks.check_inputs(layer.name, layer.dims, inputs, weight)
+    return windows_of(layer.name, query, memory, window, slots, streams)
+
+
 def call_tables(
     layer: Layer, inputs: Inputs, modules: Sequence[HopModules]
 ) -> tuple[Tensor, Tensor]:
@@ -182,7 +206,7 @@ def call_tables(
     """
     query, num_heads = inputs.query, layer.attention.num_heads
     autocast = autocast_dtype(query.device.type)
-    num_slots = num_slots_of(inputs)
+    num_slots = inputs.window or num_slots_of(inputs)
     hops = [
         ops.Hop(
             ops.Table(None, None, _temporal_of(a, num_slots)),
@@ -191,14 +215,29 @@ def call_tables(
         )
         for a, c, _ in modules
     ]
-    all_readable = _readable(layer, inputs, hops)
-    keys, values = rows_to_embed(inputs, all_readable)
+    if inputs.window is None:
+        all_readable = _readable(layer, inputs, hops)
+        keys, values = rows_to_embed(inputs, _ignored_by_all(all_readable))
+    else:
+        windows = windows_in(layer, inputs, None)
+        of_windows = inputs._replace(
+            memories=windows.keys, memory_padding_mask=windows.padding_mask,
+            score_bias=windows.score_bias,
+        )  # fmt: skip
+        all_readable = _readable(layer, of_windows, hops)
+        memory, bias = inputs.memory(layer.name), inputs.score_bias
+        if bias is not None and bias.dim() == query.dim():  # of each hop
+            memory = memory._replace(score_bias=bias.amax(-2))
+        keys, values = rows_to_embed(inputs, excluded(memory))
     embed_keys = _OncePerModule(keys)
     embed_values = embed_keys if values is keys else _OncePerModule(values)
 
     def read_slots(query: Tensor, k: int, readable: Readable) -> tuple[Tensor, Tensor]:
         a, c, _ = modules[k]
-        rows = inputs._replace(memories=embed_keys(a), values=embed_values(c))
+        keys, values = embed_keys(a), embed_values(c)
+        if inputs.window is not None:
+            keys, values = (rows_of_windows(rows, inputs.window) for rows in (keys, values))
+        rows = inputs._replace(memories=keys, values=values)
         return _read(query, checks.over_queries(rows), readable, layer)
 
     read_hop = eager.biased_read(hops, all_readable, read_slots, num_heads)
@@ -220,14 +259,18 @@ def num_slots_of(inputs: Inputs) -> int:
     return storage(inputs.memories).shape[-2] if slots is None else slots.shape[-1]
 
 
-def rows_to_embed(inputs: Inputs, all_readable: Sequence[Readable]) -> tuple[Tensor, Tensor]:
+def _ignored_by_all(all_readable: Sequence[Readable]) -> Tensor | None:
+    """Return the slots that all hops ignore, [..., N], or None."""
+    ignored = [each.ignored for each in all_readable if each.ignored is not None]
+    return reduce(torch.logical_and, ignored) if len(ignored) == len(all_readable) else None
+
+
+def rows_to_embed(inputs: Inputs, ignored: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return memories and values as the tables get them; one tensor if the values are the memories.
 
     Rows that no query reads hold zeros, because the gradients of a table would be NaN if they hold
-    NaN or infinity.
+    NaN or infinity. All hops ignore the slots ``ignored``.
     """
-    excluded = [each.ignored for each in all_readable if each.ignored is not None]
-    ignored = reduce(torch.logical_and, excluded) if len(excluded) == len(all_readable) else None
     slots = checks.over_queries(inputs).slots
     of_keys, of_values = slots if isinstance(slots, tuple) else (slots, slots)
     keys = _as_embedded(inputs.memories, inputs.query)
@@ -319,7 +362,7 @@ def _read(query: Tensor, rows: Inputs, readable: Readable, layer: Layer) -> tupl
     )  # fmt: skip
 
 
-def slots_of_heads(slots: Tensor | ops.Pair | None) -> Tensor | ops.Pair | None:
+def slots_of_heads(slots: Tensor | Pair | None) -> Tensor | Pair | None:
     """Return slots with an axis along which heads share them."""
     if isinstance(slots, tuple):
         of_keys, of_values = (None if each is None else each.unsqueeze(-2) for each in slots)

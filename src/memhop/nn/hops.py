@@ -310,7 +310,7 @@ class MemoryNetwork(MemoryLayer):
         self.output_proj.reset_parameters()
 
     def _run(self, inputs: Inputs, need_weights: bool, average_attn_weights: bool) -> Result:
-        query, memories, values, slots, lengths, mask, score_bias, streams, group = inputs
+        query, memories, values, slots, lengths, mask, score_bias, streams, group, window = inputs
         rows = (memories, values) if streams is None else streams
         if group is None:
             self._check_early(inputs)
@@ -323,7 +323,7 @@ class MemoryNetwork(MemoryLayer):
             result = self.hops(
                 projected, rows[0], values=rows[1], slots=slots, lengths=lengths,
                 memory_padding_mask=mask, score_bias=score_bias, need_weights=need_weights,
-                average_attn_weights=average_attn_weights, group=group,
+                average_attn_weights=average_attn_weights, window=window, group=group,
             )  # fmt: skip
         except Exception:
             # The hops check their inputs. Only invalid inputs need an error of the network.

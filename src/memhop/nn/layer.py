@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Literal, NoReturn, overload
 import torch
 from torch import Tensor, nn
 
-from memhop import ops
 from memhop.nn import checks
 from memhop.nn.checks import Dims, Inputs
 from memhop.nn.embedding import EmbeddingTable
 from memhop.nn.hop_modules import HopModules, Layer, Result, run_hops
 from memhop.nn.layer_files import StoredLayer
 from memhop.ops import dtensors
+from memhop.ops.banks import Pair
 from memhop.ops.call import PLAIN, Attention
 from memhop.ops.errors import check_share
 from memhop.ops.exchange import exchange_of, is_in_graph, outside_graph
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # of ``forward``
 ARGUMENTS = {
     "query", "memories", "values", "slots", "lengths", "memory_padding_mask", "score_bias",
-    "need_weights", "average_attn_weights", "group",
+    "need_weights", "average_attn_weights", "window", "group",
 }  # fmt: skip
 Embed = bool | Literal["a", "c"]
 
@@ -43,12 +43,13 @@ class MemoryLayer(nn.Module, StoredLayer):
         memories: Stored | StreamedMemory,
         *,
         values: Stored | StreamedMemory | None = None,
-        slots: Tensor | ops.Pair | None = None,
+        slots: Tensor | Pair | None = None,
         lengths: Tensor | None = None,
         memory_padding_mask: Tensor | None = None,
         score_bias: Tensor | None = None,
         need_weights: Literal[False] = False,
         average_attn_weights: bool = True,
+        window: int | None = None,
         group: "ProcessGroup | None" = None,
     ) -> Tensor: ...
 
@@ -59,12 +60,13 @@ class MemoryLayer(nn.Module, StoredLayer):
         memories: Stored | StreamedMemory,
         *,
         values: Stored | StreamedMemory | None = None,
-        slots: Tensor | ops.Pair | None = None,
+        slots: Tensor | Pair | None = None,
         lengths: Tensor | None = None,
         memory_padding_mask: Tensor | None = None,
         score_bias: Tensor | None = None,
         need_weights: Literal[True],
         average_attn_weights: bool = True,
+        window: int | None = None,
         group: "ProcessGroup | None" = None,
     ) -> tuple[Tensor, Tensor]: ...
 
@@ -75,12 +77,13 @@ class MemoryLayer(nn.Module, StoredLayer):
         memories: Stored | StreamedMemory,
         *,
         values: Stored | StreamedMemory | None = None,
-        slots: Tensor | ops.Pair | None = None,
+        slots: Tensor | Pair | None = None,
         lengths: Tensor | None = None,
         memory_padding_mask: Tensor | None = None,
         score_bias: Tensor | None = None,
         need_weights: bool,
         average_attn_weights: bool = True,
+        window: int | None = None,
         group: "ProcessGroup | None" = None,
     ) -> Result: ...
 
@@ -90,12 +93,13 @@ class MemoryLayer(nn.Module, StoredLayer):
         memories: Stored | StreamedMemory,
         *,
         values: Stored | StreamedMemory | None = None,
-        slots: Tensor | ops.Pair | None = None,
+        slots: Tensor | Pair | None = None,
         lengths: Tensor | None = None,
         memory_padding_mask: Tensor | None = None,
         score_bias: Tensor | None = None,
         need_weights: bool = False,
         average_attn_weights: bool = True,
+        window: int | None = None,
         group: "ProcessGroup | None" = None,
     ) -> Result:
         """Return the query after all hops.
@@ -135,6 +139,11 @@ class MemoryLayer(nn.Module, StoredLayer):
             score_bias: added to the scores before the softmax; -inf makes a slot ignored.
             need_weights: also return the attention p of every hop.
             average_attn_weights: return the mean of p over heads; False returns that of each head.
+            window: N, for texts: query t of [B, T, D] or [T, D] reads the N slots t to t + N - 1 of
+                memories [B, T + N - 1, I] or [T + N - 1, I], of which the last is its newest. Mask
+                [B, T + N - 1], bias [B, T + N - 1] or [B, K, T + N - 1] and values are over the
+                memories, and the attention is [B, T, K, N]. Nothing is gathered, and no mask of a
+                band is needed.
             group: the ranks of ``torch.distributed`` among which the slots are spread, as in
                 ``ops.multi_hop``: memories, mask, lengths, bias and attention are those of the
                 slots of this rank. A ``DTensor`` with ``Shard`` on the axis of the slots as
@@ -155,8 +164,8 @@ class MemoryLayer(nn.Module, StoredLayer):
             if local := dtensors.local_arguments(type(self).__name__, given):
                 return self.forward(**local)  # type: ignore[no-any-return]
         is_pair = isinstance(slots, tuple)
-        if type(memories) is Tensor and values is None and group is None and not is_pair:
-            # most calls
+        is_usual = group is None and window is None and not is_pair
+        if type(memories) is Tensor and values is None and is_usual:
             inputs = Inputs(query, memories, None, slots, lengths, memory_padding_mask, score_bias)
             return self._run(inputs, need_weights, average_attn_weights)
         own_group = group if self._exchanges else None
@@ -166,7 +175,7 @@ class MemoryLayer(nn.Module, StoredLayer):
                 slots = pair_of(type(self).__name__, slots)
             inputs = Inputs(
                 query, memories, values, slots, lengths, memory_padding_mask, score_bias, streams,
-                group,
+                group, window,
             )  # fmt: skip
             return self._run(inputs, need_weights, average_attn_weights)
 

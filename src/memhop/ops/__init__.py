@@ -27,17 +27,17 @@ transforms of ``torch.func`` and forward mode "auto" takes the eager form, and "
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, TypedDict, Unpack, overload
 
-import torch
 from torch import Tensor
 
-from memhop.ops import checks, dtensors, eager, options, streaming
-from memhop.ops.call import HALF
+from memhop.ops import checks, dtensors, options, streaming
+from memhop.ops.banks import Pair, memory_of
 from memhop.ops.exchange import GroupError, exchange_of, is_in_graph, outside_graph
 from memhop.ops.forms import outputs_of, run
-from memhop.ops.inputs import Hop, Memory, Quantized, Stored, Table
+from memhop.ops.inputs import Hop, Quantized, Stored, Table
 from memhop.ops.merging import merge_reads
 from memhop.ops.options import IMPLEMENTATIONS, SlotOrder
 from memhop.ops.streamed import Parts, StreamedMemory, streams_of
+from memhop.ops.windowed import windows_of
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -55,8 +55,6 @@ __all__ = [
     "read",
 ]
 
-Pair = tuple[Tensor | None, Tensor | None]  # slots of the keys, and of the values
-
 
 class ReadOptions(TypedDict, total=False):
     """The options of ``read`` that do not change the type of its result."""
@@ -68,6 +66,7 @@ class ReadOptions(TypedDict, total=False):
     softmax: bool
     dropout: float
     impl: str
+    window: int | None
     group: "ProcessGroup | None"
 
 
@@ -157,6 +156,7 @@ def read(
     need_weights: bool = False,
     need_lse: bool = False,
     impl: str = "auto",
+    window: int | None = None,
     group: "ProcessGroup | None" = None,
 ) -> Tensor | tuple[Tensor, ...]:
     """Return what a query reads: p_i = softmax_i(q . k_i + b_i), o = sum_i p_i v_i.
@@ -182,6 +182,9 @@ def read(
         need_lse: also return lse = log sum_i exp(q . k_i + b_i), [...], by which ``merge_reads``
             merges the reads of parts of a memory. It needs the softmax.
         impl: see the module. Nothing is projected here, so "project" equals "eager".
+        window: N. Then query t of [..., T, I] reads the N slots t to t + N - 1 of keys [..., T + N
+            - 1, I] and values [..., T + N - 1, V], whose mask and bias are [..., T + N - 1]; the
+            weights are [..., T, N], column N - 1 of the last slot. Nothing is gathered.
         group: the ranks among which the slots are spread; see ``multi_hop``.
 
     Returns:
@@ -190,8 +193,8 @@ def read(
         zero, lse is -inf, and all gradients are zero.
 
     Raises:
-        ValueError: for incompatible shapes, dtypes and devices, slots outside of the bank, and
-            lengths outside of 0 to N.
+        ValueError: for incompatible shapes, dtypes and devices, slots outside of the bank, lengths
+            outside of 0 to N, and a window with slots, lengths, a group or other than tensors.
         GroupError: a rank of the group has failed, has ended, or makes another call.
 
     >>> import torch
@@ -208,7 +211,11 @@ def read(
         impl = options.check_impl("read", impl)
         keys, values, streams = streams_of(keys, values, exchange)
         memory = memory_of("read", keys, values, slots, padding_mask, lengths, score_bias)
-        call = checks.check_read(query, memory, softmax, dropout)
+        if window is None:
+            call = checks.check_read(query, memory, softmax, dropout)
+        else:
+            windows = windows_of("read", query, memory, window, slots, streams)
+            call = checks.check_read(query, windows, softmax, dropout)._replace(window=memory)
         if need_lse:
             call = options.with_lse(call)
         if streams is None:
@@ -233,6 +240,7 @@ class MultiHopOptions(TypedDict, total=False):
     dropout: float
     average_attn_weights: bool
     impl: str
+    window: int | None
     group: "ProcessGroup | None"
 
 
@@ -285,6 +293,7 @@ def multi_hop(
     need_weights: bool = False,
     average_attn_weights: bool = True,
     impl: str = "auto",
+    window: int | None = None,
     group: "ProcessGroup | None" = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Return the query after several hops over one memory. Each hop is
@@ -321,6 +330,8 @@ def multi_hop(
         need_weights: also return p of every hop, [..., K, N], after the dropout.
         average_attn_weights: False returns p of every head, [..., K, H, N], True the mean.
         impl: see the module.
+        window: N. Then query t of [..., T, D] reads the N slots t to t + N - 1 of memories [..., T
+            + N - 1, I], as in ``read``; a bias of each hop is [..., K, T + N - 1].
         group: of ``torch.distributed``. Then memories, values, mask, lengths and bias are those of
             the slots of this rank, any number of them, and the result is that over the slots of
             all ranks, in the order of the ranks. The ranks must pass the same queries and weights,
@@ -333,8 +344,8 @@ def multi_hop(
         the softmax the gradient of a is zeros: it does not change p.
 
     Raises:
-        ValueError: for incompatible shapes, dtypes and devices, slots outside of the bank, and
-            lengths outside of 0 to N.
+        ValueError: for incompatible shapes, dtypes and devices, slots outside of the bank, lengths
+            outside of 0 to N, and a window with slots, lengths, a group or other than tensors.
         GroupError: a rank of the group has failed, has ended, or makes another call.
 
     >>> import torch
@@ -357,44 +368,12 @@ def multi_hop(
         memories, values, streams = streams_of(memories, values, exchange)
         memory = memory_of("multi_hop", memories, values, slots, padding_mask, lengths, score_bias)
         attention = options.check_attention("multi_hop", num_heads, dropout, slot_order)
-        call = checks.check_multi_hop(query, memory, hops, attention)
+        if window is None:
+            call = checks.check_multi_hop(query, memory, hops, attention)
+        else:
+            windows = windows_of("multi_hop", query, memory, window, slots, streams)
+            call = checks.check_multi_hop(query, windows, hops, attention)
+            call = call._replace(window=memory)
         if streams is not None:
             return streaming.run(call, streams, impl, need_weights, average_attn_weights)
         return run(call, impl, need_weights, average_attn_weights)
-
-
-def memory_of(
-    caller: str,
-    keys: Stored,
-    values: Stored | None,
-    slots: Tensor | Pair | None,
-    padding_mask: Tensor | None,
-    lengths: Tensor | None,
-    score_bias: Tensor | None,
-) -> Memory:
-    """Return a memory; that of a pair of slots is gathered."""
-    if isinstance(slots, tuple):
-        of_keys, of_values = options.pair_of(caller, slots)
-        options.check_pair(caller, keys, values, (of_keys, of_values))
-        if of_keys is of_values:
-            slots = of_keys
-        else:
-            values = gathered_rows(keys if values is None else values, of_values)
-            keys, slots = gathered_rows(keys, of_keys), None
-    if values is keys:
-        values = None
-    return Memory(keys, values, slots, padding_mask, lengths, score_bias)
-
-
-def gathered_rows(bank: Stored, slots: Tensor | None) -> Stored:
-    """Return the rows of a bank at slots [..., N], or the bank without slots."""
-    if slots is None:
-        return bank
-    slots = slots.long()
-    if isinstance(bank, Quantized):
-        scale = eager.gather_rows(bank.scale.unsqueeze(-1), slots).squeeze(-1)
-        return Quantized(eager.gather_rows(bank.data, slots), scale)
-    if bank.dtype in HALF and bank.requires_grad and torch.is_grad_enabled():
-        # the backward adds the gradients of a row that several slots read: in float32
-        return eager.gather_rows(bank.float(), slots).to(bank.dtype)
-    return eager.gather_rows(bank, slots)

@@ -62,6 +62,8 @@ class Call(NamedTuple):
         softmax: of a ``read``.
         need_lse: a ``read`` also returns log sum_i exp(s_i).
         num_heads, dropout, newest_first: as in ``Attention``.
+        window: the memory [..., T + N - 1, I] of which ``memory`` is the view [..., T, N, I] of the
+            windows of T queries; None without a window.
     """
 
     query: Tensor
@@ -76,6 +78,7 @@ class Call(NamedTuple):
     dropout: float = 0.0
     newest_first: bool = False
     need_lse: bool = False
+    window: Memory | None = None
 
 
 def common_case(query: Tensor, memory: Memory, hops: Sequence[Hop]) -> Call | None:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from memhop.ops.call import Call
 from memhop.ops.fused import backends
-from memhop.ops.inputs import Hop, storage
+from memhop.ops.fused.addresses import are_readable
+from memhop.ops.inputs import Hop, Quantized, storage
 
 # The cost of gathering a row of a bank, in rows scored by a matrix product, measured on the CPU.
 # The backward adds the rows' gradients to the bank one at a time.
@@ -41,6 +42,8 @@ def form_of(call: Call) -> str:
 
     The fused form is not available while its kernels compile in the background.
     """
+    if call.window is not None and has_block_products(call):
+        return "window"
     form = cheapest_form(call)
     if form == "project" and backends.why_not("project", call) is not None:
         return "eager"
@@ -50,6 +53,47 @@ def form_of(call: Call) -> str:
     if not torch.compiler.is_compiling() and torch._C._get_tracing_state() is not None:
         return "eager"
     return "fused" if backends.is_usable(call) else "eager"
+
+
+def has_block_products(call: Call) -> bool:
+    """Return whether the queries of a window are computed in blocks, and not each by its view."""
+    memory, window = call.memory, call.window
+    if torch.compiler.is_compiling() or backends.is_transformed():
+        return False
+    assert window is not None
+    assert isinstance(window.keys, Tensor)
+    assert not isinstance(window.values, Quantized)
+    if call.batch[-1] < 2 or 0 in call.batch or window.keys.numel() == 0:
+        return False
+    if memory.score_bias is not None and memory.score_bias.dim() == len(call.batch) + 2:
+        return False  # a hop may ignore slots that another reads, and that are not finite
+    return are_readable(call.query, window.keys, window.values)
+
+
+def projects_windows(call: Call) -> bool:
+    """Return whether a call with a window projects the memory once, or the query in every hop.
+
+    The costs are those of ``cheaper_form``, with N slots for each query.
+    """
+    window = call.window
+    assert window is not None
+    keys = storage(window.keys)
+    values = keys if window.values is None else storage(window.values)
+    num_queries, memory_dim = math.prod(call.batch), call.query.shape[-1]
+    raw, projected, embedded = 0, 0, set[tuple[bool, int]]()
+    for hop in call.hops:
+        for is_value, weight in enumerate((hop.a.weight, hop.c.weight)):
+            if weight is None:
+                continue
+            input_dim = weight.shape[1]
+            raw += num_queries * input_dim * (memory_dim + call.num_heads * call.num_slots)
+            projected += num_queries * memory_dim * call.num_slots
+            key = (bool(is_value) and values is not keys, id(weight))
+            if key not in embedded:
+                embedded.add(key)
+                rows = values if is_value else keys
+                projected += math.prod(rows.shape[:-1]) * memory_dim * input_dim
+    return projected < raw
 
 
 def cheapest_form(call: Call) -> str:

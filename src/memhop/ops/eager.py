@@ -186,6 +186,7 @@ def projected_multi_hop(
     hops: Sequence[Hop],
     num_heads: int = 1,
     dropout: float = 0.0,
+    read_form: ReadForm | None = None,
 ) -> tuple[Tensor, list[Tensor]]:
     """Return the same as ``reference.multi_hop``; each distinct weight projects the memory once."""
     keys, values, slots, all_readable = memory
@@ -193,6 +194,7 @@ def projected_multi_hop(
     by_a = OncePerTensor(lambda weight: functional.linear(keys, weight))
     by_c = OncePerTensor(lambda weight: functional.linear(values, weight))
     by_c = by_a if values is keys else by_c
+    read_form = read_form or partial(read, dropout=dropout)
     if num_heads > 1 and slots is not None:
         slots = slots.unsqueeze(-2)
 
@@ -204,7 +206,7 @@ def projected_multi_hop(
             key_rows = heads.split_rows(key_rows, num_heads)
             value_rows = heads.split_rows(value_rows, num_heads)
         view = MemoryView(key_rows, value_rows, slots, (readable,))
-        return read(query, view, hops[k].softmax, dropout)
+        return read_form(query, view, hops[k].softmax)
 
     return run_biased_hops(query, hops, all_readable, read_slots, num_heads)
 
@@ -270,13 +272,22 @@ def add_biases(read_out: Tensor, weights: Tensor, hop: Hop, ages: Tensor | None)
 
 def score_ages(query: Tensor, temporal: Tensor, ages: Tensor) -> Tensor:
     """Return q . T(i) [..., N] of a temporal table [T, D], or [H, T, d] for a query [..., H, d]."""
+    if ages.dim() == 1:
+        return score(query, rows_of_ages(temporal, ages))
     return score_bank(query, temporal, ages.clamp(max=temporal.shape[-2] - 1))
 
 
 def read_ages(weights: Tensor, temporal: Tensor, ages: Tensor) -> Tensor:
     """Return sum_i p_i T(i) [..., D] of a temporal table [T, D], or [..., H, d] of [H, T, d]."""
+    if ages.dim() == 1:
+        return combine(weights, rows_of_ages(temporal, ages))
     rows = ages.clamp(max=temporal.shape[-2] - 1)
     return combine(scatter_weights(weights, temporal, rows), temporal)
+
+
+def rows_of_ages(temporal: Tensor, ages: Tensor) -> Tensor:
+    """Return T(i) [..., N, D] for ages [N] that all queries share."""
+    return temporal.index_select(-2, ages.clamp(max=temporal.shape[-2] - 1))
 
 
 def read_bias(hop: Hop) -> Tensor | None:

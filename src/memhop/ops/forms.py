@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from memhop.ops import checks, dispatch, eager, ignored_content, reference
+from memhop.ops import checks, dispatch, eager, ignored_content, reference, window_form, windowed
 from memhop.ops.call import OF_ONE_DTYPE, Call, Outputs
 from memhop.ops.fused import autograd, backends
 from memhop.ops.inputs import (
@@ -19,7 +19,13 @@ from memhop.ops.inputs import (
     converted,
     with_short_tables,
 )
-from memhop.ops.reference import ALL_SLOTS, MemoryView, ignored_slots, readable_in_each_hop
+from memhop.ops.reference import (
+    ALL_SLOTS,
+    MemoryView,
+    Readable,
+    ignored_slots,
+    readable_in_each_hop,
+)
 
 Form = Callable[..., tuple[Tensor, list[Tensor]]]
 
@@ -95,6 +101,11 @@ FORMS: dict[str, Form] = {
 
 def run_form(impl: str, call: Call) -> tuple[Tensor, list[Tensor], Tensor | None]:
     """Return the result, the weights of each hop and lse, if needed, by a form without kernels."""
+    if impl == "window":
+        found = run_windows(call)
+        if found is not None:
+            return found
+        impl = "eager"
     query, memory, hops, _, _, _, is_plain, *_ = call
     keys = memory.keys
     if is_plain and isinstance(keys, Tensor):
@@ -112,6 +123,34 @@ def run_form(impl: str, call: Call) -> tuple[Tensor, list[Tensor], Tensor | None
     if call.num_heads > 1 or call.dropout > 0:
         form = partial(form, num_heads=call.num_heads, dropout=call.dropout)
     return *ignored_content.multi_hop(form, query, view, hops, is_random), None
+
+
+def run_windows(call: Call) -> tuple[Tensor, list[Tensor], Tensor | None] | None:
+    """Return the same as ``run_form`` by products of blocks, or None if a slot is not finite."""
+    window, memory, num_slots = call.window, call.memory, call.num_slots
+    assert window is not None
+    has_lags = windowed.ages_are_lags(call)
+    mask = None if has_lags else memory.padding_mask
+    memory = Memory(window.keys, window.values, None, mask, None, memory.score_bias)
+    query, view, hops = view_of(call._replace(memory=memory))
+    if has_lags and call.memory.padding_mask is not None:
+        ignored = Readable(call.memory.padding_mask)
+        view = view._replace(readable=[ignored._replace(ages=r.ages) for r in view.readable])
+    finite = ignored_content.finite_windows(query, view, windowed.excluded(window), num_slots)
+    if finite is None:
+        return None
+    query, view = finite
+    dropout = call.dropout
+    if not hops:
+        read_form = window_form.read_with_lse if call.need_lse else window_form.read
+        result, weights, *lse = read_form(query, view, call.softmax, dropout)
+        return result, [weights], lse[0] if lse else None
+    read_form = window_form.read if call.num_heads == 1 else window_form.read_by_heads
+    read_form = partial(read_form, dropout=dropout)
+    if dispatch.projects_windows(call):
+        form = partial(eager.projected_multi_hop, read_form=read_form)
+        return *form(query, view, hops, call.num_heads), None
+    return *eager.raw_hops(query, view, hops, call.num_heads, read_form), None
 
 
 def read_of(impl: str, need_lse: bool) -> Callable[..., tuple[Tensor, ...]]:

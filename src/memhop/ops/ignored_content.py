@@ -74,6 +74,35 @@ def multi_hop(
     return query, attentions
 
 
+def finite_windows(
+    query: Tensor, memory: MemoryView, ignored: Tensor | None, num_slots: int
+) -> tuple[Tensor, MemoryView] | None:
+    """Return a query and a memory [..., T + N - 1, I] without content that spoils products.
+
+    The product of a block multiplies slots by zeros for the queries that do not read them. Slots
+    that are ``ignored`` by all queries hold zeros if others would matter. None if a readable slot
+    is not finite, or huge; on a GPU, where that is not known, its readers become NaN.
+    """
+    keys, values, _, readable = memory
+    if not query.is_cpu:
+        if ignored is not None:
+            keys, values = zero_both(keys, values, ignored, ignored_by_all)
+        rows: list[Tensor] = []
+        for each in (keys,) if values is keys else (keys, values):
+            is_bad = ~each.isfinite().all(-1)
+            is_read = is_bad.unfold(-1, num_slots, 1).any(-1, keepdim=True)
+            query = torch.where(is_read, torch.nan, query)
+            rows.append(each.masked_fill(is_bad.unsqueeze(-1), 0.0))
+        return query, MemoryView(rows[0], rows[-1], None, readable)
+    if not (is_tame(keys) and (values is keys or is_tame(values))):
+        if ignored is None:
+            return None
+        keys, values = zero_both(keys, values, ignored, ignored_by_all)
+        if not (is_tame(keys) and (values is keys or is_tame(values))):
+            return None
+    return query, MemoryView(keys, values, None, readable)
+
+
 def is_tame(tensor: Tensor) -> bool:
     """Return whether all numbers are finite and not huge, so that their products are finite."""
     if tensor.numel() == 0:

@@ -75,6 +75,7 @@ OPTIONS = {
     "lengths": Option("`lengths`", lambda call: call.memory.lengths is not None),
     "score_bias": Option("`score_bias`", lambda call: call.memory.score_bias is not None),
     "bias_per_hop": Option("`score_bias` of each hop", _is_per_hop),
+    "window": Option("`window`", lambda call: call.window is not None),
     "slots": Option("`slots` of a bank", lambda call: call.memory.slots is not None),
     "values": Option("separate `values`", lambda call: call.memory.values is not None),
     "half": Option("query and weights in a half type", lambda call: call.query.dtype in HALF),

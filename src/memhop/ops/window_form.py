@@ -1,0 +1,244 @@
+"""The form of calls with a window: matrix products on blocks of queries, and nothing is gathered.
+
+With weights w [T, N], vectors x [T, D] and rows y [T + N - 1, D], all that a read and its gradients
+need are derivatives of one sum,
+
+    f(w, x, y) = sum_t sum_i w_ti x_t . y_(t + i):
+
+the scores df/dw, the sums over a window df/dx and the gradients of the rows df/dy. Each is linear
+in two of w, x and y, and its gradients are the other two.
+
+The R queries of a block read R + N - 1 rows. Their scores are a matrix product [R, R + N - 1], of
+which the windows are a diagonal band. All are in one buffer [T, N + R]: its first N columns are the
+windows, and the strided matrix whose rows are N + R - 1 numbers apart is the product, because query
+r of a block begins one column later than the query before.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.nn import functional
+
+from memhop.ops.checks import broadcast
+from memhop.ops.reference import MemoryView, Readable, attention, log_sum_exp
+
+MAX_ROWS = 64  # of a block: more work outside of the band, or less efficient products
+
+
+class Blocks(NamedTuple):
+    """Blocks of which one batched product computes all.
+
+    Attributes:
+        sequence: which of P sequences has the blocks; None for one block of each.
+        first: the first query of the first block.
+        num_blocks, rows: how many blocks, and R.
+    """
+
+    sequence: int | None
+    first: int
+    num_blocks: int
+    rows: int
+
+    def of(self, tensor: Tensor, more_rows: int = 0) -> Tensor:
+        """Return the rows of the blocks, [num_blocks, R + more_rows, D], of a tensor [P, T, D]."""
+        sizes = (self.num_blocks, self.rows + more_rows, tensor.shape[2])
+        return self._strided(tensor, sizes, tensor.stride(1))
+
+    def bands(self, buffer: Tensor, num_slots: int) -> Tensor:
+        """Return the products, [num_blocks, R, R + N - 1], of a buffer [P, T, N + R]."""
+        sizes = (self.num_blocks, self.rows, self.rows + num_slots - 1)
+        return self._strided(buffer, sizes, buffer.stride(1) - 1)
+
+    def _strided(self, tensor: Tensor, sizes: tuple[int, int, int], pitch: int) -> Tensor:
+        of_sequence, of_row, _ = tensor.stride()
+        of_block = of_sequence if self.sequence is None else self.rows * of_row
+        offset = (self.sequence or 0) * of_sequence + self.first * of_row
+        return tensor.as_strided(sizes, (of_block, pitch, 1), tensor.storage_offset() + offset)
+
+
+def rows_of_blocks(num_queries: int) -> int:
+    """Return R, the queries of a block; the last block may have fewer."""
+    return -(-num_queries // -(-num_queries // MAX_ROWS))
+
+
+def all_blocks(num_sequences: int, num_queries: int) -> Iterator[Blocks]:
+    """Yield all blocks, in as few batches as possible."""
+    rows = rows_of_blocks(num_queries)
+    whole, rest = divmod(num_queries, rows)
+    for first, count, size in ((0, whole, rows), (whole * rows, 1 if rest else 0, rest)):
+        if count <= num_sequences:
+            for block in range(count):
+                yield Blocks(None, first + block * size, num_sequences, size)
+        else:
+            for sequence in range(num_sequences):
+                yield Blocks(sequence, first, count, size)
+
+
+class Scores(Function):
+    """s [P, T, N] with s_ti = x_t . y_(t + i), of x [P, T, D] and y [P, T + N - 1, D]."""
+
+    @staticmethod
+    def forward(x: Tensor, y: Tensor) -> Tensor:
+        num_sequences, num_queries, _ = x.shape
+        num_slots = y.shape[1] - num_queries + 1
+        width = num_slots + rows_of_blocks(num_queries)
+        buffer = x.new_empty(num_sequences, num_queries, width)
+        for blocks in all_blocks(num_sequences, num_queries):
+            rows = blocks.of(y, num_slots - 1)
+            torch.bmm(blocks.of(x), rows.mT, out=blocks.bands(buffer, num_slots))
+        return buffer[..., :num_slots]
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        x, y = ctx.saved_tensors
+        by_x, by_y = ctx.needs_input_grad
+        return (
+            derivative(Sums, grad, lines(y)) if by_x else None,
+            derivative(Spread, grad, lines(x)) if by_y else None,
+        )
+
+
+class Sums(Function):
+    """x [P, T, D] with x_t = sum_i w_ti y_(t + i), of w [P, T, N] and y [P, T + N - 1, D]."""
+
+    @staticmethod
+    def forward(w: Tensor, y: Tensor) -> Tensor:
+        num_sequences, num_queries, num_slots = w.shape
+        buffer = banded(w)
+        found = y.new_empty(num_sequences, num_queries, y.shape[2])
+        for blocks in all_blocks(num_sequences, num_queries):
+            rows = blocks.of(y, num_slots - 1)
+            torch.bmm(blocks.bands(buffer, num_slots), rows, out=blocks.of(found))
+        return found
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        w, y = ctx.saved_tensors
+        by_w, by_y = ctx.needs_input_grad
+        grad = lines(grad)
+        return derivative(Scores, grad, y) if by_w else None, derivative(
+            Spread, w, grad
+        ) if by_y else None
+
+
+class Spread(Function):
+    """y [P, T + N - 1, D] with y_j = sum_t w_t(j - t) x_t, of w [P, T, N] and x [P, T, D]."""
+
+    @staticmethod
+    def forward(w: Tensor, x: Tensor) -> Tensor:
+        num_sequences, num_queries, num_slots = w.shape
+        buffer = banded(w)
+        found = x.new_zeros(num_sequences, num_queries + num_slots - 1, x.shape[2])
+        for blocks in all_blocks(num_sequences, num_queries):
+            columns, queries = blocks.bands(buffer, num_slots).mT, blocks.of(x)
+            if blocks.sequence is None:
+                blocks.of(found, num_slots - 1).baddbmm_(columns, queries)
+                continue
+            parts = torch.bmm(columns, queries)  # those of neighbors overlap: R rows at a time
+            for start in range(0, parts.shape[1], blocks.rows):
+                part = parts[:, start : start + blocks.rows]
+                shifted = blocks._replace(first=blocks.first + start)
+                shifted.of(found, part.shape[1] - blocks.rows).add_(part)
+        return found
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        w, x = ctx.saved_tensors
+        by_w, by_x = ctx.needs_input_grad
+        grad = lines(grad)
+        return derivative(Scores, x, grad) if by_w else None, derivative(
+            Sums, w, grad
+        ) if by_x else None
+
+
+def derivative(of: type[Function], first: Tensor, second: Tensor) -> Tensor:
+    """Return ``Scores``, ``Sums`` or ``Spread`` of two tensors."""
+    found: Tensor = of.apply(first, second)  # type: ignore[no-untyped-call]
+    return found
+
+
+def banded(w: Tensor) -> Tensor:
+    """Return a buffer [P, T, N + R] with weights [P, T, N] and zeros."""
+    return functional.pad(w, (0, rows_of_blocks(w.shape[1])))
+
+
+def lines(rows: Tensor) -> Tensor:
+    """Return rows [P, T, D] whose numbers are adjacent."""
+    return rows if rows.stride(-1) == 1 else rows.contiguous()
+
+
+def score(query: Tensor, keys: Tensor) -> Tensor:
+    """Return q_t . k_(t + i), [..., T, N], of queries [..., T, I] and keys [..., T + N - 1, I]."""
+    batch = broadcast([query.shape[:-2], keys.shape[:-2]])
+    found = derivative(Scores, sequences(query, batch), sequences(keys, batch))
+    return found.view(*batch, *found.shape[1:])
+
+
+def combine(weights: Tensor, values: Tensor) -> Tensor:
+    """Return sum_i p_ti v_(t + i), [..., T, V], of weights [..., T, N] and their values."""
+    batch = broadcast([weights.shape[:-2], values.shape[:-2]])
+    found = derivative(Sums, sequences(weights, batch), sequences(values, batch))
+    return found.view(*batch, *found.shape[1:])
+
+
+def sequences(tensor: Tensor, batch: tuple[int, ...]) -> Tensor:
+    """Return a tensor [..., T, D] as [P, T, D], without a copy if the whole batch shares it."""
+    expanded = tensor.expand(*batch, -1, -1)
+    return lines(expanded.reshape(-1, *tensor.shape[-2:]))
+
+
+def read(
+    query: Tensor, memory: MemoryView, softmax: bool, dropout: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """Return the same as ``eager.read`` of the windows of a memory [..., T + N - 1, I]."""
+    _, values, _, (readable,) = memory
+    weights = attention(scored(query, memory), readable.ignored, softmax, dropout)
+    return combine(weights, values), weights
+
+
+def read_with_lse(
+    query: Tensor, memory: MemoryView, softmax: bool, dropout: float = 0.0
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the same as ``eager.read_with_lse``."""
+    _, values, _, (readable,) = memory
+    scores = scored(query, memory)
+    weights = attention(scores, readable.ignored, softmax, dropout)
+    return combine(weights, values), weights, log_sum_exp(scores, readable.ignored)
+
+
+def scored(query: Tensor, memory: MemoryView) -> Tensor:
+    """Return the scores [..., T, N]."""
+    keys, _, _, (readable,) = memory
+    scores = score(query, keys)
+    return scores if readable.score_bias is None else scores + readable.score_bias
+
+
+def read_by_heads(
+    query: Tensor, memory: MemoryView, softmax: bool, dropout: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """Return the same as ``eager.read`` of queries [..., T, H, I] over rows [..., H, M, I]."""
+    keys, values, _, (readable,) = memory
+    ignored, bias, _ = (None if each is None else swapped(each) for each in readable)
+    memory = MemoryView(keys, values, None, (Readable(ignored, bias),))
+    read_out, weights = read(swapped(query), memory, softmax, dropout)
+    return swapped(read_out), swapped(weights)
+
+
+def swapped(tensor: Tensor) -> Tensor:
+    """Return [..., T, H, D] as [..., H, T, D], and back; without an axis T as it is."""
+    return tensor.transpose(-3, -2) if tensor.dim() > 2 else tensor
