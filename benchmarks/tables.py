@@ -21,7 +21,7 @@ from memhop.atomic_write import atomic_write
 from memhop.data import TASK_NAMES, generate
 from memhop.errors import MemhopError
 from memhop.ops.fused.backends import BACKENDS, OPTIONS
-from memhop.reproduce import babi, metaqa, pathquestion, table1_report
+from memhop.reproduce import babi, metaqa, pathquestion, ptb, table1_report
 from memhop.reproduce.paper import LARGE, SMALL
 from memhop.reproduce.record import Rows, document, make_folder, read_rows
 
@@ -111,6 +111,7 @@ _REPRODUCED: dict[str, Callable[[Rows], str]] = {
     "best_10k": partial(_table1, LARGE),
     "pathquestion": lambda rows: document(rows, pathquestion.sheet(rows)),
     "metaqa": lambda rows: document(rows, metaqa.sheet(rows)),
+    "ptb": lambda rows: document(rows, ptb.sheet(rows)),
 }
 
 

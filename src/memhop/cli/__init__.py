@@ -23,6 +23,7 @@ from memhop.cli import (
     lm,
     reproduce,
     reproduce_knowledge,
+    reproduce_language,
     serve,
     setup,
     store,
@@ -49,6 +50,7 @@ app.add_typer(kb.app, name="kb")
 app.add_typer(lm.app, name="lm")
 app.add_typer(store.app, name="store")
 reproduce.app.add_typer(reproduce_knowledge.app)
+reproduce.app.add_typer(reproduce_language.app)
 app.add_typer(reproduce.app, name="reproduce")
 app.command(
     "bench",

@@ -119,13 +119,15 @@ def store(file: Path | None, rows: "Rows", progress: str) -> None:
 
 
 @contextmanager
-def folder_of(name: str, data: Path | None, tiny: bool) -> Iterator[Path]:
+def folder_of(
+    name: str, data: Path | None, tiny: bool, content: str = "questions"
+) -> Iterator[Path]:
     """Yield the folder of the files; a temporary one for generated ones."""
     if data is not None:
         yield data
     elif not tiny:
         raise MemhopError(
-            f"reproduce {name}: expected --data DIR, or --tiny for generated questions"
+            f"reproduce {name}: expected --data DIR, or --tiny for generated {content}"
         )
     else:
         with TemporaryDirectory() as folder:

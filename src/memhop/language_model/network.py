@@ -41,8 +41,9 @@ class LanguageNetwork(nn.Module):
     units, and the next word has the probabilities softmax(W u). `LanguageRecipe` has variants.
 
     Attributes:
-        word_a, word_c: A and C, [V, D]; None with shared embeddings, where both are W.
+        word_a, word_c: A and C, [V, D]; None with shared embeddings, where both are maps of W.
         output: W, [V, D].
+        map_a, map_c: the maps from W to A and C, with shared embeddings; otherwise None.
         hops: the hops, with H, T_A and T_C.
         first: the map of the newest word to the first query; None for a constant query.
     """
@@ -58,21 +59,28 @@ class LanguageNetwork(nn.Module):
         self.word_a = None if is_shared else table()
         self.word_c = None if is_shared else table()
         self.output = table()
+        self.map_a = nn.Linear(dim, dim, bias=False) if is_shared else None
+        self.map_c = nn.Linear(dim, dim, bias=False) if is_shared else None
         self.hops = MultiHop(
-            dim, dim, recipe.num_hops, tying="none" if is_shared else "layerwise",
-            embed=is_shared, bias=False, relu=recipe.relu_share, dropout=recipe.attention_dropout,
+            dim, dim, recipe.num_hops, tying="layerwise", embed=False,
+            relu=recipe.relu_share, dropout=recipe.attention_dropout,
             temporal_slots=recipe.num_words,
         )  # fmt: skip
         is_constant = recipe.first_query == "constant"
         self.first = None if is_constant else nn.Linear(dim, dim, bias=False)
 
+    @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Draw all weights from N(0, init_std)."""
+        """Draw all weights from N(0, init_std), see ``init_maps`` for the exception."""
+        std = self.recipe.init_std
         for weight in self.parameters():
-            nn.init.normal_(weight, std=self.recipe.init_std)
+            nn.init.normal_(weight, std=std)
+        if self.recipe.init_maps == "identity":
+            for linear in filter(None, (self.hops.transform, self.first)):
+                linear.weight.mul_(0.1).add_(torch.eye(self.recipe.memory_dim))
 
     def tables(self) -> tuple[Tensor, Tensor]:
-        """Return A and C; one tensor if the embeddings are shared."""
+        """Return the tables of the words in memory, A and C, or twice W if they are maps of it."""
         if self.word_a is None or self.word_c is None:
             return self.output, self.output
         return self.word_a, self.word_c
@@ -84,26 +92,21 @@ class LanguageNetwork(nn.Module):
 
         Args:
             words: the words in memory.
-            tables: A and C, of which ``words.rows`` are rows; None is A and C themselves.
+            tables: A and C, of which ``words.rows`` are rows; None is ``tables()``.
             need_weights: also return p of each hop.
 
         Returns:
             u, [B, T, D] with windows, otherwise [B, D], or u and p, [B, T, K, N] or [B, K, N].
         """
         a, c = self.tables() if tables is None else tables
-        share, rows = self.recipe.word_dropout, words.rows
-        if words.is_windowed:
-            keys = functional.dropout(functional.embedding(rows, a), share, self.training)
-            values = keys
-            if c is not a:
-                values = functional.dropout(functional.embedding(rows, c), share, self.training)
-            u = self._first_query(keys[:, self.recipe.num_words - 1 :])
-            slots, window = None, self.recipe.num_words
-        else:
-            keys = functional.dropout(a, share, self.training)
-            values = keys if c is a else functional.dropout(c, share, self.training)
-            u = self._first_query(functional.embedding(rows[:, -1], keys))
-            slots, window = rows, None
+        keys, is_windowed = self._embedded(a, words), words.is_windowed
+        values = keys if c is a else self._embedded(c, words)
+        rows = words.rows
+        newest = keys[:, self.recipe.num_words - 1 :] if is_windowed else keys[rows[:, -1]]
+        u = torch.full_like(newest, CONSTANT) if self.first is None else self.first(newest)
+        if self.map_a is not None and self.map_c is not None:
+            keys, values = self.map_a(keys), self.map_c(values)
+        slots, window = (None, self.recipe.num_words) if is_windowed else (rows, None)
         found = self.hops(
             u, keys, values=None if values is keys else values, slots=slots, window=window,
             memory_padding_mask=words.ignored, need_weights=need_weights,
@@ -112,8 +115,7 @@ class LanguageNetwork(nn.Module):
         u = functional.dropout(u, self.recipe.output_dropout, self.training)
         return u if weights is None else (u, weights)
 
-    def _first_query(self, newest: Tensor) -> Tensor:
-        if self.first is None:
-            return torch.full_like(newest, CONSTANT)
-        query: Tensor = self.first(newest)
-        return query
+    def _embedded(self, table: Tensor, words: Words) -> Tensor:
+        """Return the embeddings of the windows, [B, T + N - 1, D], or the whole table."""
+        chosen = functional.embedding(words.rows, table) if words.is_windowed else table
+        return functional.dropout(chosen, self.recipe.word_dropout, self.training)

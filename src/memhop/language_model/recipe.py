@@ -23,8 +23,8 @@ class LanguageRecipe(Settings):
         memory_dim: width d of the embeddings.
         num_hops: number of hops.
         num_words: N, the number of previous words in memory.
-        embeddings: ``separate``: the tables A, C and W of the paper. ``shared``: one table for the
-            words in memory and the predicted word; each hop has its own matrices A_k and C_k.
+        embeddings: ``separate``: the tables A, C and W of the paper. ``shared``: one table W, with
+            A = W P and C = W Q for square matrices P and Q.
         first_query: ``constant``, the number 0.1 in all units (section 5), or ``newest``, a linear
             map of the embedding of the newest word.
         relu_share: the share of the units with a ReLU after each hop.
@@ -43,13 +43,18 @@ class LanguageRecipe(Settings):
         decay, min_learning_rate, warmup_steps: see ``schedule``.
         clip_norm: bound on the norm of the whole gradient.
         init_std: standard deviation of the initial weights.
+        init_maps: the initial H and map of the newest word: ``normal`` as all weights, or
+            ``identity``, with a tenth of their deviation added.
         word_dropout: the share of units of the word embeddings that is zeroed in training.
         attention_dropout: the share of the attention weights that is zeroed in training.
         output_dropout: the same of the query after the last hop.
         averaging: the decay of an exponential moving average of the weights, which validation and
             the trained model use; 0 for none.
-        output_precision: of the matrix products of the output layer in training. Evaluation always
-            uses float32.
+        matmul_precision: of float32 matrix products in training, as in
+            ``torch.set_float32_matmul_precision``. ``medium`` lets torch choose faster products,
+            which round to bfloat16 on some processors.
+        output_precision: of the matrix products of the output layer in training; ``bfloat16`` is
+            faster where the processor has instructions for it. Evaluation always uses float32.
 
     Raises:
         MemhopError: a setting of another type or out of range.
@@ -77,10 +82,12 @@ class LanguageRecipe(Settings):
     warmup_steps: int = 0
     clip_norm: float = 50.0
     init_std: float = 0.05
+    init_maps: Literal["normal", "identity"] = "normal"
     word_dropout: float = 0.0
     attention_dropout: float = 0.0
     output_dropout: float = 0.0
     averaging: float = 0.0
+    matmul_precision: Literal["highest", "high", "medium"] = "highest"
     output_precision: Precision = "float32"
 
     MAY_BE_ZERO = (

@@ -78,7 +78,8 @@ class Trainer:
             started, cpu = time.perf_counter(), time.process_time()
             rate = self.rate()
             with without_interrupt():
-                with seeded(self.seed, _EPOCHS, state.epoch, state.step):  # of the dropout
+                dropout = seeded(self.seed, _EPOCHS, state.epoch, state.step)
+                with dropout, matmul_precision(self.recipe.matmul_precision):
                     loss = self.take_step(batch.to(self.network.output.device), rate)
                 state.add_step(loss, len(batch.targets))
                 state.add_time(started, cpu)
@@ -115,9 +116,8 @@ class Trainer:
         rows, inverse = torch.unique(batch.words.rows, return_inverse=True)
         a, c = network.tables()
         own = [table.detach()[rows].requires_grad_() for table in ((a,) if c is a else (a, c))]
-        others = dict(network.hops.named_parameters(prefix="hops"))
-        if network.first is not None:
-            others |= dict(network.first.named_parameters(prefix="first"))
+        tables = ("word_a", "word_c", "output")
+        others = {name: w for name, w in network.named_parameters() if name not in tables}
         words = batch.words._replace(rows=inverse)
         hidden = network(words, (own[0], own[-1])).flatten(0, -2)
         loss, of_hidden, of_output = self.output_layer(hidden.detach(), batch.targets)
@@ -184,6 +184,17 @@ def seeded(*key: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(random_generator(*key).integers(2**63)))
         yield
+
+
+@contextmanager
+def matmul_precision(name: str) -> Iterator[None]:
+    """Set the precision of float32 matrix products, and restore it at the end."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(name)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 @contextmanager

@@ -1,15 +1,17 @@
-"""Write generated facts and questions in the released formats, for runs of seconds."""
+"""Write generated facts, questions and texts in the released formats, for runs of seconds."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from memhop.data import generate as generate_stories
 from memhop.knowledge.facts import KnowledgeBase
 from memhop.knowledge.generate import ask, generate
-from memhop.reproduce import metaqa, pathquestion
+from memhop.reproduce import metaqa, pathquestion, ptb
 from memhop.rng import Rng
 
 NUM_FACTS = 300
 NUM_QUESTIONS = 120  # of each file
+NUM_LINES = 300  # of each text
 
 
 def write_pathquestion(folder: Path, names: Sequence[str]) -> None:
@@ -59,3 +61,12 @@ def write_metaqa(folder: Path) -> None:
             text = one.text.replace(topic, f"[{topic}]", 1)
             lines.append(f"{text}\t{'|'.join(one.answers)}\n")
         (folder / metaqa.questions_file(hops)).write_text("".join(lines), encoding="utf-8")
+
+
+def write_ptb(folder: Path) -> None:
+    """Write texts in the form of the Penn Treebank: the sentences of stories about people."""
+    for seed, part in enumerate(ptb.TOKENS):
+        stories = generate_stories(1, questions=NUM_LINES, seed=seed)
+        sentences = [one for story in stories for one in story.statements][:NUM_LINES]
+        lines = [f" {one.lower().removesuffix('.')} \n" for one in sentences]
+        ptb.file_of(folder, part).write_text("".join(lines), encoding="utf-8")
