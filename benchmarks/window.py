@@ -66,14 +66,16 @@ class Problem:
         """Return the result with ``window``."""
         query, keys, values, window = self.query, self.keys, self.values, self.sizes.window
         if not self.hops:
-            return read(query, keys, values, window=window)
-        return multi_hop(query, keys, self.hops, values=values, window=window)
+            found: Tensor = read(query, keys, values, window=window)
+            return found
+        result: Tensor = multi_hop(query, keys, self.hops, values=values, window=window)
+        return result
 
     def gathered(self) -> Tensor:
         """Return the result of the textbook form over the gathered slots of each word."""
         keys, values = self.keys[:, self.slots], self.values[:, self.slots]
         if self.hops:
-            (_, _, of_keys), (_, _, of_values), *_ = self.hops[0]
+            of_keys, of_values = self.leaves[3:5]
             keys, values = keys + of_keys.flip(0), values + of_values.flip(0)
         query = self.query
         for k in range(max(1, len(self.hops))):
@@ -118,7 +120,8 @@ class Problem:
         if not self.hops:
             found: Tensor = read(self.query, keys, values, **options)
             return found
-        return multi_hop(self.query, keys, self.hops, values=values, **options)
+        result: Tensor = multi_hop(self.query, keys, self.hops, values=values, **options)
+        return result
 
     def _updated(self, query: Tensor, read_out: Tensor, k: int) -> Tensor:
         transform = self.hops[k].transform

@@ -153,12 +153,16 @@ def run_windows(
         return None
     query, view = finite
     dropout = call.dropout
+    needs_all = need_weights or call.need_lse or dropout > 0
+    if not hops and not needs_all and view.readable[0].score_bias is None:
+        return window_hops.read(query, view, call.softmax), [], None
     if not hops:
         read_form = window_form.read_with_lse if call.need_lse else window_form.read
         result, weights, *lse = read_form(query, view, call.softmax, dropout)
         return result, [weights], lse[0] if lse else None
-    projects, is_plain = dispatch.projects_windows(call), call.num_heads == 1 and dropout == 0
-    if is_plain and not need_weights and window_hops.are_supported(view, hops, projects):
+    projects = dispatch.projects_windows(call)
+    is_plain = call.num_heads == 1 and not needs_all
+    if is_plain and window_hops.are_supported(view, hops, projects):
         return window_hops.multi_hop(query, view, hops), [], None
     read_form = window_form.read if call.num_heads == 1 else window_form.read_by_heads
     read_form = partial(read_form, dropout=dropout)

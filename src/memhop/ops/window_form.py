@@ -131,7 +131,7 @@ class Spread(Function):
 
     @staticmethod
     def forward(w: Tensor, x: Tensor) -> Tensor:
-        gradient = RowGradient(x, w.shape[2])
+        gradient = RowGradient(x, w.shape[2], x.shape[2])
         gradient.add(banded(w), x)
         return gradient.total()
 
@@ -153,12 +153,13 @@ class RowGradient:
     """The gradient of rows [P, T + N - 1, D]: y_j = sum_t w_t(j - t) x_t, summed over many w and x.
 
     Args:
-        x: vectors [P, T, D] of the same sizes as those to come.
+        x: a tensor [P, T, ...] of the dtype of the rows.
         num_slots: N.
+        columns: D.
     """
 
-    def __init__(self, x: Tensor, num_slots: int) -> None:
-        num_sequences, num_queries, columns = x.shape
+    def __init__(self, x: Tensor, num_slots: int, columns: int) -> None:
+        num_sequences, num_queries = x.shape[:2]
         self._found = x.new_zeros(num_sequences, num_queries + num_slots - 1, columns)
         self._num_slots, self._blocks = num_slots, [*all_blocks(num_sequences, num_queries)]
         self._parts: dict[Blocks, Tensor] = {}

@@ -34,6 +34,7 @@ class Step(NamedTuple):
         transform: [D, D].
         num_rectified: how many units, the last ones, have a ReLU.
         softmax: as in ``Hop``.
+        is_read: only o = p v is wanted, without H q + o.
     """
 
     keys: int
@@ -43,6 +44,7 @@ class Step(NamedTuple):
     transform: int | None
     num_rectified: int
     softmax: bool
+    is_read: bool = False
 
 
 def are_supported(memory: MemoryView, hops: Sequence[Hop], projects: bool) -> bool:
@@ -60,14 +62,20 @@ def are_supported(memory: MemoryView, hops: Sequence[Hop], projects: bool) -> bo
     return all(hop.a.bias is None and hop.c.bias is None for hop in hops)
 
 
+def read(query: Tensor, memory: MemoryView, softmax: bool) -> Tensor:
+    """Return o, [..., T, V], of a read of a memory without a score bias."""
+    keys, values, _, (readable,) = memory
+    batch = broadcast([query.shape[:-2], keys.shape[:-2], values.shape[:-2]])
+    both = (keys,) if values is keys else (keys, values)
+    step = Step(0, len(both) - 1, None, None, None, 0, softmax, is_read=True)
+    return run((step,), readable.ignored, query, [sequences(rows, batch) for rows in both], batch)
+
+
 def multi_hop(query: Tensor, memory: MemoryView, hops: Sequence[Hop]) -> Tensor:
     """Return the query [..., T, D] after all hops over a memory [..., T + N - 1, I]."""
     keys, values, _, (readable, *_) = memory
     batch = broadcast([query.shape[:-2], keys.shape[:-2], values.shape[:-2]])
-    num_slots = keys.shape[-2] - query.shape[-2] + 1
-    ignored, ages = readable.ignored, readable.ages
-    if ignored is not None:
-        ignored = ignored.expand(*batch, -1, -1).reshape(-1, query.shape[-2], num_slots)
+    ages = readable.ages
     by_keys = OncePerTensor(lambda rows: sequences(rows, batch))
     by_a = OncePerTensor(lambda weight: by_keys(functional.linear(keys, weight)))
     by_c = OncePerTensor(lambda weight: by_keys(functional.linear(values, weight)))
@@ -96,14 +104,26 @@ def multi_hop(query: Tensor, memory: MemoryView, hops: Sequence[Hop]) -> Tensor:
         )
         for hop in hops
     )
+    return run(steps, readable.ignored, query, tensors, batch)
+
+
+def run(
+    steps: tuple[Step, ...],
+    ignored: Tensor | None,
+    query: Tensor,
+    tensors: Sequence[Tensor],
+    batch: tuple[int, ...],
+) -> Tensor:
+    """Return the query [..., T, D] after all steps over tensors of P sequences."""
+    if ignored is not None:
+        ignored = ignored.expand(*batch, -1, -1).reshape(-1, *ignored.shape[-2:])
     query = sequences(query, batch).contiguous()
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (query, *tensors)):
-        result: Tensor = _Hops.apply(steps, ignored, query, *tensors)  # type: ignore[no-untyped-call]
+        query = _Hops.apply(steps, ignored, query, *tensors)  # type: ignore[no-untyped-call]
     else:
         for step in steps:
             query, _ = run_hop(step, ignored, query, tensors)
-        result = query
-    return result.view(*batch, *result.shape[1:])
+    return query.view(*batch, *query.shape[1:])
 
 
 def run_hop(
@@ -118,7 +138,8 @@ def run_hop(
     if of_values is not None:
         flat.addmm_(weights.flatten(0, 1), of_values)
     if step.transform is None:
-        found += query
+        if not step.is_read:
+            found += query
     else:
         flat.addmm_(query.view(flat.shape), tensors[step.transform].t())
     if step.num_rectified:
@@ -188,7 +209,9 @@ class Gradients:
         self._tensors = tensors
         num_slots = tensors[steps[0].keys].shape[1] - query.shape[1] + 1
         rows = {place for step in steps for place in (step.keys, step.values)}
-        self._rows = {k: RowGradient(query, num_slots) for k in rows if needed[k]}
+        self._rows = {
+            k: RowGradient(query, num_slots, tensors[k].shape[2]) for k in rows if needed[k]
+        }
         self._others = {
             k: torch.zeros_like(tensor)
             for k, tensor in enumerate(tensors)
@@ -230,7 +253,8 @@ class Gradients:
         if of_keys is not None:
             flat.addmm_(flat_scores, of_keys)
         if step.transform is None:
-            found += grad
+            if not step.is_read:
+                found += grad
         else:
             flat.addmm_(flat_grad, tensors[step.transform])
         for rows, each, vectors in ((step.keys, bands, query), (step.values, buffer, grad)):
