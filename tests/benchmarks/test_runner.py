@@ -23,7 +23,7 @@ PAGE = "<!-- table: import -->\n<!-- end of table -->\n"
 NAMES = {
     "answer", "answers", "attention", "crash", "distributed", "explained", "facts", "files", "hop",
     "import", "knowledge", "length", "pretrained", "questions", "retrieval", "serve", "shapes",
-    "step", "store", "stories", "transfer",
+    "step", "store", "stories", "transfer", "window",
 }  # fmt: skip
 
 
