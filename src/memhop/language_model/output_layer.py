@@ -1,6 +1,6 @@
 """The output layer: -log softmax(W u) of the next word, in blocks of positions.
 
-The scores of a block are held, [128, V], never those of all positions. The gradients are computed
+The scores of a block are held, [256, V], never those of all positions. The gradients are computed
 with the loss, from the same scores, as in arXiv 2410.10989 (section 3.2).
 """
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-_BLOCK = 128  # positions whose scores are held at once
+_BLOCK = 256  # positions whose scores are held at once
 
 
 class LossAndGradients(NamedTuple):

@@ -78,7 +78,8 @@ class Trainer:
             started, cpu = time.perf_counter(), time.process_time()
             rate = self.rate()
             with without_interrupt():
-                with seeded(self.seed, _EPOCHS, state.epoch, state.step):  # of the dropout
+                dropout = seeded(self.seed, _EPOCHS, state.epoch, state.step)
+                with dropout, matmul_precision(self.recipe.matmul_precision):
                     loss = self.take_step(batch.to(self.network.output.device), rate)
                 state.add_step(loss, len(batch.targets))
                 state.add_time(started, cpu)
@@ -183,6 +184,17 @@ def seeded(*key: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(random_generator(*key).integers(2**63)))
         yield
+
+
+@contextmanager
+def matmul_precision(name: str) -> Iterator[None]:
+    """Set the precision of float32 matrix products, and restore it at the end."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(name)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 @contextmanager
