@@ -20,7 +20,7 @@ _QUESTIONS = 200  # of each task: the vocabulary then has all words
 
 
 def measure(tiny: Tiny = False) -> Iterator[list[dict[str, Any]]]:
-    """Measure the time of one answer with 'paper' and with 'best'."""
+    """Time one answer with 'paper' and with 'best'."""
     recipes = {"paper": Recipe.paper(joint=True), "best": Recipe.best(joint=True)}
     with one_thread():
         for name, recipe in recipes.items():

@@ -31,7 +31,7 @@ def examples() -> list[Example]:
 
 
 def measure(tiny: Tiny = False) -> Iterator[list[dict[str, Any]]]:
-    """Train the model of docs/how-it-works.md; take its hops apart."""
+    """Train docs/how-it-works.md's model; take its hops apart."""
     model = train(examples(), recipe=TINY if tiny else RECIPE, restarts=1).model
     yield [{**row, **provenance()} for row in _rows(model)]
 

@@ -15,7 +15,7 @@ FACTS = 3  # shown of each hop
 
 
 def measure(tiny: Tiny = False) -> Iterator[list[dict[str, Any]]]:
-    """Train README's knowledge model; measure what each hop reads."""
+    """Train README's model of facts; measure what hops read."""
     kb = generate(facts=400, seed=0)
     questions = ask(kb, hops=[1, 2], questions=800, split="train")
     recipe = knowledge.KnowledgeRecipe(num_hops=2, epochs=1 if tiny else 8)

@@ -53,7 +53,7 @@ TINY = Size(64, 20, (5, 30), 1, (0,), {"epochs": 2, "linear_start_epochs": 1})
 
 
 def measure(jobs: Jobs = None, tiny: Tiny = False) -> Iterator[list[dict[str, Any]]]:
-    """Train on stories of up to 20 statements, test on longer ones."""
+    """Train on stories of 20 statements, test on longer ones."""
     size = TINY if tiny else Size()
     work = [(task, name, seed) for task in TASKS for name in ENCODINGS for seed in size.seeds]
     for _, rows in run_in_processes(partial(rows_of, size), work, jobs or available_cores()):

@@ -88,7 +88,7 @@ def measure(
         typer.Option(callback=_writable_folder, help="Folder for CSV files. Default: only print."),
     ] = None,
 ) -> Iterator[list[dict[str, Any]]]:
-    """Compare speed and memory of the hops with the textbook form."""
+    """Compare the hops with the textbook form: speed, memory."""
     parts = parts_of(device, only)
     threads = check_threads(threads) if threads is not None else min(2, available_cores())
     rows: dict[str, list[dict[str, Any]]] = {part: [] for part in parts}

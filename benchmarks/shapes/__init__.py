@@ -45,7 +45,7 @@ def measure(
         Path | None, typer.Option(callback=writable, help="CSV file to write, and to resume from.")
     ] = None,
 ) -> Iterator[list[dict[str, Any]]]:
-    """Compare MultiHop with torch's fastest form, on random shapes."""
+    """Compare MultiHop with torch's fastest, on random shapes."""
     counts = parse_threads(threads)
     cases = drawn(min(shapes, NUM_TINY), largest=32) if tiny else drawn(shapes)
     rows: list[dict[str, Any]] = rows_to_resume(to, tiny)
