@@ -45,8 +45,9 @@ class Problem:
         rows = words + window - 1
 
         def drawn(*shape: int) -> Tensor:
-            found = torch.randn(*shape, generator=generator) / dim**0.25
-            return found.requires_grad_()
+            found: Tensor = torch.randn(*shape, generator=generator) / dim**0.25
+            found.requires_grad_()
+            return found
 
         self.query, self.keys, self.values = (
             drawn(batch, count, dim) for count in (words, rows, rows)
