@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from benchmarks.hop.clock import Timed, time_interleaved
 from memhop.cli.reproduce import Tiny
+from memhop.kernels import warmup
 from memhop.ops import Hop, Table, multi_hop, read
 from memhop.reproduce.processes import one_thread
 from memhop.reproduce.record import Rows, Sheet, provenance
@@ -44,7 +45,9 @@ class Problem:
         rows = words + window - 1
 
         def drawn(*shape: int) -> Tensor:
-            return (torch.randn(*shape, generator=generator) / dim**0.25).requires_grad_()
+            found: Tensor = torch.randn(*shape, generator=generator) / dim**0.25
+            found.requires_grad_()
+            return found
 
         self.query, self.keys, self.values = (
             drawn(batch, count, dim) for count in (words, rows, rows)
@@ -155,6 +158,8 @@ class Problem:
 
 def measure(tiny: Tiny = False) -> Iterator[list[dict[str, Any]]]:
     """Time a window against gathered slots, masks of a band and SDPA."""
+    if not tiny:
+        warmup()  # other forms are measured with compiled kernels
     with one_thread():
         for sizes in TINY if tiny else CASES:
             problem = Problem(sizes)
