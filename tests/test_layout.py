@@ -52,7 +52,10 @@ MORE_ARGUMENTS = {("ops/__init__.py", "read"): 14, ("ops/__init__.py", "multi_ho
 MORE_ARGUMENTS |= {("nn/hops.py", name): 16 for name in ("__init__", "build")}
 MORE_ARGUMENTS |= {("nn/layer.py", "forward"): 11, ("nn/layer.py", "__init__"): 11}
 MORE_ARGUMENTS |= {("data/stories/__init__.py", "generate"): 9, ("training/loop.py", "train"): 10}
-MORE_ARGUMENTS |= {("knowledge/training.py", "train"): 9}
+MORE_ARGUMENTS |= {
+    ("knowledge/training.py", "train"): 9,
+    ("language_model/training.py", "train"): 9,
+}
 # Schemas of torch operators, which accept tensors, lists and numbers but no structures
 MORE_ARGUMENTS |= {
     ("ops/fused/custom_op.py", "fused"): 12,

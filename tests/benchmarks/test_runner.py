@@ -24,6 +24,7 @@ NAMES = {
     "answer", "answers", "attention", "crash", "distributed", "explained", "facts", "files", "hop",
     "import", "knowledge", "language_model", "length", "pretrained", "questions", "retrieval",
     "serve", "shapes", "step", "store", "stories", "transfer",
+    "window",
 }  # fmt: skip
 
 

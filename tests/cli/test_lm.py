@@ -14,6 +14,7 @@ from xml.etree.ElementTree import parse
 import numpy as np
 import pytest
 
+from memhop.cli.screen import epoch_progress
 from memhop.language_model import (
     LanguageModel,
     LanguageRecipe,
@@ -252,6 +253,21 @@ def test_a_file_or_a_setting_that_changed(
         assert memhop(*RESUME, "half").error() == f"{command}: corrupt file"
     command.write_text(json.dumps(good))
     memhop(*RESUME, "half").ok()
+
+
+def test_lines_of_progress_come_after_whole_epochs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+    with epoch_progress("lm") as show:
+        for seconds, epoch in ((5.0, 2.5), (20.0, 3.0), (25.0, 3.2), (60.0, 4.0)):  # after two
+            clock[0] = seconds
+            show(epoch, 5, f"loss {epoch}")
+    assert capsys.readouterr().err.splitlines() == [
+        "lm: epoch 3/5, loss 3.0, 40 s left",
+        "lm: epoch 4/5, loss 4.0, 40 s left",
+    ]
 
 
 @pytest.mark.parametrize(

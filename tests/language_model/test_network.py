@@ -28,11 +28,12 @@ def by_the_formula(network: LanguageNetwork, memory: list[int]) -> tuple[Tensor,
     if network.first is not None:
         u = weights["first.weight"] @ a[memory[-1]]
     shares = []
-    for _ in range(HOPS):
-        t_a, t_c = (weights[f"hops.embed_{one}.temporal"] for one in "ac")
+    for hop in range(HOPS):
+        prefix = f"hops.{hop if shared else 0}."
+        t_a, t_c = (weights[f"{prefix}embed_{one}.temporal"] for one in "ac")
         ages = range(len(memory) - 1, -1, -1)
         if shared:
-            map_a, map_c = weights["map_a.weight"], weights["map_c.weight"]
+            map_a, map_c = (weights[f"{prefix}embed_{one}.weight"] for one in "ac")
             keys = [map_a @ a[word] + t_a[age] for word, age in zip(memory, ages, strict=True)]
             values = [map_c @ c[word] + t_c[age] for word, age in zip(memory, ages, strict=True)]
         else:
@@ -41,7 +42,7 @@ def by_the_formula(network: LanguageNetwork, memory: list[int]) -> tuple[Tensor,
         p = torch.softmax(torch.stack([u @ key for key in keys]), 0)
         shares.append(p)
         read = sum(share * value for share, value in zip(p, values, strict=True))
-        u = weights["hops.transform.weight"] @ u + read
+        u = weights[f"{prefix}transform.weight"] @ u + read
         half = DIM // 2
         u = torch.cat([u[:half], u[half:].clamp(min=0)])
     return u, torch.stack(shares)

@@ -2,6 +2,7 @@
 
 import random
 import re
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,7 +11,17 @@ from torch import Tensor, nn
 from torch.autograd.gradcheck import gradcheck, gradgradcheck
 
 from memhop import ops
-from memhop.ops import Hop, Parts, Quantized, Table, dispatch, multi_hop, read, window_form
+from memhop.ops import (
+    Hop,
+    Parts,
+    Quantized,
+    Table,
+    dispatch,
+    multi_hop,
+    read,
+    window_form,
+    window_hops,
+)
 from memhop.ops.windowed import windows_of
 from tests.seeds import pairs, seeds
 
@@ -125,7 +136,8 @@ def test_hops_equal_those_of_the_gathered_memory(seed: int) -> None:
         leaf.requires_grad_()
     # The draws of dropout are in the order of the weights, which heads change.
     dropout = draw([0.0, 0.3]) if num_heads == 1 else 0.0
-    options = {"dropout": dropout, "need_weights": True, "average_attn_weights": False}
+    options = {"dropout": dropout, "need_weights": draw([True, False])}
+    options["average_attn_weights"] = False
     assert_equals_gathered(multi_hop, given, leaves, **options)
 
 
@@ -150,6 +162,67 @@ def test_a_read_equals_that_of_the_gathered_memory(
     }  # fmt: skip
     options = {"dropout": dropout, "need_weights": True, "need_lse": lse}
     assert_equals_gathered(read, given, leaves, **options)
+
+
+TYINGS = ["layerwise", "none", "one memory", "embedded"]
+
+
+def hops_without_biases(
+    tying: str, num_slots: int, softmax: bool
+) -> tuple[list[Hop], list[Tensor]]:
+    """Return three hops and their weights."""
+    temporal, h = [normal(num_slots, D), normal(2, D)], normal(D, D) / 2
+    if tying == "embedded":
+        a, b = normal(D, WIDTH) / 2, normal(D, WIDTH) / 2
+        first = Hop(Table(a, None, temporal[0]), Table(b), relu=0.25, softmax=softmax)
+        return [first, Hop(Table(b), Table(a), softmax=softmax), first], [a, b, temporal[0]]
+    first = Hop(Table(None, None, temporal[0]), Table(None, None, temporal[1]), h, 0.5, softmax)
+    if tying == "none":
+        other = normal(D, D) / 2
+        hops = [first, Hop(Table(None), Table(None, None, temporal[0]), other, softmax=softmax)]
+        return [*hops, Hop(Table(None), Table(None), None, True)], [*temporal, h, other]
+    return [first] * 3, [*temporal, h]
+
+
+@pytest.mark.parametrize(
+    ("tying", "leads", "sizes", "mask", "softmax"),
+    pairs(TYINGS, LEADS, [(2, 3), (33, 4), (75, 9)], MASKS, [True, False]),
+)
+def test_hops_without_biases_are_one_operation(
+    tying: str, leads: Any, sizes: Any, mask: str, softmax: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    num_queries, num_slots = sizes
+    rows, size = num_queries + num_slots - 1, WIDTH if tying == "embedded" else D
+    query, keys = normal(*leads[0], num_queries, D), normal(*leads[1], rows, size)
+    values = None if tying == "one memory" else normal(rows, size)
+    hops, leaves = hops_without_biases(tying, num_slots, softmax)
+    leaves += [query, keys, *([] if values is None else [values])]
+    given = {
+        "query": query, "memories": keys, "values": values, "hops": hops, "window": num_slots,
+        "padding_mask": over_slots(mask, rows),
+    }  # fmt: skip
+    steps: list[int] = []
+    run_hop = window_hops.run_hop
+
+    def counted(*given: Any) -> Any:
+        steps.append(1)
+        return run_hop(*given)
+
+    monkeypatch.setattr(window_hops, "run_hop", counted)
+    for one in (*leaves[-3:], None):
+        needed = leaves if one is None else [one]
+        for leaf in leaves:
+            leaf.requires_grad_(one is None or leaf is one)
+        found = outputs(multi_hop, given, needed)
+        expected = outputs(multi_hop, gathered(given, num_slots), needed, impl="eager")
+        for each, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(each, other, rtol=1e-9, atol=1e-9)
+    are_lags = mask in ("none", "beginning", "all")
+    if are_lags:
+        assert len(steps) == 4 * len(hops)
+    with torch.no_grad():
+        torch.testing.assert_close(multi_hop(**given), found[0])
 
 
 def test_queries_without_slots_or_rows() -> None:
@@ -188,6 +261,11 @@ def test_first_and_second_derivatives() -> None:
         def with_weights(*leaves: Tensor, padding_mask: Tensor | None = padding_mask) -> Any:
             return call(*leaves, padding_mask=padding_mask, need_weights=True)
 
+        one_operation = partial(call, padding_mask=padding_mask)
+        assert gradcheck(one_operation, leaves, fast_mode=True)
+        assert gradgradcheck(
+            one_operation, leaves, gen_non_contig_grad_outputs=True, fast_mode=True
+        )
         assert gradcheck(with_weights, leaves, fast_mode=True)
         assert gradgradcheck(with_weights, leaves, gen_non_contig_grad_outputs=True, fast_mode=True)
 

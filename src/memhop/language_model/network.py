@@ -41,10 +41,9 @@ class LanguageNetwork(nn.Module):
     units, and the next word has the probabilities softmax(W u). `LanguageRecipe` has variants.
 
     Attributes:
-        word_a, word_c: A and C, [V, D]; None with shared embeddings, where both are maps of W.
+        word_a, word_c: A and C, [V, D]; None with shared embeddings, where the hops map W.
         output: W, [V, D].
-        map_a, map_c: the maps from W to A and C, with shared embeddings; otherwise None.
-        hops: the hops, with H, T_A and T_C.
+        hops: one `MultiHop` with H, T_A and T_C; with shared embeddings, one for each hop.
         first: the map of the newest word to the first query; None for a constant query.
     """
 
@@ -59,12 +58,14 @@ class LanguageNetwork(nn.Module):
         self.word_a = None if is_shared else table()
         self.word_c = None if is_shared else table()
         self.output = table()
-        self.map_a = nn.Linear(dim, dim, bias=False) if is_shared else None
-        self.map_c = nn.Linear(dim, dim, bias=False) if is_shared else None
-        self.hops = MultiHop(
-            dim, dim, recipe.num_hops, tying="layerwise", embed=False,
-            relu=recipe.relu_share, dropout=recipe.attention_dropout,
-            temporal_slots=recipe.num_words,
+        own_hops = [1] * recipe.num_hops if is_shared else [recipe.num_hops]
+        self.hops = nn.ModuleList(
+            MultiHop(
+                dim, dim, num_hops, tying="layerwise", embed=is_shared, bias=False,
+                relu=recipe.relu_share, dropout=recipe.attention_dropout,
+                temporal_slots=recipe.num_words,
+            )
+            for num_hops in own_hops
         )  # fmt: skip
         is_constant = recipe.first_query == "constant"
         self.first = None if is_constant else nn.Linear(dim, dim, bias=False)
@@ -76,11 +77,12 @@ class LanguageNetwork(nn.Module):
         for weight in self.parameters():
             nn.init.normal_(weight, std=std)
         if self.recipe.init_maps == "identity":
-            for linear in filter(None, (self.hops.transform, self.first)):
-                linear.weight.mul_(0.1).add_(torch.eye(self.recipe.memory_dim))
+            maps = [hops.get_submodule("transform") for hops in self.hops]
+            for linear in [*maps, *([] if self.first is None else [self.first])]:
+                linear.get_parameter("weight").mul_(0.1).add_(torch.eye(self.recipe.memory_dim))
 
     def tables(self) -> tuple[Tensor, Tensor]:
-        """Return the tables of the words in memory, A and C, or twice W if they are maps of it."""
+        """Return the tables of the words in memory, A and C, or twice W if the hops map it."""
         if self.word_a is None or self.word_c is None:
             return self.output, self.output
         return self.word_a, self.word_c
@@ -104,16 +106,18 @@ class LanguageNetwork(nn.Module):
         rows = words.rows
         newest = keys[:, self.recipe.num_words - 1 :] if is_windowed else keys[rows[:, -1]]
         u = torch.full_like(newest, CONSTANT) if self.first is None else self.first(newest)
-        if self.map_a is not None and self.map_c is not None:
-            keys, values = self.map_a(keys), self.map_c(values)
         slots, window = (None, self.recipe.num_words) if is_windowed else (rows, None)
-        found = self.hops(
-            u, keys, values=None if values is keys else values, slots=slots, window=window,
-            memory_padding_mask=words.ignored, need_weights=need_weights,
-        )  # fmt: skip
-        u, weights = found if isinstance(found, tuple) else (found, None)
+        weights: list[Tensor] = []
+        for hops in self.hops:
+            found = hops(
+                u, keys, values=None if values is keys else values, slots=slots, window=window,
+                memory_padding_mask=words.ignored, need_weights=need_weights,
+            )  # fmt: skip
+            if need_weights:
+                weights.append(found[1])
+            u = found[0] if need_weights else found
         u = functional.dropout(u, self.recipe.output_dropout, self.training)
-        return u if weights is None else (u, weights)
+        return (u, torch.cat(weights, -2)) if need_weights else u
 
     def _embedded(self, table: Tensor, words: Words) -> Tensor:
         """Return the embeddings of the windows, [B, T + N - 1, D], or the whole table."""

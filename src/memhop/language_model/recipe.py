@@ -23,8 +23,9 @@ class LanguageRecipe(Settings):
         memory_dim: width d of the embeddings.
         num_hops: number of hops.
         num_words: N, the number of previous words in memory.
-        embeddings: ``separate``: the tables A, C and W of the paper. ``shared``: one table W, with
-            A = W P and C = W Q for square matrices P and Q.
+        embeddings: ``separate``: the tables A, C and W of the paper, H, T_A and T_C for all hops.
+            ``shared``: one table W, where A x of hop k is A_k W x and C x is C_k W x, and each hop
+            has its own A_k, C_k, H, T_A and T_C.
         first_query: ``constant``, the number 0.1 in all units (section 5), or ``newest``, a linear
             map of the embedding of the newest word.
         relu_share: the share of the units with a ReLU after each hop.
@@ -124,10 +125,10 @@ class LanguageRecipe(Settings):
         windows.
         """
         settings: dict[str, Any] = {
-            "memory_dim": 256, "embeddings": "shared", "first_query": "newest",
-            "init_maps": "identity", "protocol": "contiguous", "chunk": 64, "batch_size": 512,
-            "epochs": 20, "optimizer": "adam", "learning_rate": 0.002, "schedule": "cosine",
-            "warmup_steps": 200, "clip_norm": 1.0, "word_dropout": 0.2, "output_dropout": 0.4,
-            "averaging": 0.999, "matmul_precision": "medium",
+            "memory_dim": 280, "embeddings": "shared", "first_query": "newest",
+            "init_maps": "identity", "protocol": "contiguous", "chunk": 128, "batch_size": 512,
+            "epochs": 16, "optimizer": "adam", "learning_rate": 0.002, "schedule": "cosine",
+            "warmup_steps": 200, "clip_norm": 1.0, "word_dropout": 0.25, "attention_dropout": 0.1,
+            "output_dropout": 0.45, "averaging": 0.999, "matmul_precision": "medium",
         }  # fmt: skip
         return cls.from_json(settings | changes)

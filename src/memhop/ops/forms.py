@@ -7,7 +7,16 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from memhop.ops import checks, dispatch, eager, ignored_content, reference, window_form, windowed
+from memhop.ops import (
+    checks,
+    dispatch,
+    eager,
+    ignored_content,
+    reference,
+    window_form,
+    window_hops,
+    windowed,
+)
 from memhop.ops.call import OF_ONE_DTYPE, Call, Outputs
 from memhop.ops.fused import autograd, backends
 from memhop.ops.inputs import (
@@ -22,7 +31,6 @@ from memhop.ops.inputs import (
 from memhop.ops.reference import (
     ALL_SLOTS,
     MemoryView,
-    Readable,
     ignored_slots,
     readable_in_each_hop,
 )
@@ -81,7 +89,7 @@ def compute(call: Call, impl: str, need_weights: bool) -> Outputs:
     if impl == "fused":
         result, attentions = run_fused_heads(call, need_weights)
     else:
-        result, attentions, lse = run_form(impl, call)
+        result, attentions, lse = run_form(impl, call, need_weights)
     outputs = Outputs(result, None, None if lse is None else lse.expand(call.batch))
     if not need_weights:
         return outputs
@@ -99,10 +107,12 @@ FORMS: dict[str, Form] = {
 }
 
 
-def run_form(impl: str, call: Call) -> tuple[Tensor, list[Tensor], Tensor | None]:
+def run_form(
+    impl: str, call: Call, need_weights: bool = True
+) -> tuple[Tensor, list[Tensor], Tensor | None]:
     """Return the result, the weights of each hop and lse, if needed, by a form without kernels."""
     if impl == "window":
-        found = run_windows(call)
+        found = run_windows(call, need_weights)
         if found is not None:
             return found
         impl = "eager"
@@ -125,7 +135,9 @@ def run_form(impl: str, call: Call) -> tuple[Tensor, list[Tensor], Tensor | None
     return *ignored_content.multi_hop(form, query, view, hops, is_random), None
 
 
-def run_windows(call: Call) -> tuple[Tensor, list[Tensor], Tensor | None] | None:
+def run_windows(
+    call: Call, need_weights: bool
+) -> tuple[Tensor, list[Tensor], Tensor | None] | None:
     """Return the same as ``run_form`` by products of blocks, or None if a slot is not finite."""
     window, memory, num_slots = call.window, call.memory, call.num_slots
     assert window is not None
@@ -134,20 +146,27 @@ def run_windows(call: Call) -> tuple[Tensor, list[Tensor], Tensor | None] | None
     memory = Memory(window.keys, window.values, None, mask, None, memory.score_bias)
     query, view, hops = view_of(call._replace(memory=memory))
     if has_lags and call.memory.padding_mask is not None:
-        ignored = Readable(call.memory.padding_mask)
-        view = view._replace(readable=[ignored._replace(ages=r.ages) for r in view.readable])
+        readable = view.readable[0]._replace(ignored=call.memory.padding_mask)
+        view = view._replace(readable=[readable] * len(view.readable))
     finite = ignored_content.finite_windows(query, view, windowed.excluded(window), num_slots)
     if finite is None:
         return None
     query, view = finite
     dropout = call.dropout
+    needs_all = need_weights or call.need_lse or dropout > 0
+    if not hops and not needs_all and view.readable[0].score_bias is None:
+        return window_hops.read(query, view, call.softmax), [], None
     if not hops:
         read_form = window_form.read_with_lse if call.need_lse else window_form.read
         result, weights, *lse = read_form(query, view, call.softmax, dropout)
         return result, [weights], lse[0] if lse else None
+    projects = dispatch.projects_windows(call)
+    is_plain = call.num_heads == 1 and not needs_all
+    if is_plain and window_hops.are_supported(view, hops, projects):
+        return window_hops.multi_hop(query, view, hops), [], None
     read_form = window_form.read if call.num_heads == 1 else window_form.read_by_heads
     read_form = partial(read_form, dropout=dropout)
-    if dispatch.projects_windows(call):
+    if projects:
         form = partial(eager.projected_multi_hop, read_form=read_form)
         return *form(query, view, hops, call.num_heads), None
     return *eager.raw_hops(query, view, hops, call.num_heads, read_form), None

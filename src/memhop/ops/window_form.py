@@ -25,7 +25,7 @@ from torch.nn import functional
 from memhop.ops.checks import broadcast
 from memhop.ops.reference import MemoryView, Readable, attention, log_sum_exp
 
-MAX_ROWS = 64  # of a block: more work outside of the band, or less efficient products
+MAX_ROWS = 32  # of a block: more compute more outside of the band, fewer are less efficient
 
 
 class Blocks(NamedTuple):
@@ -110,13 +110,7 @@ class Sums(Function):
 
     @staticmethod
     def forward(w: Tensor, y: Tensor) -> Tensor:
-        num_sequences, num_queries, num_slots = w.shape
-        buffer = banded(w)
-        found = y.new_empty(num_sequences, num_queries, y.shape[2])
-        for blocks in all_blocks(num_sequences, num_queries):
-            rows = blocks.of(y, num_slots - 1)
-            torch.bmm(blocks.bands(buffer, num_slots), rows, out=blocks.of(found))
-        return found
+        return sums(banded(w), y, num_queries=w.shape[1])
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -137,20 +131,9 @@ class Spread(Function):
 
     @staticmethod
     def forward(w: Tensor, x: Tensor) -> Tensor:
-        num_sequences, num_queries, num_slots = w.shape
-        buffer = banded(w)
-        found = x.new_zeros(num_sequences, num_queries + num_slots - 1, x.shape[2])
-        for blocks in all_blocks(num_sequences, num_queries):
-            columns, queries = blocks.bands(buffer, num_slots).mT, blocks.of(x)
-            if blocks.sequence is None:
-                blocks.of(found, num_slots - 1).baddbmm_(columns, queries)
-                continue
-            parts = torch.bmm(columns, queries)  # those of neighbors overlap: R rows at a time
-            for start in range(0, parts.shape[1], blocks.rows):
-                part = parts[:, start : start + blocks.rows]
-                shifted = blocks._replace(first=blocks.first + start)
-                shifted.of(found, part.shape[1] - blocks.rows).add_(part)
-        return found
+        gradient = RowGradient(x, w.shape[2], x.shape[2])
+        gradient.add(banded(w), x)
+        return gradient.total()
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -164,6 +147,53 @@ class Spread(Function):
         return derivative(Scores, x, grad) if by_w else None, derivative(
             Sums, w, grad
         ) if by_x else None
+
+
+class RowGradient:
+    """The gradient of rows [P, T + N - 1, D]: y_j = sum_t w_t(j - t) x_t, summed over many w and x.
+
+    Args:
+        x: a tensor [P, T, ...] of the dtype of the rows.
+        num_slots: N.
+        columns: D.
+    """
+
+    def __init__(self, x: Tensor, num_slots: int, columns: int) -> None:
+        num_sequences, num_queries = x.shape[:2]
+        self._found = x.new_zeros(num_sequences, num_queries + num_slots - 1, columns)
+        self._num_slots, self._blocks = num_slots, [*all_blocks(num_sequences, num_queries)]
+        self._parts: dict[Blocks, Tensor] = {}
+
+    def add(self, buffer: Tensor, x: Tensor) -> None:
+        """Add the sum over weights in a buffer [P, T, N + R] and vectors x."""
+        for blocks in self._blocks:
+            columns, queries = blocks.bands(buffer, self._num_slots).mT, blocks.of(x)
+            if blocks.sequence is None:
+                blocks.of(self._found, self._num_slots - 1).baddbmm_(columns, queries)
+            elif blocks in self._parts:
+                self._parts[blocks].baddbmm_(columns, queries)
+            else:
+                self._parts[blocks] = torch.bmm(columns, queries)
+
+    def total(self) -> Tensor:
+        """Return the gradient; those of neighboring blocks overlap, and R rows do not."""
+        for blocks, parts in self._parts.items():
+            for start in range(0, parts.shape[1], blocks.rows):
+                part = parts[:, start : start + blocks.rows]
+                shifted = blocks._replace(first=blocks.first + start)
+                shifted.of(self._found, part.shape[1] - blocks.rows).add_(part)
+        return self._found
+
+
+def sums(buffer: Tensor, y: Tensor, num_queries: int) -> Tensor:
+    """Return ``Sums`` of weights in a buffer [P, T, N + R]."""
+    num_sequences, num_rows, columns = y.shape
+    num_slots = num_rows - num_queries + 1
+    found = y.new_empty(num_sequences, num_queries, columns)
+    for blocks in all_blocks(num_sequences, num_queries):
+        bands = blocks.bands(buffer, num_slots)
+        torch.bmm(bands, blocks.of(y, num_slots - 1), out=blocks.of(found))
+    return found
 
 
 def derivative(of: type[Function], first: Tensor, second: Tensor) -> Tensor:

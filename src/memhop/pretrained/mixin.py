@@ -14,6 +14,7 @@ from memhop.checkpoint import (
     CARD,
     CONFIG,
     KNOWLEDGE,
+    LANGUAGE,
     LIBRARY,
     RETRIEVAL,
     STORIES,
@@ -29,7 +30,8 @@ from memhop.pretrained.hub import HubOptions
 from memhop.pretrained.names import find_model
 from memhop.runs import checkpoint_of
 
-_CLASSES = {STORIES: "MemN2N", KNOWLEDGE: "KnowledgeModel", RETRIEVAL: "RetrievalModel"}
+_CLASSES = {STORIES: "MemN2N", KNOWLEDGE: "KnowledgeModel", RETRIEVAL: "RetrievalModel",
+            LANGUAGE: "LanguageModel"}  # fmt: skip
 
 
 class Pretrained:

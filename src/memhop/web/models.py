@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from memhop.checkpoint import KNOWLEDGE, RETRIEVAL, STORIES
+from memhop.checkpoint import KNOWLEDGE, LANGUAGE, RETRIEVAL, STORIES
 from memhop.errors import MemhopError
 from memhop.knowledge.model import KnowledgeModel
 from memhop.knowledge.training_run import load_with_test
@@ -134,5 +134,6 @@ def _load(name: str, run: Path) -> Served | ServedFacts:
     if kind == KNOWLEDGE:
         facts, test = load_with_test(run)
         return ServedFacts(name, facts, 100 - test.hits if test else None)
-    hint = f": memhop serve STORE --hops {run}" if kind == RETRIEVAL else ""
+    hints = {RETRIEVAL: f"memhop serve STORE --hops {run}", LANGUAGE: f"memhop lm predict {run}"}
+    hint = f": {hints[kind]}" if kind in hints else ""
     raise MemhopError(f"{run}: expected a run of {STORIES} or {KNOWLEDGE}, got one of {kind}{hint}")

@@ -115,7 +115,7 @@ def train(
     else:
         if text is None:
             raise MemhopError(f"lm train needs --text FILE, see {program()} lm train --help")
-        named = {"paper": LanguageRecipe.paper, "best": lambda: LanguageRecipe.best()}
+        named = {"paper": LanguageRecipe.paper, "best": LanguageRecipe.best}
         settings = chosen_settings(recipe, named, setting or [])
         job = FileJob(files, LanguageRecipe.from_json(settings), seed, threads)
     use(job.threads)
