@@ -14,13 +14,13 @@ from memhop.language_model import LanguageRecipe, Prediction, count_words, encod
 from memhop.picture import Picture, picture
 from memhop.reproduce.record import Rows, Sheet, provenance
 
-TEXT = "1 Mary moved to the bathroom.\n2 John went to the hallway.\n3 Where is John?"
+TEXT = "1 Mary moved to the bathroom .\n2 John went to the hallway .\n3 Where is John ?"
 RECIPE = LanguageRecipe.paper(
-    num_hops=3, num_words=24, memory_dim=64, protocol="contiguous", batch_size=256,
-    first_query="newest", optimizer="adam", schedule="cosine", learning_rate=0.005,
-    warmup_steps=50, init_std=0.1, epochs=12,
+    num_hops=3, num_words=30, memory_dim=64, protocol="contiguous", batch_size=256,
+    embeddings="shared", init_maps="identity", first_query="newest", optimizer="adam",
+    schedule="cosine", learning_rate=0.005, warmup_steps=50, epochs=15,
 )  # fmt: skip
-QUESTIONS = {"train": 1000, "valid": 300}
+QUESTIONS = {"train": 2000, "valid": 300}
 
 
 def prediction(tiny: bool) -> Prediction:
@@ -29,7 +29,8 @@ def prediction(tiny: bool) -> Prediction:
         for seed, (part, questions) in enumerate(QUESTIONS.items()):
             stories = generate(1, questions=50 if tiny else questions, seed=seed)
             lines = [f"{line}\n" for story in stories for line in story.lines()]
-            Path(folder, part).write_text("".join(lines), encoding="utf-8")
+            text = "".join(lines).replace(".", " .").replace("?", " ?")
+            Path(folder, part).write_text(text, encoding="utf-8")
         vocabulary = count_words(Path(folder, "train"))
         texts = [encode_text(Path(folder, part), vocabulary) for part in QUESTIONS]
     recipe = LanguageRecipe.from_json(RECIPE.to_json() | {"epochs": 1}) if tiny else RECIPE
