@@ -165,7 +165,7 @@ def measure(tiny: Tiny = False) -> Iterator[list[dict[str, Any]]]:
             problem = Problem(sizes)
             problem.check()
             for has_gradients in (False, True):
-                yield list(_rows(problem, has_gradients, 0.0 if tiny else 20.0))
+                yield list(_rows(problem, has_gradients, 0.0 if tiny else 3.0))
 
 
 def _rows(problem: Problem, has_gradients: bool, seconds: float) -> Iterator[dict[str, Any]]:
