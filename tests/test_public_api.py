@@ -22,11 +22,12 @@ GOLDEN = Path(__file__).parent / "golden"
 SIGNATURES, QUANTIZED = GOLDEN / "signatures.json", GOLDEN / "quantized.pt"
 MODULES = (
     "memhop", "memhop.nn", "memhop.ops", "memhop.ops.ragged", "memhop.data",
-    "memhop.knowledge", "memhop.retrieval",
+    "memhop.knowledge", "memhop.retrieval", "memhop.language_model",
 )  # fmt: skip
 DOCUMENTED = {  # the rest trains or stores the model
     "MemN2N": {"load", "save", "answer", "answers"},
     "KnowledgeModel": {"load", "save", "answer"},
+    "LanguageModel": {"load", "save", "predict"},
     "KnowledgeBase": {"from_triples", "find", "relation_words", "duplicates"},
 }
 POSITIONAL = ("POSITIONAL_ONLY", "POSITIONAL_OR_KEYWORD")

@@ -15,7 +15,7 @@ import griffe
 
 PACKAGES = (
     "memhop", "memhop.nn", "memhop.ops", "memhop.ops.ragged", "memhop.data",
-    "memhop.knowledge", "memhop.retrieval",
+    "memhop.knowledge", "memhop.retrieval", "memhop.language_model",
 )  # fmt: skip
 
 _EXAMPLE = re.compile(r"^>>> .*?(?=^\s*$|\Z)", re.MULTILINE | re.DOTALL)

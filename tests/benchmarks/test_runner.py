@@ -22,9 +22,8 @@ IMPORTING = ["rounds", "import_torch_seconds", "import_memhop_seconds", "beyond_
 PAGE = "<!-- table: import -->\n<!-- end of table -->\n"
 NAMES = {
     "answer", "answers", "attention", "crash", "distributed", "explained", "facts", "files", "hop",
-    "import", "knowledge", "language_model", "length", "pretrained", "questions", "retrieval",
-    "serve", "shapes", "step", "store", "stories", "transfer",
-    "window",
+    "import", "knowledge", "language_model", "length", "next_word", "pretrained", "questions",
+    "retrieval", "serve", "shapes", "step", "store", "stories", "transfer", "window",
 }  # fmt: skip
 
 

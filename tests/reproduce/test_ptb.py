@@ -184,8 +184,8 @@ def row(**changes: Any) -> dict[str, str]:
         "row": "6x50", "recipe": "paper", "protocol": "paper", "hops": 6, "words": 50,
         "memory_dim": 150, "parameters": 4_546_500, "seed": 0, "epoch": 40, "epochs": 44,
         "valid": 121.44, "test": 114.26, "valid_scored": 73_710, "test_scored": 82_380,
-        "unknown": 0, "precision": "float32", "seconds": 9000.0, "cpu_seconds": 8640.0,
-        "finished": True, "tiny": False,
+        "unknown": 0, "precision": "float32", "matmul": "highest", "seconds": 9000.0,
+        "cpu_seconds": 8640.0, "finished": True, "tiny": False,
     }  # fmt: skip
     assert tuple(own) == COLUMNS
     [text] = as_text([own | changes])
@@ -225,6 +225,8 @@ def test_the_table() -> None:
     for words in ("73,710 of the validation", "82,380 to 82,430 of the test", "seed 0,", "*: stop"):
         assert words in note
     assert "*" not in sheet([row()]).note
+    assert "lets torch round" not in table.note
+    assert "lets torch round" in sheet([row(recipe="best", matmul="medium")]).note
     assert [line[0] for line in sheet([row(), row(seed=2)]).lines] == ["6x50, seed 0",
                                                                        "6x50, seed 2"]  # fmt: skip
     assert len(PUBLISHED) == 12

@@ -42,8 +42,8 @@ BEST = "best"
 RECIPES = ("paper", BEST)
 COLUMNS = (
     "row", "recipe", "protocol", "hops", "words", "memory_dim", "parameters", "seed", "epoch",
-    "epochs", "valid", "test", "valid_scored", "test_scored", "unknown", "precision", "seconds",
-    "cpu_seconds", "finished", "tiny",
+    "epochs", "valid", "test", "valid_scored", "test_scored", "unknown", "precision", "matmul",
+    "seconds", "cpu_seconds", "finished", "tiny",
 )  # fmt: skip
 TINY = {"memory_dim": 8, "epochs": 2}
 TINY_LINES = 250  # of each text
@@ -290,6 +290,7 @@ def _row(unit: Unit, result: LanguageResult, finished: bool, tiny: bool) -> dict
         "test_scored": test.scored,
         "unknown": valid.unknown + test.unknown,
         "precision": unit.precision,
+        "matmul": recipe.matmul_precision,
         "seconds": round(result.seconds, 1),
         "cpu_seconds": round(result.cpu_seconds, 1),
         "finished": finished,
@@ -336,6 +337,8 @@ def sheet(rows: Rows) -> Sheet:
         '"contiguous": all positions are trained in each epoch, and all words scored. '
         "Output: the precision of the output layer's matrix products in training."
     )
+    if any(row["matmul"] != "highest" for row in rows):
+        note += ' The recipe "best" lets torch round the inputs of all products to bfloat16.'
     if any(row["finished"] != "True" for row in rows):
         note += " *: stopped after so many epochs, before the end of the training."
     return Sheet("", columns, lines, note)
