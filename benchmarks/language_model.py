@@ -44,15 +44,15 @@ class Textbook(nn.Module):
     word_a: Tensor
     word_c: Tensor
     output: Tensor
-    hops_embed_a_temporal: Tensor
-    hops_embed_c_temporal: Tensor
-    hops_transform_weight: Tensor
+    temporal_a: Tensor
+    temporal_c: Tensor
+    transform: Tensor
 
     def __init__(self, network: LanguageNetwork) -> None:
         super().__init__()
         self.num_hops, self.num_words = network.recipe.num_hops, network.recipe.num_words
         for name, weight in network.named_parameters():
-            self.register_parameter(name.replace(".", "_"), nn.Parameter(weight.detach().clone()))
+            self.register_parameter(own_name(name), nn.Parameter(weight.detach().clone()))
         self.clip_norm = network.recipe.clip_norm
         self.optimizer = torch.optim.SGD(self.parameters(), network.recipe.learning_rate)
 
@@ -65,8 +65,8 @@ class Textbook(nn.Module):
             targets: [P].
         """
         lags = torch.arange(self.num_words - 1, -1, -1)
-        a = functional.embedding(rows, self.word_a) + self.hops_embed_a_temporal[lags]
-        c = functional.embedding(rows, self.word_c) + self.hops_embed_c_temporal[lags]
+        a = functional.embedding(rows, self.word_a) + self.temporal_a[lags]
+        c = functional.embedding(rows, self.word_c) + self.temporal_c[lags]
         u = a.new_full((len(rows), a.shape[-1]), CONSTANT)
         for _ in range(self.num_hops):
             scores = torch.einsum("pd,pnd->pn", u, a)
@@ -75,7 +75,7 @@ class Textbook(nn.Module):
             p = torch.softmax(scores, -1)
             if ignored is not None:
                 p = p.masked_fill(ignored.all(-1, keepdim=True), 0.0)
-            u = u @ self.hops_transform_weight.T + torch.einsum("pn,pnd->pd", p, c)
+            u = u @ self.transform.T + torch.einsum("pn,pnd->pd", p, c)
             first, last = u.tensor_split(2, -1)
             u = torch.cat([first, torch.relu(last)], -1)
         return functional.cross_entropy(u @ self.output.T, targets, reduction="sum")
@@ -93,6 +93,17 @@ class Textbook(nn.Module):
         nn.utils.clip_grad_norm_(self.parameters(), self.clip_norm)
         self.optimizer.step()
         return float(loss.detach())
+
+
+def own_name(name: str) -> str:
+    """Return the name in `Textbook` of a weight of a network; one module has all hops.
+
+    >>> own_name("hops.0.embed_a.temporal"), own_name("word_a")
+    ('temporal_a', 'word_a')
+    """
+    names = {"embed_a.temporal": "temporal_a", "embed_c.temporal": "temporal_c",
+             "transform.weight": "transform"}  # fmt: skip
+    return names.get(name.removeprefix("hops.0."), name)
 
 
 def gathered(batch: Batch, num_words: int) -> tuple[Tensor, Tensor | None, Tensor]:
@@ -133,7 +144,7 @@ def compared(trainer: Trainer, batch: Batch) -> Difference:
 
 def dense(gradients: Gradients, name: str, weight: Tensor) -> Tensor:
     """Return the gradient of a weight of `Textbook`."""
-    [found] = [own for key, own in gradients.items() if key.replace(".", "_") == name]
+    [found] = [own for key, own in gradients.items() if own_name(key) == name]
     if isinstance(found, RowGradient):
         return torch.zeros(weight.shape).index_copy_(0, *found)
     return found

@@ -63,7 +63,7 @@ def test_a_step_of_both_forms_gives_the_same_weights() -> None:
     loss = textbook.train_step(textbook, batch)
     assert loss == pytest.approx(trainer.take_step(batch, trainer.recipe.learning_rate), rel=1e-5)
     for name, weight in trainer.network.named_parameters():
-        own = getattr(textbook, name.replace(".", "_"))
+        own = getattr(textbook, language_model.own_name(name))
         torch.testing.assert_close(own, weight, rtol=1e-4, atol=1e-6)
 
 

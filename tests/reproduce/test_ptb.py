@@ -133,6 +133,8 @@ def test_a_training_stops_after_some_epochs_and_goes_on_to_the_bit(
     first = row_of(UNIT, texts, one, max_epochs=1, tiny=True)
     assert first is not None
     assert (first["epoch"], first["epochs"], first["finished"]) == (1, 1, False)
+    model = LanguageModel.load(one)
+    assert first["test"] == evaluate(model, texts.test, protocol="paper").perplexity
     files = {path: path.stat().st_mtime_ns for path in one.rglob("*")}
     timed = {name: first[name] for name in ("seconds", "cpu_seconds")}
     for max_epochs in (0, 1):  # scored as it is
