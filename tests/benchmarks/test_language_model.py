@@ -56,8 +56,9 @@ def test_a_difference_is_found() -> None:
     assert difference.weight == pytest.approx(1.0)
 
 
-def test_a_step_of_both_forms_gives_the_same_weights() -> None:
-    trainer = trainer_of()
+@pytest.mark.parametrize("clip_norm", [50.0, 0.1])
+def test_a_step_of_both_forms_gives_the_same_weights(clip_norm: float) -> None:
+    trainer = trainer_of(clip_norm=clip_norm)
     batch = single_positions(trainer.tokens, np.arange(5, 30), 5)
     textbook = Textbook(trainer.network)
     loss = textbook.train_step(textbook, batch)
