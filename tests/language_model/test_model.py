@@ -8,8 +8,8 @@ import torch
 
 from memhop import MemhopError
 from memhop.checkpoint import LANGUAGE, read_checkpoint, write_checkpoint
-from memhop.language_model import LanguageModel, LanguageRecipe
-from tests.language_model.texts import WORDS
+from memhop.language_model import LanguageModel, LanguageRecipe, evaluate
+from tests.language_model.texts import WORDS, text_of
 
 RECIPE = LanguageRecipe.paper(memory_dim=8, num_hops=3, num_words=4, init_std=0.6)
 
@@ -89,3 +89,11 @@ def test_corrupt_files_are_refused(
     write_checkpoint(tmp_path / "other", files, LANGUAGE)
     with pytest.raises(MemhopError):
         LanguageModel.load(tmp_path / "other")
+
+
+def test_the_mode_of_the_network_stays(model: LanguageModel) -> None:
+    for mode in (True, False):
+        model.network.train(mode)
+        model.predict("a b")
+        evaluate(model, text_of(20))
+        assert model.network.training == mode

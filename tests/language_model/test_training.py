@@ -226,3 +226,36 @@ def test_a_missing_test_text_is_allowed() -> None:
     result = train(*TEXTS[:2], None, WORDS, recipe=SGD)
     assert result.test is None
     assert math.isfinite(result.valid.loss)
+
+
+def test_ctrl_c_while_texts_are_scored_loses_no_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "evaluate", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            trained(SGD, run=tmp_path / "run")
+    steps: list[Progress] = []
+    resumed = trained(SGD, run=tmp_path / "run", resume=True, on_progress=steps.append)
+    assert steps == []
+    assert same(resumed, trained(SGD))
+
+
+def test_the_default_dtype_does_not_matter(tmp_path: Path) -> None:
+    expected = trained(SGD)
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = trained(SGD, run=tmp_path / "run")
+        loaded = LanguageModel.load(tmp_path / "run")
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert same(found, expected)
+    assert same(dataclasses.replace(found, model=loaded), expected)
+
+
+def test_there_is_no_copy_for_an_average_without_averaging() -> None:
+    trainer = Trainer(TEXTS[0].tokens, TEXTS[1].tokens, WORDS, SGD, 0)
+    assert trainer.average is trainer.network

@@ -14,4 +14,4 @@ def text_of(count: int, seed: int = 0, unknown: int = 0) -> EncodedText:
     while len(tokens) < count:
         guess = (tokens[-1] + 2 * tokens[-2]) % 5
         tokens.append(int(generator.integers(6)) if generator.random() < 0.1 else guess)
-    return EncodedText(np.array(tokens[:count], dtype=np.int32), unknown, 0)
+    return EncodedText(np.array(tokens[:count], dtype=np.int32), np.arange(unknown), 0)

@@ -1,6 +1,6 @@
 """A training on named files with one recipe, and the file from which it resumes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -28,6 +28,17 @@ class FileJob(NamedTuple, Generic[RecipeType]):
     recipe: RecipeType
     seed: int
     threads: int
+
+
+def check_regular(files: Iterable[Path]) -> None:
+    """Check that files can be read several times.
+
+    Raises:
+        MemhopError: one is a pipe or another stream; a missing file is no error here.
+    """
+    for path in files:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise MemhopError(f"{path}: expected a file, which is read several times, got a pipe")
 
 
 def store(job: FileJob[RecipeType], folder: Path) -> None:

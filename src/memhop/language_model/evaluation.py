@@ -12,7 +12,7 @@ from torch import Tensor
 from memhop.errors import MemhopError, check_integer
 from memhop.language_model.batches import chunks
 from memhop.language_model.model import LanguageModel
-from memhop.language_model.network import LanguageNetwork
+from memhop.language_model.network import LanguageNetwork, evaluating
 from memhop.language_model.output_layer import losses as losses_of
 from memhop.language_model.recipe import LanguageRecipe, Protocol
 from memhop.language_model.text import EncodedText
@@ -92,7 +92,8 @@ def evaluate(
     if scored < 1:
         raise MemhopError(f"expected more than {first:,} words, got {len(text):,}")
     loss = mean_loss(model.network, text.tokens, first)
-    return Perplexity(loss, scored, first, text.unknown, protocol)
+    unknown = int((text.unknown_places >= first).sum())
+    return Perplexity(loss, scored, first, unknown, protocol)
 
 
 def mean_loss(network: LanguageNetwork, tokens: np.ndarray, first: int = 0) -> float:
@@ -102,16 +103,16 @@ def mean_loss(network: LanguageNetwork, tokens: np.ndarray, first: int = 0) -> f
     return total / (len(tokens) - first)
 
 
-@torch.inference_mode()
 def token_losses(network: LanguageNetwork, tokens: np.ndarray, first: int = 0) -> Iterator[Tensor]:
     """Yield -log p of the tokens from ``first`` on, in pieces.
 
     Each has the words before it in the text as context, up to the N of the memory.
     """
-    network.eval()
     for start in range(first, len(tokens), _POSITIONS):
         length = min(_POSITIONS, len(tokens) - start)
         batch = chunks(tokens, np.array([start]), length, network.recipe.num_words)
         batch = batch.to(network.output.device)
-        hidden = network(batch.words)[0]
-        yield losses_of(hidden, network.output, batch.targets)
+        with evaluating(network):
+            hidden = network(batch.words)[0]
+            found = losses_of(hidden, network.output, batch.targets)
+        yield found

@@ -22,7 +22,7 @@ from memhop.checkpoint import (
 )
 from memhop.errors import MemhopError, check_integer, shown
 from memhop.language_model.batches import chunks
-from memhop.language_model.network import LanguageNetwork
+from memhop.language_model.network import LanguageNetwork, evaluating
 from memhop.language_model.recipe import LanguageRecipe
 from memhop.language_model.text import encode_words, words_of
 from memhop.language_model.vocabulary import UNKNOWN_WORD, WordVocabulary
@@ -84,7 +84,6 @@ class LanguageModel(Pretrained):
         """The number of weights."""
         return sum(weight.numel() for weight in self.network.parameters())
 
-    @torch.inference_mode()
     def predict(self, text: str, count: int = 5) -> Prediction:
         """Return the most probable words after a text, and the words that each hop read.
 
@@ -103,9 +102,10 @@ class LanguageModel(Pretrained):
         num_words = self.recipe.num_words
         batch = chunks(tokens, np.array([len(words)]), 1, num_words)
         memory = batch.words.to(self.network.output.device)
-        hidden, attention = self.network.eval()(memory, need_weights=True)
-        shares = torch.softmax(hidden[0, 0] @ self.network.output.T, -1)
-        top = torch.topk(shares, min(count, len(shares)))
+        with evaluating(self.network):
+            hidden, attention = self.network(memory, need_weights=True)
+            shares = torch.softmax(hidden[0, 0] @ self.network.output.T, -1)
+            top = torch.topk(shares, min(count, len(shares)))
         in_memory = tuple(words[-num_words:])
         found = [self.vocabulary.word_of(index) for index in top.indices.tolist()]
         unknown = [word for word in words if word not in self.vocabulary]
@@ -151,7 +151,7 @@ class LanguageModel(Pretrained):
         content = part(files, VOCABULARY, folder)
         vocabulary = WordVocabulary.from_json(content, folder / VOCABULARY)
         with torch.device("meta"):
-            network = LanguageNetwork(len(vocabulary), recipe).float()
+            network = LanguageNetwork(len(vocabulary), recipe)
         shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
         weights = from_tensors(part(files, WEIGHTS, folder), shapes, folder / WEIGHTS)
         network.load_state_dict(weights, assign=True)

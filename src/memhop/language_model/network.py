@@ -1,5 +1,7 @@
 """The network of a language model: hops over the embeddings of the previous words."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -32,6 +34,18 @@ class Words(NamedTuple):
         return Words(self.rows.to(device), ignored, self.is_windowed)
 
 
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Turn dropout and gradients off, and restore the mode of the network at the end."""
+    was_training = network.training
+    network.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        network.train(was_training)
+
+
 class LanguageNetwork(nn.Module):
     """Hops over the N previous words x_1 .. x_N, and the output layer W:
 
@@ -51,9 +65,10 @@ class LanguageNetwork(nn.Module):
         super().__init__()
         self.recipe = recipe
         dim, is_shared = recipe.memory_dim, recipe.embeddings == "shared"
+        dtype = torch.float32  # whatever torch's default is
 
         def table() -> nn.Parameter:
-            return nn.Parameter(torch.empty(num_words, dim))
+            return nn.Parameter(torch.empty(num_words, dim, dtype=dtype))
 
         self.word_a = None if is_shared else table()
         self.word_c = None if is_shared else table()
@@ -63,12 +78,12 @@ class LanguageNetwork(nn.Module):
             MultiHop(
                 dim, dim, num_hops, tying="layerwise", embed=is_shared, bias=False,
                 relu=recipe.relu_share, dropout=recipe.attention_dropout,
-                temporal_slots=recipe.num_words,
+                temporal_slots=recipe.num_words, dtype=dtype,
             )
             for num_hops in own_hops
         )  # fmt: skip
         is_constant = recipe.first_query == "constant"
-        self.first = None if is_constant else nn.Linear(dim, dim, bias=False)
+        self.first = None if is_constant else nn.Linear(dim, dim, bias=False, dtype=dtype)
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
@@ -79,7 +94,8 @@ class LanguageNetwork(nn.Module):
         if self.recipe.init_maps == "identity":
             maps = [hops.get_submodule("transform") for hops in self.hops]
             for linear in [*maps, *([] if self.first is None else [self.first])]:
-                linear.get_parameter("weight").mul_(0.1).add_(torch.eye(self.recipe.memory_dim))
+                weight = linear.get_parameter("weight")
+                weight.mul_(0.1).diagonal().add_(1.0)
 
     def tables(self) -> tuple[Tensor, Tensor]:
         """Return the tables of the words in memory, A and C, or twice W if the hops map it."""

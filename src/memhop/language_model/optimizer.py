@@ -45,7 +45,7 @@ class Optimizer:
         """Create the state of Adam, so that it can be restored before the first step."""
         for name, weight in self._weights.items():
             own = {
-                "step": torch.zeros(()),
+                "step": torch.zeros((), dtype=torch.float32, device=weight.device),
                 "exp_avg": torch.zeros_like(weight),
                 "exp_avg_sq": torch.zeros_like(weight),
             }

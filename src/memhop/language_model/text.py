@@ -27,13 +27,19 @@ class EncodedText:
     Attributes:
         tokens: int32 ``[words]``, the words of the text in order, ``<eos>`` at the end of each
             line.
-        unknown: how many of them are scored as ``<unk>`` but are another word in the text.
+        unknown_places: int64 ``[unknown]``, the places of those that are scored as ``<unk>`` but
+            are another word in the text.
         lines: the number of lines.
     """
 
     tokens: NDArray[np.int32]
-    unknown: int
+    unknown_places: NDArray[np.int64]
     lines: int
+
+    @property
+    def unknown(self) -> int:
+        """The number of words that are scored as ``<unk>`` but are another word."""
+        return len(self.unknown_places)
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -134,13 +140,20 @@ def encode_text(
     ([2, 3, 4, 1, 2, 0, 4, 1], 1, 2)
     """
     tokens = array("i")  # grows by a sixteenth: a list of arrays would double when joined
-    unknown = num_lines = 0
+    unknown_places = array("q")
+    num_lines = 0
     for words, line_ends in _word_pieces(Path(path), lines):
         indices = vocabulary.indices(words)
+        if indices.count(vocabulary.unknown) > words.count(UNKNOWN_WORD):
+            unknown_places.extend(
+                place
+                for place, (index, word) in enumerate(zip(indices, words, strict=True), len(tokens))
+                if index == vocabulary.unknown and word != UNKNOWN_WORD
+            )
         tokens.extend(indices)
-        unknown += indices.count(vocabulary.unknown) - words.count(UNKNOWN_WORD)
         num_lines += line_ends
-    return EncodedText(np.frombuffer(tokens, dtype=np.int32), unknown, num_lines)
+    places = np.frombuffer(unknown_places, dtype=np.int64)
+    return EncodedText(np.frombuffer(tokens, dtype=np.int32), places, num_lines)
 
 
 def _word_pieces(path: Path, lines: range | None) -> Iterator[tuple[list[str], int]]:

@@ -32,6 +32,7 @@ class Trainer:
     """A network in training, and its texts.
 
     Attributes:
+        average: the network with the averages of the weights, or the network itself.
         best: the network of the epoch with the lowest validation loss; new before the first one.
         state: what else a checkpoint has.
     """
@@ -52,7 +53,8 @@ class Trainer:
             self.network = LanguageNetwork(len(vocabulary), recipe)
             self.network.reset_parameters()
         self.network.to(device)
-        self.best, self.average = copy.deepcopy(self.network), copy.deepcopy(self.network)
+        self.best = copy.deepcopy(self.network)
+        self.average = copy.deepcopy(self.network) if recipe.averaging else self.network
         dtype = getattr(torch, recipe.output_precision)
         self.output_layer = OutputLayer(self.network.output, dtype)
         self.optimizer = Optimizer(self.network, recipe)
@@ -149,7 +151,7 @@ class Trainer:
         """Score the validation text, keep the weights if they are the best, set the next rate."""
         state, recipe = self.state, self.recipe
         started, cpu = time.perf_counter(), time.process_time()
-        network = self.average if recipe.averaging else self.network
+        network = self.average
         valid = mean_loss(network, self.valid_tokens, unscored_words(recipe.protocol, recipe))
         if not math.isfinite(valid):
             raise DivergedError(

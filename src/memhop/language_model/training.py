@@ -114,6 +114,8 @@ def train(
         folder.restore(trainer.best, trainer.tensors(), trainer.state)
     run_epochs(trainer, folder, on_progress)
     model = trainer.best_model()
+    if folder is not None:  # the texts may take long to score
+        folder.write(model, trainer.state, trainer.tensors())
     valid = evaluate(model, valid_text, protocol=recipe.protocol)
     test = None if test_text is None else evaluate(model, test_text, protocol=recipe.protocol)
     scores = valid, test

@@ -105,6 +105,7 @@ def train(
         "test": test,
     }
     files = {option: path for option, path in given.items() if path is not None}
+    file_jobs.check_regular(files.values())
     folder = named_folder(name if name is not None else free_name("kb"))
     if resume and name is None:
         raise MemhopError("--resume needs the --name of a run")
