@@ -1,8 +1,12 @@
-"""Random draws that are the same for the same seed in every version of Python."""
+"""Random draws that are the same for the same seed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from random import Random
 from typing import TypeVar
+
+import numpy as np
+import torch
 
 T = TypeVar("T")
 
@@ -44,3 +48,16 @@ class Rng:
             if self.randrange(total - number) < count - len(chosen):
                 chosen.append(number)
         return chosen
+
+
+def generator(*key: int) -> np.random.Generator:
+    """Return the random generator of a purpose, such as (seed, purpose, epoch)."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(list(key))))
+
+
+@contextmanager
+def seeded(*key: int) -> Iterator[None]:
+    """Seed torch's generator of the CPU for a purpose, and restore it at the end."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(generator(*key).integers(2**63)))
+        yield

@@ -84,9 +84,9 @@ def test_the_gradients_are_those_of_autograd(recipe: LanguageRecipe) -> None:
 
 def training_batches(trainer: Trainer) -> Any:
     from memhop.language_model.batches import epoch_batches
-    from memhop.language_model.trainer import random_generator
+    from memhop.rng import generator
 
-    return epoch_batches(trainer.tokens, trainer.recipe, random_generator(0))
+    return epoch_batches(trainer.tokens, trainer.recipe, generator(0))
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

@@ -1,8 +1,7 @@
 """Train a knowledge model from questions and answers alone."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from memhop.knowledge.questions import Question
 from memhop.knowledge.recipe import KnowledgeRecipe
 from memhop.knowledge.topics import TopicFinder
 from memhop.knowledge.training_run import KnowledgeRun, Metric, State, identity_of
+from memhop.rng import generator, seeded
 
 _WEIGHTS, _EPOCHS, _SPLIT = 0, 1, 2  # the purposes of generators
 _EVERY_SECONDS = 30.0  # between two checkpoints at least
@@ -290,16 +290,3 @@ def _whole_epoch(trainer: Trainer, on_progress: Callable[[Progress], None] | Non
             tensor.copy_(before[name])
         state.assign(kept)
         raise
-
-
-def generator(*key: int) -> np.random.Generator:
-    """Return the random generator of a purpose."""
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence(list(key))))
-
-
-@contextmanager
-def seeded(*key: int) -> Iterator[None]:
-    """Seed torch's generator of the CPU for a purpose, and restore it at the end."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(generator(*key).integers(2**63)))
-        yield

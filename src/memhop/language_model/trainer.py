@@ -23,6 +23,7 @@ from memhop.language_model.output_layer import OutputLayer
 from memhop.language_model.recipe import LanguageRecipe
 from memhop.language_model.training_run import Metric, State
 from memhop.language_model.vocabulary import WordVocabulary
+from memhop.rng import generator, seeded
 
 _WEIGHTS, _EPOCHS = 0, 1  # the purposes of generators
 _FALLS = 0.9999  # "plateau": the validation loss is below this share of the one before
@@ -75,8 +76,8 @@ class Trainer:
     def run_steps(self) -> Iterator[float]:
         """Take the steps of an epoch that are left, and yield the learning rate of each."""
         state = self.state
-        generator = random_generator(self.seed, _EPOCHS, state.epoch)
-        for batch in epoch_batches(self.tokens, self.recipe, generator, state.step):
+        draws = generator(self.seed, _EPOCHS, state.epoch)
+        for batch in epoch_batches(self.tokens, self.recipe, draws, state.step):
             started, cpu = time.perf_counter(), time.process_time()
             rate = self.rate()
             with without_interrupt():
@@ -173,19 +174,6 @@ class Trainer:
         recipe, state = self.recipe, self.state
         is_low = recipe.schedule == "plateau" and state.rate < recipe.min_learning_rate
         return state.epoch >= recipe.epochs or is_low
-
-
-def random_generator(*key: int) -> np.random.Generator:
-    """Return the random generator of a purpose."""
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence(list(key))))
-
-
-@contextmanager
-def seeded(*key: int) -> Iterator[None]:
-    """Seed torch's generator of the CPU for a purpose, and restore it at the end."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(random_generator(*key).integers(2**63)))
-        yield
 
 
 @contextmanager

@@ -29,7 +29,7 @@ from memhop.knowledge.hops import PADDING
 from memhop.knowledge.model import KnowledgeModel
 from memhop.knowledge.questions import Question
 from memhop.knowledge.recipe import KnowledgeRecipe
-from memhop.knowledge.training import generator, seeded
+from memhop.rng import generator, seeded
 
 INIT_STD = 0.1
 _WEIGHTS, _EPOCHS = 0, 1  # the purposes of generators
