@@ -326,6 +326,21 @@ def test_second_derivatives_equal_finite_differences(impl: str) -> None:
     assert torch.autograd.gradgradcheck(call, tensors, fast_mode=True)
 
 
+@pytest.mark.parametrize("impl", FORMS)
+def test_a_gradient_of_inputs_computed_from_each_other_has_no_part_twice(impl: str) -> None:
+    torch.manual_seed(0)
+    query, memory, leaf = (torch.randn(*sizes).double() for sizes in ((5, 4), (5, 3, 4), (4, 4)))
+    leaf.requires_grad_()
+    hop = Hop(Table(leaf.tanh()), Table(leaf, None, leaf.sin()[:2]), leaf)
+    once = multi_hop(query, memory, [hop], impl=impl)
+    total = multi_hop(once, memory, [hop], impl=impl).sum()
+    plain, differentiable = (
+        torch.autograd.grad(total, leaf, retain_graph=True, create_graph=create_graph)[0]
+        for create_graph in (False, True)
+    )
+    torch.testing.assert_close(differentiable, plain)
+
+
 @every_form
 @pytest.mark.parametrize(
     "options",

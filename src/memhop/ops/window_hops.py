@@ -170,18 +170,19 @@ class _Hops(Function):
             query, buffer = run_hop(step, ignored, query, tensors)
             queries.append(query)
             buffers.append(buffer)
-        ctx.steps, ctx.ignored = steps, ignored
-        ctx.save_for_backward(*tensors, *queries, *buffers)
+        ctx.steps = steps
+        ctx.save_for_backward(ignored, *tensors, *queries, *buffers)
         return query
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        steps, saved = ctx.steps, ctx.saved_tensors
+        steps, (ignored, *saved) = ctx.steps, ctx.saved_tensors
         num_tensors = len(saved) - 2 * len(steps) - 1
         tensors, queries = saved[:num_tensors], saved[num_tensors : num_tensors + len(steps) + 1]
         if torch.is_grad_enabled():
-            inputs = [queries[0], *tensors]
-            found = composed(steps, ctx.ignored, *inputs)
+            # Views, because one input may be computed from another: each has its own gradient.
+            inputs = [each.view_as(each) for each in (queries[0], *tensors)]
+            found = composed(steps, ignored, *inputs)
             wanted = [each for each in inputs if each.requires_grad]
             grads = iter(
                 torch.autograd.grad(found, wanted, grad, create_graph=True, allow_unused=True)
@@ -191,7 +192,7 @@ class _Hops(Function):
         for k in reversed(range(len(steps))):
             buffer = saved[num_tensors + len(steps) + 1 + k]
             grad = gradients.through_hop(
-                steps[k], ctx.ignored, (queries[k], queries[k + 1]), buffer, grad
+                steps[k], ignored, (queries[k], queries[k + 1]), buffer, grad
             )
         return None, None, grad, *gradients.totals()
 
@@ -290,5 +291,5 @@ def composed(
         read_out = read_out if of_values is None else read_out + weights @ of_values
         share = step.num_rectified / query.shape[-1]
         hop = Hop(Table(None), Table(None), taken(tensors, step.transform), share)
-        query = update(query, read_out, hop)
+        query = read_out if step.is_read else update(query, read_out, hop)
     return query

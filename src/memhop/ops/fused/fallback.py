@@ -56,10 +56,12 @@ def backward(
 
     ``grads_out`` are the gradients of the result, of the weights and of lse.
     """
-    tensors = tensors_of(problem)
-    inputs = [t for t, need in zip(tensors, needed, strict=True) if need and t is not None]
     create_graph = torch.is_grad_enabled()
     with torch.enable_grad():
+        # Views, because one input may be computed from another: each has its own gradient.
+        tensors = [None if t is None else t.view_as(t) for t in tensors_of(problem)]
+        inputs = [t for t, need in zip(tensors, needed, strict=True) if need and t is not None]
+        problem = Problem.of_tensors(tensors, problem.steps)
         outputs = forward(problem, grads_out[-1] is not None)
         pairs = [
             (output, grad)
