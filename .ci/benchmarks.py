@@ -14,7 +14,7 @@ from benchmarks.__main__ import main as run_benchmark
 from benchmarks.registry import find_benchmarks
 from memhop.cli import main as memhop
 
-TESTED = {"attention", "crash", "hop", "knowledge", "shapes", "store"}
+TESTED = {"attention", "crash", "hop", "knowledge", "shapes", "store", "window"}
 
 
 def tiny_benchmarks() -> list[str]:

@@ -184,8 +184,10 @@ def _rows(problem: Problem, has_gradients: bool, seconds: float) -> Iterator[dic
         [timed(call) for call in candidates.values()], gradients=has_gradients, seconds=seconds
     )
     for name, each in zip(candidates, times, strict=True):
-        yield {
-            **problem.sizes._asdict(), "form": name, "gradients": has_gradients,
+        sizes = problem.sizes
+        yield {  # the progress has the first three
+            "sequences": sizes.sequences, "window": sizes.window, "gradients": has_gradients,
+            **sizes._asdict(), "form": name,
             "ms": 1000 * each.seconds, "cpu_ms": 1000 * each.cpu_seconds, "rounds": each.rounds,
             **provenance(),
         }  # fmt: skip

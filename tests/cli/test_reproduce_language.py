@@ -74,13 +74,45 @@ def test_a_training_that_was_stopped_resumes_with_the_command_that_is_printed(
 
 def test_some_epochs_of_each_row(memhop: Program) -> None:
     done = memhop(*TINY, "2x5,3x4", "--max-epochs", "1").ok()
-    assert done.err.count(" after 1 epochs (stopped), ") == 2
+    lines = done.err.splitlines()
+    assert [line.split(",")[0] for line in lines[::2]] == ["2x5: epoch 1/1", "3x4: epoch 1/1"]
+    assert all(line.endswith(", 0.0 s left") for line in lines[::2])
+    assert all(" after 1 epoch (stopped), " in line for line in lines[1::2])
     assert rows() == [("2x5", "paper", "1", "False"), ("3x4", "paper", "1", "False")]
     assert memhop(*TINY, "2x5", "--max-epochs", "1").ok().err == ""
     nothing = memhop("reproduce", "ptb", "--tiny", "--rows", "4x4", "--max-epochs", "0")
-    assert nothing == (
-        0, "", "4x4: no epoch in runs/ptb/4x4-paper-paper-float32-0-tiny\n"
-    )  # fmt: skip
+    assert nothing.error() == (
+        "reproduce ptb: expected a trained row with --max-epochs 0, got none; "
+        "4x4: no epoch in runs/ptb/4x4-paper-paper-float32-0-tiny"
+    )
+    some = memhop(*TINY, "4x4,2x5", "--max-epochs", "0").ok()
+    assert some.err.endswith("4x4: no epoch in runs/ptb/4x4-paper-paper-float32-0-tiny\n")
+    assert [one[0] for one in rows()] == ["2x5", "3x4"]
+
+
+def test_each_epoch_has_a_line_in_every_row(
+    memhop: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ptb, "TINY_LINES", 10)
+    monkeypatch.setitem(ptb.TINY, "epochs", 30)
+    first = memhop(*TINY, "2x5", "--max-epochs", "3").ok().err.splitlines()
+    rest = memhop(*TINY, "2x5").ok().err.splitlines()
+    started = [line.split(",")[0] for line in (*first[:-1], *rest[:-1])]
+    last = int(rows()[0][2])
+    assert last > 10
+    assert started == [
+        f"2x5: epoch {epoch}/{3 if epoch < 4 else 30}" for epoch in range(1, last + 1)
+    ]
+
+
+def test_rows_of_another_text_are_shown_alone(memhop: Program) -> None:
+    Path("data").mkdir()
+    write_ptb(Path("data"))
+    line = ("reproduce", "ptb", "--rows", "6x25", "--max-epochs", "1")
+    for where in (("--tiny",), ("--data", "data", "--precision", "bfloat16")):
+        shown = memhop(*line, *where).ok().out
+        assert "The text is not that of the paper" in " ".join(shown.split())
+        assert "(125)" not in shown
 
 
 def test_rows_of_another_text_are_not_resumed(memhop: Program) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from memhop import MemoryHop, MemoryNetwork, MultiHop
 from memhop.nn.embedding import EmbeddingTable
+from memhop.ops import Parts, Quantized
 from tests.seeds import seeds
 
 WIDTH, D, N = 5, 6, 4
@@ -115,36 +116,52 @@ def test_a_hook_on_all_modules_sees_the_window() -> None:
     assert seen == [N]
 
 
-QUERY, ROWS = torch.zeros(2, 5, D), torch.zeros(2, 8, WIDTH)
+QUERY, ROWS = torch.zeros(2, 5, WIDTH), torch.zeros(2, 8, WIDTH)
 
 
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"window": 0}, "MemoryHop expected window, an integer of at least 1, got 0"),
-        ({"window": 3}, "MemoryHop expected T + N - 1 = 7 slots of memories for T = 5 queries"),
-        ({"query": QUERY[0, 0]}, "MemoryHop expected query"),
-        ({"query": QUERY[0]}, "MemoryHop expected query"),
-        ({"slots": torch.ones(2, 4).long()}, "MemoryHop expected memories in one tensor"),
-        ({"lengths": torch.ones(2, dtype=torch.long)}, "MemoryHop expected memories in one tensor"),
-        ({"memory_padding_mask": torch.zeros(2, 5, 8).bool()}, "MemoryHop expected memory_padding"),
-        ({"score_bias": torch.zeros(5)}, "MemoryHop expected score_bias [2, 8], [1, 8] or [8]"),
-        ({"values": ROWS[:, 1:]}, "MemoryHop expected T + N - 1 = 8 slots of values"),
+        ({"window": 0}, "expected window, an integer of at least 1, got 0"),
+        ({"window": "2"}, "expected window, an integer of at least 1, got '2'"),
+        ({"window": 3}, "expected T + N - 1 = 7 slots of memories for T = 5 queries"),
+        ({"query": QUERY[0, 0]}, "expected query"),
+        ({"query": QUERY[0]}, "expected query"),
+        ({"slots": torch.ones(2, 4).long()}, "expected no slots with window, got slots [2, 4] int"),
+        ({"slots": (torch.ones(4).long(), None)}, "expected no slots with window, got slots of"),
+        ({"lengths": torch.ones(2).long()}, "expected no lengths with window, got lengths [2] int"),
+        ({"memories": Quantized.of(ROWS)}, "expected tensors with window, got query [2, 5, "),
+        ({"memory_padding_mask": torch.zeros(2, 5, 8).bool()}, "expected memory_padding_mask [2, "),
+        ({"score_bias": torch.zeros(5)}, "expected score_bias [2, 8], [1, 8] or [8]"),
+        ({"values": ROWS[:, 1:]}, "expected T + N - 1 = 8 slots of values"),
     ],
 )  # fmt: skip
+@pytest.mark.parametrize("kind", [MemoryHop, MultiHop, MemoryNetwork])
 @pytest.mark.parametrize("is_called", [False, True])
-def test_wrong_arguments_are_refused_in_one_line(
-    given: dict[str, Any], words: str, is_called: bool
+def test_an_error_is_one_line_and_names_the_layer_that_was_called(
+    given: dict[str, Any], words: str, kind: Any, is_called: bool
 ) -> None:
-    layer: Any = MemoryHop(WIDTH, D)
+    layer = kind(WIDTH, WIDTH)
     if is_called:
-        layer.embed_a.register_forward_hook(hook)
-    with pytest.raises(ValueError, match=f"^{re.escape(words)}[^\n]*$"):
+        for module in layer.modules():
+            if isinstance(module, EmbeddingTable):
+                module.register_forward_hook(hook)
+    message = re.escape(f"{kind.__name__} {words}")
+    with pytest.raises(ValueError, match=f"^{message}[^\n]*$"):
         layer(**{"query": QUERY, "memories": ROWS, "window": N, **given})
+
+
+@pytest.mark.parametrize("kind", [MemoryHop, MultiHop, MemoryNetwork])
+def test_memories_in_parts_have_no_windows(kind: Any) -> None:
+    message = f"^{kind.__name__} expected memories in one tensor with window, got memories in parts"
+    with pytest.raises(ValueError, match=message):
+        kind(WIDTH, WIDTH)(QUERY[0], Parts([ROWS[0, :4], ROWS[0, 4:]]), window=N)
 
 
 def test_a_network_counts_the_slots_of_a_window() -> None:
     net = MemoryNetwork(WIDTH, D, num_memories=3)
     assert net(torch.zeros(2, 5, WIDTH), torch.zeros(2, 7, WIDTH), window=3).shape == (2, 5, WIDTH)
     with pytest.raises(ValueError, match=r"expected 3 slots \(num_memories\), not 4"):
-        net(torch.zeros(2, 5, WIDTH), ROWS, window=4)
+        net(QUERY, ROWS, window=4)
+    with pytest.raises(ValueError, match="MemoryNetwork expected window, an integer of at least"):
+        net(QUERY, ROWS, window=0)

@@ -417,15 +417,15 @@ SIZED = "for T = 5 queries and window N = 3, got query [2, 5, 3] float32 on cpu,
         ),
         (
             {"slots": torch.zeros(2, 3, dtype=torch.long)},
-            "read expected keys in one tensor with window, got slots",
+            "read expected no slots with window, got slots [2, 3] int64 on cpu",
         ),
         (
             {"slots": (torch.zeros(7, dtype=torch.long), None)},
-            "read expected keys in one tensor with window, got slots",
+            "read expected no slots with window, got slots of type tuple",
         ),
         (
             {"lengths": torch.tensor([1, 2])},
-            "read expected keys in one tensor with window, got lengths",
+            "read expected no lengths with window, got lengths [2] int64 on cpu",
         ),
         (
             {"keys": Quantized.of(torch.ones(2, 7, 3))},

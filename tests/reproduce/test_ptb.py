@@ -26,6 +26,7 @@ from memhop.reproduce.ptb import (
     row_of,
     run_of,
     sheet,
+    summary_of,
     units_of,
 )
 from memhop.reproduce.record import as_text, provenance
@@ -130,7 +131,12 @@ def test_a_training_stops_after_some_epochs_and_goes_on_to_the_bit(
     one, other = tmp_path / "one", tmp_path / "other"
     assert row_of(UNIT, texts, one, max_epochs=0, tiny=True) is None
     assert not one.exists()
-    first = row_of(UNIT, texts, one, max_epochs=1, tiny=True)
+    seen: list[tuple[int, int]] = []
+    first = row_of(
+        UNIT, texts, one, max_epochs=1, tiny=True,
+        on_progress=lambda progress: seen.append((progress.epoch, progress.epochs)),
+    )  # fmt: skip
+    assert {*seen} == {(1, 1)}  # the epochs until it stops
     assert first is not None
     assert (first["epoch"], first["epochs"], first["finished"]) == (1, 1, False)
     model = LanguageModel.load(one)
@@ -232,3 +238,29 @@ def test_the_table() -> None:
     assert [line[0] for line in sheet([row(), row(seed=2)]).lines] == ["6x50, seed 0",
                                                                        "6x50, seed 2"]  # fmt: skip
     assert len(PUBLISHED) == 12
+
+
+def test_published_values_are_those_of_the_same_text_recipe_and_protocol() -> None:
+    paper, contiguous = row(), row(protocol="contiguous", valid=118.0, test=111.0)
+    best = row(row="best", recipe="best", protocol="contiguous", valid=110.0, test=103.0)
+    own_best = row(recipe="best", valid=109.0, test=102.0)
+    table = sheet([paper, contiguous, best, own_best])
+    assert [line[5:7] for line in table.lines] == [
+        ["121.4 (121)", "114.3 (114)"], ["118.0 (121)", "111.0 (114)"],
+        ["110.0", "103.0"], ["109.0", "102.0"],
+    ]  # fmt: skip
+    assert 'In parentheses: the published one of the protocol "paper", Table 2' in table.note
+    assert "In parentheses: the published one, Table 2" in sheet([paper, best]).note
+    for alone in (sheet([best, own_best]), sheet([paper, contiguous, best], is_released=False)):
+        assert not any("(" in cell for line in alone.lines for cell in line)
+        assert "arentheses" not in alone.note
+        assert "LSTM" not in alone.note
+    other = "test text. The text is not that of the paper, so no published values are shown. One"
+    assert other in sheet([paper], is_released=False).note
+    assert "not that of the paper" not in table.note
+
+
+def test_a_summary_counts_the_epochs() -> None:
+    begun = row(finished=False, epochs=1)
+    assert summary_of(begun) == "6x50 paper paper: 121.4 / 114.3 after 1 epoch (stopped)"
+    assert summary_of(row()) == "6x50 paper paper: 121.4 / 114.3 after 44 epochs"

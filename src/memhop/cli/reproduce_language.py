@@ -13,6 +13,7 @@ from memhop.cli.reproduce import Tiny, print_sheet
 from memhop.cli.reproduce_knowledge import DataFolder, ToResume, folder_of, store
 from memhop.cli.screen import Stopped, print_progress, program
 from memhop.cli.settings import Threads, use
+from memhop.errors import MemhopError
 from memhop.runs import RUNS
 
 app = typer.Typer()
@@ -66,25 +67,31 @@ def ptb(
         if data is None:
             write_ptb(folder)
         texts = table.read_texts(folder, tiny)
-        for line in () if tiny else table.different_counts(texts):
+        different = list(table.different_counts(texts))
+        for line in () if tiny else different:
             print_progress(line)
         found = rows_to_resume(to, "reproduce ptb", table.COLUMNS, tiny)
         table.check_rows(to, texts, found)
-        left = table.due(units, found, max_epochs)
+        left, untrained = table.due(units, found, max_epochs), list[str]()
         for number, unit in enumerate(left, 1):
             run = table.run_of(runs, unit, tiny)
-            with resume_command(context), progress(unit.row) as show:
+            with resume_command(context), progress(unit.row, each_epoch=True) as show:
                 row = table.row_of(
                     unit, texts, run, max_epochs=max_epochs, tiny=tiny, on_progress=show
                 )
             if row is None:
-                print_progress(f"{unit.row}: no epoch in {run}")
+                untrained.append(f"{unit.row}: no epoch in {run}")
                 continue
             [text] = as_text([row])
             found = table.merged(found, text)
             store(to, found, f"{table.summary_of(text)}, {len(left) - number} left")
-    if found:
-        print_sheet(table.sheet(found))
+    if not found:
+        raise MemhopError(
+            f"reproduce ptb: expected a trained row with --max-epochs 0, got none; {untrained[0]}"
+        )
+    for line in untrained:
+        print_progress(line)
+    print_sheet(table.sheet(found, is_released=not different))
 
 
 @contextmanager

@@ -140,15 +140,17 @@ def training_progress(name: str) -> Iterator[Callable[[TrainingProgress], None]]
 
 
 @contextmanager
-def epoch_progress(name: str) -> Iterator[Callable[[float, int, str], None]]:
-    """Show a training on standard error: a bar, or lines if piped.
+def epoch_progress(
+    name: str, each_epoch: bool = False
+) -> Iterator[Callable[[float, int, str], None]]:
+    """Show a training on standard error: a bar, or lines if piped, about a dozen or one each epoch.
 
     The function takes the finished epochs, the number of all epochs, and figures such as the loss.
     Within an epoch the first is no integer; lines are printed after whole epochs only.
     """
     console = stderr()
     if not console.is_terminal:
-        yield _training_lines(name)
+        yield _training_lines(name, each_epoch)
         return
     columns = (
         TextColumn("{task.description}"),
@@ -168,14 +170,14 @@ def epoch_progress(name: str) -> Iterator[Callable[[float, int, str], None]]:
         yield show
 
 
-def _training_lines(name: str) -> Callable[[float, int, str], None]:
+def _training_lines(name: str, each_epoch: bool) -> Callable[[float, int, str], None]:
     start, last = time.perf_counter(), 0.0
 
     def show(epoch: float, epochs: int, figures: str) -> None:
         nonlocal start, last
         if last == 0:  # a resumed training does not start at its first epoch
             last = math.ceil(epoch) - 1
-        every = max(1, epochs // _PROGRESS_LINES)
+        every = 1 if each_epoch else max(1, epochs // _PROGRESS_LINES)
         if epoch % every == 0 or epoch == epochs:
             pace = (time.perf_counter() - start) / (epoch - last)
             start, last = time.perf_counter(), epoch

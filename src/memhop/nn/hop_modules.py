@@ -180,20 +180,25 @@ def call_of(layer: Layer, inputs: Inputs, hops: Sequence[ops.Hop]) -> Call:
 def call_of_windows(layer: Layer, inputs: Inputs, hops: Sequence[ops.Hop]) -> Call:
     """Return the call of the hops of a layer over a window, or raise ValueError."""
     weight = next((hop.a.weight for hop in hops if hop.a.weight is not None), None)
-    windows = windows_in(layer, inputs, weight)
+    windows = windows_in(layer.name, layer.dims, inputs, weight)
     call = check_multi_hop(inputs.query, windows, hops, layer.attention, layer.name)
     return call._replace(window=inputs.memory(layer.name))
 
 
-def windows_in(layer: Layer, inputs: Inputs, weight: Tensor | None) -> Memory:
-    """Return the memory of each query, views of that in the inputs; or raise ValueError."""
-    query, memories, values, slots, lengths, mask, bias, streams, _, window = inputs
+def windows_in(
+    layer: str, dims: Dims, inputs: Inputs, weight: Tensor | None, num_memories: int | None = None
+) -> Memory:
+    """Return the memory of each query, views of that in the inputs; or raise ValueError.
+
+    The arguments are those of ``checks.check_inputs``.
+    """
+    query, memories, values, slots, lengths, mask, bias, streams, group, window = inputs
     assert window is not None
-    check_window(layer.name, window)
+    check_window(layer, window)
     memory = Memory(memories, values, None, mask, lengths, bias)
-    if streams is None and slots is None and lengths is None:
-        checks.check_inputs(layer.name, layer.dims, inputs, weight)
-    return windows_of(layer.name, query, memory, window, slots, streams)
+    if streams is None and group is None and slots is None and lengths is None:
+        checks.check_inputs(layer, dims, inputs, weight, num_memories)
+    return windows_of(layer, query, memory, window, slots, streams or group)
 
 
 def call_tables(
@@ -219,7 +224,7 @@ def call_tables(
         all_readable = _readable(layer, inputs, hops)
         keys, values = rows_to_embed(inputs, _ignored_by_all(all_readable))
     else:
-        windows = windows_in(layer, inputs, None)
+        windows = windows_in(layer.name, layer.dims, inputs, None)
         of_windows = inputs._replace(
             memories=windows.keys, memory_padding_mask=windows.padding_mask,
             score_bias=windows.score_bias,

@@ -10,7 +10,7 @@ from memhop import ops
 from memhop.checkpoint import LAYER
 from memhop.nn import checks
 from memhop.nn.checks import Dims, Inputs
-from memhop.nn.hop_modules import HopModules, Result, hops_of
+from memhop.nn.hop_modules import HopModules, Result, hops_of, windows_in
 from memhop.nn.layer import Embed, HopLayer, MemoryLayer
 from memhop.ops import errors
 from memhop.ops.exchange import exchange_of
@@ -352,7 +352,8 @@ class MemoryNetwork(MemoryLayer):
 
     def _check_inputs(self, inputs: Inputs) -> None:
         hops, projection = self.hops, self.query_proj
-        checks.check_inputs(
+        check = checks.check_inputs if inputs.window is None else windows_in
+        check(
             "MemoryNetwork",
             Dims(self.input_dim, self.input_dim, hops.value_dim, hops.num_hops),
             inputs,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from memhop.ops.call import Call
-from memhop.ops.errors import Arguments, check_layouts, present, raise_invalid
+from memhop.ops.errors import Arguments, check_layouts, describe, present, raise_invalid
 from memhop.ops.inputs import Memory, has_temporal_tables
 from memhop.ops.reference import readable_slots
 
@@ -37,10 +37,13 @@ def windows_of(
         "query": query, name: keys, "values": values, "score_bias": bias, mask_name: mask,
     }  # fmt: skip
     num_slots = check_window(caller, window)
-    unsupported = {"slots": slots, "lengths": lengths, "memories in parts or a group": streams}
-    for what, argument in unsupported.items():
+    for what, argument in (("slots", slots), ("lengths", lengths)):
         if argument is not None:
-            raise ValueError(f"{caller} expected {name} in one tensor with window, got {what}")
+            came = describe(what, argument)
+            raise ValueError(f"{caller} expected no {what} with window, got {came}")
+    if streams is not None:
+        came = "memories in parts or a group"
+        raise ValueError(f"{caller} expected {name} in one tensor with window, got {came}")
     if not all(isinstance(tensor, Tensor) for tensor in present(given).values()):
         raise_invalid(caller, "tensors with window", given)
     check_layouts(caller, given)

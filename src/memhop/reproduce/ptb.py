@@ -8,6 +8,7 @@ copy of it.
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -230,7 +231,8 @@ def row_of(
 
         def watch(progress: Progress) -> None:
             if on_progress is not None:
-                on_progress(progress)
+                last = progress.epochs if max_epochs is None else max_epochs
+                on_progress(replace(progress, epochs=min(progress.epochs, last)))
             ended = progress.valid_perplexity is not None and progress.epoch == max_epochs
             if ended and progress.epoch < progress.epochs:
                 raise EnoughEpochs
@@ -303,19 +305,25 @@ def summary_of(row: Row) -> str:
     """Return a few words on a row."""
     unit = unit_of(row)
     stopped = "" if row["finished"] == "True" else " (stopped)"
+    epochs = f"{row['epochs']} epoch{'' if row['epochs'] == '1' else 's'}"
     return (
         f"{unit.row} {unit.recipe} {unit.protocol}: {float(row['valid']):.1f} / "
-        f"{float(row['test']):.1f} after {row['epochs']} epochs{stopped}"
+        f"{float(row['test']):.1f} after {epochs}{stopped}"
     )
 
 
-def sheet(rows: Rows) -> Sheet:
-    """Return the perplexities next to the published ones."""
+def sheet(rows: Rows, is_released: bool = True) -> Sheet:
+    """Return the perplexities, those of the paper's recipe next to the published ones.
+
+    Args:
+        rows: of `row_of`.
+        is_released: whether the text is the Penn Treebank; of another text, ours stand alone.
+    """
     columns = ("row", "recipe", "protocol", "output", "epochs", "valid", "test", "CPU h")
     seeds = sorted({row["seed"] for row in rows}, key=int)
     lines = []
     for row in rows:
-        published = PUBLISHED.get((int(row["hops"]), int(row["words"])))
+        published = published_of(row) if is_released else None
         cells = [
             f"{float(row[name]):.1f}" + (f" ({published[place]})" if published else "")
             for place, name in enumerate(("valid", "test"))
@@ -329,9 +337,8 @@ def sheet(rows: Rows) -> Sheet:
     note = (
         "Rows: hops x words in memory. Perplexity, exp of the mean of -log p over all scored "
         f"words, <eos> included: {_counts(rows, 'valid_scored')} of the validation and "
-        f"{_counts(rows, 'test_scored')} of the test text; in parentheses the published one, "
-        "Table 2 of arXiv 1503.08895 (v5), which also has an RNN, 133 and 129, an LSTM, 120 and "
-        f"115, and an SCRN, 120 and 115. One training each, seed {', '.join(seeds)}, and of it "
+        f"{_counts(rows, 'test_scored')} of the test text. {_comparison(rows, is_released)}One "
+        f"training each, seed {', '.join(seeds)}, and of it "
         'the epoch with the lowest validation loss. Protocol "paper": random positions are '
         "trained, and the first words, which fill the memory, are not scored; "
         '"contiguous": all positions are trained in each epoch, and all words scored. '
@@ -342,6 +349,28 @@ def sheet(rows: Rows) -> Sheet:
     if any(row["finished"] != "True" for row in rows):
         note += " *: stopped after so many epochs, before the end of the training."
     return Sheet("", columns, lines, note)
+
+
+def published_of(row: Row) -> tuple[int, int] | None:
+    """Return the published perplexities of the validation and the test text, or None.
+
+    The recipe `BEST` has none: it is not that of the paper.
+    """
+    return None if row["recipe"] == BEST else PUBLISHED.get((int(row["hops"]), int(row["words"])))
+
+
+def _comparison(rows: Rows, is_released: bool) -> str:
+    """Return sentences on the published perplexities, with a space at the end."""
+    if not is_released:
+        return "The text is not that of the paper, so no published values are shown. "
+    protocols = {row["protocol"] for row in rows if published_of(row)}
+    if not protocols:
+        return ""
+    of_protocol = ' of the protocol "paper"' if protocols != {"paper"} else ""
+    return (
+        f"In parentheses: the published one{of_protocol}, Table 2 of arXiv 1503.08895 (v5), which "
+        "also has an RNN, 133 and 129, an LSTM, 120 and 115, and an SCRN, 120 and 115. "
+    )
 
 
 def _counts(rows: Rows, column: str) -> str:

@@ -202,9 +202,9 @@ def run(
 
 
 @contextmanager
-def progress(name: str) -> Iterator[Callable[[Progress], None]]:
-    """Show a training on standard error."""
-    with epoch_progress(name) as show:
+def progress(name: str, each_epoch: bool = False) -> Iterator[Callable[[Progress], None]]:
+    """Show a training on standard error; see `epoch_progress`."""
+    with epoch_progress(name, each_epoch) as show:
         held_out = ""
 
         def shown(progress: Progress) -> None:
