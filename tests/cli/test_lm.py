@@ -86,7 +86,7 @@ def files_of(run: str) -> dict[str, Any]:
 def test_train_and_the_next_commands(memhop: Program, data: None) -> None:
     shutil.copy(TEST, "it's a test.txt")
     output = memhop(*LINE, "--test", "it's a test.txt").ok()
-    vocabulary, *sizes, first, second, third = output.err.splitlines()
+    vocabulary, *sizes, untrained, first, second, third = output.err.splitlines()
     lines = Path(TEXT).read_text().splitlines(keepends=True)
     Path("kept.txt").write_text("".join(lines[:162]))
     Path("held_out.txt").write_text("".join(lines[162:]))
@@ -103,11 +103,12 @@ def test_train_and_the_next_commands(memhop: Program, data: None) -> None:
         unknown = f"{text.unknown} unknown ({share})"
         expected.append(f"{name}: {text.lines} lines, {len(text):,} words, {unknown}")
     assert sizes == expected
+    assert untrained == "no word of the training text is read as <unk>: try --set max_words=N"
     assert max(map(len, output.err.splitlines())) <= 80
     assert [line.split(", ")[0] for line in (first, second, third)] == [
         f"lm: epoch {epoch}/3" for epoch in (1, 2, 3)
     ]
-    assert ", perplexity " in third
+    assert ", held out perplexity " in third
     result, held_out, test, folder, *commands = output.out.splitlines()
     assert result.startswith("lm: epoch ")
     model = LanguageModel.load("lm")
@@ -119,7 +120,7 @@ def test_train_and_the_next_commands(memhop: Program, data: None) -> None:
     assert folder == "in runs/lm; try:"
     predict, evaluation = (shlex.split(line)[1:] for line in commands)
     assert predict[:3] == ["lm", "predict", "lm"]
-    assert len(predict[3].split()) == 4
+    assert predict[3:] == [" ".join(lines[0].split()[:4])]
     assert memhop(*predict).ok().out.startswith("next word")
     assert evaluation == ["lm", "eval", "lm", "--text", "it's a test.txt"]
     memhop(*evaluation).ok()
@@ -134,7 +135,8 @@ def test_all_options_and_json(memhop: Program, data: None) -> None:
     ]  # fmt: skip
     output = memhop(*line)
     result = json.loads(output.ok().out)
-    assert "held out" not in output.err
+    assert "held out, last tenth" not in output.err
+    assert "read as <unk>" not in output.err  # of max_words=9
     assert "\n--valid: " in output.err
     assert result.keys() == {
         "run", "epoch", "epochs", "valid", "test", "vocabulary", "parameters", "seconds",
@@ -151,7 +153,8 @@ def test_all_options_and_json(memhop: Program, data: None) -> None:
     assert result["valid"] == {
         "perplexity": pytest.approx(evaluate(model, text, protocol="paper").perplexity, 1e-5),
         "loss": pytest.approx(math.log(result["valid"]["perplexity"])),
-        "scored": len(text) - 5, "unscored": 5, "unknown": text.unknown, "protocol": "paper",
+        "scored": len(text) - 5, "unscored": 5,
+        "unknown": int((text.unknown_places >= 5).sum()), "protocol": "paper",
     }  # fmt: skip
 
 
@@ -187,6 +190,9 @@ def test_ctrl_c_and_then_the_printed_command(
         """memhop: stopped; resume with: memhop lm train --resume --name 'it'"'"'s half'"""
     )
     assert stopped_after(Path("runs/it's half")) == (1, 3)
+    [training] = Path("runs/it's half").glob("*/training.json")
+    done = json.loads(training.read_text())["step"]
+    assert done > 1
     predicted = memhop("lm", "predict", "it's half", "Mary went").ok()
     assert predicted.err == (
         "memhop: runs/it's half: stopped after epoch 1 of 3; resume with --resume\n"
@@ -194,9 +200,13 @@ def test_ctrl_c_and_then_the_printed_command(
     resumed = memhop(*shlex.split(last.partition(": memhop ")[2])).ok()
     assert "epoch 2/3" in resumed.err
     assert "epoch 1/3" not in resumed.err
+    [resumes] = [line for line in resumed.err.splitlines() if line.startswith("resumes ")]
+    assert resumes == f"resumes at step {done + 1} of epoch 2"
     assert files_of("it's half") == files_of(trained)
     again = memhop(*RESUME, "it's half").ok()  # finished: nothing is trained
     assert "epoch" not in again.err
+    assert again.err.splitlines()[-1] == "runs/it's half: finished before, nothing was trained"
+    assert "finished before" not in resumed.err + output.err
     assert again.out.splitlines()[1:] == resumed.out.splitlines()[1:]
     line = [*LINE, "--name", "json", "--json"]
     output = stopped_run(memhop, monkeypatch, 0.2, KeyboardInterrupt(), *line)
@@ -305,7 +315,7 @@ def test_errors_of_one_line(
     output = memhop("lm", "train", *arguments)
     assert (output.status, output.out) == (2, "")
     *progress, error = output.err.splitlines()
-    assert all(" words" in line for line in progress)
+    assert all(" word" in line for line in progress)
     assert error.removeprefix("memhop: ").startswith(expected), error
     assert not Path("runs").exists() or not list(Path("runs").rglob("*.*"))
 
@@ -333,7 +343,9 @@ def test_the_next_words_and_the_picture(memhop: Program, trained: str) -> None:
     prediction = model.predict(text, 3)
     output = memhop("lm", "predict", trained, text, "--count", "3", "--svg", "read.svg").ok()
     table, _, picture = output.out.partition("\n\n")
-    head, *rows = (line.split() for line in table.splitlines())
+    *table_lines, in_memory = table.splitlines()
+    assert in_memory == "the last 8 of 9 words are in memory"
+    head, *rows = (line.split() for line in table_lines)
     assert head == ["next", "word", "probability"]
     assert rows == [[word, f"{100 * share:.1f}%"] for word, share in prediction.candidates]
     words = [line.split()[1] for line in picture.splitlines() if line[:1].isdigit()]
@@ -344,7 +356,8 @@ def test_the_next_words_and_the_picture(memhop: Program, trained: str) -> None:
     newest = memhop("lm", "predict", text, "--json").ok()
     assert newest.err == f"the newest run: {trained}\n"
     found = json.loads(newest.out)
-    assert found.keys() == {"candidates", "words", "attention", "unknown_words"}
+    assert found.keys() == {"candidates", "words", "attention", "unknown_words", "truncated"}
+    assert found["truncated"] == 1
     np.testing.assert_allclose(found["attention"], prediction.attention, rtol=1e-5)
     assert [one["word"] for one in found["candidates"]][:3] == [row[0] for row in rows]
     every = json.loads(memhop("lm", "predict", text, "--json", "--count", "1000").out)
@@ -369,7 +382,7 @@ def test_words_are_printed_and_not_obeyed(memhop: Program) -> None:
     words = ["<unk>", "<eos>", "[red]a[/red]", "\x1b[31mb", ":smile:", "x" * 100]
     LanguageModel(WordVocabulary(words), LanguageRecipe(num_words=4, memory_dim=6)).save("runs/odd")
     text = "[red]a[/red] \x1b[31mb \x1b[2J [b] :smile:"
-    out = memhop("lm", "predict", "odd", text).ok().out
+    out = memhop("lm", "predict", "odd", text, "--count", "6").ok().out  # all words
     assert "\x1b" not in out
     assert "[red]a[/red] " in out
     assert "\\x1b[31mb" in out
@@ -382,9 +395,12 @@ def test_words_are_printed_and_not_obeyed(memhop: Program) -> None:
         (["odd", "a", "--count", "0"], "Invalid value for '--count': "),
         (["no", "a"], "no run 'no'; under runs/: odd"),
         ([], "lm predict needs a text, see memhop lm predict --help"),
+        (["odd"], "lm predict needs a text after the run 'odd', see memhop lm predict --help"),
     ]
     for line, expected in cases:
-        assert memhop("lm", "predict", *line).error().startswith(expected)
+        error = memhop("lm", "predict", *line).error()
+        assert error.startswith(expected)
+        assert "with memhop: stories" not in error
     Path("mine.txt").write_text("mine")
     error = memhop("lm", "predict", "odd", "a", "--svg", "mine.txt").error()
     assert error == "mine.txt: already exists; give another name"
@@ -395,12 +411,13 @@ def test_perplexities_as_a_table_and_as_json(memhop: Program, trained: str) -> N
     out = memhop("lm", "eval", trained, "--text", TEST, "--text", "odd.txt").ok().out
     model = LanguageModel.load(trained)
     head, *rows = out.splitlines()
-    assert head.split() == ["file", "words", "scored", "unknown", "perplexity"]
+    assert head.split() == ["file", "words", "scored", "unknown", "protocol", "perplexity"]
     for name, line in zip((TEST, "odd.txt"), rows, strict=True):
         text = encode_text(name, model.vocabulary)
         found = evaluate(model, text)
         share = f"({100 * found.unknown / found.scored:.1f}%)"
-        numbers = [f"{found.scored:,}", f"{found.unknown}", share, f"{found.perplexity:,.1f}"]
+        numbers = [f"{found.scored:,}", f"{found.unknown}", share]
+        numbers += ["contiguous", f"{found.perplexity:,.1f}"]
         assert line.split() == [name, *numbers]
         assert found.scored == len(text)
     assert rows[1].split()[1:3] == ["14", "3"]  # of Mars, and, Venus
@@ -419,7 +436,11 @@ def test_perplexities_as_a_table_and_as_json(memhop: Program, trained: str) -> N
     cases: list[tuple[list[str], str]] = [
         ([], "Invalid value for --text: expected a text "),
         (["--text", "no.txt"], "no.txt: no such file"),
-        (["--text", "short.txt", "--protocol", "paper"], "short.txt: expected more than 8 words"),
+        (
+            ["--text", "short.txt", "--protocol", "paper"],
+            "short.txt: expected more than 8 words, "
+            "got 3: the protocol 'contiguous' scores every word",
+        ),
         (["--text", TEXT, "--protocol", "both"], "Invalid value for '--protocol': "),
     ]
     for arguments, expected in cases:

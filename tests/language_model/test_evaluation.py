@@ -64,6 +64,11 @@ def test_a_text_without_a_scored_word_is_an_error(model: LanguageModel) -> None:
         evaluate(model, EncodedText(np.array([], dtype=np.int32), np.array([], dtype=np.int64), 0))
 
 
+def test_a_path_is_no_text(model: LanguageModel) -> None:
+    with pytest.raises(MemhopError, match=r"^expected a text of encode_text, got 'test\.txt'$"):
+        evaluate(model, "test.txt")  # type: ignore[arg-type]
+
+
 def test_a_huge_loss_has_an_infinite_perplexity() -> None:
     assert perplexity_of(800.0) == math.inf
 

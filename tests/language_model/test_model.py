@@ -9,6 +9,7 @@ import torch
 from memhop import MemhopError
 from memhop.checkpoint import LANGUAGE, read_checkpoint, write_checkpoint
 from memhop.language_model import LanguageModel, LanguageRecipe, evaluate
+from memhop.picture import picture
 from tests.language_model.texts import WORDS, text_of
 
 RECIPE = LanguageRecipe.paper(memory_dim=8, num_hops=3, num_words=4, init_std=0.6)
@@ -29,6 +30,10 @@ def test_a_prediction(model: LanguageModel) -> None:
     shares = [share for _, share in found.candidates]
     assert len(shares) == 3
     assert shares == sorted(shares, reverse=True)
+    assert found.truncated == 2
+    assert found.picture().text() == picture(found.attention, found.words).text()
+    (first, share), *_ = found.candidates
+    assert found.title().startswith(f"next word: {first} ({100 * share:.1f}%), ")
     every = model.predict("a b zebra a zebra c", count=100)
     assert sum(share for _, share in every.candidates) == pytest.approx(1)
     assert {word for word, _ in every.candidates} == set(WORDS.words)
@@ -36,7 +41,8 @@ def test_a_prediction(model: LanguageModel) -> None:
 
 def test_a_short_text_has_fewer_words_in_memory(model: LanguageModel) -> None:
     found = model.predict("a\n")
-    assert found.words == ("a", "<eos>")
+    assert (found.words, found.truncated) == (("a", "<eos>"), 0)
+    assert model.predict("a <eos>").candidates == found.candidates
     assert found.attention.shape == (3, 2)
     np.testing.assert_allclose(found.attention.sum(1), 1, rtol=1e-5)
 
@@ -46,10 +52,11 @@ def test_only_the_words_in_memory_count(model: LanguageModel) -> None:
     assert model.predict("a a b c d").candidates != model.predict("a b b c d").candidates
 
 
-@pytest.mark.parametrize(("text", "count"), [("", 5), (" ", 5), ("a", 0), ("a", 2.0)])
+@pytest.mark.parametrize(("text", "count"), [("", 5), (" ", 5), ("a", 0), ("a", 2.0), (["a"], 5)])
 def test_errors(model: LanguageModel, text: str, count: int) -> None:
-    with pytest.raises(MemhopError, match="expected"):
+    with pytest.raises(MemhopError, match="expected") as caught:
         model.predict(text, count)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("settings", [{}, {"embeddings": "shared", "first_query": "newest"}])

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memhop.errors import MemhopError, check_integer
+from memhop.errors import MemhopError, check_integer, shown
 from memhop.language_model.batches import chunks
 from memhop.language_model.model import LanguageModel
 from memhop.language_model.network import LanguageNetwork, evaluating
@@ -85,12 +85,15 @@ def evaluate(
             context. ``paper``: the first N words are not scored, N of the memory.
 
     Raises:
-        MemhopError: no word is scored.
+        MemhopError: no word is scored, or ``text`` is not encoded.
     """
+    if not isinstance(text, EncodedText):
+        raise MemhopError(f"expected a text of encode_text, got {shown(text)}")
     first = unscored_words(protocol, model.recipe)
     scored = len(text) - first
     if scored < 1:
-        raise MemhopError(f"expected more than {first:,} words, got {len(text):,}")
+        hint = ": the protocol 'contiguous' scores every word" if first else ""
+        raise MemhopError(f"expected more than {first:,} words, got {len(text):,}{hint}")
     loss = mean_loss(model.network, text.tokens, first)
     unknown = int((text.unknown_places >= first).sum())
     return Perplexity(loss, scored, first, unknown, protocol)

@@ -26,11 +26,13 @@ from memhop.language_model.network import LanguageNetwork, evaluating
 from memhop.language_model.recipe import LanguageRecipe
 from memhop.language_model.text import encode_words, words_of
 from memhop.language_model.vocabulary import UNKNOWN_WORD, WordVocabulary
+from memhop.picture import Picture, picture
 from memhop.pretrained import Pretrained
 from memhop.pretrained.card import CardText
 from memhop.pretrained.storable import check_attributes, check_storable
 from memhop.runs import find_checkpoint
 
+_IN_TITLE = 3  # next words in the title of a picture
 WEIGHTS, RECIPE, VOCABULARY = "model.safetensors", "language.json", "vocabulary.json"
 _SUMMARY = (
     "A `LanguageModel` of memhop: it predicts the next word of a text from the words before it, "
@@ -46,12 +48,23 @@ class Prediction(NamedTuple):
         words: the words in memory, oldest first: the last N of the text.
         attention: float32, [hops, words], the share of each word in each hop.
         unknown_words: the words of the text that are not in the vocabulary, each once.
+        truncated: the number of oldest words that exceed the memory.
     """
 
     candidates: tuple[tuple[str, float], ...]
     words: tuple[str, ...]
     attention: np.ndarray
     unknown_words: tuple[str, ...]
+    truncated: int = 0
+
+    def picture(self) -> Picture:
+        """Return the picture of the attention; print it, or show it in a notebook."""
+        return picture(self.attention, self.words)
+
+    def title(self) -> str:
+        """Return the first next words, the title of a picture."""
+        first = [f"{word} ({100 * share:.1f}%)" for word, share in self.candidates[:_IN_TITLE]]
+        return f"next word: {', '.join(first)}"
 
 
 class LanguageModel(Pretrained):
@@ -92,9 +105,11 @@ class LanguageModel(Pretrained):
             count: the number of candidates, at most the size of the vocabulary.
 
         Raises:
-            MemhopError: no word, or a wrong count.
+            MemhopError: no word, no text, or a wrong count.
         """
         check_integer("count", count, 1)
+        if not isinstance(text, str):
+            raise MemhopError(f"expected a text, got {shown(text)}")
         words = words_of(text)
         if not words:
             raise MemhopError(f"expected at least one word, got {shown(text)}")
@@ -114,6 +129,7 @@ class LanguageModel(Pretrained):
             in_memory,
             attention[0, 0, :, num_words - len(in_memory) :].float().cpu().numpy(),
             tuple(dict.fromkeys(unknown)),
+            len(words) - len(in_memory),
         )
 
     def to_files(self) -> dict[str, bytes]:

@@ -31,7 +31,8 @@ class LanguageRecipe(Settings):
         relu_share: the share of the units with a ReLU after each hop.
         max_words: size of the vocabulary at most, with ``<unk>`` and ``<eos>``.
         protocol: the positions of a step. ``paper``: random ones, with replacement.
-            ``contiguous``: chunks of consecutive positions, each once an epoch.
+            ``contiguous``: chunks of consecutive positions, each once an epoch, a few twice where
+            chunks overlap.
         chunk: positions of a chunk.
         batch_size: positions of a step.
         epochs: epochs at most.
@@ -39,8 +40,9 @@ class LanguageRecipe(Settings):
             1412.6980), on its mean.
         learning_rate: of the first step.
         schedule: ``plateau``: divided by ``decay`` after each epoch that does not lower the
-            validation loss; the training ends below ``min_learning_rate``. ``cosine``: from the
-            learning rate to ``min_learning_rate`` along half a cosine, after ``warmup_steps``.
+            validation loss by 0.01%; the training ends below ``min_learning_rate``. ``cosine``:
+            from the learning rate to ``min_learning_rate`` along half a cosine, after
+            ``warmup_steps``.
         decay, min_learning_rate, warmup_steps: see ``schedule``.
         clip_norm: bound on the norm of the whole gradient.
         init_std: standard deviation of the initial weights.

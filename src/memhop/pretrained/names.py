@@ -48,19 +48,19 @@ def find_model(
     if found is None and is_hub_id(text) and not is_local(text):
         found = download(text, hub)
     if found is None:
-        raise _unknown(text)
+        raise _unknown(text, kind)
     if error := kind_error(found, kind, text):
         raise error
     return found
 
 
-def _unknown(name: str) -> MemhopError:
-    """Return the error for a name of no model."""
+def _unknown(name: str, kind: str | None) -> MemhopError:
+    """Return the error for a name of no model of a kind."""
     owner = name.partition("/")[0]
     is_mistyped = is_folder(Path(owner)) and not is_folder(Path(name))
     if is_hub_id(name) and owner != RUNS.name and is_mistyped:
         return MemhopError(f"{name}: no such folder in {owner}/, and so not asked of the Hub")
-    shipped = ", ".join(shipped_names())
+    shipped = ", ".join(shipped_names()) if kind in (None, STORIES) else ""
     return no_run_error(name, f"; with memhop: {shipped}" if shipped else "")
 
 

@@ -20,7 +20,8 @@ app = typer.Typer()
 def evaluate(
     run: LanguageRun = None,
     text: Annotated[
-        list[Path] | None, typer.Option(help="A UTF-8 text, also .gz; give it repeatedly.")
+        list[Path] | None,
+        typer.Option(help="Required: a UTF-8 text, also .gz; give it repeatedly."),
     ] = None,
     protocol: Annotated[
         Literal["contiguous", "paper"],
@@ -44,7 +45,7 @@ def evaluate(
     if json:
         print_json([{"file": str(path), **perplexity_json(result)} for path, result in results])
         return
-    columns = ("file", "words scored", "unknown", "perplexity")
+    columns = ("file", "words scored", "unknown", "protocol", "perplexity")
     print_table(columns, [row(path.name, result) for path, result in results])
     if unscored := results[0][1].unscored:
         print_wrapped(f"the first {unscored:,} words of each text fill the memory: not scored")
@@ -65,7 +66,7 @@ def row(name: str, result: Perplexity) -> list[str]:
     """Return the cells of a file."""
     share = percent(100 * result.unknown / result.scored)
     unknown = f"{result.unknown:,} ({share})"
-    return [name, f"{result.scored:,}", unknown, f"{result.perplexity:,.1f}"]
+    return [name, f"{result.scored:,}", unknown, result.protocol, f"{result.perplexity:,.1f}"]
 
 
 def perplexity_json(result: Perplexity) -> dict[str, Any]:

@@ -17,14 +17,13 @@ from memhop.cli.screen import (
 )
 from memhop.cli.settings import Json, LanguageRun, Threads, load_newest, use
 from memhop.cli.svg_file import write_svg
-from memhop.errors import MemhopError
+from memhop.errors import MemhopError, shown
 from memhop.language_model import LanguageModel, Prediction
-from memhop.picture import Picture, picture
 from memhop.picture.labels import listed, shortened
+from memhop.runs import named_run
 
 app = typer.Typer()
 _WORD_WIDTH = 50  # columns of a word in the table
-_SHOWN = 3  # words in a title
 
 
 @app.command()
@@ -40,25 +39,26 @@ def predict(
 
     Print the most probable words, and how much each hop read of each word before. A single value is
     the text, for the newest run. Write it as the training text is written: white space separates
-    words, and case matters. A word that the model does not know is read as <unk> and named.
+    words, and case matters; <eos>, or a line end within the quotes, ends a line. A word that the
+    model does not know is read as <unk> and named.
     """
     use(threads)
     if text is None:  # one value is the text
         run, text = None, run
-    if text is None:
-        raise MemhopError(f"lm predict needs a text, see {program()} lm predict --help")
+    if text is None or (run is None and named_run(text)):
+        after = f" after the run {shown(text)}" if text else ""
+        raise MemhopError(f"lm predict needs a text{after}, see {program()} lm predict --help")
     model = load_newest(run, LANGUAGE, LanguageModel.load)
     prediction = model.predict(text, min(count, len(model.vocabulary)))
-    drawn = picture(prediction.attention, prediction.words)
     if svg is not None:
-        write_svg(svg, drawn.svg(title(prediction)))
+        write_svg(svg, prediction.picture().svg(prediction.title()))
     if json:
         print_json(prediction_json(prediction))
     else:
-        print_prediction(prediction, drawn)
+        print_prediction(prediction)
 
 
-def print_prediction(prediction: Prediction, drawn: Picture) -> None:
+def print_prediction(prediction: Prediction) -> None:
     """Print the next words with their probabilities, and the words that each hop read."""
     rows = [[shortened(word, _WORD_WIDTH, "..."), percent(100 * share)]
             for word, share in prediction.candidates]  # fmt: skip
@@ -66,19 +66,16 @@ def print_prediction(prediction: Prediction, drawn: Picture) -> None:
     if prediction.unknown_words:
         print_wrapped(f"never seen in training, read as <unk>: {listed(prediction.unknown_words)}",
                       "red")  # fmt: skip
+    in_memory = len(prediction.words)
+    if prediction.truncated:
+        words = in_memory + prediction.truncated
+        print_line(f"the last {in_memory:,} of {words:,} words are in memory")
     print_line("")
+    drawn = prediction.picture()
     stdout().print(drawn)
-    shown = sum(isinstance(line, int) for line in drawn.visible_slots())
-    if shown < len(prediction.words):
-        print_line(
-            f"the {shown} words with the largest shares, of {len(prediction.words):,}", "dim"
-        )
-
-
-def title(prediction: Prediction) -> str:
-    """Return the first next words, the title of a picture."""
-    first = [f"{word} ({percent(100 * share)})" for word, share in prediction.candidates[:_SHOWN]]
-    return f"next word: {', '.join(first)}"
+    visible = sum(isinstance(line, int) for line in drawn.visible_slots())
+    if visible < in_memory:
+        print_line(f"the {visible} words with the largest shares, of {in_memory:,}", "dim")
 
 
 def prediction_json(prediction: Prediction) -> dict[str, Any]:

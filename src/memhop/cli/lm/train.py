@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import dropwhile, islice, takewhile
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -48,8 +49,9 @@ from memhop.language_model import (
     encode_text,
 )
 from memhop.language_model import train as train_model
+from memhop.language_model.vocabulary import END
 from memhop.lines import printable
-from memhop.runs import free_name, holds_anything
+from memhop.runs import free_name, holds_anything, newest_checkpoint, stopped_after
 
 _NEEDED, _OPTIONAL = ("text",), ("valid", "test")
 _STORED = {"valid": "--valid", "test": "--test", "recipe": "--recipe", "setting": "--set",
@@ -99,7 +101,7 @@ def train(
 
     Case and punctuation stay as they are, and each line ends with the word <eos>. The vocabulary
     has the most frequent words of the training text (max_words of the recipe); other words are
-    scored as <unk>.
+    scored as <unk>. The training text contains some of these only if its words exceed max_words.
     """
     check_threads(threads)
     given = {"text": text, "valid": valid, "test": test}
@@ -142,12 +144,15 @@ def read_texts(job: FileJob[LanguageRecipe]) -> Texts:
     vocabulary = count_words(path, max_words=job.recipe.max_words, lines=train_lines)
     print_progress(f"vocabulary: {len(vocabulary):,} words, <unk> and <eos> among them")
     held_out = "--valid" if valid else "held out, last tenth"
-    return Texts(
+    texts = Texts(
         vocabulary,
         read_text("--text", path, vocabulary, train_lines),
         read_text(held_out, valid or path, vocabulary, valid_lines),
         read_text("--test", test, vocabulary) if test else None,
     )
+    if not (texts.train.tokens == vocabulary.unknown).any():
+        print_progress("no word of the training text is read as <unk>: try --set max_words=N")
+    return texts
 
 
 def read_text(
@@ -180,11 +185,12 @@ def split_lines(path: Path) -> tuple[range, range]:
 def run(
     job: FileJob[LanguageRecipe], texts: Texts, folder: Path, resume: bool, json: bool
 ) -> LanguageResult:
-    """Train into a folder."""
+    """Train into a folder; say so if the training was finished before."""
+    is_finished = newest_checkpoint(folder) is not None and stopped_after(folder) is None
     with claimed(folder, [folder], lambda: file_jobs.store(job, folder)):
         try:
             with progress(folder.name) as show:
-                return train_model(
+                result = train_model(
                     texts.train,
                     texts.valid,
                     texts.test,
@@ -199,21 +205,27 @@ def run(
             more = " --json" if json else ""
             command = f"lm train --resume --name {shlex.quote(folder.name)}{more}"
             raise Stopped(f"stopped; resume with: {program()} {command}") from None
+    if is_finished:
+        print_progress(f"{folder}: finished before, nothing was trained")
+    return result
 
 
 @contextmanager
 def progress(name: str, each_epoch: bool = False) -> Iterator[Callable[[Progress], None]]:
-    """Show a training on standard error; see `epoch_progress`."""
+    """Show a training on standard error, and where it resumes; see `epoch_progress`."""
     with epoch_progress(name, each_epoch) as show:
-        held_out = ""
+        held_out, is_first = "", True
 
         def shown(progress: Progress) -> None:
-            nonlocal held_out
+            nonlocal held_out, is_first
+            if is_first and (progress.epoch, progress.step) != (1, 1):
+                print_progress(f"resumes at step {progress.step} of epoch {progress.epoch}")
+            is_first = False
             done = progress.epoch - 1 + progress.step / progress.steps
             if progress.valid_perplexity is None:
                 done = min(done, progress.epoch - 0.001)  # the epoch ends with its validation
             else:
-                held_out = f", perplexity {progress.valid_perplexity:,.1f}"
+                held_out = f", held out perplexity {progress.valid_perplexity:,.1f}"
             show(done, progress.epochs, f"loss {progress.loss:.3f}{held_out}")
 
         yield shown
@@ -230,13 +242,19 @@ def print_result(
             print_line(scored_line(kind, found))
     print_line(f"in {folder}; try:", style="dim")
     name = shlex.quote(folder.name)
-    words = map(texts.vocabulary.word_of, texts.train.tokens[:100].tolist())
-    example = " ".join([word for word in words if word.isalnum()][:_EXAMPLE_WORDS]) or "..."
-    commands = [f"lm predict {name} {shlex.quote(example)}"]
+    commands = [f"lm predict {name} {first_words(texts)}"]
     commands += [f"lm eval {name} --text {shlex.quote(str(job.files[option]))}"
                  for option in ("test", "valid") if option in job.files][:1]  # fmt: skip
     for command in commands:
         print_line(f"  {program()} {command}", style="dim")
+
+
+def first_words(texts: Texts) -> str:
+    """Return the first words of the first line that has words, as an argument of a command."""
+    words = map(texts.vocabulary.word_of, texts.train.tokens[:100].tolist())
+    line = takewhile(lambda word: word != END, dropwhile(lambda word: word == END, words))
+    text = " ".join(islice(line, _EXAMPLE_WORDS)) or "..."
+    return f"{'-- ' if text.startswith('-') else ''}{shlex.quote(text)}"
 
 
 def scored_line(kind: str, found: Perplexity) -> str:
