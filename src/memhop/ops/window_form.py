@@ -12,8 +12,12 @@ The R queries of a block read R + N - 1 rows. Their scores are a matrix product 
 which the windows are a diagonal band. All are in one buffer [T, N + R]: its first N columns are the
 windows, and the strided matrix whose rows are N + R - 1 numbers apart is the product, because query
 r of a block begins one column later than the query before.
+
+The numbers outside of the band are zeros, and zero times NaN or infinity is NaN. So vectors and
+rows that are not finite are replaced by zeros, and the numbers that depend on them by NaN.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -23,6 +27,7 @@ from torch.autograd import Function
 from torch.nn import functional
 
 from memhop.ops.checks import broadcast
+from memhop.ops.fused.packing import ensure_last_contiguous
 from memhop.ops.reference import MemoryView, Readable, attention, log_sum_exp
 
 MAX_ROWS = 32  # of a block: more compute more outside of the band, fewer are less efficient
@@ -98,10 +103,10 @@ class Scores(Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         x, y = ctx.saved_tensors
-        by_x, by_y = ctx.needs_input_grad
+        needs_x, needs_y = ctx.needs_input_grad
         return (
-            derivative(Sums, grad, lines(y)) if by_x else None,
-            derivative(Spread, grad, lines(x)) if by_y else None,
+            derivative(Sums, grad, ensure_last_contiguous(y)) if needs_x else None,
+            derivative(Spread, grad, ensure_last_contiguous(x)) if needs_y else None,
         )
 
 
@@ -110,7 +115,7 @@ class Sums(Function):
 
     @staticmethod
     def forward(w: Tensor, y: Tensor) -> Tensor:
-        return sums(banded(w), y, num_queries=w.shape[1])
+        return sums(band_buffer(w), y, num_queries=w.shape[1])
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -119,11 +124,11 @@ class Sums(Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         w, y = ctx.saved_tensors
-        by_w, by_y = ctx.needs_input_grad
-        grad = lines(grad)
-        return derivative(Scores, grad, y) if by_w else None, derivative(
+        needs_w, needs_y = ctx.needs_input_grad
+        grad = ensure_last_contiguous(grad)
+        return derivative(Scores, grad, y) if needs_w else None, derivative(
             Spread, w, grad
-        ) if by_y else None
+        ) if needs_y else None
 
 
 class Spread(Function):
@@ -132,7 +137,7 @@ class Spread(Function):
     @staticmethod
     def forward(w: Tensor, x: Tensor) -> Tensor:
         gradient = RowGradient(x, w.shape[2], x.shape[2])
-        gradient.add(banded(w), x)
+        gradient.add(band_buffer(w), x)
         return gradient.total()
 
     @staticmethod
@@ -142,11 +147,11 @@ class Spread(Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         w, x = ctx.saved_tensors
-        by_w, by_x = ctx.needs_input_grad
-        grad = lines(grad)
-        return derivative(Scores, x, grad) if by_w else None, derivative(
+        needs_w, needs_x = ctx.needs_input_grad
+        grad = ensure_last_contiguous(grad)
+        return derivative(Scores, x, grad) if needs_w else None, derivative(
             Sums, w, grad
-        ) if by_x else None
+        ) if needs_x else None
 
 
 class RowGradient:
@@ -165,7 +170,14 @@ class RowGradient:
         self._parts: dict[Blocks, Tensor] = {}
 
     def add(self, buffer: Tensor, x: Tensor) -> None:
-        """Add the sum over weights in a buffer [P, T, N + R] and vectors x."""
+        """Add the sum over weights in a buffer [P, T, N + R] and vectors x.
+
+        The gradients of the N slots of a vector that is not finite become NaN.
+        """
+        if not (x.is_cpu and math.isfinite(x.sum().item())):  # on a GPU that is not known
+            is_bad = ~x.isfinite().all(-1, keepdim=True)
+            buffer = band_buffer(buffer[..., : self._num_slots].masked_fill(is_bad, torch.nan))
+            x = x.masked_fill(is_bad, 0.0)
         for blocks in self._blocks:
             columns, queries = blocks.bands(buffer, self._num_slots).mT, blocks.of(x)
             if blocks.sequence is None:
@@ -186,13 +198,22 @@ class RowGradient:
 
 
 def sums(buffer: Tensor, y: Tensor, num_queries: int) -> Tensor:
-    """Return ``Sums`` of weights in a buffer [P, T, N + R]."""
+    """Return ``Sums`` of weights in a buffer [P, T, N + R].
+
+    On the CPU, a row that is not finite reaches its readers only, as NaN.
+    """
     num_sequences, num_rows, columns = y.shape
     num_slots = num_rows - num_queries + 1
     found = y.new_empty(num_sequences, num_queries, columns)
     for blocks in all_blocks(num_sequences, num_queries):
         bands = blocks.bands(buffer, num_slots)
         torch.bmm(bands, blocks.of(y, num_slots - 1), out=blocks.of(found))
+    if found.is_cpu and not math.isfinite(found.sum().item()):
+        is_bad = ~y.isfinite().all(-1, keepdim=True)
+        if is_bad.any():
+            is_read = is_bad.unfold(1, num_slots, 1).any(-1)
+            rows = y.masked_fill(is_bad, 0.0)
+            return sums(buffer, rows, num_queries).masked_fill_(is_read, torch.nan)
     return found
 
 
@@ -202,14 +223,9 @@ def derivative(of: type[Function], first: Tensor, second: Tensor) -> Tensor:
     return found
 
 
-def banded(w: Tensor) -> Tensor:
+def band_buffer(w: Tensor) -> Tensor:
     """Return a buffer [P, T, N + R] with weights [P, T, N] and zeros."""
     return functional.pad(w, (0, rows_of_blocks(w.shape[1])))
-
-
-def lines(rows: Tensor) -> Tensor:
-    """Return rows [P, T, D] whose numbers are adjacent."""
-    return rows if rows.stride(-1) == 1 else rows.contiguous()
 
 
 def score(query: Tensor, keys: Tensor) -> Tensor:
@@ -229,7 +245,7 @@ def combine(weights: Tensor, values: Tensor) -> Tensor:
 def sequences(tensor: Tensor, batch: tuple[int, ...]) -> Tensor:
     """Return a tensor [..., T, D] as [P, T, D], without a copy if the whole batch shares it."""
     expanded = tensor.expand(*batch, -1, -1)
-    return lines(expanded.reshape(-1, *tensor.shape[-2:]))
+    return ensure_last_contiguous(expanded.reshape(-1, *tensor.shape[-2:]))
 
 
 def read(
@@ -263,12 +279,12 @@ def read_by_heads(
 ) -> tuple[Tensor, Tensor]:
     """Return the same as ``eager.read`` of queries [..., T, H, I] over rows [..., H, M, I]."""
     keys, values, _, (readable,) = memory
-    ignored, bias, _ = (None if each is None else swapped(each) for each in readable)
+    ignored, bias, _ = (None if each is None else swap_heads(each) for each in readable)
     memory = MemoryView(keys, values, None, (Readable(ignored, bias),))
-    read_out, weights = read(swapped(query), memory, softmax, dropout)
-    return swapped(read_out), swapped(weights)
+    read_out, weights = read(swap_heads(query), memory, softmax, dropout)
+    return swap_heads(read_out), swap_heads(weights)
 
 
-def swapped(tensor: Tensor) -> Tensor:
+def swap_heads(tensor: Tensor) -> Tensor:
     """Return [..., T, H, D] as [..., H, T, D], and back; without an axis T as it is."""
     return tensor.transpose(-3, -2) if tensor.dim() > 2 else tensor

@@ -22,7 +22,7 @@ from memhop.ops.checks import broadcast
 from memhop.ops.eager import rows_of_ages
 from memhop.ops.inputs import Hop, OncePerTensor, Table, relu_units
 from memhop.ops.reference import MemoryView, attention, update
-from memhop.ops.window_form import RowGradient, banded, sequences, sums
+from memhop.ops.window_form import RowGradient, band_buffer, sequences, sums
 
 
 class Step(NamedTuple):
@@ -130,11 +130,11 @@ def run_hop(
     step: Step, ignored: Tensor | None, query: Tensor, tensors: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor]:
     """Return the query after a hop, and its weights in a buffer [P, T, N + R]."""
-    scores = products(query, tensors[step.keys], taken(tensors, step.of_keys))
-    buffer = banded(attention(scores, ignored, step.softmax))
+    scores = products(query, tensors[step.keys], tensor_at(tensors, step.of_keys))
+    buffer = band_buffer(attention(scores, ignored, step.softmax))
     weights = buffer[..., : scores.shape[-1]]
     found = sums(buffer, tensors[step.values], query.shape[1])
-    flat, of_values = found.view(-1, found.shape[-1]), taken(tensors, step.of_values)
+    flat, of_values = found.view(-1, found.shape[-1]), tensor_at(tensors, step.of_values)
     if of_values is not None:
         flat.addmm_(weights.flatten(0, 1), of_values)
     if step.transform is None:
@@ -155,7 +155,7 @@ def products(query: Tensor, rows: Tensor, of_ages: Tensor | None) -> Tensor:
     return torch.addmm(scores.flatten(0, 1), query.flatten(0, 1), of_ages.t()).view(scores.shape)
 
 
-def taken(tensors: Sequence[Tensor], place: int | None) -> Tensor | None:
+def tensor_at(tensors: Sequence[Tensor], place: int | None) -> Tensor | None:
     """Return the tensor of a place, or None."""
     return None if place is None else tensors[place]
 
@@ -235,7 +235,7 @@ class Gradients:
             rectified = after[..., -step.num_rectified :]
             grad[..., -step.num_rectified :].masked_fill_(rectified <= 0, 0.0)
         grad = grad.contiguous()
-        of_keys, of_values = taken(tensors, step.of_keys), taken(tensors, step.of_values)
+        of_keys, of_values = tensor_at(tensors, step.of_keys), tensor_at(tensors, step.of_values)
         grad_weights = products(grad, tensors[step.values], of_values)
         num_slots = grad_weights.shape[-1]
         weights = buffer[..., :num_slots]
@@ -247,7 +247,7 @@ class Gradients:
             grad_scores = (
                 grad_weights if ignored is None else grad_weights.masked_fill(ignored, 0.0)
             )
-        bands = banded(grad_scores)
+        bands = band_buffer(grad_scores)
         found = sums(bands, tensors[step.keys], query.shape[1])
         flat, flat_query, flat_grad = (x.view(-1, x.shape[-1]) for x in (found, query, grad))
         flat_scores, flat_weights = bands[..., :num_slots].flatten(0, 1), weights.flatten(0, 1)
@@ -283,13 +283,13 @@ def composed(
 ) -> Tensor:
     """Return the query after all hops by several operations, which can be differentiated twice."""
     for step in steps:
-        of_keys, of_values = taken(tensors, step.of_keys), taken(tensors, step.of_values)
+        of_keys, of_values = tensor_at(tensors, step.of_keys), tensor_at(tensors, step.of_values)
         scores = window_form.score(query, tensors[step.keys])
         scores = scores if of_keys is None else scores + query @ of_keys.mT
         weights = attention(scores, ignored, step.softmax)
         read_out = window_form.combine(weights, tensors[step.values])
         read_out = read_out if of_values is None else read_out + weights @ of_values
         share = step.num_rectified / query.shape[-1]
-        hop = Hop(Table(None), Table(None), taken(tensors, step.transform), share)
+        hop = Hop(Table(None), Table(None), tensor_at(tensors, step.transform), share)
         query = read_out if step.is_read else update(query, read_out, hop)
     return query
