@@ -157,7 +157,7 @@ class Problem:
 
 
 def measure(tiny: Tiny = False) -> Iterator[list[dict[str, Any]]]:
-    """Time a window against gathered slots, masks of a band and SDPA."""
+    """Time a window against gathered slots, masks and SDPA."""
     if not tiny:
         warmup()  # other forms are measured with compiled kernels
     with one_thread():

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -15,6 +15,9 @@ from memhop.cli.screen import Stopped, print_progress, program
 from memhop.cli.settings import Threads, use
 from memhop.errors import MemhopError
 from memhop.runs import RUNS
+
+if TYPE_CHECKING:
+    from memhop.reproduce.record import Rows
 
 app = typer.Typer()
 
@@ -85,13 +88,20 @@ def ptb(
             [text] = as_text([row])
             found = table.merged(found, text)
             store(to, found, f"{table.summary_of(text)}, {len(left) - number} left")
+    print_table(found, untrained, is_released=not different)
+
+
+def print_table(found: "Rows", untrained: list[str], is_released: bool) -> None:
+    """Print the table, after a line on each row without an epoch; or raise MemhopError."""
+    from memhop.reproduce.ptb import sheet
+
     if not found:
         raise MemhopError(
             f"reproduce ptb: expected a trained row with --max-epochs 0, got none; {untrained[0]}"
         )
     for line in untrained:
         print_progress(line)
-    print_sheet(table.sheet(found, is_released=not different))
+    print_sheet(sheet(found, is_released))
 
 
 @contextmanager
