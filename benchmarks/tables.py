@@ -20,6 +20,7 @@ from benchmarks.registry import (
 from memhop.atomic_write import atomic_write
 from memhop.data import TASK_NAMES, generate
 from memhop.errors import MemhopError
+from memhop.language_model import LanguageRecipe
 from memhop.ops.fused.backends import BACKENDS, OPTIONS
 from memhop.reproduce import babi, metaqa, pathquestion, ptb, table1_report
 from memhop.reproduce.paper import LARGE, SMALL
@@ -92,6 +93,7 @@ def document_tables() -> dict[str, DocumentTable]:
         known |= tables_of(name, benchmark)
     known["stories_shown"] = DocumentTable(None, _stories_shown)
     known["backends"] = DocumentTable(None, _backends)
+    known["language_settings"] = DocumentTable(None, _language_settings)
     for name, plot in plots().items():
         line = f"![{plot.title}]({plot.picture})\n"
         known[f"plot_{name}"] = DocumentTable(plot.file, partial(_picture, line))
@@ -128,6 +130,13 @@ def _backends(_: Rows) -> str:
         cells = ["yes" if key in each.options else "-" for each in BACKENDS.values()]
         lines.append(f"| {option.label} | {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
+
+
+def _language_settings(_: Rows) -> str:
+    """List the settings of a language model with the values of its named recipes."""
+    paper, best = LanguageRecipe.paper().to_json(), LanguageRecipe.best().to_json()
+    rows = [f"| `{name}` | {value} | {best[name]} |" for name, value in paper.items()]
+    return "\n".join(["| setting | `paper` | `best` |", "|---|---|---|", *rows, ""])
 
 
 def _stories_shown(_: Rows) -> str:

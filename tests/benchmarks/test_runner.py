@@ -61,6 +61,13 @@ def test_without_a_name_the_benchmarks_are_listed(run: Runner) -> None:
     assert max(map(len, listed.out.splitlines())) <= 80
 
 
+def test_the_page_has_the_settings_of_the_recipes() -> None:
+    page = Path(__file__).parents[2] / "docs" / "language-model.md"
+    table = tables.document_tables()["language_settings"].text([])
+    assert "| `num_hops` | 6 | 6 |" in table
+    assert table in page.read_text(encoding="utf-8"), f"run: python -m benchmarks tables {page}"
+
+
 def test_import(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     assert importing.fresh_import("sys") > 0
     monkeypatch.setattr(importing, "fresh_import", {"torch": 1.0, "memhop": 1.25}.get)
