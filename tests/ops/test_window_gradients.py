@@ -141,8 +141,10 @@ def test_a_row_that_overflows_when_embedded_reaches_its_readers_only(need_weight
     weight = (torch.eye(D) * 1e21).requires_grad_()
     memory.requires_grad_()
     hops = [Hop(Table(weight), Table(weight))]
-    found = multi_hop(query, memory, hops, window=N, need_weights=need_weights)
-    expected = multi_hop(query, view(memory), hops, need_weights=need_weights, impl="reference")
+    found: Any = multi_hop(query, memory, hops, window=N, need_weights=need_weights)
+    expected: Any = multi_hop(
+        query, view(memory), hops, need_weights=need_weights, impl="reference"
+    )
     if need_weights:
         found, expected = found[0], expected[0]
     is_reader = torch.zeros(T, dtype=torch.bool)
