@@ -12,18 +12,24 @@ from memhop.checkpoint import (
     CONFIG,
     KNOWLEDGE,
     LANGUAGE,
+    LAYER,
+    RETRIEVAL,
     STORIES,
     from_json,
     is_checkpoint,
     kind_of,
     read_manifest,
 )
-from memhop.errors import MemhopError
+from memhop.errors import MemhopError, shown
 
 RUNS = Path("runs")
 _RECIPES = {STORIES: "recipe.json", KNOWLEDGE: "knowledge.json", LANGUAGE: "language.json"}
 _COMMANDS = {
     STORIES: "memhop ask", KNOWLEDGE: "memhop kb ask", LANGUAGE: "memhop lm predict",
+}  # fmt: skip
+_MODELS = {
+    STORIES: "a story model", KNOWLEDGE: "a knowledge model", LANGUAGE: "a language model",
+    RETRIEVAL: "a retrieval model", LAYER: "a layer",
 }  # fmt: skip
 _CHECKPOINT = re.compile(r"checkpoint-(\d{1,12})")
 
@@ -89,7 +95,7 @@ def find_run(name: str | Path | None = None, kind: str | None = None) -> Path:
     if name is None:
         newest = newest_run(kind)
         if newest is None:
-            of_kind = "" if kind is None else f" of {kind}"
+            of_kind = "" if kind is None else f" of {model_of(kind)}"
             raise MemhopError(
                 f"no trained run{of_kind} under {RUNS}/: train one first, or give its path"
             )
@@ -143,7 +149,7 @@ def kind_error(folder: Path, kind: str | None, name: str | None = None) -> Memho
     if _is_of(folder, kind):
         return None
     came = _described(folder)
-    return MemhopError(f"{name or folder}: expected a run of {kind}, got {came}")
+    return MemhopError(f"{name or folder}: expected {model_of(kind)}, got {came}")
 
 
 def find_checkpoint(name: str | Path | None = None, kind: str | None = None) -> Path:
@@ -196,6 +202,15 @@ def run_kind(run: Path) -> str:
     return kind_of(newest_checkpoint(trained_in(run)[0]) or run)
 
 
+def model_of(kind: str | None) -> str:
+    """Return the words for a model of a kind in messages.
+
+    >>> model_of(LANGUAGE), model_of("other")
+    ('a language model', "a model of kind 'other'")
+    """
+    return "a model" if kind is None else _MODELS.get(kind, f"a model of kind {shown(kind)}")
+
+
 def _is_of(run: Path, kind: str | None) -> bool:
     try:
         return kind is None or run_kind(run) == kind
@@ -205,7 +220,7 @@ def _is_of(run: Path, kind: str | None) -> bool:
 
 def _described(run: Path) -> str:
     kind = run_kind(run)
-    return f"one of {kind}: use {_COMMANDS[kind]}" if kind in _COMMANDS else f"one of {kind}"
+    return model_of(kind) + (f": use {_COMMANDS[kind]}" if kind in _COMMANDS else "")
 
 
 def _folders(name: str | Path) -> list[Path]:

@@ -322,11 +322,11 @@ def test_errors_of_one_line(
 
 def test_runs_of_other_kinds(memhop: Program, trained: str) -> None:
     shutil.copytree(GOLDEN / "run" / "stopped", "runs/other")
-    expected = "runs/other: expected a run of language, got one of stories: use memhop ask"
+    expected = "runs/other: expected a language model, got a story model: use memhop ask"
     assert memhop("lm", "predict", "other", "Mary").error() == expected
     assert memhop("lm", "eval", "other", "--text", TEXT).error() == expected
     assert memhop(*RESUME, "other").error() == expected
-    expected = "got one of language: use memhop lm predict"
+    expected = "got a language model: use memhop lm predict"
     ask = ["ask", trained, "--story", "Mary left.", "-q", "Where is Mary?"]
     for line in (ask, ["kb", "ask", trained, "who?"], ["train", "--resume", "--name", trained]):
         assert memhop(*line).error().endswith(expected)
@@ -334,7 +334,9 @@ def test_runs_of_other_kinds(memhop: Program, trained: str) -> None:
     assert error == f"runs/{trained}: the run already exists: use --resume, or another --name"
     shutil.rmtree("runs/stories")
     error = memhop("lm", "predict", "Mary").error()
-    assert error == "no trained run of language under runs/: train one first, or give its path"
+    assert (
+        error == "no trained run of a language model under runs/: train one first, or give its path"
+    )
 
 
 def test_the_next_words_and_the_picture(memhop: Program, trained: str) -> None:

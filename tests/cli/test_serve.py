@@ -32,7 +32,7 @@ def test_the_folder_of_a_retrieval_model_goes_to_hops(memhop: Program, tmp_path:
     RetrievalModel(4, 4, 2).save("model")
     folder = tmp_path.resolve() / "model"
     assert memhop("serve", "model").error() == (
-        f"{folder}: expected a run of stories or knowledge, got one of retrieval: "
+        f"{folder}: expected a story model or a knowledge model, got a retrieval model: "
         f"memhop serve STORE --hops {folder}"
     )
 

@@ -75,10 +75,10 @@ def test_a_loaded_model_trains(tmp_path: Path) -> None:
 
 def test_the_kinds_of_runs_are_not_confused(tmp_path: Path) -> None:
     film_model().save(tmp_path / "run")
-    with pytest.raises(MemhopError, match="expected a run of stories, got one of knowledge: use"):
+    with pytest.raises(MemhopError, match="expected a story model, got a knowledge model: use"):
         MemN2N.load(tmp_path / "run")
     golden = Path(__file__).parents[1] / "golden"
-    with pytest.raises(MemhopError, match="expected a run of knowledge, got one of stories: use"):
+    with pytest.raises(MemhopError, match="expected a knowledge model, got a story model: use"):
         KnowledgeModel.load(golden)
 
 

@@ -232,7 +232,7 @@ def test_other_data_or_settings_cannot_resume(half: Path) -> None:
 
 def test_a_run_of_stories_cannot_resume(tmp_path: Path) -> None:
     golden = Path(__file__).parents[1] / "golden" / "run" / "stopped"
-    with pytest.raises(MemhopError, match="expected a run of knowledge, got one of stories"):
+    with pytest.raises(MemhopError, match="expected a knowledge model, got a story model"):
         trained(run=golden, resume=True)
     file = tmp_path / "file"
     file.write_text("")

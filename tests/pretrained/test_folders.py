@@ -510,7 +510,7 @@ def test_a_model_of_another_class_says_so(saved: Path) -> None:
         assert refused(name) == f"{name}: expected a model of MemN2N, got {came!r}"
     with pytest.raises(MemhopError, match="expected a model of MultiHop, got 'MemN2N'"):
         memhop.MultiHop.from_pretrained("saved")
-    with pytest.raises(MemhopError, match="expected a run of stories, got one of layer"):
+    with pytest.raises(MemhopError, match="expected a story model, got a layer"):
         MemN2N.load("hop")
 
 

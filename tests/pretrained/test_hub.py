@@ -282,7 +282,7 @@ def test_commands_take_a_hub_id(hub: Hub, memhop: Callable[..., Any]) -> None:
     said = memhop("ask", ID, "--story", "Mary went to the garden.", "-q", "Where is Mary?").ok()
     assert "garden" in said.out
     assert memhop("kb", "ask", ID, "who?").error() == (
-        f"{ID}: expected a run of knowledge, got one of stories: use memhop ask"
+        f"{ID}: expected a knowledge model, got a story model: use memhop ask"
     )
     Path("one.txt").write_text("1 Mary went to the garden.\n2 Where is Mary?\tgarden\t1\n")
     assert "one.txt" in memhop("eval", ID, "--test", "one.txt").ok().out

@@ -336,7 +336,7 @@ def test_other_folders_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(MemhopError, match=r"model/checkpoint\.json: no such file$"):
         RetrievalModel.load(folder)
     write_checkpoint(folder, {"model.safetensors": b"", "recipe.json": b"{}"})
-    message = f"{folder}: expected a model of retrieval, got one of stories"
+    message = f"{folder}: expected a retrieval model, got a story model"
     with pytest.raises(MemhopError, match=f"^{re.escape(message)}$"):
         RetrievalModel.load(folder)
     RetrievalModel(2, 1, 1).save(tmp_path / "cut")

@@ -300,6 +300,6 @@ def test_a_knowledge_run_is_loaded_with_its_test_error(
 
 def test_a_run_of_another_kind_is_not_served(tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "other", {}, RETRIEVAL)
-    expected = "other: expected a run of stories or knowledge, got one of retrieval"
+    expected = "other: expected a story model or a knowledge model, got a retrieval model"
     with pytest.raises(MemhopError, match=re.escape(expected)):
         load([tmp_path / "other"])

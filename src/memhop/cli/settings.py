@@ -91,7 +91,7 @@ KnowledgeRun = Annotated[
     str | None,
     typer.Argument(
         help="Path or name of a run, or owner/name on the Hugging Face Hub. Default: the newest "
-        "finished run of facts in runs/.",
+        "finished knowledge model in runs/.",
         autocompletion=complete_run,
     ),
 ]
@@ -100,7 +100,7 @@ LanguageRun = Annotated[
     str | None,
     typer.Argument(
         help="Path or name of a run, or owner/name on the Hugging Face Hub. Default: the newest "
-        "finished run of language in runs/.",
+        "finished language model in runs/.",
         autocompletion=complete_run,
     ),
 ]

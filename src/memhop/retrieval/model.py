@@ -30,6 +30,7 @@ from memhop.pretrained.card import CardText
 from memhop.pretrained.storable import check_storable
 from memhop.retrieval.memory import Memory
 from memhop.retrieval.questions import Questions
+from memhop.runs import model_of
 
 START_SCALE = 20.0  # the scores of unit vectors then differ by up to 80: no weight is 0 in float32
 _WEIGHTS, _SETTINGS = "model.safetensors", "retrieval.json"
@@ -280,7 +281,7 @@ class RetrievalModel(nn.Module, Pretrained):
         """
         folder = Path(folder)
         if (kind := kind_of(folder)) != RETRIEVAL:
-            raise MemhopError(f"{folder}: expected a model of {RETRIEVAL}, got one of {kind}")
+            raise MemhopError(f"{folder}: expected {model_of(RETRIEVAL)}, got {model_of(kind)}")
         return cls.from_files(read_checkpoint(folder), folder)
 
     def to_files(self) -> dict[str, bytes]:

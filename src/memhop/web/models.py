@@ -12,7 +12,7 @@ from memhop.knowledge.training_run import load_with_test
 from memhop.pretrained.names import find_model
 from memhop.retrieval import Encoder, RetrievalModel
 from memhop.retrieval.encoder import encode
-from memhop.runs import run_kind, trained_in
+from memhop.runs import model_of, run_kind, trained_in
 from memhop.storage.folder import DATABASE
 from memhop.storage.store import Store
 from memhop.text.model import MemN2N
@@ -136,4 +136,5 @@ def _load(name: str, run: Path) -> Served | ServedFacts:
         return ServedFacts(name, facts, 100 - test.hits if test else None)
     hints = {RETRIEVAL: f"memhop serve STORE --hops {run}", LANGUAGE: f"memhop lm predict {run}"}
     hint = f": {hints[kind]}" if kind in hints else ""
-    raise MemhopError(f"{run}: expected a run of {STORIES} or {KNOWLEDGE}, got one of {kind}{hint}")
+    expected = f"expected {model_of(STORIES)} or {model_of(KNOWLEDGE)}"
+    raise MemhopError(f"{run}: {expected}, got {model_of(kind)}{hint}")

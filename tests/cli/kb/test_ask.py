@@ -155,7 +155,7 @@ def test_errors_of_one_line(memhop: Program, trained: str) -> None:
         ("no", "who?"): "no run 'no'; under runs/: films, stories",
         ("", "who?"): "expected the name or path of a run, got an empty text",
         ("empty", "who?"): "runs/empty: no checkpoint in it: not a run, or stopped too early",
-        ("stories", "who?"): "runs/stories: expected a run of knowledge, got one of stories: use "
+        ("stories", "who?"): "runs/stories: expected a knowledge model, got a story model: use "
         "memhop ask",
         ("films", ""): "expected a question, got ''",
         ("films", "?"): "expected a question, got '?'",
@@ -166,15 +166,18 @@ def test_errors_of_one_line(memhop: Program, trained: str) -> None:
         assert memhop("kb", "ask", *arguments).error().startswith(expected)
     shutil.rmtree("runs/films")
     error = memhop("kb", "ask").error()
-    assert error == "no trained run of knowledge under runs/: train one first, or give its path"
+    assert (
+        error
+        == "no trained run of a knowledge model under runs/: train one first, or give its path"
+    )
 
 
 def test_a_run_of_knowledge_in_commands_for_stories(memhop: Program, trained: str) -> None:
-    expected = "runs/films: expected a run of stories, got one of knowledge: use memhop kb ask"
+    expected = "runs/films: expected a story model, got a knowledge model: use memhop kb ask"
     Path("story.txt").write_text("1 Mary went home.\n2 Where is Mary?\thome\t1\n")
     assert memhop("ask", trained, "-q", "Where is Mary?").error() == expected
     assert memhop("eval", trained, "--test", "story.txt").error() == expected
-    with pytest.raises(package.MemhopError, match="expected a run of stories"):
+    with pytest.raises(package.MemhopError, match="expected a story model"):
         package.MemN2N.load(trained)
     note = "no run under runs/: using the model 'stories' that comes with memhop\n"
     assert memhop("eval", "--test", "story.txt").ok().err == note
@@ -186,7 +189,9 @@ def test_corrupt_checkpoints(memhop: Program, trained: str, content: bytes) -> N
     good = manifest.read_bytes()
     manifest.write_bytes(content)
     for line in (["kb", "ask", "films", "who?"], ["kb", "ask", "--json"]):
-        assert memhop(*line).error().startswith(("runs/films", "no trained run of knowledge"))
+        assert (
+            memhop(*line).error().startswith(("runs/films", "no trained run of a knowledge model"))
+        )
     shutil.copytree(GOLDEN, "runs/stories", ignore=lambda _, names: {"run", "layers"} & {*names})
     memhop("ask", "stories", "--story", "Mary went home.", "-q", "Where?").ok()
     manifest.write_bytes(good)

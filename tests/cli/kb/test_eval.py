@@ -127,5 +127,5 @@ def test_the_kinds_of_runs_of_kb_commands(memhop: Program, trained: str) -> None
     golden = Path(__file__).parents[2] / "golden"
     shutil.copytree(golden / "run" / "stopped", "runs/stories")
     error = memhop("kb", "eval", "stories", "--test", QUESTIONS).error()
-    assert error.startswith("runs/stories: expected a run of knowledge, got one of stories")
+    assert error.startswith("runs/stories: expected a knowledge model, got a story model")
     assert newest_checkpoint(Path("runs/films")) is not None

@@ -226,10 +226,10 @@ def test_a_corrupt_command_file(memhop: Program, trained: str) -> None:
 
 def test_runs_of_stories(memhop: Program, trained: str) -> None:
     shutil.copytree(GOLDEN / "run" / "stopped", "runs/stories")
-    expected = "runs/stories: expected a run of knowledge, got one of stories: use memhop ask"
+    expected = "runs/stories: expected a knowledge model, got a story model: use memhop ask"
     assert memhop(*RESUME, "stories").error() == expected
     assert memhop(*LINE, "--resume", "--name", "stories").error() == expected
-    expected = f"runs/{trained}: expected a run of stories, got one of knowledge"
+    expected = f"runs/{trained}: expected a story model, got a knowledge model"
     assert memhop("train", "--resume", "--name", trained).error().startswith(expected)
 
 

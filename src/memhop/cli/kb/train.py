@@ -166,7 +166,7 @@ def questions_of(job: FileJob[KnowledgeRecipe], name: str) -> list[Question]:
 
 
 def check_free(folder: Path, resume: bool) -> None:
-    """Check that a run does not exist, or, to resume it, that it is one of knowledge."""
+    """Check that a run does not exist, or, to resume it, that it is of a knowledge model."""
     if not resume and holds_anything(folder):
         raise MemhopError(f"{folder}: the run already exists: use --resume, or another --name")
     check_kind(folder, KNOWLEDGE)

@@ -131,7 +131,7 @@ def train(
 
 
 def check_free(folder: Path, resume: bool) -> None:
-    """Check that a run does not exist, or, to resume it, that it is one of language."""
+    """Check that a run does not exist, or, to resume it, that it is of a language model."""
     if not resume and holds_anything(folder):
         raise MemhopError(f"{folder}: the run already exists: use --resume, or another --name")
     check_kind(folder, LANGUAGE)
