@@ -55,7 +55,7 @@ def trained(memhop: Program, data: None) -> str:
 def stopping_at(epochs: float, stop: BaseException) -> Callable[[str], Callable[..., None]]:
     """Return a display of progress that raises ``stop`` after so many epochs."""
 
-    def lines(name: str) -> Callable[..., None]:
+    def lines(name: str, each_epoch: bool = False) -> Callable[..., None]:
         def show(epoch: float, num_epochs: int, figures: str) -> None:
             if epoch >= epochs:
                 raise stop
