@@ -97,6 +97,7 @@ def test_each_epoch_has_a_line_in_every_row(
     monkeypatch.setitem(ptb.TINY, "epochs", 30)
     first = memhop(*TINY, "2x5", "--max-epochs", "3").ok().err.splitlines()
     rest = memhop(*TINY, "2x5").ok().err.splitlines()
+    assert rest.pop(0) == "resumes at step 1 of epoch 4"
     started = [line.split(",")[0] for line in (*first[:-1], *rest[:-1])]
     last = int(rows()[0][2])
     assert last > 10
