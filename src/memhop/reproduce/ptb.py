@@ -317,7 +317,7 @@ def sheet(rows: Rows, is_released: bool = True) -> Sheet:
 
     Args:
         rows: of `row_of`.
-        is_released: whether the text is the Penn Treebank; of another text, ours stand alone.
+        is_released: whether the text is the Penn Treebank; of another text, only ours are shown.
     """
     columns = ("row", "recipe", "protocol", "output", "epochs", "valid", "test", "CPU h")
     seeds = sorted({row["seed"] for row in rows}, key=int)
