@@ -54,6 +54,8 @@ def test_without_arguments_it_prints_the_help(memhop: Program) -> None:
         ("train --train file --resume", "--name"),
         ("train --train file --device cuda:99", "--device cuda:99"),
         ("train --train file --device meta", "--device"),
+        ("lm train --text file --device cuda:99", "--device cuda:99"),
+        ("lm train --text file --device meta", "--device"),
         ("train --train file --recipe none", "--recipe"),
         ("train --train file --recipe none.json", "none.json: cannot be read: No such file"),
         ("train --train file --recipe file.json", "file.json: cannot be read as JSON"),

@@ -161,6 +161,17 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
+def check_device(device: str) -> None:
+    """Check that a device is known and available."""
+    try:
+        if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+            raise MemhopError(f"--device: expected cpu, cuda or cuda:1, got {device!r}")
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise MemhopError(f"--device {device}: not available: {reason:.100}") from error
+
+
 def check_threads(threads: int) -> int:
     """Return ``threads``; raise MemhopError if there are fewer cores."""
     cores = available_cores()

@@ -1,6 +1,5 @@
 """``memhop train``: train on the 20 tasks, or on your own files."""
 
-import re
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 import typer
 
 from memhop.checkpoint import STORIES
@@ -41,6 +39,7 @@ from memhop.cli.settings import (
     TestFile,
     Threads,
     TrainFile,
+    check_device,
     check_threads,
     read_recipe,
     use,
@@ -105,7 +104,7 @@ def train(
     if not (resume and data is None and train is None):
         _check_source(data, task, joint, train, test)
     folder = named_folder(name if name is not None else _name_for(train, joint))
-    _check_device(device)
+    check_device(device)
     if resume:
         check_kind(folder, STORIES)
     if resume and data is None and train is None:
@@ -139,7 +138,7 @@ def _stored(folder: Path, context: typer.Context, device: str, threads: int) -> 
         jobs.append(job._replace(settings=settings))
     for job in jobs:
         check_threads(job.settings.threads)
-        _check_device(job.settings.device)
+        check_device(job.settings.device)
     return jobs
 
 
@@ -242,16 +241,6 @@ def _claimed(folder: Path, jobs: list[TrainingJob], resume: bool) -> Iterator[No
         raise MemhopError(f"{folder}: a run with {kind} already exists: use another --name")
     with claimed(folder, [job.folder for job in jobs], lambda: store_all(jobs)):
         yield
-
-
-def _check_device(device: str) -> None:
-    try:
-        if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
-            raise MemhopError(f"--device: expected cpu, cuda or cuda:1, got {device!r}")
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise MemhopError(f"--device {device}: not available: {reason:.100}") from error
 
 
 def _command_to_resume(folder: Path, json: bool) -> str:

@@ -26,12 +26,14 @@ from memhop.cli.screen import (
 )
 from memhop.cli.settings import (
     Changes,
+    Device,
     Json,
     RecipeName,
     Resume,
     RunName,
     Seed,
     Threads,
+    check_device,
     check_threads,
     chosen_settings,
     use,
@@ -92,6 +94,7 @@ def train(
     recipe: RecipeName = "paper",
     setting: Changes = None,
     seed: Seed = 0,
+    device: Device = "cpu",
     threads: Threads = 1,
     name: RunName = None,
     resume: Resume = False,
@@ -104,6 +107,7 @@ def train(
     scored as <unk>. The training text contains some of these only if its words exceed max_words.
     """
     check_threads(threads)
+    check_device(device)
     given = {"text": text, "valid": valid, "test": test}
     files = {option: path for option, path in given.items() if path is not None}
     file_jobs.check_regular(files.values())
@@ -123,7 +127,7 @@ def train(
         job = FileJob(files, LanguageRecipe.from_json(settings), seed, threads)
     use(job.threads)
     texts = read_texts(job)
-    result = run(job, texts, folder, resume, json)
+    result = run(job, texts, folder, resume, json, device)
     if json:
         print_json(result_json(folder, result))
     else:
@@ -183,7 +187,12 @@ def split_lines(path: Path) -> tuple[range, range]:
 
 
 def run(
-    job: FileJob[LanguageRecipe], texts: Texts, folder: Path, resume: bool, json: bool
+    job: FileJob[LanguageRecipe],
+    texts: Texts,
+    folder: Path,
+    resume: bool,
+    json: bool,
+    device: str,
 ) -> LanguageResult:
     """Train into a folder; say so if the training was finished before."""
     is_finished = newest_checkpoint(folder) is not None and stopped_after(folder) is None
@@ -200,9 +209,10 @@ def run(
                     run=folder,
                     resume=resume,
                     on_progress=show,
+                    device=device,
                 )
         except KeyboardInterrupt:
-            more = " --json" if json else ""
+            more = (" --json" if json else "") + ("" if device == "cpu" else f" --device {device}")
             command = f"lm train --resume --name {shlex.quote(folder.name)}{more}"
             raise Stopped(f"stopped; resume with: {program()} {command}") from None
     if is_finished:
