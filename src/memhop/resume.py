@@ -1,18 +1,107 @@
-"""Check the folder of a training: it is new, or holds the training that is to be resumed."""
+"""The folder of a training: it is new, or holds the training that is to be resumed."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, NamedTuple, Self
+
+from torch import Tensor
 
 from memhop.atomic_write import check_writable
-from memhop.checkpoint import check_schema, from_json, part, read_checkpoint
+from memhop.checkpoint import (
+    check_schema,
+    from_json,
+    from_tensors,
+    part,
+    read_checkpoint,
+    to_json,
+    write_checkpoint,
+)
 from memhop.errors import MemhopError
-from memhop.runs import find_run, newest_checkpoint
+from memhop.runs import (
+    checkpoint_folder,
+    drop_older_checkpoints,
+    find_run,
+    newest_checkpoint,
+)
+from memhop.settings import Settings
 
 TRAINING = "training.json"  # in a checkpoint: the state of its training
 _NAMES = {"valid": "held-out part", "texts": "division into texts",
           "first_restart": "first restart"}  # fmt: skip
 _MAX_SHOWN = 3  # differing settings in an error
+
+
+class Checkpoint(NamedTuple):
+    """A checkpoint of a training: its files, the content of ``training.json``, and its folder."""
+
+    files: dict[str, bytes]
+    training: dict[str, Any]
+    folder: Path
+
+
+class TrainingFolder:
+    """The folder of a training, with its newest checkpoint; a base of those of each model.
+
+    Attributes:
+        folder: the folder.
+    """
+
+    _kind: ClassVar[str]  # of the models
+    _recipe: ClassVar[type[Settings]]
+    _key: ClassVar[str] = "identity"  # the name of the identity in ``training.json``
+
+    def __init__(self, folder: Path, identity: dict[str, object]) -> None:
+        self.folder = folder
+        self._identity = identity
+
+    @classmethod
+    def open(
+        cls, folder: str | Path | None, identity: dict[str, object], *, resume: bool
+    ) -> Self | None:
+        """Return the run in ``folder``, which must not exist or, to resume, have this identity.
+
+        Raises:
+            MemhopError: the run exists, cannot be written, or has another identity.
+        """
+        if folder is None:
+            return None
+        defaults = cls._recipe().to_json()
+        check_run(Path(folder), cls._kind, identity, defaults, resume=resume, key=cls._key)
+        return cls(Path(folder), identity)
+
+    def _newest(self) -> Checkpoint | None:
+        """Return the newest checkpoint, verified; None if there is none."""
+        folder = newest_checkpoint(self.folder)
+        if folder is None:
+            return None
+        files = read_checkpoint(folder)
+        return Checkpoint(files, read_training(files, folder), folder)
+
+    def _write(self, number: int, files: dict[str, bytes], training: dict[str, Any]) -> None:
+        """Write a checkpoint, and remove the older ones.
+
+        One of this number is of a training that was interrupted again at the same place: it stays,
+        unless this one is finished, which gets the next number.
+        """
+        folder = checkpoint_folder(self.folder, number)
+        if folder.exists():
+            if not training["finished"]:
+                return
+            folder = checkpoint_folder(self.folder, number + 1)
+        write_checkpoint(folder, files | {TRAINING: to_json(training)}, self._kind)
+        drop_older_checkpoints(self.folder)
+
+
+def copy_tensors(checkpoint: Checkpoint, name: str, tensors: Mapping[str, Tensor]) -> None:
+    """Copy the tensors of a file of a checkpoint into those of a training.
+
+    Raises:
+        MemhopError: corrupt bytes, or other tensors.
+    """
+    shapes = {key: tensor.shape for key, tensor in tensors.items()}
+    content = part(checkpoint.files, name, checkpoint.folder)
+    for key, tensor in from_tensors(content, shapes, checkpoint.folder / name).items():
+        tensors[key].data.copy_(tensor)
 
 
 def check_run(

@@ -7,33 +7,19 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from memhop.checkpoint import (
-    KNOWLEDGE,
-    SCHEMA,
-    from_tensors,
-    part,
-    read_checkpoint,
-    to_json,
-    to_tensors,
-    write_checkpoint,
-)
+from memhop.checkpoint import KNOWLEDGE, SCHEMA, read_checkpoint, to_tensors
 from memhop.errors import MemhopError, check_integer
 from memhop.knowledge.evaluation import KnowledgeEvaluation
 from memhop.knowledge.facts import KnowledgeBase
 from memhop.knowledge.model import KnowledgeModel
 from memhop.knowledge.questions import Question
 from memhop.knowledge.recipe import KnowledgeRecipe
-from memhop.resume import TRAINING, check_run, read_training
-from memhop.runs import (
-    checkpoint_folder,
-    drop_older_checkpoints,
-    find_checkpoint,
-    newest_checkpoint,
-)
+from memhop.resume import TRAINING, TrainingFolder, copy_tensors, read_training
+from memhop.runs import find_checkpoint
 
 TENSORS, METRICS = "training.safetensors", "metrics.csv"
 _MALFORMED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, csv.Error)
@@ -97,44 +83,21 @@ def identity_of(
     }
 
 
-class KnowledgeRun:
+class KnowledgeRun(TrainingFolder):
     """The folder of a training.
 
     Each checkpoint holds the best model so far, as `KnowledgeModel.save` writes it,
     ``metrics.csv``, ``training.json`` and, before the end, ``training.safetensors``.
     """
 
-    def __init__(self, folder: Path, identity: dict[str, object]) -> None:
-        self.folder = folder
-        self._identity = identity
-
-    @classmethod
-    def open(
-        cls, folder: str | Path | None, identity: dict[str, object], *, resume: bool
-    ) -> Self | None:
-        """Return the run in ``folder``, which must not exist or, to resume, have this identity.
-
-        Raises:
-            MemhopError: the run exists, cannot be written, or has another identity.
-        """
-        if folder is None:
-            return None
-        defaults = KnowledgeRecipe().to_json()
-        check_run(Path(folder), KNOWLEDGE, identity, defaults, resume=resume)
-        return cls(Path(folder), identity)
-
-    def _read(self, checkpoint: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
-        files = read_checkpoint(checkpoint)
-        return files, read_training(files, checkpoint)
+    _kind, _recipe = KNOWLEDGE, KnowledgeRecipe
 
     def finished(self) -> tuple[KnowledgeModel, State, KnowledgeEvaluation | None] | None:
         """Return model, state and test of a finished training; None if not finished."""
-        checkpoint = newest_checkpoint(self.folder)
-        if checkpoint is None:
+        found = self._newest()
+        if found is None or not found.training.get("finished"):
             return None
-        files, training = self._read(checkpoint)
-        if not training.get("finished"):
-            return None
+        files, training, checkpoint = found
         try:
             test = None if training["test"] is None else evaluation_of(training["test"])
             state = _state(training, files[METRICS].decode())
@@ -148,24 +111,20 @@ class KnowledgeRun:
         Raises:
             MemhopError: corrupt files.
         """
-        checkpoint = newest_checkpoint(self.folder)
-        if checkpoint is None:
+        found = self._newest()
+        if found is None:
             return
-        files, training = self._read(checkpoint)
-        shapes = {name: tensor.shape for name, tensor in tensors.items()}
-        content = part(files, TENSORS, checkpoint)
-        for name, tensor in from_tensors(content, shapes, checkpoint / TENSORS).items():
-            tensors[name].data.copy_(tensor)
+        copy_tensors(found, TENSORS, tensors)
         try:
-            state.assign(_state(training, files[METRICS].decode()))
+            state.assign(_state(found.training, found.files[METRICS].decode()))
         except _MALFORMED as error:
-            raise MemhopError(f"{checkpoint}: corrupt {TRAINING} or {METRICS}") from error
+            raise MemhopError(f"{found.folder}: corrupt {TRAINING} or {METRICS}") from error
 
     def write(self, model: KnowledgeModel, state: State, tensors: dict[str, Tensor]) -> None:
         """Write a checkpoint of an unfinished training: the best model, and all tensors."""
         best = {name: tensors[f"best.{name}"] for name in model.network.state_dict()}
-        files = {TENSORS: to_tensors(tensors)}
-        self._write(model.to_files(best) | files, state, {"finished": False})
+        files = model.to_files(best) | {TENSORS: to_tensors(tensors)}
+        self._write_state(files, state, {"finished": False})
 
     def finish(self, model: KnowledgeModel, state: State, test: KnowledgeEvaluation | None) -> None:
         """Write the last checkpoint: the model, and its evaluation on the test questions."""
@@ -173,14 +132,9 @@ class KnowledgeRun:
             "finished": True,
             "test": None if test is None else asdict(test),
         }
-        self._write(model.to_files(), state, ended)
+        self._write_state(model.to_files(), state, ended)
 
-    def _write(self, files: dict[str, bytes], state: State, more: dict[str, object]) -> None:
-        folder = checkpoint_folder(self.folder, state.epoch)
-        if folder.exists():  # interrupted again in the same epoch
-            if not more["finished"]:
-                return
-            folder = checkpoint_folder(self.folder, state.epoch + 1)
+    def _write_state(self, files: dict[str, bytes], state: State, more: dict[str, object]) -> None:
         training = {
             "schema": SCHEMA,
             "epoch": state.epoch,
@@ -189,9 +143,7 @@ class KnowledgeRun:
             "seconds": state.seconds,
             "identity": self._identity,
         }
-        files = files | {TRAINING: to_json(training | more), METRICS: _csv(state.metrics)}
-        write_checkpoint(folder, files, KNOWLEDGE)
-        drop_older_checkpoints(self.folder)
+        self._write(state.epoch, files | {METRICS: _csv(state.metrics)}, training | more)
 
 
 def load_with_test(run: str | Path) -> tuple[KnowledgeModel, KnowledgeEvaluation | None]:

@@ -8,20 +8,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from memhop.checkpoint import (
-    LANGUAGE,
-    SCHEMA,
-    from_tensors,
-    part,
-    read_checkpoint,
-    to_json,
-    to_tensors,
-    write_checkpoint,
-)
+from memhop.checkpoint import LANGUAGE, SCHEMA, to_tensors
 from memhop.errors import MemhopError, check_integer
 from memhop.language_model.evaluation import Perplexity
 from memhop.language_model.model import LanguageModel
@@ -29,8 +20,7 @@ from memhop.language_model.network import LanguageNetwork
 from memhop.language_model.recipe import LanguageRecipe
 from memhop.language_model.text import EncodedText
 from memhop.language_model.vocabulary import WordVocabulary
-from memhop.resume import TRAINING, check_run, read_training
-from memhop.runs import checkpoint_folder, drop_older_checkpoints, newest_checkpoint
+from memhop.resume import TRAINING, TrainingFolder, copy_tensors
 
 TENSORS, METRICS = "training.safetensors", "metrics.csv"
 _MALFORMED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, csv.Error)
@@ -134,7 +124,7 @@ def identity_of(
     }
 
 
-class LanguageRun:
+class LanguageRun(TrainingFolder):
     """The folder of a training.
 
     Each checkpoint holds the model of the best epoch so far, as `LanguageModel.save` writes it,
@@ -142,29 +132,12 @@ class LanguageRun:
     that of all steps.
     """
 
-    def __init__(self, folder: Path, identity: dict[str, object]) -> None:
-        self.folder = folder
-        self._identity = identity
-
-    @classmethod
-    def open(
-        cls, folder: str | Path | None, identity: dict[str, object], *, resume: bool
-    ) -> Self | None:
-        """Return the run in ``folder``, which must not exist or, to resume, have this identity.
-
-        Raises:
-            MemhopError: the run exists, cannot be written, or has another identity.
-        """
-        if folder is None:
-            return None
-        defaults = LanguageRecipe().to_json()
-        check_run(Path(folder), LANGUAGE, identity, defaults, resume=resume)
-        return cls(Path(folder), identity)
+    _kind, _recipe = LANGUAGE, LanguageRecipe
 
     def finished(self) -> tuple[LanguageModel, State, Scores] | None:
         """Return model, state and scores of a finished training; None if it is not finished."""
-        found = self._read()
-        if found is None or not found[1].get("finished"):
+        found = self._newest()
+        if found is None or not found.training.get("finished"):
             return None
         files, training, checkpoint = found
         try:
@@ -184,49 +157,32 @@ class LanguageRun:
         Raises:
             MemhopError: corrupt files.
         """
-        found = self._read()
+        found = self._newest()
         if found is None:
             return
-        files, training, checkpoint = found
-        shapes = {name: tensor.shape for name, tensor in tensors.items()}
-        content = part(files, TENSORS, checkpoint)
-        for name, tensor in from_tensors(content, shapes, checkpoint / TENSORS).items():
-            tensors[name].data.copy_(tensor)
-        best.load_state_dict(LanguageModel.from_files(files, checkpoint).network.state_dict())
+        copy_tensors(found, TENSORS, tensors)
+        model = LanguageModel.from_files(found.files, found.folder)
+        best.load_state_dict(model.network.state_dict())
         try:
-            state.assign(_state(training, files[METRICS].decode()))
+            state.assign(_state(found.training, found.files[METRICS].decode()))
         except _MALFORMED as error:
-            raise _corrupt(checkpoint) from error
+            raise _corrupt(found.folder) from error
 
     def write(self, best: LanguageModel, state: State, tensors: dict[str, Tensor]) -> None:
         """Write a checkpoint of an unfinished training: the best model, and all tensors."""
-        files = {TENSORS: to_tensors(tensors)}
-        self._write(best.to_files() | files, state, {"finished": False})
+        files = best.to_files() | {TENSORS: to_tensors(tensors)}
+        self._write_state(files, state, {"finished": False})
 
     def finish(self, model: LanguageModel, state: State, scores: Scores) -> None:
         """Write the last checkpoint: the model and its perplexities."""
         found = [None if one is None else asdict(one) for one in scores]
-        self._write(model.to_files(), state, {"finished": True, "scores": found})
+        self._write_state(model.to_files(), state, {"finished": True, "scores": found})
 
-    def _read(self) -> tuple[dict[str, bytes], dict[str, Any], Path] | None:
-        checkpoint = newest_checkpoint(self.folder)
-        if checkpoint is None:
-            return None
-        files = read_checkpoint(checkpoint)
-        return files, read_training(files, checkpoint), checkpoint
-
-    def _write(self, files: dict[str, bytes], state: State, more: dict[str, object]) -> None:
-        folder = checkpoint_folder(self.folder, state.total)
-        if folder.exists():  # no step since
-            if not more["finished"]:
-                return
-            folder = checkpoint_folder(self.folder, state.total + 1)
+    def _write_state(self, files: dict[str, bytes], state: State, more: dict[str, object]) -> None:
         own = {one.name: getattr(state, one.name) for one in fields(state)}
         training = {"schema": SCHEMA, "identity": self._identity, **own, **more}
         del training["metrics"]
-        files = files | {TRAINING: to_json(training), METRICS: _csv(state.metrics)}
-        write_checkpoint(folder, files, LANGUAGE)
-        drop_older_checkpoints(self.folder)
+        self._write(state.total, files | {METRICS: _csv(state.metrics)}, training)
 
 
 def _corrupt(checkpoint: Path) -> MemhopError:

@@ -6,29 +6,23 @@ import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, NamedTuple, Self, get_type_hints
+from typing import Any, NamedTuple, get_type_hints
 
 from torch import Tensor
 
 from memhop.checkpoint import (
     SCHEMA,
     STORIES,
-    from_tensors,
     part,
     read_checkpoint,
-    to_json,
     to_tensors,
-    write_checkpoint,
 )
 from memhop.errors import MemhopError
 from memhop.example import Example
 from memhop.recipe import Recipe
-from memhop.resume import TRAINING, check_run, read_training
+from memhop.resume import TRAINING, TrainingFolder, copy_tensors, read_training
 from memhop.runs import (
-    checkpoint_folder,
-    drop_older_checkpoints,
     find_checkpoint,
-    newest_checkpoint,
 )
 from memhop.text.model import MemN2N, read_settings
 from memhop.text.vocabulary import Vocabulary
@@ -119,7 +113,7 @@ def checksum(*parts: Sequence[Example]) -> str:
     return digest.hexdigest()
 
 
-class TrainingRun:
+class TrainingRun(TrainingFolder):
     """The folder of a training.
 
     Each checkpoint holds the best model so far, as `MemN2N.save` writes it, ``metrics.csv`` (a row
@@ -127,39 +121,15 @@ class TrainingRun:
     ``restarts.safetensors``.
     """
 
-    def __init__(self, folder: Path, identity: dict[str, object]) -> None:
-        self.folder = folder
-        self._identity = identity
-
-    @classmethod
-    def open(
-        cls, folder: str | Path | None, identity: dict[str, object], *, resume: bool
-    ) -> Self | None:
-        """Return the run in ``folder``, which must not exist or, to resume, have this identity.
-
-        Raises:
-            MemhopError: the run exists, cannot be written, or has another identity.
-        """
-        if folder is None:
-            return None
-        defaults = Recipe().to_json()
-        check_run(Path(folder), STORIES, identity, defaults, resume=resume, key="question")
-        return cls(Path(folder), identity)
-
-    def _read(self, checkpoint: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
-        files = read_checkpoint(checkpoint)
-        return files, read_training(files, checkpoint)
+    _kind, _recipe, _key = STORIES, Recipe, "question"
 
     def finished(self) -> tuple[MemN2N, State, tuple[RestartScore, ...]] | None:
         """Return the model, state and scores of a finished training; None if not finished."""
-        checkpoint = newest_checkpoint(self.folder)
-        if checkpoint is None:
+        found = self._newest()
+        if found is None or not found.training.get("finished"):
             return None
-        files, training = self._read(checkpoint)
-        if not training.get("finished"):
-            return None
-        state, scores = _ended(training, checkpoint)
-        return MemN2N.from_files(files, checkpoint), state, scores
+        state, scores = _ended(found.training, found.folder)
+        return MemN2N.from_files(found.files, found.folder), state, scores
 
     def restore(self, vocabulary: Vocabulary, tensors: dict[str, Tensor], state: State) -> None:
         """Copy the newest checkpoint into the tensors of all restarts and the state.
@@ -167,19 +137,16 @@ class TrainingRun:
         Raises:
             MemhopError: corrupt files, or a vocabulary that differs from the training text's.
         """
-        checkpoint = newest_checkpoint(self.folder)
-        if checkpoint is None:
+        found = self._newest()
+        if found is None:
             return
-        files, training = self._read(checkpoint)
+        files, training, checkpoint = found
         if list(read_settings(files, checkpoint)[1]) != list(vocabulary):
             raise MemhopError(
                 f"{checkpoint}: cannot resume: an older version of memhop split the training text "
                 "into other words; train again with another name"
             )
-        shapes = {name: tensor.shape for name, tensor in tensors.items()}
-        content = part(files, _RESTARTS, checkpoint)
-        for name, tensor in from_tensors(content, shapes, checkpoint / _RESTARTS).items():
-            tensors[name].copy_(tensor)
+        copy_tensors(found, _RESTARTS, tensors)
         rows = part(files, _METRICS, checkpoint)
         try:
             restored = _state(training, _metrics(rows.decode()))
@@ -190,19 +157,15 @@ class TrainingRun:
 
     def write(self, best: MemN2N, state: State, tensors: dict[str, Tensor]) -> None:
         """Write a checkpoint of an unfinished training: its best restart, and all tensors."""
-        self._write(best, state, {"finished": False}, {_RESTARTS: to_tensors(tensors)})
+        files = {_RESTARTS: to_tensors(tensors)} | best.to_files()
+        self._write_state(files, state, {"finished": False})
 
     def finish(self, model: MemN2N, state: State, scores: tuple[RestartScore, ...]) -> None:
         """Write the last checkpoint: the kept model, and the scores of all restarts."""
         ended = {"finished": True, "scores": [asdict(score) for score in scores]}
-        self._write(model, state, ended, {})
+        self._write_state(model.to_files(), state, ended)
 
-    def _write(
-        self, best: MemN2N, state: State, more: dict[str, object], files: dict[str, bytes]
-    ) -> None:
-        folder = checkpoint_folder(self.folder, state.epoch)
-        if folder.exists():  # interrupted again in the same epoch
-            return
+    def _write_state(self, files: dict[str, bytes], state: State, more: dict[str, object]) -> None:
         training = {
             "schema": SCHEMA,
             "epoch": state.epoch,
@@ -210,12 +173,7 @@ class TrainingRun:
             "diverged": {str(restart): epoch for restart, epoch in state.diverged.items()},
             "question": self._identity,
         }
-        files = files | best.to_files() | {
-            TRAINING: to_json(training | more),
-            _METRICS: _csv(state.metrics),
-        }  # fmt: skip
-        write_checkpoint(folder, files)
-        drop_older_checkpoints(self.folder)
+        self._write(state.epoch, files | {_METRICS: _csv(state.metrics)}, training | more)
 
 
 def load_with_score(run: str | Path) -> tuple[MemN2N, RestartScore | None]:
