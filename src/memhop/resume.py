@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
+import torch
 from torch import Tensor
 
 from memhop.atomic_write import check_writable
@@ -102,6 +103,24 @@ def copy_tensors(checkpoint: Checkpoint, name: str, tensors: Mapping[str, Tensor
     content = part(checkpoint.files, name, checkpoint.folder)
     for key, tensor in from_tensors(content, shapes, checkpoint.folder / name).items():
         tensors[key].data.copy_(tensor)
+
+
+def new_adam_state(adam: torch.optim.Adam, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Create the state of Adam, so that it can be restored before the first step.
+
+    Returns:
+        its tensors, named ``adam.WEIGHT.KEY``.
+    """
+    tensors: dict[str, Tensor] = {}
+    for name, weight in weights.items():
+        own: dict[str, Tensor] = {
+            "step": torch.zeros((), dtype=torch.float32, device=weight.device),
+            "exp_avg": torch.zeros_like(weight),
+            "exp_avg_sq": torch.zeros_like(weight),
+        }
+        adam.state[weight] = own
+        tensors |= {f"adam.{name}.{key}": tensor for key, tensor in own.items()}
+    return tensors
 
 
 def check_run(

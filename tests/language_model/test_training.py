@@ -52,6 +52,7 @@ def same(one: LanguageResult, other: LanguageResult) -> bool:
 def test_it_learns_the_rule_of_a_text() -> None:
     result = trained(dataclasses.replace(ADAM, epochs=8))
     assert result.valid.perplexity < 3  # 5.1 without the words before, 1.6 at best
+    assert result.valid == evaluate(result.model, TEXTS[1])
     assert result.test == evaluate(result.model, TEXTS[2])
     assert result.epochs == 8
     assert result.cpu_seconds > 0

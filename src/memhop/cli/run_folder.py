@@ -8,7 +8,7 @@ import typer
 
 from memhop.atomic_write import check_writable
 from memhop.errors import MemhopError
-from memhop.runs import RUNS, find_run, newest_checkpoint, trained_in
+from memhop.runs import RUNS, find_run, holds_anything, newest_checkpoint, trained_in
 
 COMMAND = "command.json"  # in the folder of each training: from it the training resumes
 
@@ -48,6 +48,17 @@ def check_kind(folder: Path, kind: str) -> None:
     """
     if trained_in(folder):
         find_run(folder, kind)
+
+
+def check_free(folder: Path, kind: str, *, resume: bool) -> None:
+    """Check that a run does not exist, or, to resume it, that it is of a kind of models.
+
+    Raises:
+        MemhopError: it exists, or is of another kind.
+    """
+    if not resume and holds_anything(folder):
+        raise MemhopError(f"{folder}: the run already exists: use --resume, or another --name")
+    check_kind(folder, kind)
 
 
 @contextmanager

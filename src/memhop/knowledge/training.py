@@ -25,6 +25,7 @@ from memhop.knowledge.questions import Question
 from memhop.knowledge.recipe import KnowledgeRecipe
 from memhop.knowledge.topics import TopicFinder
 from memhop.knowledge.training_run import KnowledgeRun, Metric, State, identity_of
+from memhop.resume import new_adam_state
 from memhop.rng import generator, seeded
 
 _WEIGHTS, _EPOCHS, _SPLIT = 0, 1, 2  # the purposes of generators
@@ -172,25 +173,12 @@ class Trainer:
         self.train = encode_all(self.model, usable)
         self.held_out = encode_all(self.model, valid_questions)
         self._best = {name: one.clone() for name, one in network.state_dict().items()}
-        self._moments = self._make_moments()
+        self._moments = new_adam_state(self.optimizer, dict(network.named_parameters()))
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors that training changes: weights, moments of Adam, best weights."""
         best = {f"best.{name}": tensor for name, tensor in self._best.items()}
         return dict(self.model.network.state_dict()) | self._moments | best
-
-    def _make_moments(self) -> dict[str, Tensor]:
-        """Create the state of Adam, so that it can be restored before the first step."""
-        moments: dict[str, Tensor] = {}
-        for name, weight in self.model.network.named_parameters():
-            own: dict[str, Tensor] = {
-                "step": torch.zeros(()),
-                "exp_avg": torch.zeros_like(weight),
-                "exp_avg_sq": torch.zeros_like(weight),
-            }
-            self.optimizer.state[weight] = own
-            moments |= {f"adam.{name}.{key}": tensor for key, tensor in own.items()}
-        return moments
 
     def _split(self, questions: Sequence[Question]) -> tuple[list[Question], list[Question]]:
         """Return the questions to train on, and those held out."""

@@ -90,13 +90,17 @@ def evaluate(
     if not isinstance(text, EncodedText):
         raise MemhopError(f"expected a text of encode_text, got {shown(text)}")
     first = unscored_words(protocol, model.recipe)
-    scored = len(text) - first
-    if scored < 1:
+    if len(text) <= first:
         hint = ": the protocol 'contiguous' scores every word" if first else ""
         raise MemhopError(f"expected more than {first:,} words, got {len(text):,}{hint}")
     loss = mean_loss(model.network, text.tokens, first)
+    return perplexity_with(loss, text, first, protocol)
+
+
+def perplexity_with(loss: float, text: EncodedText, first: int, protocol: Protocol) -> Perplexity:
+    """Return the perplexity of a text whose words from ``first`` on have this mean loss."""
     unknown = int((text.unknown_places >= first).sum())
-    return Perplexity(loss, scored, first, unknown, protocol)
+    return Perplexity(loss, len(text) - first, first, unknown, protocol)
 
 
 def mean_loss(network: LanguageNetwork, tokens: np.ndarray, first: int = 0) -> float:

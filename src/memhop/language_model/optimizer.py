@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from memhop.language_model.recipe import LanguageRecipe
+from memhop.resume import new_adam_state
 
 
 class RowGradient(NamedTuple):
@@ -39,18 +40,7 @@ class Optimizer:
         self._adam: torch.optim.Adam | None = None
         if recipe.optimizer == "adam":
             self._adam = torch.optim.Adam(self._weights.values(), fused=True)
-            self._make_moments(self._adam)
-
-    def _make_moments(self, adam: torch.optim.Adam) -> None:
-        """Create the state of Adam, so that it can be restored before the first step."""
-        for name, weight in self._weights.items():
-            own = {
-                "step": torch.zeros((), dtype=torch.float32, device=weight.device),
-                "exp_avg": torch.zeros_like(weight),
-                "exp_avg_sq": torch.zeros_like(weight),
-            }
-            adam.state[weight] = own
-            self.moments |= {f"adam.{name}.{key}": tensor for key, tensor in own.items()}
+            self.moments = new_adam_state(self._adam, self._weights)
 
     @torch.no_grad()
     def step(self, gradients: Gradients, rate: float) -> None:

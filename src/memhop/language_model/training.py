@@ -12,6 +12,7 @@ from memhop.language_model.evaluation import (
     Perplexity,
     evaluate,
     perplexity_of,
+    perplexity_with,
     unscored_words,
 )
 from memhop.language_model.model import LanguageModel
@@ -114,9 +115,11 @@ def train(
         folder.restore(trainer.best, trainer.tensors(), trainer.state)
     run_epochs(trainer, folder, on_progress)
     model = trainer.best_model()
-    if folder is not None:  # the texts may take long to score
+    if folder is not None:  # the test text may take long to score
         folder.write(model, trainer.state, trainer.tensors())
-    valid = evaluate(model, valid_text, protocol=recipe.protocol)
+    first = unscored_words(recipe.protocol, recipe)
+    loss = trainer.state.metrics[trainer.state.best_epoch - 1].valid_loss
+    valid = perplexity_with(loss, valid_text, first, recipe.protocol)
     test = None if test_text is None else evaluate(model, test_text, protocol=recipe.protocol)
     scores = valid, test
     if folder is not None:

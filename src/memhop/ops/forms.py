@@ -28,12 +28,7 @@ from memhop.ops.inputs import (
     converted,
     with_short_tables,
 )
-from memhop.ops.reference import (
-    ALL_SLOTS,
-    MemoryView,
-    ignored_slots,
-    readable_in_each_hop,
-)
+from memhop.ops.reference import ALL_SLOTS, MemoryView, ignored_slots, readable_in_each_hop
 
 Form = Callable[..., tuple[Tensor, list[Tensor]]]
 

@@ -12,7 +12,7 @@ import typer
 from memhop.checkpoint import KNOWLEDGE
 from memhop.cli import file_jobs
 from memhop.cli.file_jobs import FileJob
-from memhop.cli.run_folder import check_kind, claimed, given_options, named_folder
+from memhop.cli.run_folder import check_free, claimed, given_options, named_folder
 from memhop.cli.screen import (
     Stopped,
     duration,
@@ -47,7 +47,7 @@ from memhop.knowledge import (
 )
 from memhop.knowledge import train as train_model
 from memhop.knowledge.training import unusable
-from memhop.runs import free_name, holds_anything
+from memhop.runs import free_name
 
 _NEEDED, _OPTIONAL = ("facts", "questions"), ("aliases", "valid", "test")
 _STORED = {"aliases": "--aliases", "valid": "--valid", "test": "--test", "recipe": "--recipe",
@@ -109,7 +109,7 @@ def train(
     folder = named_folder(name if name is not None else free_name("kb"))
     if resume and name is None:
         raise MemhopError("--resume needs the --name of a run")
-    check_free(folder, resume)
+    check_free(folder, KNOWLEDGE, resume=resume)
     if resume and facts is None and questions is None:
         changed_threads = "threads" in given_options(context, _STORED)
         job = file_jobs.stored(folder, KnowledgeRecipe, _NEEDED, _OPTIONAL)
@@ -163,13 +163,6 @@ def run(job: FileJob[KnowledgeRecipe], folder: Path, resume: bool, json: bool) -
 def questions_of(job: FileJob[KnowledgeRecipe], name: str) -> list[Question]:
     """Return the questions of a file, none if it is not given."""
     return read_questions(job.files[name]) if name in job.files else []
-
-
-def check_free(folder: Path, resume: bool) -> None:
-    """Check that a run does not exist, or, to resume it, that it is of a knowledge model."""
-    if not resume and holds_anything(folder):
-        raise MemhopError(f"{folder}: the run already exists: use --resume, or another --name")
-    check_kind(folder, KNOWLEDGE)
 
 
 def faults_of(kb: KnowledgeBase, name: str, questions: Sequence[Question]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from memhop.checkpoint import LANGUAGE
 from memhop.cli import file_jobs
 from memhop.cli.file_jobs import FileJob
 from memhop.cli.lm.evaluate import perplexity_json
-from memhop.cli.run_folder import check_kind, claimed, given_options, named_folder
+from memhop.cli.run_folder import check_free, claimed, given_options, named_folder
 from memhop.cli.screen import (
     Stopped,
     duration,
@@ -53,7 +53,7 @@ from memhop.language_model import (
 from memhop.language_model import train as train_model
 from memhop.language_model.vocabulary import END
 from memhop.lines import printable
-from memhop.runs import free_name, holds_anything, newest_checkpoint, stopped_after
+from memhop.runs import free_name, newest_checkpoint, stopped_after
 
 _NEEDED, _OPTIONAL = ("text",), ("valid", "test")
 _STORED = {"valid": "--valid", "test": "--test", "recipe": "--recipe", "setting": "--set",
@@ -114,7 +114,7 @@ def train(
     folder = named_folder(name if name is not None else free_name("lm"))
     if resume and name is None:
         raise MemhopError("--resume needs the --name of a run")
-    check_free(folder, resume)
+    check_free(folder, LANGUAGE, resume=resume)
     if resume and text is None:
         changed_threads = "threads" in given_options(context, _STORED)
         job = file_jobs.stored(folder, LanguageRecipe, _NEEDED, _OPTIONAL)
@@ -132,13 +132,6 @@ def train(
         print_json(result_json(folder, result))
     else:
         print_result(folder, job, texts, result)
-
-
-def check_free(folder: Path, resume: bool) -> None:
-    """Check that a run does not exist, or, to resume it, that it is of a language model."""
-    if not resume and holds_anything(folder):
-        raise MemhopError(f"{folder}: the run already exists: use --resume, or another --name")
-    check_kind(folder, LANGUAGE)
 
 
 def read_texts(job: FileJob[LanguageRecipe]) -> Texts:
