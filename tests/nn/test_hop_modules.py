@@ -11,7 +11,7 @@ from torch.nn.utils import parametrizations, parametrize, prune
 
 from memhop import MemoryHop, MemoryNetwork, MultiHop, Quantized
 from memhop.nn.embedding import EmbeddingTable
-from memhop.nn.hop_modules import must_be_called
+from memhop.nn.hop_weights import must_be_called
 from tests.seeds import pairs, slow
 
 TYINGS = ["none", "adjacent", "layerwise"]

@@ -6,133 +6,34 @@ such attachments calls every table with the whole memory, as in the formula. Tha
 computes [N, memory_dim] twice a hop.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import reduce
-from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import _has_any_global_hook
-from torch.nn.utils.parametrize import type_before_parametrizations
 
 from memhop import ops
 from memhop.nn import checks
 from memhop.nn.checks import Dims, Inputs
 from memhop.nn.embedding import EmbeddingTable
-from memhop.ops import dtensors, eager, forms, heads, reference, streaming
+from memhop.nn.hop_weights import HopModules, KeptHops, Layer, must_be_called
+from memhop.ops import dtensors, eager, forms, heads, reference, repeated, streaming
 from memhop.ops.banks import Pair
-from memhop.ops.call import PLAIN, Attention, Call, autocast_dtype, common_case
+from memhop.ops.call import PLAIN, Call, Outputs, autocast_dtype, common_case
 from memhop.ops.checks import broadcast, check_multi_hop
 from memhop.ops.inputs import Memory, Stored, converted, storage
 from memhop.ops.reference import Readable
+from memhop.ops.repeated import Arguments, RepeatedHops
 from memhop.ops.windowed import check_window, excluded, rows_of_windows, windows_of
 
 Result = Tensor | tuple[Tensor, Tensor]
-
-# embed_a, embed_c and the transform of layer-wise tying, of a hop. The tables are called with
-# memories [..., N, input_dim] and return [..., N, memory_dim]; the hop adds the temporal rows of
-# the ``EmbeddingTable`` that each is or contains.
-HopModules = tuple[nn.Module, nn.Module, nn.Module | None]
-
-# to detect a patched class
-_FORWARDS: dict[type[nn.Module], Any] = {kind: kind.forward for kind in (EmbeddingTable, nn.Linear)}
-
-
-class Layer(NamedTuple):
-    """The name, sizes and options of a layer, which all of its hops share.
-
-    Attributes:
-        dims: the sizes of its query, slots and values, and its number of hops.
-        relu, softmax: as in ``ops.Hop``.
-        attention: the heads, the dropout and the order of the slots.
-    """
-
-    name: str
-    dims: Dims
-    relu: bool | float
-    softmax: bool
-    attention: Attention
-
-
-def are_plain(modules: Iterable[nn.Module | None], kind: type[nn.Module]) -> bool:
-    """Return whether a call of each module computes the formula of a class and does nothing else.
-
-    A module is not plain if it is of a subclass or another class, has hooks (pruning and the older
-    weight norm are hooks), or if its ``forward`` or its class's is patched. Parametrized weights
-    are plain: their values are read at every call.
-    """
-    if kind.forward is not _FORWARDS[kind]:
-        return False
-    for module in modules:  # one loop, since function calls dominate the time of small layers
-        if type(module) is not kind and (
-            module is None or type_before_parametrizations(module) is not kind
-        ):
-            return False
-        if (
-            module._forward_hooks
-            or module._forward_pre_hooks
-            or module._backward_hooks
-            or module._backward_pre_hooks
-            or "forward" in module.__dict__
-        ):
-            return False
-    return True
-
-
-def must_be_called(hops: Sequence[HopModules]) -> bool:
-    """Return whether the modules of the hops, or all modules, have attachments."""
-    if _has_any_global_hook():  # type: ignore[no-untyped-call]
-        return True
-    all_a, all_c, all_transforms = zip(*hops, strict=True)
-    if not are_plain(all_a + all_c, EmbeddingTable):
-        return True
-    transform = all_transforms[0]  # one for all hops
-    return transform is not None and not (
-        are_plain((transform,), nn.Linear) and transform.bias is None
-    )
-
-
-def hops_of(hops: Sequence[HopModules], layer: Layer) -> list[ops.Hop]:
-    """Return the weights and options of hops in the form that ``ops.multi_hop`` expects.
-
-    The weights of a module are read once; parametrized ones are computed when they are read.
-    """
-    tables: dict[nn.Module, ops.Table] = {}
-    found: list[ops.Hop] = []
-    for embed_a, embed_c, transform in hops:
-        for module in (embed_a, embed_c):
-            if module in tables:
-                continue
-            if not isinstance(module, EmbeddingTable):
-                came = type(module).__name__
-                raise ValueError(f"expected an EmbeddingTable, whose weights are read, got {came}")
-            # The attribute lookup of a module is slow, so parameters are read from its dictionary.
-            # Parametrized weights and None are only attributes, hence no ``dict.get``.
-            held = module._parameters
-            tables[module] = ops.Table(
-                held["weight"] if "weight" in held else module.weight,  # noqa: SIM401
-                held["bias"] if "bias" in held else module.bias,  # noqa: SIM401
-                held["temporal"] if "temporal" in held else module.temporal,  # noqa: SIM401
-            )
-        h = None if transform is None else found[0].transform if found else weight_of(transform)
-        found.append(ops.Hop(tables[embed_a], tables[embed_c], h, layer.relu, layer.softmax))
-    return found
-
-
-def weight_of(transform: nn.Module) -> Tensor:
-    """Return H, the weight of the transform of layer-wise tying."""
-    if not isinstance(transform, nn.Linear):
-        came = type(transform).__name__
-        raise ValueError(
-            f"expected torch.nn.Linear as the transform, whose weight is read, got {came}"
-        )
-    return transform.weight
 
 
 def run_hops(
     layer: Layer,
     inputs: Inputs,
     modules: Sequence[HopModules],
+    kept: KeptHops,
     need_weights: bool,
     average_attn_weights: bool,
 ) -> Result:
@@ -151,14 +52,43 @@ def run_hops(
             return result
         num_heads = layer.attention.num_heads
         return result, forms.weights_as_returned(attention, num_heads, average_attn_weights)
-    hops = hops_of(modules, layer)
+    hops = kept.update(modules, layer)
+    arguments = arguments_of(layer, inputs, need_weights)
+    if arguments is not None and type(hops) is RepeatedHops:
+        outputs = repeated.repeat(hops, arguments)
+        if outputs is not None:
+            return as_result(outputs, average_attn_weights)
     if dtensors.are_possible():
         dtensors.check_weights(layer.name, hops)
     call = call_of(layer, inputs, hops)
+    if arguments is not None and type(hops) is RepeatedHops:
+        run = repeated.keep(hops, call, arguments)
+        if run is not None:
+            return as_result(run(arguments), average_attn_weights)
     streams = checks.over_queries(inputs).streams if inputs.streams is not None else None
     if streams is not None:
         return streaming.run(call, streams, "auto", need_weights, average_attn_weights)
     return forms.run(call, "auto", need_weights, average_attn_weights)
+
+
+def as_result(outputs: Outputs, average_attn_weights: bool) -> Result:
+    """Return the result of one head, and the weights [B, K, N] or [B, K, 1, N] if it has them."""
+    result, weights, _ = outputs
+    if weights is None:
+        return result
+    return result, forms.weights_as_returned(weights, 1, average_attn_weights)
+
+
+def arguments_of(layer: Layer, inputs: Inputs, need_weights: bool) -> Arguments | None:
+    """Return the arguments of a call that may be repeated, or None for one with other inputs."""
+    query, memories, values, slots, lengths, mask, score_bias, streams, group, window = inputs
+    if (
+        values is None and slots is None and lengths is None and score_bias is None
+        and streams is None and group is None and window is None
+        and layer.attention == PLAIN and isinstance(memories, Tensor)
+    ):  # fmt: skip
+        return Arguments(query, memories, mask, need_weights)
+    return None
 
 
 def call_of(layer: Layer, inputs: Inputs, hops: Sequence[ops.Hop]) -> Call:

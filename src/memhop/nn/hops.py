@@ -10,7 +10,8 @@ from memhop import ops
 from memhop.checkpoint import LAYER
 from memhop.nn import checks
 from memhop.nn.checks import Dims, Inputs
-from memhop.nn.hop_modules import HopModules, Result, hops_of, windows_in
+from memhop.nn.hop_modules import Result, windows_in
+from memhop.nn.hop_weights import HopModules, hops_of
 from memhop.nn.layer import Embed, HopLayer, MemoryLayer
 from memhop.ops import errors
 from memhop.ops.exchange import exchange_of

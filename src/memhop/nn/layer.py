@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from memhop.nn import checks
 from memhop.nn.checks import Dims, Inputs
 from memhop.nn.embedding import EmbeddingTable
-from memhop.nn.hop_modules import HopModules, Layer, Result, run_hops
+from memhop.nn.hop_modules import Result, run_hops
+from memhop.nn.hop_weights import HopModules, KeptHops, Layer
 from memhop.nn.layer_files import StoredLayer
 from memhop.ops import dtensors
 from memhop.ops.banks import Pair
@@ -224,6 +225,7 @@ class HopLayer(MemoryLayer):
         check_share(layer, "relu", relu)
         self._check_sizes_together(layer, embed)
         self._dims = Dims(self.memory_dim, self.input_dim, self.value_dim, self.num_hops)
+        self._kept_hops = KeptHops()
 
     def _tables(
         self,
@@ -284,8 +286,9 @@ class HopLayer(MemoryLayer):
 
     def _run(self, inputs: Inputs, need_weights: bool, average_attn_weights: bool) -> Result:
         return run_hops(
-            self._layer(), inputs, self._hop_modules(), need_weights, average_attn_weights
-        )
+            self._layer(), inputs, self._hop_modules(), self._kept_hops, need_weights,
+            average_attn_weights,
+        )  # fmt: skip
 
     def _sizes(self) -> str:
         """Return the positional arguments of the constructor."""

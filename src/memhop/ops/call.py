@@ -64,6 +64,8 @@ class Call(NamedTuple):
         num_heads, dropout, newest_first: as in ``Attention``.
         window: the memory [..., T + N - 1, I] of which ``memory`` is the view [..., T, N, I] of the
             windows of T queries; None without a window.
+        is_repeated: a layer repeats the call, so that little Python runs around its kernels, which
+            are loaded.
     """
 
     query: Tensor
@@ -79,6 +81,7 @@ class Call(NamedTuple):
     newest_first: bool = False
     need_lse: bool = False
     window: Memory | None = None
+    is_repeated: bool = False
 
 
 def common_case(query: Tensor, memory: Memory, hops: Sequence[Hop]) -> Call | None:

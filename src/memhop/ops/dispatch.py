@@ -124,10 +124,10 @@ def fusing_pays(call: Call, num_queries: int) -> bool:
         is_cheaper = FUSED_NUMBER * num_slots * (columns + FUSED_SLOT) <= eager
         return num_reads >= WORTH_FUSING_A_BANK and is_cheaper
     if torch.is_grad_enabled() and needs_grad(call):
-        return num_reads >= WORTH_FUSING_WITH_GRADIENT
+        return call.is_repeated or num_reads >= WORTH_FUSING_WITH_GRADIENT
     if torch.compiler.is_compiling():
         return num_reads >= WORTH_FUSING_IN_A_GRAPH
-    if num_reads < WORTH_FUSING:
+    if num_reads < WORTH_FUSING and not call.is_repeated:
         return False
     memory_dim = query.shape[-1]
     return memory_dim < LARGE_DIM or num_slots >= MIN_SLOTS_TO_DIM * memory_dim

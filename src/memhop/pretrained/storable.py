@@ -13,6 +13,7 @@ from memhop.errors import MemhopError, shown
 
 FLOAT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _OF_EVERY_MODULE = {*vars(nn.Module()), "_compiled_call_impl"}  # the last is of `Module.compile`
+_CACHES = {"_kept_hops"}  # of memhop's layers; a loaded one computes them again
 _MISSING = object()
 
 
@@ -141,7 +142,7 @@ def _check_module(layer: str, path: str, own: nn.Module, expected: nn.Module) ->
         raise MemhopError(f"{layer} cannot be stored: hooks{place} would be lost")
     is_of_torch = type(expected).__module__.startswith("torch.")  # private: caches of its weights
     private = {name for name in vars(expected) if is_of_torch and name.startswith("_")}
-    check_attributes(layer, own, expected, place, _OF_EVERY_MODULE | private)
+    check_attributes(layer, own, expected, place, _OF_EVERY_MODULE | _CACHES | private)
 
 
 def _is_equal(own: Any, expected: Any) -> bool:

@@ -86,6 +86,7 @@ class _State:
         self.lock = threading.Lock()
         self.of_dtype: dict[torch.dtype, Compilation] = {}
         self.logged: set[str] = set()
+        self.loaded: set[tuple[str, torch.dtype]] = set()
 
     def of(self, dtype: torch.dtype) -> Compilation:
         known = self.of_dtype.get(dtype)
@@ -145,7 +146,15 @@ def ready_job(name: str, dtype: torch.dtype) -> Any:
 
     if not is_kept(name, dtype):
         stop(dtype)
-    return compiled_job(name, dtype)
+    job = compiled_job(name, dtype)
+    _state.loaded.add((name, dtype))
+    return job
+
+
+def is_loaded(dtype: torch.dtype, backward: bool) -> bool:
+    """Return whether this process has loaded the kernels, and a call of any size may use them."""
+    loaded = _state.loaded
+    return ("forward", dtype) in loaded and (not backward or ("backward", dtype) in loaded)
 
 
 def are_kept(dtype: torch.dtype, backward: bool) -> bool:

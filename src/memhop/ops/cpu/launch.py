@@ -137,7 +137,7 @@ class Call:
         (rows, memory_dim), keys, values = problem.query.shape, problem.keys, problem.values
         num_slots, columns, workers = problem.num_slots, keys.shape[-1], threads.count()
         value_columns = columns if values is None else values.shape[-1]
-        self.problem, self.workers = problem, workers
+        self.dtype, self.workers = problem.query.dtype, workers
         self.numbers, self.num_splits = numbers_read(problem, rows, num_slots), 1
         if is_split(rows, workers, self.numbers):
             self.num_splits = min(SPLITS_PER_THREAD * workers, num_slots)
@@ -171,20 +171,22 @@ class Call:
             *self._scratch.fields, 0, *places, *[0] * (NUM_ARRAYS - len(places)),
             *addresses(problem.weights),
         ]  # fmt: skip
-        self._record = array("q", fields)
-        self._address = address_of(self._record)
-        self._record[WEIGHT_ADDRESSES] = self._address + CALL.itemsize
+        self.record, self.is_kept = array("q", fields), self._scratch.is_kept
+        self._address = address_of(self.record)
+        self.record[WEIGHT_ADDRESSES] = self._address + CALL.itemsize
+
+    def job(self, stages: int, **fields: int) -> "array[int]":
+        """Return the record of a job; the fields are those of ``Job``."""
+        return array("q", (0, 0, *Job(self._address, self._scratch.workspaces, stages, **fields)))
 
     def run(self, name: str, workers: int, stages: int, **fields: int) -> None:
-        """Run a job on so many threads; the fields are those of ``Job``."""
-        job = Job(self._address, self._scratch.workspaces, stages, **fields)
-        record = array("q", (0, 0, *job))
-        compiled = ready_job(name, self.problem.query.dtype)
-        threads.run(compiled, address_of(record), workers)
+        """Run a job on so many threads."""
+        record = self.job(stages, **fields)
+        threads.run(ready_job(name, self.dtype), address_of(record), workers)
 
     def end(self) -> None:
         """Let a later call use the scratch memory."""
-        if self._scratch.is_kept:
+        if self.is_kept:
             self._unused.append(self._scratch)
 
 
@@ -266,7 +268,7 @@ def backward(
     fields = {"targets": targets.ctypes.data, "num_targets": num_targets}
     run_hops(call, "backward", range(hops - 1, -1, -1), normalize=num_targets > 0, **fields)
     for target in targets if is_bank else ():
-        write_gradient_of_bank(call, target)
+        write_gradient_of_bank(problem, call, target)
     call.end()
     return gradients
 
@@ -286,9 +288,9 @@ def targets_of(problem: Problem, gradients: Gradients) -> np.ndarray[Any, np.dty
     return np.array(targets, TARGET)
 
 
-def write_gradient_of_bank(call: Call, target: Any) -> None:
+def write_gradient_of_bank(problem: Problem, call: Call, target: Any) -> None:
     """Write the gradient of a bank; threads share out its rows, each summed in a fixed order."""
-    problem, bank_rows = call.problem, call.problem.keys.shape[0]
+    bank_rows = problem.keys.shape[0]
     starts = np.zeros(bank_rows + 1, dtype=np.int64)
     order = np.empty(problem.query.shape[0] * problem.num_slots, dtype=np.int64)
     targets = np.array([target], TARGET)
@@ -302,24 +304,33 @@ def write_gradient_of_bank(call: Call, target: Any) -> None:
 
 def run_hops(call: Call, name: str, hops: range, normalize: bool, **fields: int) -> None:
     """Run all hops in one job by rows, or each stage of each hop in a job by splits."""
-    count, normalizing, num_groups = len(hops), NORMALIZE if normalize else 0, call.num_groups
+    normalizing = NORMALIZE if normalize else 0
+    if call.num_splits == 1:
+        workers, of_job = whole_job(call, hops, normalizing)
+        call.run(name, workers, **of_job, **fields)
+        return
 
     def run(stages: int, first_hop: int, last_hop: int, splits: int = 0, workers: int = 1) -> None:
         call.run(
             name, workers, stages, first_hop=first_hop, last_hop=last_hop,
-            by_rows=int(splits == 0), num_items=splits or num_groups, **fields,
+            by_rows=int(splits == 0), num_items=splits or call.num_groups, **fields,
         )  # fmt: skip
 
-    if call.num_splits == 1:
-        workers = min(call.workers, num_groups) if call.numbers > SERIAL else 1
-        run(BEGIN | ATTEND | FINISH | normalizing, 0, count, workers=workers)
-        return
     for hop in hops:
         run(BEGIN, hop, hop + 1)
         run(ATTEND, hop, hop + 1, call.num_splits, call.workers)
         run(FINISH, hop, hop + 1)
     if normalizing:
-        run(NORMALIZE, 0, count, call.num_splits, call.workers)
+        run(NORMALIZE, 0, len(hops), call.num_splits, call.workers)
+
+
+def whole_job(call: Call, hops: range, normalizing: int = 0) -> tuple[int, dict[str, int]]:
+    """Return the number of threads and the fields of a job that runs all hops, group by group."""
+    workers = min(call.workers, call.num_groups) if call.numbers > SERIAL else 1
+    return workers, {
+        "stages": BEGIN | ATTEND | FINISH | normalizing,
+        "last_hop": len(hops), "by_rows": 1, "num_items": call.num_groups,
+    }  # fmt: skip
 
 
 def numbers_read(problem: Problem, rows: int, num_slots: int) -> int:

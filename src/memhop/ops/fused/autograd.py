@@ -6,6 +6,7 @@ computes the same by eager operations where a gradient is itself differentiated,
 that kernels cannot read.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -61,6 +62,13 @@ def run_problem(problem: Problem, need_weights: bool, need_lse: bool = False) ->
     if grad:
         return Outputs(*_Fused.apply(problem.steps, need_weights, need_lse, *tensors))  # type: ignore[no-untyped-call]
     return backends.infer(problem, need_weights, need_lse)
+
+
+def record(
+    steps: tuple[Step, ...], tensors: Sequence[Tensor | None], need_weights: bool
+) -> Outputs:
+    """Return the outputs of a problem, given by its tensors, as an operation of autograd."""
+    return Outputs(*_Fused.apply(steps, need_weights, False, *tensors))  # type: ignore[no-untyped-call]
 
 
 class _Fused(torch.autograd.Function):

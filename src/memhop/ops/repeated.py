@@ -1,0 +1,166 @@
+"""Calls of a layer that differ from an earlier one in their numbers alone.
+
+Checks, the choice of the form and the record of a kernel depend on the sizes, strides and dtypes of
+the arguments. ``RepeatedHops`` keep them by these, so that a small call spends its time in the
+kernel and not in Python. What is kept is used only if nothing else intercepts the call: no mode,
+no transform, no trace, no autocast.
+"""
+
+import operator
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from memhop.ops import dispatch
+from memhop.ops.call import Call, Outputs
+from memhop.ops.cpu import background, threads
+from memhop.ops.fused import autograd, backends
+from memhop.ops.fused.addresses import are_addressable, is_intercepted
+from memhop.ops.fused.packing import layout_of, pack
+from memhop.ops.fused.problem import Problem
+from memhop.ops.inputs import Hop
+
+MAX_KEPT = 32  # signatures of a layer; more are those of a caller whose sizes never repeat
+
+requires_grad = operator.attrgetter("requires_grad")
+ATTRIBUTES = (
+    Tensor.data_ptr, operator.attrgetter("shape", "dtype"), Tensor.is_contiguous, Tensor.is_neg,
+)  # fmt: skip
+
+Signature = tuple[Any, ...]
+
+
+class Arguments(NamedTuple):
+    """The arguments of a call that may be repeated.
+
+    Attributes:
+        query, memories, padding_mask: [B, D], [B, N, I] and [B, N] of bool.
+        need_weights: whether to return the attention [B, K, N].
+    """
+
+    query: Tensor
+    memories: Tensor
+    padding_mask: Tensor | None
+    need_weights: bool
+
+
+Kept = Callable[[Arguments], Outputs]
+
+
+class RepeatedHops(tuple[Hop, ...]):
+    """The hops of a layer, and its calls by their signatures."""
+
+    calls: dict[Signature, Kept]
+    weights: tuple[Tensor, ...]
+    state: list[Any]
+
+    def __init__(self, hops: object = ()) -> None:
+        self.calls, self.weights, self.state = {}, (), []
+
+
+def state_of(weights: tuple[Tensor, ...]) -> list[Any]:
+    """Return what a kernel needs of the weights; ``weight.data = other`` changes it."""
+    return [state for attribute in ATTRIBUTES for state in map(attribute, weights)]
+
+
+def signature_of(arguments: Arguments, weights: tuple[Tensor, ...]) -> Signature | None:
+    """Return all that the choices for a call depend on, or None if it is not a plain one."""
+    query, memories, mask, need_weights = arguments
+    if (
+        torch.compiler.is_compiling()
+        or is_intercepted()
+        or backends.is_transformed()
+        or torch.is_autocast_enabled("cpu")
+        or not are_addressable(arguments[:3])
+    ):
+        return None
+    records = torch.is_grad_enabled() and (
+        query.requires_grad or memories.requires_grad or any(map(requires_grad, weights))
+    )
+    of_mask = None if mask is None else (mask.shape, mask.stride(), mask.dtype, mask.device)
+    return (
+        query.shape, query.stride(), query.dtype, query.device,
+        memories.shape, memories.stride(), memories.dtype, memories.device,
+        of_mask, need_weights, threads.count(), records,
+    )  # fmt: skip
+
+
+def repeat(hops: RepeatedHops, arguments: Arguments) -> Outputs | None:
+    """Return the result of a call whose signature is known, or None."""
+    if not hops.calls:
+        return None
+    signature = signature_of(arguments, hops.weights)
+    call = hops.calls.get(signature)  # type: ignore[arg-type]
+    if call is None:
+        return None
+    if state_of(hops.weights) != hops.state:
+        hops.calls.clear()
+        return None
+    return call(arguments)
+
+
+def keep(hops: RepeatedHops, call: Call, arguments: Arguments) -> Kept | None:
+    """Keep a checked call that the fused form runs on its tensors as they are; return how."""
+    is_flat = len(call.batch) == 1 and call.query.is_cpu and bool(hops)
+    if not is_flat or not call.precision.as_given or not are_addressable(arguments[:3]):
+        return None
+    records = torch.is_grad_enabled() and dispatch.needs_grad(call)
+    dtype = call.precision.computed
+    call = call._replace(is_repeated=background.is_loaded(dtype, records))
+    if dispatch.form_of(call) != "fused" or backends.has_shared_memory(call):
+        return None
+    problem = pack(call, layout_of(call.batch, call.memory))
+    given = (problem.query, problem.keys, problem.ignored)
+    if any(map(operator.is_not, given, arguments)) or not are_as_given(problem.weights, hops):
+        return None
+    state = state_of(problem.weights)
+    if state != hops.state:
+        hops.calls.clear()
+    hops.weights, hops.state = problem.weights, state
+    signature = signature_of(arguments, problem.weights)
+    if signature is None or not are_addressable(problem.weights):
+        return None
+    if not backends.compiles("cpu", dtype, signature[-1]):
+        return None
+    if len(hops.calls) >= MAX_KEPT:
+        hops.calls.pop(next(iter(hops.calls)))
+    kept = recorded(problem) if signature[-1] else inferred(problem, arguments.need_weights)
+    hops.calls[signature] = kept
+    return kept
+
+
+def are_as_given(weights: tuple[Tensor, ...], hops: RepeatedHops) -> bool:
+    """Return whether the weights of a problem are those of the hops, and no copies."""
+    given = {id(weight) for hop in hops for weight in (*hop.a, *hop.c, hop.transform)}
+    return given.issuperset(map(id, weights))
+
+
+def recorded(problem: Problem) -> Kept:
+    """Return the call for a problem as an operation of autograd."""
+    weights, steps = problem.weights, problem.steps
+
+    def run(arguments: Arguments) -> Outputs:
+        query, memories, mask, need_weights = arguments
+        tensors = (query, memories, None, None, None, None, mask, None, None, *weights)
+        return autograd.record(steps, tensors, need_weights)
+
+    return run
+
+
+def inferred(problem: Problem, need_weights: bool) -> Kept:
+    """Return the call for a problem without gradients."""
+    from memhop.ops.cpu.prepared import prepare  # imports numba
+
+    kept = prepare(problem, need_weights)
+    if kept is not None:
+        return kept
+    weights, steps = problem.weights, problem.steps
+
+    def run(arguments: Arguments) -> Outputs:
+        query, memories, mask, need_weights = arguments
+        tensors = (query, memories, None, None, None, None, mask, None, None, *weights)
+        return backends.infer(Problem.of_tensors(tensors, steps), need_weights, False)
+
+    return run

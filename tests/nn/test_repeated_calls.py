@@ -1,0 +1,307 @@
+"""Calls of a layer that repeat an earlier one, after each change that must have an effect."""
+
+import copy
+import pickle
+import weakref
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+import memhop
+from memhop import MemoryHop, MultiHop, ops
+from memhop.ops.cpu import background
+from memhop.ops.repeated import MAX_KEPT
+
+
+@pytest.fixture(autouse=True)
+def _kernels() -> None:
+    memhop.warmup()
+
+
+class Case:
+    """A layer with the arguments of its calls."""
+
+    def __init__(self, grad: bool = False, dtype: torch.dtype = torch.float32, **options: Any):
+        torch.manual_seed(0)
+        self.layer = MultiHop(5, 4, 3, dtype=dtype, **options).requires_grad_(grad)
+        self.query = torch.randn(3, 4, dtype=dtype)
+        self.memories = torch.randn(3, 7, 5, dtype=dtype)
+        self.mask: Tensor | None = None
+
+    def run(self) -> Tensor:
+        result: Tensor = self.layer(self.query, self.memories, memory_padding_mask=self.mask)
+        return result
+
+    def exact(self) -> Tensor:
+        """Return the result by the formula in float64, from the weights as they are now."""
+
+        def cast(table: ops.Table) -> ops.Table:
+            return ops.Table(*(part if part is None else part.double() for part in table))
+
+        hops = [
+            hop._replace(
+                a=cast(hop.a), c=cast(hop.c),
+                transform=None if hop.transform is None else hop.transform.double(),
+            )
+            for hop in self.layer.as_hops()
+        ]  # fmt: skip
+        return ops.multi_hop(
+            self.query.double(), self.memories.double(), hops, padding_mask=self.mask,
+            impl="reference",
+        )  # fmt: skip
+
+    def check(self) -> None:
+        """Check two calls, of which the second may repeat the first."""
+        for _ in range(2):
+            torch.testing.assert_close(self.run().double(), self.exact(), atol=1e-5, rtol=1e-5)
+
+    @property
+    def kept(self) -> dict[Any, Any]:
+        return self.layer._kept_hops.hops.calls
+
+
+def new_numbers(case: Case) -> None:
+    case.query, case.memories = torch.randn(3, 4), torch.randn(3, 7, 5)
+
+
+def other_sizes(case: Case) -> None:
+    case.query, case.memories = torch.randn(2, 4), torch.randn(2, 9, 5)
+
+
+def strided_memories(case: Case) -> None:
+    case.memories = torch.randn(3, 7, 11)[:, :, 3:8]
+
+
+def transposed_memories(case: Case) -> None:
+    case.memories = torch.randn(3, 5, 7).mT
+
+
+def transposed_query(case: Case) -> None:
+    case.query = torch.randn(4, 3).mT
+
+
+def negative_memories(case: Case) -> None:
+    case.memories = torch.randn(3, 7, 5, dtype=torch.complex64).conj().imag
+    assert case.memories.is_neg()
+
+
+def shared_memories(case: Case) -> None:
+    case.memories = torch.randn(7, 5)
+
+
+def expanded_memories(case: Case) -> None:
+    case.memories = torch.randn(1, 7, 5).expand(3, -1, -1)
+
+
+def a_mask(case: Case) -> None:
+    case.mask = torch.tensor([[True] * 7, [False] * 7, [True, False] * 3 + [True]])
+
+
+def weights_in_place(case: Case) -> None:
+    with torch.no_grad():
+        case.layer.get_parameter("1.embed_a.weight").mul_(2)
+
+
+def other_data(case: Case) -> None:
+    case.layer.get_parameter("1.embed_a.weight").data = torch.randn(4, 5)
+
+
+def transposed_data(case: Case) -> None:
+    case.layer.get_parameter("1.embed_a.weight").data = torch.randn(5, 4).mT
+
+
+def another_parameter(case: Case) -> None:
+    case.layer.get_submodule("2.embed_c").weight = nn.Parameter(torch.randn(4, 5))
+
+
+def no_bias(case: Case) -> None:
+    case.layer.get_submodule("2.embed_c").register_parameter("bias", None)
+
+
+def another_table(case: Case) -> None:
+    case.layer.get_submodule("0").embed_a = copy.deepcopy(case.layer.get_submodule("2.embed_c"))
+
+
+def relu(case: Case) -> None:
+    case.layer.relu = True
+
+
+def linear(case: Case) -> None:
+    case.layer.softmax = False
+
+
+def other_threads(case: Case) -> None:
+    torch.set_num_threads(2)
+
+
+CHANGES = [
+    new_numbers, other_sizes, strided_memories, transposed_memories, transposed_query,
+    negative_memories, shared_memories, expanded_memories, a_mask, weights_in_place, other_data,
+    transposed_data, another_parameter, no_bias, another_table, relu, linear, other_threads,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("grad", [False, True])
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_between_calls_counts(change: Callable[[Case], None], grad: bool) -> None:
+    threads = torch.get_num_threads()
+    try:
+        case = Case(grad)
+        case.check()
+        assert case.kept
+        change(case)
+        case.check()
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("tying", ["none", "adjacent", "layerwise"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_repeated_gradients_are_those_of_the_formula(tying: Any, dtype: torch.dtype) -> None:
+    case = Case(True, dtype, tying=tying, temporal_slots=3, relu=0.5)
+    case.check()
+    assert case.kept
+    case.query.requires_grad_()
+    case.memories.requires_grad_()
+    leaves = [case.query, case.memories, *case.layer.parameters()]
+    for _ in range(2):
+        grads = torch.autograd.grad(case.run().square().sum(), leaves, allow_unused=True)
+        exact = torch.autograd.grad(case.exact().square().sum(), leaves, allow_unused=True)
+        for mine, other in zip(grads, exact, strict=True):
+            expected = mine if other is None else other  # a bias that cancels
+            torch.testing.assert_close(mine, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_ignored_slots_may_hold_nan_in_a_repeated_call() -> None:
+    case = Case()
+    case.mask = torch.tensor([[True] * 7, [False] * 7, [True, False] * 3 + [True]])
+    case.check()
+    expected = case.run()
+    case.memories = case.memories.masked_fill(case.mask.unsqueeze(-1), torch.nan)
+    assert torch.equal(case.run(), expected)
+
+
+def test_attention_on_request_leaves_the_result() -> None:
+    case = Case()
+    alone = [case.run() for _ in range(2)]
+    for average in (True, False, True):
+        result, attention = case.layer(
+            case.query, case.memories, need_weights=True, average_attn_weights=average
+        )
+        assert all(torch.equal(result, one) for one in alone)
+        assert attention.shape == ((3, 3, 7) if average else (3, 3, 1, 7))
+        torch.testing.assert_close(attention.sum(-1), torch.ones(attention.shape[:-1]))
+    kept = [attention.clone(), case.run()]
+    case.layer(case.query * 2, case.memories, need_weights=True)
+    assert torch.equal(attention, kept[0])  # no later call writes to it
+
+
+def test_hooks_and_parametrizations_after_a_kept_call_count() -> None:
+    case = Case()
+    case.check()
+    before, table = case.run(), case.layer.get_submodule("1.embed_a")
+    hook = table.register_forward_hook(lambda module, args, output: output * 0)
+    assert not torch.allclose(case.run(), before)
+    hook.remove()
+    assert torch.equal(case.run(), before)
+
+    class Double(nn.Module):
+        def forward(self, weight: Tensor) -> Tensor:
+            return 2 * weight
+
+    parametrize.register_parametrization(table, "weight", Double())
+    assert not torch.allclose(case.run(), before)
+    case.check()
+    parametrize.remove_parametrizations(table, "weight", leave_parametrized=False)
+    case.check()
+
+
+def test_transforms_and_modes_see_the_call() -> None:
+    case = Case()
+    case.check()
+    expected = case.run()
+    batched = torch.vmap(lambda q: case.layer(q, case.memories))(case.query.expand(2, 3, 4))
+    torch.testing.assert_close(batched[1], expected)
+    found = torch.func.jvp(lambda q: case.layer(q, case.memories), (case.query,), (case.query,))
+    assert found[1].any()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert case.run().dtype == torch.bfloat16
+    weights = {name: 2 * weight for name, weight in case.layer.named_parameters()}
+    doubled = torch.func.functional_call(case.layer, weights, (case.query, case.memories))
+    assert not torch.allclose(doubled, expected)
+    assert torch.equal(case.run(), expected)
+
+
+def test_gradients_are_recorded_as_the_arguments_require() -> None:
+    case = Case(True)
+    assert case.run().requires_grad
+    with torch.no_grad():
+        assert not case.run().requires_grad
+        assert not case.run().requires_grad
+    case.layer.requires_grad_(False)
+    assert not case.run().requires_grad
+    case.layer.get_parameter("2.embed_c.bias").requires_grad_()
+    assert case.run().requires_grad
+    case.layer.requires_grad_(False)
+    case.memories.requires_grad_()
+    assert case.run().requires_grad
+
+
+def test_copies_share_nothing_and_nothing_is_pickled() -> None:
+    case = Case()
+    case.check()
+    for other in (copy.deepcopy(case.layer), pickle.loads(pickle.dumps(case.layer))):
+        assert not other._kept_hops.hops
+        assert torch.equal(other(case.query, case.memories), case.run())
+    assert len(pickle.dumps(case.layer)) == len(pickle.dumps(Case().layer))
+
+
+def test_no_argument_is_kept() -> None:
+    case = Case()
+    case.check()
+    assert case.kept
+    dead = [weakref.ref(case.query), weakref.ref(case.memories)]
+    new_numbers(case)
+    assert all(one() is None for one in dead)
+
+
+def test_few_signatures_are_kept() -> None:
+    layer = MemoryHop(5, 4).requires_grad_(False)
+    for num_slots in range(1, MAX_KEPT + 20):
+        layer(torch.randn(2, 4), torch.randn(2, num_slots, 5))
+    assert len(layer._kept_hops.hops.calls) == MAX_KEPT
+
+
+def test_invalid_calls_fail_after_a_kept_one() -> None:
+    case = Case()
+    case.check()
+    with pytest.raises(ValueError, match="expected"):
+        case.layer(case.query, case.memories.double())
+    with pytest.raises(ValueError, match="expected"):
+        case.layer(case.query[:2], case.memories)
+    with pytest.raises(ValueError, match="memory_padding_mask"):
+        case.layer(case.query, case.memories, memory_padding_mask=torch.zeros(3, 7))
+
+
+def test_threads_call_one_layer_at_the_same_time() -> None:
+    layer = MultiHop(16, 32, 3).requires_grad_(False)
+    queries, memories = torch.randn(64, 4, 32), torch.randn(64, 4, 50, 16)
+    expected = [layer(q, m) for q, m in zip(queries, memories, strict=True)]
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(5):
+            found = list(pool.map(layer, queries, memories))
+            assert all(map(torch.equal, found, expected))
+
+
+def test_small_calls_leave_kernels_that_are_not_loaded_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(background, "is_loaded", lambda dtype, backward: False)
+    case = Case()
+    case.check()
+    assert not case.kept
