@@ -16,7 +16,7 @@ from memhop.ops.fused.problem import Gradients, Problem, Trace, Wanted
 
 _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
-MAX_LOG_SUM_EXP = 128  # as a score: float32 rounds l, and so all p_i of a row, by up to 4e-6
+MAX_LOG_SUM_EXP = 128  # as a score: float32 rounds it, and so all p_i of a row, by up to 4e-6
 MAX_PART_NUMBERS = 1 << 19  # numbers of a part of a memory, whose gradients are a buffer
 MAX_MASK_NUMBERS = 1 << 24  # numbers of a mask that differs between rows
 
@@ -102,10 +102,16 @@ def backpropagate(
     """Write the gradient of u, and add to those of keys and values; w is the gradient of r."""
     values, mask = rows_of_values(problem), mask_of(problem, hop)
     grad_u = torch.zeros_like(w, dtype=torch.float64)
-    log_sum_exp = trace.score_max[:, hop] + trace.exp_sum[:, hop].log()
+    # The kernel divides by exp(score_max); what that rounds off is a factor of all p_i of a row.
+    grad_read = w / trace.exp_sum[:, hop, None]
     of_queries = [
         grouped(problem, rows)
-        for rows in (w, trace.projected_query[:, hop], trace.read[:, hop], log_sum_exp)
+        for rows in (
+            grad_read,
+            trace.projected_query[:, hop],
+            trace.read[:, hop],
+            trace.score_max[:, hop],
+        )
     ]
     num_slots, columns = problem.keys.shape[1:]
     most = max(1, min(MAX_PART_NUMBERS // columns, MAX_PART_SLOTS))

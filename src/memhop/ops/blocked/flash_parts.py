@@ -20,7 +20,7 @@ MAX_PRODUCT_SLOTS = 1 << 15  # of a part whose sums err no more than those of a 
 MIN_PART_SLOTS = 1 << 9  # smaller parts cost more than another thread gains
 MAX_RESULTS = 1 << 19  # numbers that all parts together read before they merge
 VECTOR = 16  # slots, the longest vector of the kernel
-MAX_ITEMS = 8  # for each thread: of more work items, one that is left over costs little
+MAX_ITEMS = 4  # for each thread: of more work items, one that is left over costs little
 
 
 def attend(
