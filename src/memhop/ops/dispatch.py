@@ -31,20 +31,22 @@ WORTH_FUSING_IN_A_GRAPH = 2**20
 WORTH_FUSING_A_BANK = 2**19
 # The number of scores [Q, N] of a shared memory from which they exceed the cache
 WORTH_CUTTING_INTO_BLOCKS = 2**21
+# The cost of a score beyond the cache, in numbers of a row scored by a matrix product
+STORED_SCORE = 64
 
 # The cost of a slot of a bank in the fused form, of one of its numbers, and of one index lookup in
 # the eager form, in numbers of a row scored by a matrix product.
 FUSED_SLOT, FUSED_NUMBER, LOOKED_UP_SLOT = 48, 3, 40
 
 
-def form_of(call: Call) -> str:
+def form_of(call: Call, need_weights: bool = False) -> str:
     """Return the form for ``impl="auto"``: the cheapest one, or "eager" if that is not available.
 
     The fused form is not available while its kernels compile in the background.
     """
     if call.window is not None and has_block_products(call):
         return "window"
-    form = cheapest_form(call)
+    form = cheapest_form(call, need_weights)
     if form == "project" and backends.why_not("project", call) is not None:
         return "eager"
     if form != "fused":
@@ -96,15 +98,32 @@ def projects_windows(call: Call) -> bool:
     return projected < raw
 
 
-def cheapest_form(call: Call) -> str:
+def cheapest_form(call: Call, need_weights: bool = False) -> str:
     """Return "fused" if one operation for all hops pays off, else "project" or "eager"."""
     if torch.compiler.is_exporting():
         return "eager"  # a comparison of sizes would become a guard of the exported graph
-    num_queries, form = math.prod(call.batch), "eager"
+    query, num_queries, form = call.query, math.prod(call.batch), "eager"
     is_bank = call.memory.slots is not None
     if call.hops and (is_bank or backends.has_shared_memory(call)):
-        form = cheaper_form(num_queries, call)
-    return "fused" if form == "eager" and fusing_pays(call, num_queries * call.num_heads) else form
+        is_large = num_queries * call.num_slots >= WORTH_CUTTING_INTO_BLOCKS and not is_bank
+        form = cheaper_form(num_queries, call, STORED_SCORE if is_large and query.is_cpu else 0)
+    if form != "eager" or (not need_weights and reads_by_flash_attention(call)):
+        return form
+    return "fused" if fusing_pays(call, num_queries * call.num_heads) else form
+
+
+def reads_by_flash_attention(call: Call) -> bool:
+    """Return whether the eager form reads one memory by the kernel that the fused form calls.
+
+    It does so only where no gradient is recorded.
+    """
+    is_recorded = torch.is_grad_enabled() and needs_grad(call)
+    return (
+        call.is_plain
+        and backends.has_shared_memory(call)
+        and not is_recorded
+        and all(hop.softmax for hop in call.hops)
+    )
 
 
 def fusing_pays(call: Call, num_queries: int) -> bool:
@@ -149,7 +168,7 @@ def has_identity(hops: Sequence[Hop]) -> bool:
     return any(hop.a.weight is None or hop.c.weight is None for hop in hops)
 
 
-def cheaper_form(num_queries: int, call: Call) -> str:
+def cheaper_form(num_queries: int, call: Call, stored_score: int = 0) -> str:
     """Return "project" or "eager", whichever takes fewer multiplications.
 
     The eager form maps each query into the space of the memory and back, 2 D I in each hop, and
@@ -161,7 +180,8 @@ def cheaper_form(num_queries: int, call: Call) -> str:
 
         Q (1/N + 1/D - 1/I) > W / 2K.
 
-    Untied, that is Q > N if D = I, and about Q > D if N and I are far above D.
+    Untied, that is Q > N if D = I, and about Q > D if N and I are far above D. The projected form
+    stores all scores, at a cost of ``stored_score`` each.
     """
     memories, slots, memory_dim = call.memory.keys, call.memory.slots, call.query.shape[-1]
     rows = memories.shape[-2]
@@ -179,7 +199,7 @@ def cheaper_form(num_queries: int, call: Call) -> str:
     columns = len(all_a) * input_dim + len(all_c) * value_dim
     identities = 2 * len(call.hops) - len(all_a) - len(all_c)
     raw = (memory_dim + call.num_heads * rows) * columns + rows * memory_dim * identities
-    projected = 2 * len(call.hops) * rows * memory_dim
+    projected = len(call.hops) * rows * (2 * memory_dim + stored_score)
     of_a = set(all_a)
     columns = len(of_a) * input_dim + len(set(all_c) - of_a) * value_dim
     embedding = math.prod(memories.shape[:-1]) * memory_dim * columns

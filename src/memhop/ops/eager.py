@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from memhop.ops import heads
+from memhop.ops.blocked import one_memory
 from memhop.ops.checks import broadcast
 from memhop.ops.dispatch import scores_whole_bank
 from memhop.ops.inputs import Hop, OncePerTensor
@@ -75,12 +76,16 @@ def raw_multi_hop(
     hops: Sequence[Hop],
     num_heads: int = 1,
     dropout: float = 0.0,
+    need_weights: bool = True,
 ) -> tuple[Tensor, list[Tensor]]:
-    """Return the same as ``reference.multi_hop``, reading the raw memory in every hop."""
+    """Return the same as ``reference.multi_hop``, reading the raw memory in every hop.
+
+    Weights that are not needed may be left out.
+    """
     keys, values, slots, readable = memory
     is_simple = slots is None and values is keys and num_heads == 1 and dropout == 0
     if is_simple and weights_sum_to_one(keys, hops, readable):
-        return read_all_slots(query, keys, hops)
+        return read_all_slots(query, keys, hops, need_weights)
     if slots is not None and not scores_whole_bank(keys, slots):
         keys, values = gather_both(keys, values, slots)  # once for all hops
         memory = MemoryView(keys, values, None, readable)
@@ -148,14 +153,17 @@ def weights_sum_to_one(keys: Tensor, hops: Sequence[Hop], readable: Sequence[Rea
 
 
 def read_all_slots(
-    query: Tensor, memories: Tensor, hops: Sequence[Hop]
+    query: Tensor, memories: Tensor, hops: Sequence[Hop], need_weights: bool
 ) -> tuple[Tensor, list[Tensor]]:
     """Compute ``raw_multi_hop`` in few operations, whose overhead dominates small calls."""
     if memories.dim() == 3 and memories.shape[0] == 1 and query.dim() == 2:
         memories = memories.squeeze(0)
     columns, is_matrix = memories.mT, query.dim() == 2
-    one_memory = is_matrix and memories.dim() == 2
+    is_one = is_matrix and memories.dim() == 2
     own_memories = is_matrix and memories.dim() == 3 and memories.shape[0] == query.shape[0]
+    if not need_weights and memories.dim() == 2 and one_memory.pays(query, memories, hops):
+        return one_memory.multi_hop(query, memories, hops)
+    left_out = query[:0]  # kept, the weights of all hops would be in different memory
 
     def read_hop(query: Tensor, k: int) -> tuple[Tensor, Tensor]:
         hop = hops[k]
@@ -163,7 +171,7 @@ def read_all_slots(
         u = query
         if a is not None:
             u = torch.mm(query, a) if is_matrix else query @ a
-        if one_memory:
+        if is_one:
             weights = torch.softmax(torch.mm(u, columns), -1)
             summary = torch.mm(weights, memories)
         elif own_memories:
@@ -172,6 +180,8 @@ def read_all_slots(
         else:
             weights = torch.softmax(score(u, memories), -1)
             summary = combine(weights, memories)
+        if not need_weights:
+            weights = left_out
         bias = read_bias(hop)
         if c is not None:
             return functional.linear(summary, c, bias), weights

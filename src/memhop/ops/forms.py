@@ -49,7 +49,7 @@ def outputs_of(
 ) -> Outputs:
     """Return the outputs of a checked call, in the dtype of the result; lse in that computed in."""
     if impl == "auto":
-        impl = dispatch.form_of(call)
+        impl = dispatch.form_of(call, need_weights)
     else:
         backends.check_supported(impl, call)
     precision = call.precision
@@ -115,7 +115,8 @@ def run_form(
     keys = memory.keys
     if is_plain and isinstance(keys, Tensor):
         view = MemoryView(keys, keys, None, [ALL_SLOTS] * len(hops))
-        return *FORMS[impl](query, view, hops), None
+        options = (1, 0.0, need_weights) if impl == "eager" else ()
+        return *FORMS[impl](query, view, hops, *options), None
     query, view, hops = view_of(call)
     is_random = call.dropout > 0
     if not hops:

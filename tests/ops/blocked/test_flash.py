@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from memhop.ops import read
-from memhop.ops.blocked import attention, flash
+from memhop.ops.blocked import attention, flash, flash_parts
 from memhop.ops.fused.problem import Gradients, Problem, Step, Trace, Wanted
 from tests.ops.blocked.test_attention import in_float32, results_of, true_results_of
 from tests.ops.blocked.test_attention import plain as three_hops
@@ -20,11 +20,11 @@ def part(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
     """Read all slots at once, or a few at a time, in one call of the kernel or in several."""
     before = torch.get_num_threads()
     torch.set_num_threads(3 if request.param == "parts of threads" else 1)
-    monkeypatch.setattr(flash, "MIN_PART_SLOTS", 1)
+    monkeypatch.setattr(flash_parts, "MIN_PART_SLOTS", 1)
     if request.param.startswith("parts"):
         monkeypatch.setattr(flash, "MAX_PART_NUMBERS", 20)
     if request.param == "parts one by one":
-        monkeypatch.setattr(flash, "MAX_RESULTS", 1)
+        monkeypatch.setattr(flash_parts, "MAX_RESULTS", 1)
     yield
     torch.set_num_threads(before)
 

@@ -1,32 +1,23 @@
 """One hop of rows that share memories by torch's FlashAttention for the CPU, forward and backward.
 
-It computes r = softmax(u M^T + b) M and the logarithm l of the sum of exponentials, which becomes
-the maximum of a ``Trace``: p_i = exp(s_i - l). Parts of the slots are heads of the kernel, so that
-threads share them out, and merge by their l, in float64. The backward pass is right for any part of
-the slots, given the result and l of all of them, so it needs no second buffer of the size of the
-memory.
+It computes r and the logarithm l of the sum of exponentials, which becomes the maximum of a
+``Trace``: p_i = exp(s_i - l). The backward pass is right for any part of the slots, given the
+result and l of all of them, so it needs no second buffer of the size of the memory.
 
-``scaled_dot_product_attention`` calls the same kernel, but its gradient cannot be differentiated
-again, and it does not return l.
+The gradient of ``scaled_dot_product_attention`` cannot be differentiated again.
 """
-
-from collections.abc import Iterator
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from memhop.ops.blocked.blocks import ignores_the_same
+from memhop.ops.blocked.flash_parts import MAX_PART_SLOTS, attend, parts, parts_for_threads
 from memhop.ops.fused.problem import Gradients, Problem, Trace, Wanted
 
-_forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
-MAX_LOG_SUM_EXP = 16  # as a score: float32 rounds l to 1e-6, and p_i by that factor
+MAX_LOG_SUM_EXP = 128  # as a score: float32 rounds it, and so all p_i of a row, by up to 4e-6
 MAX_PART_NUMBERS = 1 << 19  # numbers of a part of a memory, whose gradients are a buffer
-MAX_PART_SLOTS = 1 << 13  # of a part: the kernel sums them in their own dtype
-MIN_PART_SLOTS = 1 << 9  # smaller parts cost more than another thread gains
-MAX_RESULTS = 1 << 19  # numbers that all parts together read before they merge
 MAX_MASK_NUMBERS = 1 << 24  # numbers of a mask that differs between rows
 
 
@@ -92,29 +83,10 @@ def mask_of(problem: Problem, hop: int) -> Tensor | None:
 
 
 def read_slots(problem: Problem, trace: Trace, hop: int) -> None:
-    """Write one hop into the trace: r and l, of parts that are merged in float64."""
+    """Write one hop into the trace: r and l."""
+    queries = grouped(problem, trace.projected_query[:, hop])
     values, mask = rows_of_values(problem), mask_of(problem, hop)
-    u = grouped(problem, trace.projected_query[:, hop])
-    group = u.shape[2]
-    block = 32 if group < 192 else 64 if group < 768 else 256  # of queries, a work item
-    wanted = parts_for_threads(u.shape[0] * -(-group // block))
-    together = max(wanted, MAX_RESULTS // (problem.query.shape[0] * values.shape[-1]))
-    found: tuple[Tensor, Tensor] | None = None
-    for part in parts(problem, wanted, together):
-        rows = part.of_rows(problem.keys), part.of_rows(values)
-        own = None if mask is None else part.of_mask(mask)
-        queries = u.expand(-1, part.num, -1, -1)
-        reads, logs = _forward(queries, *rows, 0.0, False, attn_mask=own, scale=1.0)
-        logs = logs.double()
-        if own is not None:  # the kernel returns 0 where nothing is readable
-            logs = logs.where((own > -torch.inf).any(-1), -torch.inf)
-        if (logs == 0).any():
-            restore_nan(reads, logs, queries @ rows[0].mT, own)
-        if found is not None:
-            reads, logs = torch.cat([found[0], reads.double()], 1), torch.cat([found[1], logs], 1)
-        found = merged(reads, logs)
-    assert found is not None
-    read, log_sum_exp = found
+    read, log_sum_exp = attend(queries, problem.keys, values, mask)
     trace.read[:, hop] = read.reshape(trace.read[:, hop].shape)
     is_read = log_sum_exp != -torch.inf  # NaN stays NaN
     log_sum_exp = log_sum_exp.where(is_read, 0.0).flatten()
@@ -124,79 +96,27 @@ def read_slots(problem: Problem, trace: Trace, hop: int) -> None:
     trace.weight_sum[:, hop] = is_read.flatten()
 
 
-def restore_nan(reads: Tensor, logs: Tensor, scores: Tensor, mask: Tensor | None) -> None:
-    """Set r and l to NaN where a score is NaN.
-
-    The kernel returns zeros where all scores are NaN or ignored, and those that are not ignored are
-    in the last, incomplete vector of a block.
-    """
-    if mask is not None:
-        scores = (scores + mask).masked_fill_(mask == -torch.inf, -torch.inf)
-    is_nan = scores.isnan().any(-1)
-    logs.masked_fill_(is_nan, torch.nan)
-    reads.masked_fill_(is_nan.unsqueeze(-1), torch.nan)
-
-
-def merged(reads: Tensor, logs: Tensor) -> tuple[Tensor, Tensor]:
-    """Return r [G, 1, Q, V] and l [G, 1, Q] of P parts, merged in float64."""
-    if logs.shape[1] == 1:
-        return reads, logs
-    log_sum_exp = logs.logsumexp(1, keepdim=True)
-    factors = (logs - log_sum_exp).exp_().nan_to_num_(0.0)  # -inf less -inf is NaN
-    return (reads.double() * factors.unsqueeze(-1)).sum(1, keepdim=True), log_sum_exp
-
-
-class Parts(NamedTuple):
-    """A range of slots that is cut into parts of one size."""
-
-    slots: slice
-    num: int
-
-    def of_rows(self, rows: Tensor) -> Tensor:
-        """Return the rows [G, N, I] of the slots as [G, P, n, I]."""
-        rows = rows[:, self.slots]
-        return rows.view(rows.shape[0], self.num, -1, rows.shape[-1])
-
-    def of_mask(self, mask: Tensor) -> Tensor:
-        """Return the mask [G, 1, Q, N] of the slots as [G, P, Q, n]."""
-        mask = mask[:, 0, :, self.slots]
-        return mask.reshape(*mask.shape[:2], self.num, -1).transpose(1, 2)
-
-
-def parts(problem: Problem, wanted: int, together: int) -> Iterator[Parts]:
-    """Yield all slots as at least the wanted number of parts, some together.
-
-    What remains of the division is a part of its own.
-    """
-    num_slots, columns = problem.keys.shape[1:]
-    most = max(1, min(MAX_PART_NUMBERS // columns, MAX_PART_SLOTS))
-    count = max(-(-num_slots // most), min(wanted, num_slots // MIN_PART_SLOTS))
-    size, first = num_slots // max(1, count), 0
-    while first < num_slots:
-        own = min(together, (num_slots - first) // size)
-        last = first + own * size if own else num_slots
-        yield Parts(slice(first, last), max(1, own))
-        first = last
-
-
-def parts_for_threads(work_items: int) -> int:
-    """Return how many parts give each thread one of the kernel's work items."""
-    return -(-torch.get_num_threads() // work_items)
-
-
 def backpropagate(
     problem: Problem, trace: Trace, gradients: Gradients, w: Tensor, hop: int
 ) -> None:
     """Write the gradient of u, and add to those of keys and values; w is the gradient of r."""
     values, mask = rows_of_values(problem), mask_of(problem, hop)
     grad_u = torch.zeros_like(w, dtype=torch.float64)
-    log_sum_exp = trace.score_max[:, hop] + trace.exp_sum[:, hop].log()
+    # The kernel divides by exp(score_max); what that rounds off is a factor of all p_i of a row.
+    grad_read = w / trace.exp_sum[:, hop, None]
     of_queries = [
         grouped(problem, rows)
-        for rows in (w, trace.projected_query[:, hop], trace.read[:, hop], log_sum_exp)
+        for rows in (
+            grad_read,
+            trace.projected_query[:, hop],
+            trace.read[:, hop],
+            trace.score_max[:, hop],
+        )
     ]
+    num_slots, columns = problem.keys.shape[1:]
+    most = max(1, min(MAX_PART_NUMBERS // columns, MAX_PART_SLOTS))
     wanted = parts_for_threads(problem.keys.shape[0])
-    for part in parts(problem, wanted, wanted):
+    for part in parts(num_slots, most, wanted, wanted):
         rows = part.of_rows(problem.keys), part.of_rows(values)
         own = None if mask is None else part.of_mask(mask)
         grad_read, u, read, log = (
