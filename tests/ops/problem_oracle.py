@@ -235,7 +235,10 @@ def assert_kernel_agrees(
         before = copies(problem)
         trace = forward(problem, keep_weights)
         kept = copies(trace)
-        everything = Wanted(is_floating(problem.keys), is_floating(problem.values), True)
+        everything = Wanted(
+            is_floating(problem.keys), is_floating(problem.values), True,
+            (True,) * len(problem.weights),
+        )  # fmt: skip
         gradients = backward(problem, trace, grad_result, grad_weights, everything, grad_lse)
         truth = outcome(problem, grad_result, grad_weights, grad_lse)
         assert (trace.weights is not None) == keep_weights
@@ -275,6 +278,9 @@ def compared(
     grad_weights = weight_gradients_from(problem, trace, gradients)
     for place, pair in enumerate(zip(grad_weights, truth.grad_weights, strict=True)):
         pairs[f"by weight {place}"] = pair
+    if gradients.of_weights is not None:
+        for place, grad in enumerate(gradients.of_weights):
+            pairs[f"gradient of weight {place}"] = grad, truth.grad_weights[place]
     given = {}
     for name, (got, want) in pairs.items():
         assert (got is None) == (want is None), f"{name} is there, or not, against the wish"

@@ -70,7 +70,7 @@ def test_one_graph_gives_the_same_values_and_gradients(impl: str) -> None:
 def test_a_graph_holds_a_fused_operation_where_one_is_asked_for(
     impl: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatch, "WORTH_FUSING_WITH_GRADIENT", 2**16)
+    monkeypatch.setattr(dispatch, "WORTH_FUSING_IN_A_GRAPH_WITH_GRADIENT", 2**16)
     case = case_of("large hops")
     spies: list[Spy] = []
     found = values_and_gradients(spied_on(case.outputs(impl), spies), case)

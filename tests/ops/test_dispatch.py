@@ -132,7 +132,7 @@ def empty(*sizes: int, dtype: torch.dtype = torch.float32) -> Tensor:
 
 @pytest.mark.parametrize("grad", [False, True])
 def test_one_operation_for_all_hops_is_taken_from_a_size_on(grad: bool) -> None:
-    worth = dispatch.WORTH_FUSING_WITH_GRADIENT if grad else dispatch.WORTH_FUSING
+    worth = dispatch.WORTH_FUSING_WITH_GRADIENT // 2 if grad else dispatch.WORTH_FUSING
     slots = worth // (2 * 64 * 16)
     for more, form in ((-1, "eager"), (0, "fused")):
         memory = Memory(empty(16, slots + more, 64))
@@ -149,7 +149,7 @@ def test_large_weights_and_few_slots_a_row_are_left_to_matrix_products() -> None
 
 
 def test_without_gradients_being_recorded_none_are_counted_on() -> None:
-    slots = dispatch.WORTH_FUSING_WITH_GRADIENT // (2 * 64 * 16) - 1
+    slots = dispatch.WORTH_FUSING_WITH_GRADIENT // (2 * 2 * 64 * 16) - 1
     memory = Memory(empty(16, slots, 64))
     assert auto_form(16, slots, 64, 2, memory, grad=True) == "eager"
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The weights of the modules of a layer's hops, and whether the hops may run without their calls."""
+"""The weights of a layer's hops, and whether the hops may read them instead of calling modules."""
 
 from collections.abc import Iterable, Sequence
 from operator import is_

@@ -25,9 +25,11 @@ GATHERED_ROW_WITH_GRADIENT = 40
 # must also be enough slots a row: if the weights dominate, the eager form is faster.
 WORTH_FUSING = 2**15
 MIN_SLOTS_TO_DIM, LARGE_DIM = 1 / 16, 128
-# The same with gradients, in a compiled graph, and for a bank
-WORTH_FUSING_WITH_GRADIENT = 2**17
+# The same with gradients, times the hops: only the eager form takes many calls for another hop
+WORTH_FUSING_WITH_GRADIENT = 3 * 2**15
+# The same in a compiled graph, without and with gradients, and for a bank
 WORTH_FUSING_IN_A_GRAPH = 2**20
+WORTH_FUSING_IN_A_GRAPH_WITH_GRADIENT = 2**17
 WORTH_FUSING_A_BANK = 2**19
 # The number of scores [Q, N] of a shared memory from which they exceed the cache
 WORTH_CUTTING_INTO_BLOCKS = 2**21
@@ -142,9 +144,12 @@ def fusing_pays(call: Call, num_queries: int) -> bool:
         eager = keys.shape[-2] * columns + LOOKED_UP_SLOT * num_slots
         is_cheaper = FUSED_NUMBER * num_slots * (columns + FUSED_SLOT) <= eager
         return num_reads >= WORTH_FUSING_A_BANK and is_cheaper
+    is_compiling = torch.compiler.is_compiling()
     if torch.is_grad_enabled() and needs_grad(call):
-        return call.is_repeated or num_reads >= WORTH_FUSING_WITH_GRADIENT
-    if torch.compiler.is_compiling():
+        if is_compiling:
+            return num_reads >= WORTH_FUSING_IN_A_GRAPH_WITH_GRADIENT
+        return num_reads * max(1, len(hops)) >= WORTH_FUSING_WITH_GRADIENT
+    if is_compiling:
         return num_reads >= WORTH_FUSING_IN_A_GRAPH
     if num_reads < WORTH_FUSING and not call.is_repeated:
         return False

@@ -7,7 +7,7 @@ no transform, no trace, no autocast.
 """
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -16,11 +16,13 @@ from torch import Tensor
 from memhop.ops import dispatch
 from memhop.ops.call import Call, Outputs
 from memhop.ops.cpu import background, threads
+from memhop.ops.eager import raw_multi_hop
 from memhop.ops.fused import autograd, backends
 from memhop.ops.fused.addresses import are_addressable, is_intercepted
 from memhop.ops.fused.packing import layout_of, pack
 from memhop.ops.fused.problem import Problem
 from memhop.ops.inputs import Hop
+from memhop.ops.reference import ALL_SLOTS, MemoryView
 
 MAX_KEPT = 32  # signatures of a layer; more are those of a caller whose sizes never repeat
 
@@ -102,39 +104,67 @@ def repeat(hops: RepeatedHops, arguments: Arguments) -> Outputs | None:
 
 
 def keep(hops: RepeatedHops, call: Call, arguments: Arguments) -> Kept | None:
-    """Keep a checked call that the fused form runs on its tensors as they are; return how."""
-    is_flat = len(call.batch) == 1 and call.query.is_cpu and bool(hops)
-    if not is_flat or not call.precision.as_given or not are_addressable(arguments[:3]):
+    """Keep a checked call that runs on its tensors as they are; return how, or None."""
+    if not call.query.is_cpu or not call.precision.as_given or not are_addressable(arguments[:3]):
         return None
-    records = torch.is_grad_enabled() and dispatch.needs_grad(call)
-    dtype = call.precision.computed
-    call = call._replace(is_repeated=background.is_loaded(dtype, records))
-    if dispatch.form_of(call) != "fused" or backends.has_shared_memory(call):
+    weights = tuple({id(part): part for part in parts_of(hops) if part is not None}.values())
+    state, signature = state_of(weights), signature_of(arguments, weights)
+    if signature is None or not are_addressable(weights):
         return None
-    problem = pack(call, layout_of(call.batch, call.memory))
-    given = (problem.query, problem.keys, problem.ignored)
-    if any(map(operator.is_not, given, arguments)) or not are_as_given(problem.weights, hops):
+    kept = way_to_run(call, arguments, signature[-1])
+    if kept is None:
         return None
-    state = state_of(problem.weights)
-    if state != hops.state:
+    if state != hops.state or len(hops.calls) >= MAX_KEPT:
         hops.calls.clear()
-    hops.weights, hops.state = problem.weights, state
-    signature = signature_of(arguments, problem.weights)
-    if signature is None or not are_addressable(problem.weights):
-        return None
-    if not backends.compiles("cpu", dtype, signature[-1]):
-        return None
-    if len(hops.calls) >= MAX_KEPT:
-        hops.calls.pop(next(iter(hops.calls)))
-    kept = recorded(problem) if signature[-1] else inferred(problem, arguments.need_weights)
+    hops.weights, hops.state = weights, state
     hops.calls[signature] = kept
     return kept
 
 
-def are_as_given(weights: tuple[Tensor, ...], hops: RepeatedHops) -> bool:
+def parts_of(hops: Sequence[Hop]) -> Iterator[Tensor | None]:
+    """Yield the weights of all hops."""
+    for hop in hops:
+        yield from (*hop.a, *hop.c, hop.transform)
+
+
+def way_to_run(call: Call, arguments: Arguments, records: bool) -> Kept | None:
+    """Return how to run calls with the sizes of a checked one, if that is known to stay the best.
+
+    It may not be for a small call while the kernels are not loaded.
+    """
+    dtype, need_weights = call.precision.computed, arguments.need_weights
+    call = call._replace(is_repeated=background.is_loaded(dtype, records))
+    is_own = len(call.batch) == 1 and not backends.has_shared_memory(call)
+    form = dispatch.cheapest_form(call, need_weights)
+    if form == "eager" and call.is_plain and (call.is_repeated or not is_own):
+        return eager_run(call)
+    is_usable = is_own and form == "fused" and backends.is_usable(call)
+    if not is_usable or not backends.compiles("cpu", dtype, records):
+        return None
+    problem = pack(call, layout_of(call.batch, call.memory))
+    given = (problem.query, problem.keys, problem.ignored)
+    if any(map(operator.is_not, given, arguments)) or not are_as_given(problem.weights, call.hops):
+        return None
+    return recorded(problem) if records else inferred(problem, need_weights)
+
+
+def eager_run(call: Call) -> Kept:
+    """Return the eager form of calls without a mask."""
+    hops, axis = call.hops, len(call.batch)
+    readable = [ALL_SLOTS] * len(hops)
+
+    def run(arguments: Arguments) -> Outputs:
+        query, memories, _, need_weights = arguments
+        view = MemoryView(memories, memories, None, readable)
+        result, attentions = raw_multi_hop(query, view, hops, need_weights=need_weights)
+        return Outputs(result, torch.stack(attentions, axis) if need_weights else None)
+
+    return run
+
+
+def are_as_given(weights: tuple[Tensor, ...], hops: Sequence[Hop]) -> bool:
     """Return whether the weights of a problem are those of the hops, and no copies."""
-    given = {id(weight) for hop in hops for weight in (*hop.a, *hop.c, hop.transform)}
-    return given.issuperset(map(id, weights))
+    return set(map(id, parts_of(hops))).issuperset(map(id, weights))
 
 
 def recorded(problem: Problem) -> Kept:

@@ -330,7 +330,9 @@ def test_gradients_of_weights_need_kept_weights() -> None:
     problem = plain(2, 3, 4)
     trace = attention.forward(problem, False)
     with pytest.raises(AssertionError):
-        attention.backward(problem, trace, problem.query, torch.ones(2, 3, 3), Wanted(*[False] * 3))
+        attention.backward(
+            problem, trace, problem.query, torch.ones(2, 3, 3), Wanted(False, False, False)
+        )
 
 
 def test_many_queries_are_read_in_chunks() -> None:

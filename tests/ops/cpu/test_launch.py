@@ -262,3 +262,59 @@ def test_calls_in_many_threads_share_no_scratch_memory() -> None:
     with ThreadPoolExecutor(4) as pool:
         futures = [pool.submit(launch.infer, problem, False) for _ in range(200)]
     assert all(torch.equal(future.result()[0], expected) for future in futures)
+
+
+def tied_problem(dtype: torch.dtype = torch.float64) -> Problem:
+    """Return a problem whose hops share weights in every way, with and without a softmax."""
+    make = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=make, dtype=dtype) / 3
+
+    weights = (*[draw(5, 5) for _ in range(4)], *[draw(5) for _ in range(3)])
+    steps = (
+        Step(a=0, c=1, a_bias=4, c_bias=5, softmax=0),
+        Step(a=1, c=2, a_bias=5, c_bias=6, transform=3),
+        Step(a=2, c=2, a_bias=4, c_bias=6, transform=3, softmax=0, relu=2),
+        Step(a=-1, c=3, transform=3),
+    )
+    none = None
+    return Problem(
+        draw(6, 5), draw(6, 7, 5), none, none, none, none, none, none, none, weights, steps
+    )
+
+
+def test_small_weights_that_hops_share() -> None:
+    problem = tied_problem()
+    assert_kernel_agrees(
+        launch.forward, launch.backward, problem, rtol=1e-11, atol=1e-11, keep=(True,)
+    )
+    trace = launch.forward(problem, True)
+    nothing = Wanted(False, False, False)
+    assert launch.backward(problem, trace, problem.query, None, nothing).of_weights is None
+    needed = (True, False, False, True, False, True, False)
+    wanted = nothing._replace(weights=needed)
+    gradients = launch.backward(problem, trace, problem.query, None, wanted)
+    everything = nothing._replace(weights=(True,) * len(needed))
+    expected = launch.backward(problem, trace, problem.query, None, everything).of_weights
+    assert gradients.of_weights is not None
+    assert expected is not None
+    for got, want, need in zip(gradients.of_weights, expected, needed, strict=True):
+        assert (got is not None) == need
+        assert got is None or want is None or torch.equal(got, want)
+
+
+@pytest.mark.parametrize(("rows", "width"), [(65, 4), (9, 256)])
+def test_products_compute_the_gradients_of_large_weights(rows: int, width: int) -> None:
+    problem = plain(rows, 3, width)
+    trace = launch.forward(problem, True)
+    wanted = Wanted(False, False, False, (True,) * len(problem.weights))
+    assert launch.backward(problem, trace, problem.query, None, wanted).of_weights is None
+    kernel = plain(rows - 1, 3, width)
+    trace = launch.forward(kernel, True)
+    of_weights = launch.backward(kernel, trace, kernel.query, None, wanted).of_weights
+    assert of_weights is not None
+    truth = outcome(kernel, kernel.query).grad_weights
+    for got, want in zip(of_weights, truth, strict=True):
+        assert got is not None
+        assert_close("gradient of a weight", got, want, rtol=1e-5, atol=1e-5)

@@ -53,7 +53,7 @@ def test_a_weight_gradient_at_an_ignored_slot_does_not_matter(planned: None, num
     ones, wanted = torch.ones_like(problem.query), EVERYTHING._replace(values=False)
     found = forward.backward(problem, trace, ones, modified, wanted)
     expected = forward.backward(problem, trace, ones, grad_weights, wanted)
-    for one, other in zip(found, expected, strict=True):
+    for one, other in zip(found[:-1], expected[:-1], strict=True):
         assert (one is None) == (other is None)
         assert one is None or other is None or torch.equal(one, other)
     assert bool(found.grad_query.isfinite().all())

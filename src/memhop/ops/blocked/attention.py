@@ -117,7 +117,11 @@ def backward(
         problem, grad_result, wanted, wanted.scores, new_rows=huge_pages.zeros_like
     )
     workspace = Workspace(problem.query)
-    dtypes = {tensor.dtype for tensor in gradients[-2:] if tensor is not None}
+    dtypes = {
+        tensor.dtype
+        for tensor in (gradients.grad_keys, gradients.grad_values)
+        if tensor is not None
+    }
     in_one_pass = dtypes <= {problem.query.dtype}
     backward_hops = []
     for hop, step in reversed(list(enumerate(problem.steps))):
@@ -323,7 +327,10 @@ def grad_query_before(problem: Problem, gradients: Gradients, hop: int) -> Tenso
 
 def slot_gradients(gradients: Gradients, chunk: Chunk, slots: slice) -> list[Tensor | None]:
     """Return views of the gradients of keys and values of some slots."""
-    return [None if rows is None else rows[chunk.memories, slots] for rows in gradients[-2:]]
+    return [
+        None if rows is None else rows[chunk.memories, slots]
+        for rows in (gradients.grad_keys, gradients.grad_values)
+    ]
 
 
 def add_to_slots(

@@ -19,7 +19,6 @@ MAX_PART_SLOTS = 1 << 13  # of a part: the kernel sums them in their own dtype
 MAX_PRODUCT_SLOTS = 1 << 15  # of a part whose sums err no more than those of a matrix product
 MIN_PART_SLOTS = 1 << 9  # smaller parts cost more than another thread gains
 MAX_RESULTS = 1 << 19  # numbers that all parts together read before they merge
-VECTOR = 16  # slots, the longest vector of the kernel
 MAX_ITEMS = 4  # for each thread: of more work items, one that is left over costs little
 
 
@@ -59,12 +58,12 @@ def read_part(
     """Return r [G, P, Q, V] and l [G, P, Q] of parts that are read together.
 
     The kernel returns zeros where all scores are NaN, -inf or ignored, and those that are NaN are
-    in the last, incomplete vector of a block. With a vector of slots and finite content, none are.
+    in the last, incomplete vector of a block.
     """
     reads, logs = _forward(queries, keys, values, 0.0, False, attn_mask=mask, scale=1.0)
     if mask is not None:  # the kernel returns 0 where nothing is readable
         logs = logs.where((mask > -torch.inf).any(-1), -torch.inf)
-    if (mask is not None or keys.shape[2] < VECTOR) and (logs == 0).any():
+    if (logs == 0).any():
         restore_nan(reads, logs, queries @ keys.mT, mask)
     return reads, logs
 

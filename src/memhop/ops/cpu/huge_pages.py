@@ -29,8 +29,8 @@ def _madvise() -> Callable[[int, int, int], int] | None:
 
 def empty_like(rows: Tensor) -> Tensor:
     """Return an uninitialized contiguous tensor of the same shape, dtype and device."""
-    tensor = torch.empty(rows.shape, dtype=rows.dtype, device=rows.device)
-    is_large = tensor.nbytes >= MIN_BYTES and tensor.device.type == "cpu"
+    tensor = torch.empty_like(rows, memory_format=torch.contiguous_format)
+    is_large = tensor.nbytes >= MIN_BYTES and tensor.is_cpu
     madvise = _madvise() if is_large else None
     if madvise is not None:
         begin = -(-tensor.data_ptr() // PAGE_BYTES) * PAGE_BYTES  # whole pages inside the tensor

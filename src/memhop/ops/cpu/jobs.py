@@ -19,6 +19,7 @@ from memhop.ops.cpu.numba_ext import (
     records_at,
 )
 from memhop.ops.cpu.rows import CALL, JOB, TARGET, WORKSPACE
+from memhop.ops.cpu.weight_grad import write_weights
 
 WORKSPACE_BYTES = WORKSPACE.itemsize
 
@@ -61,7 +62,16 @@ def _write_bank(address, like):  # type: ignore[no-untyped-def]
         write_bank(call, target, starts, order, address, _own_workspace(address), like)
 
 
-KERNELS = {"forward": _forward, "backward": _backward, "write_bank": _write_bank}
+@compiled
+def _write_weights(address, like):  # type: ignore[no-untyped-def]
+    job = _record_at(address, JOB)
+    write_weights(_record_at(job.call, CALL), job, like)
+
+
+KERNELS = {
+    "forward": _forward, "backward": _backward, "write_bank": _write_bank,
+    "write_weights": _write_weights,
+}  # fmt: skip
 ZEROS: dict[torch.dtype, Any] = {torch.float32: np.float32(0), torch.float64: np.float64(0)}
 
 

@@ -16,7 +16,7 @@ from array import array
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import accumulate, chain
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from memhop.ops.cpu.background import ready_job
 from memhop.ops.cpu.backward import SORT
 from memhop.ops.cpu.formats import code_of
 from memhop.ops.cpu.forward import ATTEND, BEGIN, FINISH, NORMALIZE
-from memhop.ops.cpu.rows import ARRAYS, CALL, FIELDS, ROWS, STEP, TARGET, Job, workspace_sizes
+from memhop.ops.cpu.rows import ARRAYS, CALL, FIELDS, ROWS, STEP, Job, workspace_sizes
 from memhop.ops.fused.addresses import address, addresses
 from memhop.ops.fused.problem import (
     Gradients,
@@ -48,6 +48,9 @@ MAX_GROUP_ROWS = 64  # rows that share each load of a weight
 SPLITS_PER_THREAD = 4  # several, so that a thread that is held up leaves work to the others
 
 SERIAL = 1_000_000  # numbers read; for fewer, waking a thread costs more than its help
+
+# Rows, and multiplications a hop, up to which a kernel computes the gradient of a weight
+MAX_OUTER_ROWS, MAX_OUTER_PRODUCTS = 64, 2**19
 
 MAX_KEPT_NUMBERS = 1 << 15  # of a scratch memory that later calls use again
 
@@ -255,28 +258,52 @@ def backward(
     """Run all hops backward; see ``problem``. The trace must hold the weights."""
     rows, hops = problem.query.shape[0], len(problem.steps)
     new_rows = huge_pages.empty_like if rows else huge_pages.zeros_like
-    gradients = empty_gradients(problem, grad_result, wanted, any(wanted), new_rows)
+    gradients = empty_gradients(problem, grad_result, wanted, any(wanted[:3]), new_rows)
     if rows == 0:
         return gradients
     grad_read = torch.empty_like(trace.read)
     if not problem.steps[0].carry:
         grad_read[:, 0] = grad_result
-    arrays = (None, *trace, *gradients[:-2], grad_read, grad_weights, grad_lse)
+    arrays = (None, *trace, *gradients[:-3], grad_read, grad_weights, grad_lse)
     call = Call(problem, problem.keys.shape[-1], arrays)
     targets, is_bank = targets_of(problem, gradients), problem.slots is not None
     num_targets = 0 if is_bank else len(targets)
-    fields = {"targets": targets.ctypes.data, "num_targets": num_targets}
+    records = array("q", chain.from_iterable(targets))
+    fields = {"targets": address_of(records), "num_targets": num_targets}
     run_hops(call, "backward", range(hops - 1, -1, -1), normalize=num_targets > 0, **fields)
     for target in targets if is_bank else ():
         write_gradient_of_bank(problem, call, target)
+    if any(wanted.weights) and has_small_weights(problem):
+        of_weights = gradients_of_weights(problem, call, wanted.weights)
+        gradients = gradients._replace(of_weights=of_weights)
     call.end()
     return gradients
 
 
-def targets_of(problem: Problem, gradients: Gradients) -> np.ndarray[Any, np.dtype[np.void]]:
+def has_small_weights(problem: Problem) -> bool:
+    """Return whether a kernel computes the gradients of weights; otherwise matrix products do."""
+    rows, largest = problem.query.shape[0], max([weight.numel() for weight in problem.weights])
+    is_small = rows <= MAX_OUTER_ROWS and rows * largest <= MAX_OUTER_PRODUCTS
+    return is_small and problem.num_ages == 0
+
+
+def gradients_of_weights(
+    problem: Problem, call: Call, needed: Sequence[bool]
+) -> list[Tensor | None]:
+    """Return the gradients of the needed weights from those of the hops."""
+    found = [
+        torch.empty_like(weight) if need else None
+        for weight, need in zip(problem.weights, needed, strict=True)
+    ]
+    targets = array("q", addresses(found))
+    call.run("write_weights", 1, 0, targets=address_of(targets), num_targets=len(targets))
+    return found
+
+
+def targets_of(problem: Problem, gradients: Gradients) -> list[tuple[int, ...]]:
     """Return the records of the gradients of keys and values, one where the values are the keys."""
     is_same = problem.values is None
-    targets = [
+    return [
         (address(rows), code_of(rows.dtype), rows.stride(-2) * rows.element_size(),
          rows.shape[-1], of_keys, of_values)
         for rows, of_keys, of_values in (
@@ -285,18 +312,17 @@ def targets_of(problem: Problem, gradients: Gradients) -> np.ndarray[Any, np.dty
         )
         if rows is not None and rows.numel()
     ]  # fmt: skip
-    return np.array(targets, TARGET)
 
 
-def write_gradient_of_bank(problem: Problem, call: Call, target: Any) -> None:
+def write_gradient_of_bank(problem: Problem, call: Call, target: tuple[int, ...]) -> None:
     """Write the gradient of a bank; threads share out its rows, each summed in a fixed order."""
     bank_rows = problem.keys.shape[0]
     starts = np.zeros(bank_rows + 1, dtype=np.int64)
     order = np.empty(problem.query.shape[0] * problem.num_slots, dtype=np.int64)
-    targets = np.array([target], TARGET)
+    record = array("q", target)
     fields = {
         "starts": starts.ctypes.data, "order": order.ctypes.data, "bank_rows": bank_rows,
-        "targets": targets.ctypes.data,
+        "targets": address_of(record),
     }  # fmt: skip
     call.run("write_bank", 1, SORT, **fields)
     call.run("write_bank", call.workers, 0, **fields)

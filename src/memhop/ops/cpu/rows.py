@@ -47,7 +47,7 @@ SCRATCH = (
     "partial_max", "partial_total", "partial_sums", "partial_aged", "grad_means",
 )  # fmt: skip
 ARRAYS = (
-    "result", *Trace._fields, *Gradients._fields[:-2], "grad_read", "grad_weights", "grad_lse",
+    "result", *Trace._fields, *Gradients._fields[:-3], "grad_read", "grad_weights", "grad_lse",
 )  # fmt: skip
 FIELDS = (*SIZES, *INPUTS, *SCRATCH, "weight_addresses", *ARRAYS)
 CALL = np.dtype([("keys", ROWS), ("values", ROWS), *((field, np.int64) for field in FIELDS)])
@@ -75,7 +75,8 @@ class Job(NamedTuple):
     """What threads do: the fields of ``JOB`` after two atomic counters.
 
     Threads take the stages of hops in work items: groups of rows where ``by_rows``, else splits of
-    the slots of all rows. For the gradient of a bank, ``order`` are the slots sorted by bank row,
+    the slots of all rows. ``targets`` are those of the backward kernel, or the addresses of the
+    gradients of weights. For the gradient of a bank, ``order`` are the slots sorted by bank row,
     of which row i's begin at ``starts[i]``.
     """
 

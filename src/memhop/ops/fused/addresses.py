@@ -71,9 +71,4 @@ def addresses(tensors: Sequence[Tensor | None]) -> list[int]:
 
     ``address`` is called only for those without one: a call takes longer than ``data_ptr``.
     """
-    places = [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
-    if 0 in places:
-        for tensor, place in zip(tensors, places, strict=True):
-            if place == 0 and tensor is not None:
-                address(tensor)  # raises unless it is empty
-    return places
+    return [0 if tensor is None else tensor.data_ptr() or address(tensor) for tensor in tensors]

@@ -45,12 +45,13 @@ def gradients(
         grad_result = torch.zeros_like(result_of(problem, trace))
     if grad_weights is not None:
         grad_weights = zero_where_ignored(problem, grad_weights)
-    trace = Trace._make(None if part is None else part.contiguous() for part in trace)
+    trace = Trace._make([None if part is None else part.contiguous() for part in trace])
     grads_out = grad_result, grad_weights, grad_lse
     inputs = [as_kernel_input(grad, is_flat=True) for grad in grads_out]
     assert inputs[0] is not None
     names = dict(zip(Problem._fields, needed, strict=False))
-    wanted = Wanted(names["keys"], names["values"], names["score_bias"])
+    of_weights = tuple(needed[NUM_TENSORS:])
+    wanted = Wanted(names["keys"], names["values"], names["score_bias"], of_weights)
     kernel = backends.kernel_for(problem)
     grads = kernel.backward(problem, trace, inputs[0], inputs[1], wanted, inputs[2])
     grad_bias = None
@@ -62,7 +63,9 @@ def gradients(
         "query": grads.grad_query, "keys": grads.grad_keys, "values": grads.grad_values,
         "score_bias": grad_bias,
     }  # fmt: skip
-    return [*tensors.values(), *weight_gradients(problem, trace, grads, needed[NUM_TENSORS:])]
+    if grads.of_weights is not None:
+        return [*tensors.values(), *grads.of_weights]
+    return [*tensors.values(), *weight_gradients(problem, trace, grads, of_weights)]
 
 
 def reached_by_weights(steps: Sequence[Step], needed: Sequence[bool]) -> list[bool]:

@@ -218,8 +218,20 @@ def as_kernel_inputs(problem: Problem) -> Problem:
 
     Hooks on saved tensors may return another layout, and graphs may pass one.
     """
+    if has_kernel_inputs(problem):
+        return problem
     fields = dict(zip(problem._fields[:-2], problem[:-2], strict=True))
     flat = ("query", "lengths")
     tensors = [as_kernel_input(tensor, name in flat) for name, tensor in fields.items()]
     weights = [as_kernel_input(weight, is_flat=True) for weight in problem.weights]
     return Problem.of_tensors((*tensors, *weights), problem.steps)
+
+
+def has_kernel_inputs(problem: Problem) -> bool:
+    """Return whether a problem has the layout that kernels expect."""
+    for tensor in (problem.query, *problem.weights):
+        if tensor.is_neg() or not tensor.is_contiguous():
+            return False
+    keys, *optional = problem[1:-2]
+    is_plain = all(tensor is None for tensor in optional)
+    return is_plain and not keys.is_neg() and keys.stride(-1) == 1

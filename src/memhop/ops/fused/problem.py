@@ -31,7 +31,8 @@ Backward, with g_k the gradient of o_k, and G_i the gradient of p_i if weights a
 
 sum_j p_j w_k . m_j = w_k . r_k needs no further pass, and with the softmax the terms of c cancel.
 A gradient of log sum_i exp(s_i), which a single read may return, is subtracted from that sum.
-``gradients`` computes the gradients of the weights as products of these results.
+``gradients`` computes the gradients of the weights as products of these results, unless the backend
+does.
 """
 
 from collections.abc import Callable, Sequence
@@ -215,11 +216,17 @@ def empty_trace(problem: Problem, keep_weights: bool) -> Trace:
 
 
 class Wanted(NamedTuple):
-    """Which of the large gradients to compute."""
+    """Which gradients to compute.
+
+    Attributes:
+        keys, values, scores: the large ones.
+        weights: those of the weights, or () for none.
+    """
 
     keys: bool
     values: bool
     scores: bool
+    weights: tuple[bool, ...] = ()
 
 
 class Gradients(NamedTuple):
@@ -235,6 +242,8 @@ class Gradients(NamedTuple):
         grad_keys: in the shape and dtype of the keys, or None if not wanted; the sum for keys and
             values if the values are the keys.
         grad_values: in the shape and dtype of the values, or None if not wanted.
+        of_weights: the gradient of each weight, None for one that is not wanted; None if they are
+            not computed.
     """
 
     grad_query: Tensor
@@ -245,6 +254,7 @@ class Gradients(NamedTuple):
     grad_scores: Tensor | None
     grad_keys: Tensor | None
     grad_values: Tensor | None
+    of_weights: list[Tensor | None] | None = None
 
 
 def empty_gradients(
@@ -262,12 +272,10 @@ def empty_gradients(
     """
     query, hops = problem.query, len(problem.steps)
     new, (rows, memory_dim), ages = query.new_empty, query.shape, problem.num_ages
-    grad_query = torch.zeros_like(query)
-    if problem.steps[0].carry:
-        grad_query.copy_(grad_result)
+    carry = problem.steps[0].carry
     has_values = wanted.values and problem.values is not None
     return Gradients(
-        grad_query=grad_query,
+        grad_query=grad_result.clone() if carry else torch.zeros_like(query),
         grad_out=new(rows, hops, memory_dim),
         grad_u=new(rows, hops, problem.keys.shape[-1]),
         grad_weight_sum=new(rows, hops),
