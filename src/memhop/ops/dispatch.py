@@ -148,7 +148,7 @@ def fusing_pays(call: Call, num_queries: int) -> bool:
     if torch.is_grad_enabled() and needs_grad(call):
         if is_compiling:
             return num_reads >= WORTH_FUSING_IN_A_GRAPH_WITH_GRADIENT
-        return num_reads * max(1, len(hops)) >= WORTH_FUSING_WITH_GRADIENT
+        return call.is_repeated or num_reads * max(1, len(hops)) >= WORTH_FUSING_WITH_GRADIENT
     if is_compiling:
         return num_reads >= WORTH_FUSING_IN_A_GRAPH
     if num_reads < WORTH_FUSING and not call.is_repeated:

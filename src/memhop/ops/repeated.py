@@ -21,6 +21,7 @@ from memhop.ops.fused import autograd, backends
 from memhop.ops.fused.addresses import are_addressable, is_intercepted
 from memhop.ops.fused.packing import layout_of, pack
 from memhop.ops.fused.problem import Problem
+from memhop.ops.fused.repeated_autograd import record
 from memhop.ops.inputs import Hop
 from memhop.ops.reference import ALL_SLOTS, MemoryView
 
@@ -145,7 +146,7 @@ def way_to_run(call: Call, arguments: Arguments, records: bool) -> Kept | None:
     given = (problem.query, problem.keys, problem.ignored)
     if any(map(operator.is_not, given, arguments)) or not are_as_given(problem.weights, call.hops):
         return None
-    return recorded(problem) if records else inferred(problem, need_weights)
+    return (recorded if records else inferred)(problem, need_weights)
 
 
 def eager_run(call: Call) -> Kept:
@@ -167,9 +168,15 @@ def are_as_given(weights: tuple[Tensor, ...], hops: Sequence[Hop]) -> bool:
     return set(map(id, parts_of(hops))).issuperset(map(id, weights))
 
 
-def recorded(problem: Problem) -> Kept:
+def recorded(problem: Problem, need_weights: bool) -> Kept:
     """Return the call for a problem as an operation of autograd."""
     weights, steps = problem.weights, problem.steps
+    if not need_weights:
+        from memhop.ops.cpu.prepared_training import Training  # imports numba
+
+        training = Training(problem)
+        if training.is_small:
+            return lambda arguments: Outputs(record(training, *arguments[:3], weights))
 
     def run(arguments: Arguments) -> Outputs:
         query, memories, mask, need_weights = arguments
@@ -181,11 +188,11 @@ def recorded(problem: Problem) -> Kept:
 
 def inferred(problem: Problem, need_weights: bool) -> Kept:
     """Return the call for a problem without gradients."""
-    from memhop.ops.cpu.prepared import prepare  # imports numba
+    from memhop.ops.cpu.prepared import Inferences  # imports numba
 
-    kept = prepare(problem, need_weights)
-    if kept is not None:
-        return kept
+    inferences = Inferences(problem, need_weights)
+    if inferences.is_small:
+        return inferences
     weights, steps = problem.weights, problem.steps
 
     def run(arguments: Arguments) -> Outputs:

@@ -1,6 +1,7 @@
-"""Inferences whose record is kept: later calls of the same sizes change only its addresses."""
+"""Calls whose record is kept: later calls of the same sizes change only its addresses.
 
-from typing import Any
+The problems have no values, slots, lengths and bias. Each thread that calls has its own record.
+"""
 
 import torch
 from torch import Tensor
@@ -13,68 +14,79 @@ from memhop.ops.cpu.launch import Call, address_of, whole_job
 from memhop.ops.cpu.rows import FIELDS, ROWS
 from memhop.ops.fused.problem import Problem, value_rows
 
-# Places in a record
-KEYS, VALUES = 0, len(ROWS.names or ())
-QUERY, IGNORED, RESULT, WEIGHTS = (
-    2 * VALUES + FIELDS.index(name) for name in ("query", "ignored", "result", "weights")
-)
+KEYS, VALUES = 0, len(ROWS.names or ())  # places in a record
+
+
+def place_of(field: str) -> int:
+    """Return the place of a field in a record."""
+    return 2 * VALUES + FIELDS.index(field)
+
+
+QUERY, IGNORED = place_of("query"), place_of("ignored")
+RESULT, WEIGHTS = place_of("result"), place_of("weights")
 
 
 class Prepared:
-    """The records of a call and of its job, for one call at a time."""
+    """The records of a call and of a job, for one call at a time."""
 
-    def __init__(self, problem: Problem, need_weights: bool) -> None:
-        columns, normalizing = value_rows(problem)[0].shape[-1], NORMALIZE if need_weights else 0
-        call = Call(problem, columns, (None,), trace_is_scratch=True)
-        self.is_small = call.num_splits == 1 and call.is_kept
-        self.workers, fields = whole_job(call, range(len(problem.steps)), normalizing)
-        self.record, self._job = call.record, call.job(**fields)
-        self._call, self._address = call, address_of(self._job)
+    def __init__(self, call: Call, name: str, workers: int, stages: int, **fields: int) -> None:
+        self.call, self.record, self.workers = call, call.record, workers
+        self._kernel, self._job = ready_job(name, call.dtype), call.job(stages, **fields)
+        self._address = address_of(self._job)
 
-    def run(self, job: Any) -> None:
+    @classmethod
+    def all_hops(cls, call: Call, name: str, hops: int, stages: int, **fields: int) -> "Prepared":
+        """Return the records of a job that runs all hops."""
+        workers, of_job = whole_job(call, range(hops), stages)
+        return cls(call, name, workers, **of_job, **fields)
+
+    @property
+    def is_small(self) -> bool:
+        """Return whether the call takes little scratch memory, and one job."""
+        return self.call.num_splits == 1 and self.call.is_kept
+
+    def set_inputs(self, query: Tensor, keys: Tensor, ignored: Tensor | None) -> None:
+        """Write the addresses of the inputs; the values are the keys."""
+        record = self.record
+        record[QUERY] = query.data_ptr()
+        record[KEYS] = record[VALUES] = keys.data_ptr()
+        if ignored is not None:
+            record[IGNORED] = ignored.data_ptr()
+
+    def run(self) -> None:
         """Run the job on the addresses that the record holds."""
         self._job[0] = self._job[1] = 0  # the counters that threads share
-        threads.run(job, self._address, self.workers)
+        threads.run(self._kernel, self._address, self.workers)
 
 
 class Inferences:
-    """Inferences on other queries, keys and masks of the same sizes, as many as there are threads.
-
-    The problem has no values, slots, lengths and bias.
-    """
+    """Inferences like a problem."""
 
     def __init__(self, problem: Problem, need_weights: bool) -> None:
-        first = Prepared(problem, need_weights)
-        self.is_small, self._unused = first.is_small, [first]
-        self._job = ready_job("forward", problem.query.dtype)
-        self._weights, self._steps = problem.weights, problem.steps
-        self._of_weights = problem.query.shape[0], len(problem.steps), problem.num_slots
+        self._steps, self._tables = problem.steps, problem.weights
+        self._weights_shape = problem.query.shape[0], len(problem.steps), problem.num_slots
+        self._unused = [self._prepare(problem, need_weights)]
+        self.is_small = self._unused[0].is_small
+
+    def _prepare(self, problem: Problem, need_weights: bool) -> Prepared:
+        columns, stages = value_rows(problem)[0].shape[-1], NORMALIZE if need_weights else 0
+        call = Call(problem, columns, (None,), trace_is_scratch=True)
+        return Prepared.all_hops(call, "forward", len(problem.steps), stages)
 
     def __call__(self, given: tuple[Tensor, Tensor, Tensor | None, bool]) -> Outputs:
+        """Return the outputs for a query, keys, ignored slots, and whether to return weights."""
         query, keys, ignored, need_weights = given
         result, weights = torch.empty_like(query), None
         try:
             one = self._unused.pop()
         except IndexError:  # other threads use all
-            tensors = (query, keys, *[None] * 4, ignored, None, None, *self._weights)
-            one = Prepared(Problem.of_tensors(tensors, self._steps), need_weights)
-        record = one.record
-        record[QUERY], record[RESULT] = query.data_ptr(), result.data_ptr()
-        record[KEYS] = record[VALUES] = keys.data_ptr()
-        if ignored is not None:
-            record[IGNORED] = ignored.data_ptr()
+            tensors = (query, keys, *[None] * 4, ignored, None, None, *self._tables)
+            one = self._prepare(Problem.of_tensors(tensors, self._steps), need_weights)
+        one.set_inputs(query, keys, ignored)
+        one.record[RESULT] = result.data_ptr()
         if need_weights:
-            weights = query.new_empty(self._of_weights)
-            record[WEIGHTS] = weights.data_ptr()
-        one.run(self._job)
+            weights = query.new_empty(self._weights_shape)
+            one.record[WEIGHTS] = weights.data_ptr()
+        one.run()
         self._unused.append(one)
         return Outputs(result, weights)
-
-
-def prepare(problem: Problem, need_weights: bool) -> Inferences | None:
-    """Return the inferences like a problem, or None for a large one.
-
-    That gains nothing, and would keep the scratch memory of its call.
-    """
-    inferences = Inferences(problem, need_weights)
-    return inferences if inferences.is_small else None

@@ -98,19 +98,33 @@ class _Fused(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
         split = len(saved) - len(Trace._fields)
-        problem = as_kernel_inputs(Problem.of_tensors(saved[:split], ctx.steps))
-        trace = Trace._make(saved[split:])
+        problem, trace = Problem.of_tensors(saved[:split], ctx.steps), Trace._make(saved[split:])
         needed, grads = ctx.needs_input_grad[3:], (grad_result, grad_weights, grad_lse)
-        is_eager = (
-            torch.is_grad_enabled()
-            or backends.is_transformed()
-            or _is_batched(*grads)
-            or not are_readable(*saved)
-        )
-        if is_eager:
-            return (None, None, None, *fallback.backward(problem, grads, needed))
-        found = gradients(problem, trace, grad_result, grad_weights, needed, grad_lse)
-        return (None, None, None, *found)
+        return (None, None, None, *backpropagate(problem, trace, grads, needed))
+
+
+def backpropagate(
+    problem: Problem,
+    trace: Trace,
+    grads: tuple[Tensor | None, Tensor | None, Tensor | None],
+    needed: Sequence[bool],
+) -> list[Tensor | None]:
+    """Return the gradients of the tensors of a problem from those of result, weights and lse."""
+    problem = as_kernel_inputs(problem)
+    if must_be_eager(*grads, *tensors_of(problem), *trace):
+        return fallback.backward(problem, grads, needed)
+    grad_result, grad_weights, grad_lse = grads
+    return gradients(problem, trace, grad_result, grad_weights, needed, grad_lse)
+
+
+def must_be_eager(*tensors: Tensor | None) -> bool:
+    """Return whether kernels cannot compute gradients from these tensors."""
+    return (
+        torch.is_grad_enabled()
+        or backends.is_transformed()
+        or _is_batched(*tensors)
+        or not are_readable(*tensors)
+    )
 
 
 def _is_batched(*tensors: Tensor | None) -> bool:
