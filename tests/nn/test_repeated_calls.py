@@ -3,7 +3,7 @@
 import copy
 import pickle
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -160,7 +160,7 @@ def test_a_change_between_calls_counts(change: Callable[[Case], None], grad: boo
         torch.set_num_threads(threads)
 
 
-def check_gradients(case: Case, leaves: list[Tensor]) -> None:
+def check_gradients(case: Case, leaves: Sequence[Tensor]) -> None:
     """Check the gradients of two calls; those of a bias that cancels are zeros."""
     for _ in range(2):
         result = case.run()
@@ -259,7 +259,7 @@ def test_a_weight_changed_before_the_backward_pass_is_an_error() -> None:
     with torch.no_grad():
         case.layer.get_parameter("1.embed_a.weight").mul_(2)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        result.sum().backward()
+        result.sum().backward()  # type: ignore[no-untyped-call]
 
 
 def test_ignored_slots_may_hold_nan_in_a_repeated_call() -> None:

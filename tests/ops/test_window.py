@@ -217,7 +217,8 @@ def test_hops_without_biases_are_one_operation(
         found = outputs(multi_hop, given, needed)
         expected = outputs(multi_hop, gathered(given, num_slots), needed, impl="eager")
         for each, other in zip(found, expected, strict=True):
-            torch.testing.assert_close(each, other, rtol=1e-9, atol=1e-9)
+            largest = max(1.0, float(other.detach().abs().max()))  # some of them cancel
+            torch.testing.assert_close(each, other, rtol=1e-9, atol=1e-11 * largest)
     are_lags = mask in ("none", "beginning", "all")
     if are_lags:
         assert len(steps) == 4 * len(hops)

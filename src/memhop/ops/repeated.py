@@ -21,9 +21,9 @@ from memhop.ops.fused import autograd, backends
 from memhop.ops.fused.addresses import are_addressable, is_intercepted
 from memhop.ops.fused.packing import layout_of, pack
 from memhop.ops.fused.problem import Problem
-from memhop.ops.fused.repeated_autograd import record
 from memhop.ops.inputs import Hop
 from memhop.ops.reference import ALL_SLOTS, MemoryView
+from memhop.ops.repeated_autograd import record
 
 MAX_KEPT = 32  # signatures of a layer; more are those of a caller whose sizes never repeat
 
@@ -109,10 +109,10 @@ def keep(hops: RepeatedHops, call: Call, arguments: Arguments) -> Kept | None:
     if not call.query.is_cpu or not call.precision.as_given or not are_addressable(arguments[:3]):
         return None
     weights = tuple({id(part): part for part in parts_of(hops) if part is not None}.values())
-    state, signature = state_of(weights), signature_of(arguments, weights)
+    signature = signature_of(arguments, weights)
     if signature is None or not are_addressable(weights):
         return None
-    kept = way_to_run(call, arguments, signature[-1])
+    kept, state = way_to_run(call, arguments, signature[-1]), state_of(weights)
     if kept is None:
         return None
     if state != hops.state or len(hops.calls) >= MAX_KEPT:
@@ -136,11 +136,10 @@ def way_to_run(call: Call, arguments: Arguments, records: bool) -> Kept | None:
     dtype, need_weights = call.precision.computed, arguments.need_weights
     call = call._replace(is_repeated=background.is_loaded(dtype, records))
     is_own = len(call.batch) == 1 and not backends.has_shared_memory(call)
-    form = dispatch.cheapest_form(call, need_weights)
+    form = dispatch.form_of(call, need_weights)
     if form == "eager" and call.is_plain and (call.is_repeated or not is_own):
         return eager_run(call)
-    is_usable = is_own and form == "fused" and backends.is_usable(call)
-    if not is_usable or not backends.compiles("cpu", dtype, records):
+    if form != "fused" or not is_own or not backends.compiles("cpu", dtype, records):
         return None
     problem = pack(call, layout_of(call.batch, call.memory))
     given = (problem.query, problem.keys, problem.ignored)
