@@ -3,11 +3,11 @@
 from typing import NamedTuple
 
 from memhop.ops.cpu import simd
-from memhop.ops.cpu.formats import NATIVE
 from memhop.ops.cpu.numba_ext import array_at, compiled, integers_at, itemsize_of
 from memhop.ops.cpu.rows import add_rows, copy, dot_rows, round_up
 
-# The tile of a weight that serves a whole group while it is in the L1 cache
+# The part of a weight that serves a whole group while it is in the L1 cache: rows, or a tile
+STRIP_ROWS = 8
 TILE_ROWS, TILE_BYTES = 64, 256
 
 
@@ -35,27 +35,26 @@ def vectors_of(address, hops, hop, columns, like):  # type: ignore[no-untyped-de
 @compiled
 def add_products(call, weight, vectors, outs, group, workspace, like):  # type: ignore[no-untyped-def]
     """out += W vector for each row of a group, a strip of the weight at a time."""
-    rows, dots = _weight(call, weight, vectors.columns, workspace, like)
+    rows, _ = _weight(call, weight, vectors.columns, workspace, like)
     itemsize = itemsize_of(like)
-    for begin in range(0, outs.columns, simd.STRIP_ROWS):
-        count, row = min(simd.STRIP_ROWS, outs.columns - begin), group[0]
+    size = vectors.columns * itemsize
+    for begin in range(0, outs.columns, STRIP_ROWS):
+        strip, row = rows[begin:].ctypes.data, group[0]
+        count = min(STRIP_ROWS, outs.columns - begin)
         while row < group[1]:
-            strip = rows[begin:]
-            if row + simd.GROUP <= group[1]:
-                simd.dot_group(
-                    (vectors.address + row * vectors.row_stride, vectors.row_stride),
-                    strip.ctypes.data, count, (dots.ctypes.data, simd.STRIP_ROWS * itemsize),
-                    vectors.columns * itemsize, like,
-                )  # fmt: skip
-                last = row + simd.GROUP
-            else:
-                dot_rows(vector_of(vectors, row, like), strip, count, dots)
-                last = row + 1
-            for i in range(last - row):
-                out, first = vector_of(outs, row + i, like), i * simd.STRIP_ROWS
-                for j in range(count):
-                    out[begin + j] += dots[first + j]
-            row = last
+            vector = vectors.address + row * vectors.row_stride, vectors.row_stride
+            out = outs.address + row * outs.row_stride + begin * itemsize, outs.row_stride
+            at_once = _at_once(group[1] - row)
+            simd.dot_group(vector, strip, count, out, size, at_once, like)
+            row += at_once
+
+
+@compiled
+def _at_once(rows):  # type: ignore[no-untyped-def]
+    """Return how many to compute at once of so many rows: a size in ``simd.GROUPS``."""
+    if rows >= 6:
+        return 4 if rows // 2 == 4 else 6  # 8 are twice 4
+    return 4 if rows >= 4 else 2 if rows >= 2 else 1
 
 
 @compiled
@@ -71,14 +70,11 @@ def add_transposed_products(call, weight, vectors, outs, group, workspace, like)
             tile = rows[first:].ctypes.data
             while row < group[1]:
                 vector = vectors.address + row * vectors.row_stride + first * itemsize
-                out = outs.address + row * outs.row_stride
-                if row + simd.GROUP <= group[1]:
-                    factors, totals = (vector, vectors.row_stride), (out, outs.row_stride)
-                    simd.add_group(factors, tile, count, totals, span, like)
-                    row += simd.GROUP
-                else:
-                    simd.add(vector, tile, NATIVE, count, out, span, like)
-                    row += 1
+                factors = vector, vectors.row_stride
+                totals = outs.address + row * outs.row_stride, outs.row_stride
+                at_once = _at_once(group[1] - row)
+                simd.add_group(factors, tile, count, totals, span, at_once, like)
+                row += at_once
 
 
 @compiled
@@ -107,8 +103,7 @@ def _weight(call, weight, columns, workspace, like):  # type: ignore[no-untyped-
     stride = columns * itemsize_of(like)
     for j in range(round_up(count, 4)):
         rows[j] = begin + min(j, count - 1) * stride
-    numbers = max(round_up(count, 4), simd.GROUP * simd.STRIP_ROWS)
-    return rows, array_at(workspace.factors, numbers, like)
+    return rows, array_at(workspace.factors, round_up(count, 4), like)
 
 
 @compiled

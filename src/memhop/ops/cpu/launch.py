@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memhop.ops.cpu import huge_pages, simd, threads
+from memhop.ops.cpu import huge_pages, threads
 from memhop.ops.cpu.background import ready_job
 from memhop.ops.cpu.backward import SORT
 from memhop.ops.cpu.formats import code_of
@@ -381,6 +381,6 @@ def rows_per_group(rows: int, memory_bytes: int, weight_bytes: int) -> int:
     if fitting * memory_bytes < weight_bytes:
         fitting = MAX_GROUP_ROWS
     count = min(fitting, MAX_GROUP_ROWS, rows)
-    return max(
-        1, count if count < simd.GROUP or count == rows else count // simd.GROUP * simd.GROUP
-    )
+    if count % 2 and 1 < count < rows:
+        count -= 1  # one row by itself takes about the time of two
+    return max(1, count)

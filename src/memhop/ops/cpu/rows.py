@@ -57,8 +57,8 @@ TARGET = record("address", "format", "row_bytes", "columns", "of_keys", "of_valu
 
 # The scratch memory of a thread, by address. For a block of slots: their indices, the addresses and
 # scales of their keys and values, their scores and weights. Then an accumulator; the addresses of
-# a weight's rows, and a factor for each and each row of a group; those of the terms of a slot's
-# gradient; a number for each age. The last field is the index of the thread's partial results.
+# a weight's rows, and a factor for each; those of the terms of a slot's gradient; a number for
+# each age. The last field is the index of the thread's partial results.
 WORKSPACE = record(
     "slots", "keys", "values", "key_scales", "value_scales", "scores", "weights",
     "acc", "weight_rows", "factors", "term_rows", "term_factors", "by_age", "partial",
@@ -67,7 +67,7 @@ WORKSPACE = record(
 
 def workspace_sizes(columns: int, weight_rows: int, hops: int) -> list[int]:
     """Return the size of each array of a workspace, in doubles."""
-    rows = max(weight_rows + 3, simd.GROUP * simd.STRIP_ROWS)
+    rows = weight_rows + 3
     return [*[BLOCK_SLOTS] * 7, columns, rows, rows, *[2 * hops] * 2, weight_rows]
 
 

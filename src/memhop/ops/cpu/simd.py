@@ -11,6 +11,7 @@ registers.
 """
 
 from collections.abc import Callable
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -29,10 +30,9 @@ from memhop.ops.cpu.formats import (
 from memhop.ops.cpu.numba_ext import llvm
 
 VECTOR = 64  # bytes
-GROUP = 4  # vectors that share each load of a row
+GROUPS = 6, 4, 2, 1  # numbers of vectors that share each load of a row
 # A vector fills one of 32 registers with AVX-512, two or more of 16 or 32 without.
 HAS_WIDE_REGISTERS = bool(binding.get_host_cpu_features().get("avx512f"))
-STRIP_ROWS = 8  # rows of a weight that serve a whole group while they are in the L1 cache
 PAIR: Any = types.UniTuple(types.int64, 2)  # type: ignore[no-untyped-call]
 
 CONTRACT = ("contract",)  # permits fused multiply-add
@@ -61,29 +61,31 @@ def _range(builder: Any, first: Any, last: Any, step: int) -> Any:
     return cgutils.for_range_slice(builder, first, last, integer(step))
 
 
-def _add_halves(builder: Any, left: Any, right: Any, group: int) -> Any:
-    """Add the two halves of each group of lanes: those of ``left``, then those of ``right``."""
-    count = left.type.count * (1 if right is left else 2)
-    first = [i for i in range(count) if i % group < group // 2]
-    kind = ir.VectorType(ir.IntType(32), len(first))
-    halves = [
-        builder.shuffle_vector(left, right, ir.Constant(kind, [i + shift for i in first]))
-        for shift in (0, group // 2)
-    ]
-    return builder.fadd(*halves)
+def _shuffle(builder: Any, left: Any, right: Any, lanes: list[int]) -> Any:
+    """Return some lanes of ``left``, and of ``right``, whose indices follow."""
+    index = ir.VectorType(ir.IntType(32), len(lanes))
+    return builder.shuffle_vector(left, right, ir.Constant(index, lanes))
 
 
 def _horizontal_sums(builder: Any, vectors: list[Any]) -> Any:
-    """Return a vector of the sums of four vectors, by a tree of adds on all four at once."""
-    group = vectors[0].type.count
-    first, second, third, fourth = vectors
-    left = _add_halves(builder, first, second, group)
-    right = _add_halves(builder, third, fourth, group)
-    total = _add_halves(builder, left, right, group // 2)
-    while total.type.count > 4:
-        group = total.type.count // 4
-        total = _add_halves(builder, total, total, group)
-    return total
+    """Return a vector of the sums of 1, 2, 4, ... vectors, by a tree of adds on all at once.
+
+    In each step two vectors become one: half of its lanes are sums of lanes of the first, the
+    others of the second.
+    """
+    num_lanes, num_sums = vectors[0].type.count, len(vectors)
+    half = num_lanes // 2
+    while half:
+        shifts = [num_lanes if lane & half else 0 for lane in range(num_lanes)]
+        own = [shift + lane for lane, shift in enumerate(shifts)]
+        other = [shift + (lane ^ half) for lane, shift in enumerate(shifts)]
+        middle = (len(vectors) + 1) // 2
+        vectors = [
+            builder.fadd(_shuffle(builder, left, right, own), _shuffle(builder, left, right, other))
+            for left, right in zip(vectors[:middle], vectors[-middle:], strict=True)
+        ]
+        half //= 2
+    return _shuffle(builder, vectors[0], vectors[0], [*range(0, num_lanes, num_lanes // num_sums)])
 
 
 def _for_vectors(
@@ -104,11 +106,14 @@ def _dot_rows(
     kind: Any,
     vectors: list[Any],
     rows: tuple[Any, int, Any],
-    outs: list[Any],
     size: Any,
+    write: Callable[[Any, list[list[Any]]], None],
 ) -> None:
-    """Write the products of each vector and each row; one load of a row serves all vectors."""
-    (addresses, code, count), itemsize = rows, integer(VECTOR // kind.count)
+    """Write the products of each vector and each row; one load of a row serves all vectors.
+
+    ``write`` takes the index of the first of four rows, and for each vector four vectors of sums.
+    """
+    addresses, code, count = rows
     with _range(builder, integer(0), count, 4) as (j, _):
         offset = builder.mul(j, integer(8))
         four_rows = [
@@ -128,9 +133,7 @@ def _dot_rows(
                     builder.store(sum_, total[i])
 
         _for_vectors(builder, kind, integer(0), size, add_columns)
-        for out, total in zip(outs, totals, strict=True):
-            sums = _horizontal_sums(builder, [builder.load(each) for each in total])
-            store(builder, sums, out, builder.mul(j, itemsize))
+        write(j, [[builder.load(each) for each in total] for total in totals])
 
 
 @llvm
@@ -141,8 +144,12 @@ def dot(typing, vector, rows, code, count, out, size, like):  # type: ignore[no-
         vector, rows, code, count, out, size, _ = args
         kind = _vector_type(context, like)
 
+        def write(j: Any, totals: list[list[Any]]) -> None:
+            sums = _horizontal_sums(builder, totals[0])
+            store(builder, sums, out, builder.mul(j, _itemsize(like)))
+
         def all_rows(each: int) -> None:
-            _dot_rows(builder, kind, [vector], (rows, each, count), [out], size)
+            _dot_rows(builder, kind, [vector], (rows, each, count), size, write)
 
         for_each_format(builder, like, code, all_rows)
         return context.get_dummy_value()
@@ -151,27 +158,65 @@ def dot(typing, vector, rows, code, count, out, size, like):  # type: ignore[no-
 
 
 @llvm
-def dot_group(typing, vectors, rows, count, outs, size, like):  # type: ignore[no-untyped-def]
-    """The same for ``GROUP`` vectors and outs, each given by the first address and a stride."""
+def dot_group(typing, vectors, rows, count, outs, size, group, like):  # type: ignore[no-untyped-def]
+    """out[j] += vector . row j for a group of vectors, of a size in ``GROUPS``.
+
+    Vectors and outs are given by the first address and a stride.
+    """
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        vectors, rows, count, outs, size, _ = args
+        vectors, rows, count, outs, size, group, _ = args
         kind, native = _vector_type(context, like), (rows, NATIVE, count)
-        vectors, outs = _group(builder, vectors), _group(builder, outs)
-        at_once = GROUP if HAS_WIDE_REGISTERS else 2
-        for i in range(0, GROUP, at_once):
-            own = slice(i, i + at_once)
-            _dot_rows(builder, kind, vectors[own], native, outs[own], size)
+
+        def products(lefts: list[Any], outs: list[Any]) -> None:
+            at_once = len(outs) if HAS_WIDE_REGISTERS else 2
+            for i in range(0, len(outs), at_once):
+                write = partial(_add_sums, builder, outs[i : i + at_once], count)
+                _dot_rows(builder, kind, lefts[i : i + at_once], native, size, write)
+
+        _for_each_group(builder, group, (vectors, outs), products)
         return context.get_dummy_value()
 
     integer = types.int64
-    return types.void(PAIR, integer, integer, PAIR, integer, like), generate
+    return types.void(PAIR, integer, integer, PAIR, integer, integer, like), generate
 
 
-def _group(builder: Any, pair: Any) -> list[Any]:
-    """Return ``GROUP`` addresses, from the first one and a stride."""
-    first, stride = cgutils.unpack_tuple(builder, pair, 2)
-    return [builder.add(first, builder.mul(stride, integer(i))) for i in range(GROUP)]
+def _for_each_group(
+    builder: Any,
+    group: Any,
+    pairs: tuple[Any, Any],
+    generate: Callable[[list[Any], list[Any]], None],
+) -> None:
+    """Generate one branch for each size of a group, with the addresses that two pairs give."""
+    (first, stride), (other, step) = (cgutils.unpack_tuple(builder, pair, 2) for pair in pairs)
+    for size in GROUPS:
+        with builder.if_then(builder.icmp_signed("==", group, integer(size))):
+            steps = [integer(i) for i in range(size)]
+            generate(
+                [builder.add(first, builder.mul(stride, i)) for i in steps],
+                [builder.add(other, builder.mul(step, i)) for i in steps],
+            )
+
+
+def _add_sums(builder: Any, outs: list[Any], count: Any, j: Any, totals: list[list[Any]]) -> None:
+    """Add the sums of four vectors to the numbers j to j + 3 of each out, of those below count."""
+    kind, num_lanes = totals[0][0].type.element, totals[0][0].type.count
+    four, index = ir.VectorType(kind, 4), ir.VectorType(ir.IntType(64), 4)
+    offset, rest = builder.mul(j, integer(VECTOR // num_lanes)), builder.sub(count, j)
+    lanes = ir.Constant(index, [0, 1, 2, 3])
+    mask = builder.icmp_signed("<", lanes, _broadcast(builder, index, rest))
+    at_once = num_lanes // 4
+    for first in range(0, len(outs), at_once):
+        sums = _horizontal_sums(builder, [*chain(*totals[first : first + at_once])])
+        for i, out in enumerate(outs[first : first + at_once]):
+            own = _shuffle(builder, sums, sums, [*range(4 * i, 4 * i + 4)])
+            total = builder.fadd(load(builder, four, out, offset, mask), own)
+            store(builder, total, out, offset, mask)
+
+
+def _power_of_two(number: int) -> int:
+    """Return the largest power of two up to a number, at least 1."""
+    return 1 << max(0, number.bit_length() - 1)
 
 
 def _weighted_sums(
@@ -189,6 +234,7 @@ def _weighted_sums(
     are few accumulators, since each addition waits for the one before it.
     """
     addresses, code, count = rows
+    accumulators = 8 if len(outs) == 1 else 24 if HAS_WIDE_REGISTERS else 6
 
     def add_row(j: Any, offsets: list[Any], totals: list[list[Any]], mask: Any) -> None:
         row = load(builder, ir.IntType(64), addresses, builder.mul(j, integer(8)))
@@ -200,7 +246,7 @@ def _weighted_sums(
 
     def columns(begin: Any, vectors: int, mask: Any = None) -> None:
         """Columns of so many vectors at once."""
-        at_once = max(1, 8 // (vectors * len(outs)))
+        at_once = _power_of_two(accumulators // (vectors * len(outs)))
         offsets = [builder.add(begin, integer(i * VECTOR)) for i in range(vectors)]
         totals = [
             [[cgutils.alloca_once(builder, kind) for _ in offsets] for _ in outs]
@@ -225,7 +271,7 @@ def _weighted_sums(
                 store(builder, total, out, offset, mask)
 
     first, end = span
-    widths = (8, 4) if len(outs) == 1 else (4,) if HAS_WIDE_REGISTERS else ()
+    widths = (8, 4) if len(outs) == 1 else (4, 2) if HAS_WIDE_REGISTERS else ()
     for vectors in widths:
         size = builder.and_(builder.sub(end, first), integer(-vectors * VECTOR))
         last = builder.add(first, size)
@@ -256,22 +302,30 @@ def add(typing, factors, rows, code, count, total, span, like):  # type: ignore[
 
 
 @llvm
-def add_group(typing, factors, rows, count, totals, span, like):  # type: ignore[no-untyped-def]
-    """The same for ``GROUP`` totals and their factors, each given by an address and a stride."""
+def add_group(typing, factors, rows, count, totals, span, group, like):  # type: ignore[no-untyped-def]
+    """The same for a group of totals and their factors, of a size in ``GROUPS``.
+
+    Totals and factors are given by the first address and a stride.
+    """
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        factors, rows, count, totals, span, _ = args
+        factors, rows, count, totals, span, group, _ = args
         kind, ends = _vector_type(context, like), cgutils.unpack_tuple(builder, span, 2)
-        of_totals = _group(builder, factors)
 
-        def factor_at(j: Any, i: int) -> Any:
-            return load(builder, kind.element, of_totals[i], builder.mul(j, _itemsize(like)))
+        def factor_at(factors: list[Any], j: Any, i: int) -> Any:
+            return load(builder, kind.element, factors[i], builder.mul(j, _itemsize(like)))
 
-        native = rows, NATIVE, count
-        _weighted_sums(builder, kind, native, _group(builder, totals), ends, factor_at)
+        def sums(factors: list[Any], totals: list[Any]) -> None:
+            at_once = len(totals) if HAS_WIDE_REGISTERS else max(2, len(totals) // 2)
+            for i in range(0, len(totals), at_once):
+                outs, own = totals[i : i + at_once], partial(factor_at, factors[i:])
+                _weighted_sums(builder, kind, (rows, NATIVE, count), outs, ends, own)
+
+        _for_each_group(builder, group, (factors, totals), sums)
         return context.get_dummy_value()
 
-    return types.void(PAIR, types.int64, types.int64, PAIR, PAIR, like), generate
+    integer = types.int64
+    return types.void(PAIR, integer, integer, PAIR, PAIR, integer, like), generate
 
 
 def _sum_of_gradient_terms(accumulate: bool) -> Any:
