@@ -21,7 +21,7 @@ def test_a_repeated_call_runs_few_functions(
     """The kernels dominate a call of [7, 100, 32] only if little Python runs around them."""
     files = files_of_calls(layer, loads_dtensors, grad, need_first=False)
     assert any(file.endswith("cpu/prepared.py") for file in files)
-    assert len(files) <= 36
+    assert len(files) <= 40
     assert len(set(files)) <= 14
 
 
@@ -29,7 +29,7 @@ def test_a_repeated_call_runs_few_functions(
 def test_a_call_of_new_sizes_runs_few_functions(layer: type[nn.Module]) -> None:
     files = files_of_calls(layer, False, False, need_first=True)
     assert any(file.endswith("cpu/launch.py") for file in files)
-    assert len(files) <= 150
+    assert len(files) <= 145
 
 
 def files_of_calls(
@@ -47,6 +47,6 @@ def files_of_calls(
         with torch.set_grad_enabled(grad):
             return model(query, memories, memory_padding_mask=mask)
 
-    if not need_first:
+    for _ in range(0 if need_first else 2):
         forward()
     return calls(forward, Path(memhop.__file__).parent)

@@ -62,6 +62,7 @@ def run_hops(
         dtensors.check_weights(layer.name, hops)
     call = call_of(layer, inputs, hops)
     if arguments is not None and type(hops) is RepeatedHops:
+        call = repeated.marked(call)
         run = repeated.keep(hops, call, arguments)
         if run is not None:
             return as_result(run(arguments), average_attn_weights)

@@ -25,7 +25,7 @@ from memhop.ops.inputs import Hop
 from memhop.ops.reference import ALL_SLOTS, MemoryView
 from memhop.ops.repeated_autograd import record
 
-MAX_KEPT = 32  # signatures of a layer; more are those of a caller whose sizes never repeat
+MAX_KEPT = 64  # signatures of a layer; a caller with more has sizes that rarely repeat
 
 requires_grad = operator.attrgetter("requires_grad")
 ATTRIBUTES = (
@@ -53,9 +53,9 @@ Kept = Callable[[Arguments], Outputs]
 
 
 class RepeatedHops(tuple[Hop, ...]):
-    """The hops of a layer, and its calls by their signatures."""
+    """The hops of a layer, and its calls by their signatures; None for one that ran once."""
 
-    calls: dict[Signature, Kept]
+    calls: dict[Signature, Kept | None]
     weights: tuple[Tensor, ...]
     state: list[Any]
 
@@ -104,20 +104,26 @@ def repeat(hops: RepeatedHops, arguments: Arguments) -> Outputs | None:
     return call(arguments)
 
 
+def marked(call: Call) -> Call:
+    """Return a checked call with ``is_repeated``: it takes the form of later calls like it."""
+    records = torch.is_grad_enabled() and dispatch.needs_grad(call)
+    is_loaded = call.query.is_cpu and background.is_loaded(call.precision.computed, records)
+    return call._replace(is_repeated=is_loaded)
+
+
 def keep(hops: RepeatedHops, call: Call, arguments: Arguments) -> Kept | None:
-    """Keep a checked call that runs on its tensors as they are; return how, or None."""
+    """Keep a checked and marked call at its second time; return how to run it, or None."""
     if not call.query.is_cpu or not call.precision.as_given or not are_addressable(arguments[:3]):
         return None
     weights = tuple({id(part): part for part in parts_of(hops) if part is not None}.values())
     signature = signature_of(arguments, weights)
     if signature is None or not are_addressable(weights):
         return None
-    kept, state = way_to_run(call, arguments, signature[-1]), state_of(weights)
-    if kept is None:
-        return None
+    state = state_of(weights)
     if state != hops.state or len(hops.calls) >= MAX_KEPT:
         hops.calls.clear()
     hops.weights, hops.state = weights, state
+    kept = way_to_run(call, arguments, signature[-1]) if signature in hops.calls else None
     hops.calls[signature] = kept
     return kept
 
@@ -134,7 +140,6 @@ def way_to_run(call: Call, arguments: Arguments, records: bool) -> Kept | None:
     It may not be for a small call while the kernels are not loaded.
     """
     dtype, need_weights = call.precision.computed, arguments.need_weights
-    call = call._replace(is_repeated=background.is_loaded(dtype, records))
     is_own = len(call.batch) == 1 and not backends.has_shared_memory(call)
     form = dispatch.form_of(call, need_weights)
     if form == "eager" and call.is_plain and (call.is_repeated or not is_own):
