@@ -14,7 +14,7 @@ from torch.nn.utils import parametrize
 
 import memhop
 from memhop import MemoryHop, MultiHop, ops
-from memhop.ops.cpu import background
+from memhop.ops.cpu import background, launch
 from memhop.ops.repeated import MAX_KEPT
 
 
@@ -187,6 +187,17 @@ def test_repeated_gradients_are_those_of_the_formula(
     check_gradients(case, leaves)
     case.memories = torch.randn(3, 7, 8, dtype=dtype)[:, :, 2:7].requires_grad_()
     check_gradients(case, [case.memories])
+
+
+def test_gradients_of_large_weights_are_those_of_the_formula(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(launch, "MAX_OUTER_PRODUCTS", 1)
+    case = Case(True, torch.float64, tying="layerwise", softmax=False)
+    case.query.requires_grad_()
+    case.memories.requires_grad_()
+    check_gradients(case, [case.query, case.memories, *case.layer.parameters()])
+    assert case.kept
 
 
 @pytest.mark.parametrize("names", [["query"], ["memories"], ["weights"], ["query", "weights"]])

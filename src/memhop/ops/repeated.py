@@ -16,7 +16,7 @@ from torch import Tensor
 from memhop.ops import dispatch
 from memhop.ops.call import Call, Outputs
 from memhop.ops.cpu import background, threads
-from memhop.ops.eager import raw_multi_hop
+from memhop.ops.eager import projected_multi_hop, raw_multi_hop
 from memhop.ops.fused import autograd, backends
 from memhop.ops.fused.addresses import are_addressable, is_intercepted
 from memhop.ops.fused.packing import layout_of, pack
@@ -142,8 +142,8 @@ def way_to_run(call: Call, arguments: Arguments, records: bool) -> Kept | None:
     dtype, need_weights = call.precision.computed, arguments.need_weights
     is_own = len(call.batch) == 1 and not backends.has_shared_memory(call)
     form = dispatch.form_of(call, need_weights)
-    if form == "eager" and call.is_plain and (call.is_repeated or not is_own):
-        return eager_run(call)
+    if form in ("eager", "project") and call.is_plain and (call.is_repeated or not is_own):
+        return eager_run(call, form)
     if form != "fused" or not is_own or not backends.compiles("cpu", dtype, records):
         return None
     problem = pack(call, layout_of(call.batch, call.memory))
@@ -153,15 +153,19 @@ def way_to_run(call: Call, arguments: Arguments, records: bool) -> Kept | None:
     return (recorded if records else inferred)(problem, need_weights)
 
 
-def eager_run(call: Call) -> Kept:
-    """Return the eager form of calls without a mask."""
+def eager_run(call: Call, form: str) -> Kept:
+    """Return an eager form of calls without a mask."""
+    is_raw = form == "eager"
     hops, axis = call.hops, len(call.batch)
     readable = [ALL_SLOTS] * len(hops)
 
     def run(arguments: Arguments) -> Outputs:
         query, memories, _, need_weights = arguments
         view = MemoryView(memories, memories, None, readable)
-        result, attentions = raw_multi_hop(query, view, hops, need_weights=need_weights)
+        if is_raw:
+            result, attentions = raw_multi_hop(query, view, hops, need_weights=need_weights)
+        else:
+            result, attentions = projected_multi_hop(query, view, hops)
         return Outputs(result, torch.stack(attentions, axis) if need_weights else None)
 
     return run

@@ -1,4 +1,4 @@
-"""Forward and backward passes whose records are kept, with the gradients of small weights.
+"""Forward and backward passes whose records are kept.
 
 The trace is one buffer, which autograd saves, and so is what only the backward pass uses.
 """
@@ -18,7 +18,8 @@ from memhop.ops.cpu.launch import Call, address_of, has_small_weights
 from memhop.ops.cpu.prepared import RESULT, Prepared, place_of
 from memhop.ops.cpu.rows import CALL
 from memhop.ops.fused.addresses import addresses
-from memhop.ops.fused.problem import Problem, Trace
+from memhop.ops.fused.gradients import weight_gradients
+from memhop.ops.fused.problem import Gradients, Problem, Trace
 
 ALIGNED = 16  # numbers: each array of a buffer begins at a multiple
 
@@ -71,7 +72,8 @@ class Training:
         self._strides = strides_of(problem.query, problem.keys, problem.ignored)
         self._forward = [self._prepare_forward(problem)]
         self._backward: dict[bool, list[Backward]] = {True: [], False: []}
-        self.is_small = self._forward[0].is_small and has_small_weights(problem)
+        self._has_small_weights = has_small_weights(problem)
+        self.is_small = self._forward[0].is_small and problem.num_ages == 0
 
     def _prepare_forward(self, problem: Problem) -> Prepared:
         call = Call(problem, problem.keys.shape[-1], (None,))
@@ -124,19 +126,33 @@ class Training:
         one = unused.pop() if unused else Backward(self.problem_of(saved), needed[1])
         grad_query = grad_result.clone(memory_format=torch.contiguous_format)
         grad_keys = huge_pages.empty_like(keys) if needed[1] else None
-        grad_tables = [
+        grad_tables: list[Tensor | None] = [
             torch.empty_like(table) if need and table is not None else None
             for table, need in zip(tables, needed[3:], strict=True)
+            if self._has_small_weights
         ]
-        gradients = self._gradients.new(query)
+        buffer = self._gradients.new(query)
         places = [
             0, *self._trace.addresses(trace),
-            grad_query.data_ptr(), *self._gradients.addresses(gradients),
+            grad_query.data_ptr(), *self._gradients.addresses(buffer),
         ]  # fmt: skip
         one.hops.set_inputs(query, keys, ignored)
-        one.run(places, addresses(tables), [grad_keys, *grad_tables])
+        one.run(places, addresses(tables), grad_keys, grad_tables)
         unused.append(one)
+        if not self._has_small_weights:
+            grad_tables = self._products(saved, grad_query, buffer, needed[3:])
         return [grad_query if needed[0] else None, grad_keys, None, *grad_tables]
+
+    def _products(
+        self, saved: Saved, grad_query: Tensor, buffer: Tensor, needed: Sequence[bool]
+    ) -> list[Tensor | None]:
+        """Return the needed gradients of large weights, as matrix products."""
+        grad_out, grad_u, grad_weight_sum, _, grad_scores, _ = self._gradients.views(buffer)
+        gradients = Gradients(
+            grad_query, grad_out, grad_u, grad_weight_sum, None, grad_scores, None, None
+        )
+        problem, trace = self.problem_of(saved), self.trace_of(saved)
+        return weight_gradients(problem, trace, gradients, needed)
 
 
 class Backward:
@@ -157,8 +173,14 @@ class Backward:
             call, "write_weights", 1, 0, targets=targets, num_targets=num_tables
         )  # fmt: skip
 
-    def run(self, places: list[int], tables: list[int], targets: Sequence[Tensor | None]) -> None:
-        """Compute the gradients of the keys and the weights, ``targets``.
+    def run(
+        self,
+        places: list[int],
+        tables: list[int],
+        grad_keys: Tensor | None,
+        grad_tables: Sequence[Tensor | None],
+    ) -> None:
+        """Compute the gradients of the keys and, if there are any, the weights.
 
         ``places`` are the addresses of the arrays of a record from the result on, and ``tables``
         those of the weights.
@@ -166,11 +188,10 @@ class Backward:
         record = self.hops.record
         record[RESULT : RESULT + len(places)] = array("q", places)
         record[TABLES:] = array("q", tables)
-        of_keys, *of_tables = addresses(targets)
-        self._of_keys[0] = of_keys
-        self._of_tables[:] = array("q", of_tables)
+        self._of_keys[0] = 0 if grad_keys is None else grad_keys.data_ptr()
         self.hops.run()
-        if any(of_tables):
+        if any(table is not None for table in grad_tables):
+            self._of_tables[:] = array("q", addresses(grad_tables))
             self._tables.run()
 
 
