@@ -22,9 +22,9 @@ GATHERED_ROW_WITH_GRADIENT = 40
 
 # The numbers read in all hops (columns x slots x rows x hops) from which the fused form pays off:
 # in small calls the Python code around a kernel takes longer than a few eager operations. There
-# must also be enough slots a row: if the weights dominate, the eager form is faster.
+# must also be enough slots a row: if the weights dominate for many rows, the eager form is faster.
 WORTH_FUSING = 2**15
-MIN_SLOTS_TO_DIM, LARGE_DIM = 1 / 16, 128
+MIN_SLOTS_TO_DIM, LARGE_DIM, MANY_ROWS = 1 / 16, 128, 128
 # The same with gradients, times the hops: only the eager form takes many calls for another hop
 WORTH_FUSING_WITH_GRADIENT = 3 * 2**15
 # The same in a compiled graph, without and with gradients, and for a bank
@@ -154,7 +154,8 @@ def fusing_pays(call: Call, num_queries: int) -> bool:
     if num_reads < WORTH_FUSING and not call.is_repeated:
         return False
     memory_dim = query.shape[-1]
-    return memory_dim < LARGE_DIM or num_slots >= MIN_SLOTS_TO_DIM * memory_dim
+    has_large_weights = memory_dim >= LARGE_DIM and num_slots < MIN_SLOTS_TO_DIM * memory_dim
+    return num_queries < MANY_ROWS or not has_large_weights
 
 
 def needs_grad(call: Call) -> bool:
