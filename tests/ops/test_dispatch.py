@@ -140,12 +140,14 @@ def test_one_operation_for_all_hops_is_taken_from_a_size_on(grad: bool) -> None:
 
 
 def test_large_weights_and_few_slots_a_row_are_left_to_matrix_products() -> None:
-    size = 16 * dispatch.LARGE_DIM
+    rows, size = dispatch.MANY_ROWS, 16 * dispatch.LARGE_DIM
     slots = int(dispatch.MIN_SLOTS_TO_DIM * size)
-    assert auto_form(64, slots, size, 2, Memory(empty(64, slots, size))) == "fused"
-    assert auto_form(64, slots - 1, size, 2, Memory(empty(64, slots - 1, size))) == "eager"
-    size = dispatch.LARGE_DIM - 1
-    assert auto_form(64, 3, size, 2, Memory(empty(64, 3, size))) == "fused"
+    for num_rows, num_slots, columns, form in (
+        (rows, slots, size, "fused"), (rows, slots - 1, size, "eager"),
+        (rows - 1, slots - 1, size, "fused"), (rows, 3, dispatch.LARGE_DIM - 1, "fused"),
+    ):  # fmt: skip
+        memory = Memory(empty(num_rows, num_slots, columns))
+        assert auto_form(num_rows, num_slots, columns, 2, memory) == form
 
 
 def test_without_gradients_being_recorded_none_are_counted_on() -> None:

@@ -74,9 +74,12 @@ def test_layers(tmp_path: Path, name: str, dtype: torch.dtype, is_streamed: bool
                 options = {} if mask is None else {"memory_padding_mask": mask}
                 found = outputs_and_grads(layer, query, memory, **options)
                 expected = outputs_and_grads(layer, query, stored, **options)
+                # The gradient of the score of a single slot is zero: what is left is rounding.
+                terms = max(other.abs().max().item() for other in expected if other.numel())
+                rounding = 4 * torch.finfo(computed).eps * terms
                 for one, other in zip(found, expected, strict=True):
                     # relative to the largest number: sums of large terms may be small
-                    atol = 1e-5 * other.abs().max().item() if other.numel() else 0.0
+                    atol = max(1e-5 * other.abs().max().item() if other.numel() else 0, rounding)
                     torch.testing.assert_close(one, other, rtol=1e-5, atol=atol)
 
 

@@ -25,7 +25,7 @@ class Scale(NamedTuple):
         # a softmax in half precision may exceed 1 slightly; the peak may be 0
         return cls(
             full=1.0 if 0.25 <= peak <= 1.005 or not peak else peak,
-            unit=1.0 if 0.1 <= peak < 1000 or not peak else 10.0 ** math.floor(math.log10(peak)),
+            unit=1.0 if 0.1 <= peak < 1000 or not peak else power_of_ten(peak),
         )
 
     def format(self, weight: float) -> str:
@@ -36,3 +36,12 @@ class Scale(NamedTuple):
         """Return the lines that explain the scale of bars, or of other marks; usually none."""
         full = [f"full {mark} = {self.full:.3g}"] if self.full != 1 else []
         return full + ([f"numbers x {self.unit:g}"] if self.unit != 1 else [])
+
+
+def power_of_ten(number: float) -> float:
+    """Return the power of ten at or below a number, or the smallest number above zero.
+
+    >>> power_of_ten(0.05), power_of_ten(5e-324)
+    (0.01, 5e-324)
+    """
+    return max(10.0 ** math.floor(math.log10(number)), math.ulp(0.0))
