@@ -27,6 +27,7 @@ from benchmarks.hop.forms import (
     refusal,
     textbook,
 )
+from memhop.kernels import warmup
 from memhop.nn.hops import MultiHop
 
 # Goals in times of the baseline: forward, and forward with backward.
@@ -127,7 +128,8 @@ def bars(setting: Setting) -> Iterator[dict[str, Any]]:
 
 
 def small(setting: Setting) -> Iterator[dict[str, Any]]:
-    """Time the module against the formula on a tiny memory."""
+    """Time the module against the formula on a tiny memory, with loaded kernels."""
+    warmup()
     for case in SMALL:
         for gradients in (False, True):
             one = case._replace(gradients=gradients)

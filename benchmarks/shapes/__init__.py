@@ -16,7 +16,6 @@ from benchmarks.shapes.cases import COLUMNS, NUM_SHAPES, drawn
 from memhop.cli.reproduce import Tiny, writable
 from memhop.cli.settings import available_cores, check_threads
 from memhop.errors import MemhopError
-from memhop.kernels import warmup
 from memhop.reproduce.record import Row, Rows, read_rows, write_rows
 
 ENVIRONMENT = {  # torch.compile starts no processes, and reuses no code for other threads
@@ -51,7 +50,6 @@ def measure(
     rows: list[dict[str, Any]] = rows_to_resume(to, tiny)
     if rows:
         yield list(rows)
-    warmup()  # MultiHop is measured with compiled kernels
     with status_line() as show:
         for count in counts:
             left = missing(rows, count, len(cases))

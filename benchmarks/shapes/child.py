@@ -32,6 +32,7 @@ from benchmarks.hop.speed import of_module, why_not_available
 from benchmarks.shapes.cases import drawn, row
 from memhop import ops
 from memhop.errors import MemhopError
+from memhop.kernels import warmup
 from memhop.nn.hops import MultiHop
 from memhop.reproduce.record import provenance
 
@@ -62,6 +63,7 @@ class Checked(NamedTuple):
 def main(job: dict[str, Any]) -> None:
     """Measure the shapes of a job one after the other, forward and with gradients."""
     torch.set_num_threads(job["threads"])
+    warmup()  # MultiHop is measured with loaded kernels
     gc.freeze()  # the collector need not scan the imports
     where, tiny = provenance(), job["tiny"]
     cases = drawn(max(job["shapes"]), largest=32 if tiny else None)
