@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+from torch.utils.checkpoint import checkpoint
 
 import memhop
 from memhop import MemoryHop, MultiHop, ops
@@ -251,6 +252,53 @@ def test_hooks_on_saved_tensors_may_return_other_strides() -> None:
         torch.testing.assert_close(mine, other)
 
 
+@pytest.mark.parametrize("calls_before", range(4))
+def test_activation_checkpointing_between_repeated_calls(calls_before: int) -> None:
+    case = Case(True)
+    leaves = list(case.layer.parameters())
+    expected = torch.autograd.grad(case.exact().sum(), leaves, materialize_grads=True)
+    for _ in range(calls_before):
+        case.run()
+    result = checkpoint(case.layer, case.query, case.memories, use_reentrant=False)
+    for mine, other in zip(torch.autograd.grad(result.sum(), leaves), expected, strict=True):
+        torch.testing.assert_close(mine, other, atol=1e-5, rtol=1e-5)
+
+
+def test_a_computed_weight_is_not_kept() -> None:
+    case = Case(True)
+    case.check()
+    for _ in range(3):
+        weights = {name: 2 * weight for name, weight in case.layer.named_parameters()}
+        computed = [weakref.ref(weight) for weight in weights.values()]
+        torch.func.functional_call(case.layer, weights, (case.query, case.memories))
+        del weights
+        assert all(one() is None for one in computed)
+
+
+@pytest.mark.parametrize("grad", [False, True])
+@pytest.mark.parametrize(("rows", "num_slots"), [(0, 7), (3, 0), (0, 0), (1, 1)])
+def test_empty_and_smallest_calls_repeat(rows: int, num_slots: int, grad: bool) -> None:
+    case = Case(grad)
+    case.query, case.memories = torch.randn(rows, 4), torch.randn(rows, num_slots, 5)
+    case.check()
+    case.query.requires_grad_()
+    case.memories.requires_grad_()
+    check_gradients(case, [case.query, case.memories])
+
+
+@pytest.mark.parametrize("embed", [False, "a", "c"])
+@pytest.mark.parametrize("grad", [False, True])
+def test_calls_without_a_table_repeat(embed: Any, grad: bool) -> None:
+    layer = MultiHop(5, 5, 2, embed=embed).requires_grad_(grad)
+    query, memories = torch.randn(3, 5, requires_grad=grad), torch.randn(3, 7, 5)
+    expected = ops.multi_hop(query, memories, layer.as_hops(), impl="reference")
+    for _ in range(4):
+        torch.testing.assert_close(layer(query, memories), expected)
+    if grad:
+        exact = torch.autograd.grad(expected.sum(), query)
+        torch.testing.assert_close(torch.autograd.grad(layer(query, memories).sum(), query), exact)
+
+
 def test_a_backward_pass_leaves_the_gradients_of_another() -> None:
     case = Case(True)
     case.check()
@@ -384,6 +432,8 @@ def test_invalid_calls_fail_after_a_kept_one() -> None:
         case.layer(case.query, case.memories.double())
     with pytest.raises(ValueError, match="expected"):
         case.layer(case.query[:2], case.memories)
+    with pytest.raises(ValueError, match="expected"):
+        case.layer(None, case.memories)
     with pytest.raises(ValueError, match="memory_padding_mask"):
         case.layer(case.query, case.memories, memory_padding_mask=torch.zeros(3, 7))
 

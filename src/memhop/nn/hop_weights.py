@@ -115,16 +115,24 @@ def weight_of(transform: nn.Module) -> Tensor:
     return transform.weight
 
 
+_PARAMETERS = {nn.Parameter, type(None)}
+
+
 class KeptHops:
     """The hops of a layer, as long as its modules hold the same parameters; no copy shares them."""
 
     def __init__(self) -> None:
-        self.layer: Layer | None = None
-        self.weights: list[Tensor | None] = []
-        self.hops = RepeatedHops()
+        # one attribute, which threads replace as a whole
+        self._kept: tuple[Layer | None, list[Tensor | None], RepeatedHops]
+        self._kept = None, [], RepeatedHops()
 
     def __reduce__(self) -> tuple[type["KeptHops"], tuple[()]]:
         return KeptHops, ()
+
+    @property
+    def hops(self) -> RepeatedHops:
+        """The hops as they were at the last call."""
+        return self._kept[-1]
 
     def update(self, modules: Sequence[HopModules], layer: Layer) -> Sequence[ops.Hop]:
         """Return the hops as they are now."""
@@ -142,8 +150,10 @@ class KeptHops:
                 if type(transform) is not nn.Linear or "weight" not in transform._parameters:
                     return hops_of(modules, layer)
                 now += transform._parameters.values()
-        is_same = len(now) == len(self.weights) and all(map(is_, now, self.weights))
-        if not is_same or layer != self.layer:
-            self.layer, self.weights = layer, now
-            self.hops = RepeatedHops(hops_of(modules, layer))
-        return self.hops
+        kept_layer, weights, hops = self._kept
+        is_same = len(now) == len(weights) and all(map(is_, now, weights))
+        if not is_same or layer != kept_layer:
+            hops = RepeatedHops(hops_of(modules, layer))
+            if _PARAMETERS.issuperset(map(type, now)):  # a computed weight would keep its graph
+                self._kept = layer, now, hops
+        return hops

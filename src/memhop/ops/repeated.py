@@ -25,7 +25,7 @@ from memhop.ops.inputs import Hop
 from memhop.ops.reference import ALL_SLOTS, MemoryView
 from memhop.ops.repeated_autograd import record
 
-MAX_KEPT = 64  # signatures of a layer; a caller with more has sizes that rarely repeat
+MAX_KEPT = 32  # signatures of a layer; a caller with more has sizes that rarely repeat
 
 requires_grad = operator.attrgetter("requires_grad")
 ATTRIBUTES = (
@@ -82,6 +82,8 @@ def signature_of(arguments: Arguments, weights: tuple[Tensor, ...]) -> Signature
     records = torch.is_grad_enabled() and (
         query.requires_grad or memories.requires_grad or any(map(requires_grad, weights))
     )
+    if records and background.has_saved_tensor_hooks():
+        return None  # activation checkpointing needs the same operations in both passes
     of_mask = None if mask is None else (mask.shape, mask.stride(), mask.dtype, mask.device)
     return (
         query.shape, query.stride(), query.dtype, query.device,
@@ -108,7 +110,8 @@ def marked(call: Call) -> Call:
     """Return a checked call with ``is_repeated``: it takes the form of later calls like it."""
     records = torch.is_grad_enabled() and dispatch.needs_grad(call)
     is_loaded = call.query.is_cpu and background.is_loaded(call.precision.computed, records)
-    return call._replace(is_repeated=is_loaded)
+    has_hooks = records and background.has_saved_tensor_hooks()
+    return call._replace(is_repeated=is_loaded and not has_hooks)
 
 
 def keep(hops: RepeatedHops, call: Call, arguments: Arguments) -> Kept | None:

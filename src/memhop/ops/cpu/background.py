@@ -170,7 +170,7 @@ def reason_to_wait() -> str | None:
     """Return why a call must wait for the compiler, or None."""
     if torch.are_deterministic_algorithms_enabled():
         return "torch.use_deterministic_algorithms is on"
-    if _has_saved_tensor_hooks():
+    if has_saved_tensor_hooks():
         return "activation checkpointing needs the same form in both passes"
     if getattr(sys, "frozen", False) or not sys.executable:
         return "this program is frozen"
@@ -179,7 +179,7 @@ def reason_to_wait() -> str | None:
     return None
 
 
-def _has_saved_tensor_hooks() -> bool:
+def has_saved_tensor_hooks() -> bool:
     """Return whether saved tensors have hooks, as in ``torch.utils.checkpoint``.
 
     It recomputes the forward in the backward, and raises if the number of saved tensors changed.

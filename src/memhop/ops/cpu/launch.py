@@ -282,7 +282,8 @@ def backward(
 
 def has_small_weights(problem: Problem) -> bool:
     """Return whether a kernel computes the gradients of weights; otherwise matrix products do."""
-    rows, largest = problem.query.shape[0], max([weight.numel() for weight in problem.weights])
+    rows = problem.query.shape[0]
+    largest = max([weight.numel() for weight in problem.weights], default=0)
     is_small = rows <= MAX_OUTER_ROWS and rows * largest <= MAX_OUTER_PRODUCTS
     return is_small and problem.num_ages == 0
 

@@ -123,7 +123,10 @@ class Training:
         assert keys is not None
         assert trace is not None
         unused = self._backward[needed[1]]
-        one = unused.pop() if unused else Backward(self.problem_of(saved), needed[1])
+        try:
+            one = unused.pop()
+        except IndexError:  # the first time, or other threads use all
+            one = Backward(self.problem_of(saved), needed[1])
         grad_query = grad_result.clone(memory_format=torch.contiguous_format)
         grad_keys = huge_pages.empty_like(keys) if needed[1] else None
         grad_tables: list[Tensor | None] = [
