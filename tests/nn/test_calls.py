@@ -21,7 +21,7 @@ def test_a_repeated_call_runs_few_functions(
     """The kernels dominate a call of [7, 100, 32] only if little Python runs around them."""
     files = files_of_calls(layer, loads_dtensors, grad, need_first=False)
     assert any(file.endswith("cpu/prepared.py") for file in files)
-    assert len(files) <= 40
+    assert len(files) <= 45
     assert len(set(files)) <= 14
 
 

@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from memhop.nn.hops import MultiHop
 from memhop.ops import Hop, Quantized, Table, dispatch, forms, multi_hop
 from memhop.ops.call import OF_ONE_DTYPE, Call
+from memhop.ops.checks import check_multi_hop
 from memhop.ops.inputs import Memory
 
 
@@ -132,8 +134,8 @@ def empty(*sizes: int, dtype: torch.dtype = torch.float32) -> Tensor:
 
 @pytest.mark.parametrize("grad", [False, True])
 def test_one_operation_for_all_hops_is_taken_from_a_size_on(grad: bool) -> None:
-    worth = dispatch.WORTH_FUSING_WITH_GRADIENT // 2 if grad else dispatch.WORTH_FUSING
-    slots = worth // (2 * 64 * 16)
+    worth = dispatch.WORTH_FUSING_WITH_GRADIENT if grad else dispatch.WORTH_FUSING
+    slots = worth // (2 * 2 * 64 * 16)  # two hops
     for more, form in ((-1, "eager"), (0, "fused")):
         memory = Memory(empty(16, slots + more, 64))
         assert auto_form(16, slots + more, 64, 2, memory, grad) == form
@@ -151,15 +153,16 @@ def test_large_weights_and_few_slots_a_row_are_left_to_matrix_products() -> None
 
 
 def test_without_gradients_being_recorded_none_are_counted_on() -> None:
-    slots = dispatch.WORTH_FUSING_WITH_GRADIENT // (2 * 2 * 64 * 16) - 1
+    assert dispatch.WORTH_FUSING_WITH_GRADIENT < dispatch.WORTH_FUSING
+    slots = dispatch.WORTH_FUSING // (2 * 2 * 64 * 16) - 1  # two hops
     memory = Memory(empty(16, slots, 64))
-    assert auto_form(16, slots, 64, 2, memory, grad=True) == "eager"
+    assert auto_form(16, slots, 64, 2, memory, grad=True) == "fused"
     with torch.no_grad():
-        assert auto_form(16, slots, 64, 2, memory, grad=True) == "fused"
+        assert auto_form(16, slots, 64, 2, memory, grad=True) == "eager"
 
 
 def test_numbers_of_another_type_are_fused_as_those_of_the_query() -> None:
-    slots = dispatch.WORTH_FUSING // (2 * 64 * 16)
+    slots = dispatch.WORTH_FUSING // (2 * 2 * 64 * 16)
     half = Memory(empty(16, slots, 64, dtype=torch.bfloat16))
     assert auto_form(16, slots, 64, 2, half) == "fused"
     whole = Quantized(empty(16, slots, 64, dtype=torch.int8), torch.ones(16, slots))
@@ -170,6 +173,22 @@ def test_a_shared_memory_is_cut_into_blocks_from_a_number_of_scores_on() -> None
     slots = dispatch.WORTH_CUTTING_INTO_BLOCKS // 64
     assert auto_form(64, slots, 64, 1, Memory(empty(slots, 64))) == "fused"
     assert auto_form(64, slots - 1, 64, 1, Memory(empty(slots - 1, 64))) == "eager"
+
+
+def test_a_large_shared_memory_that_flash_attention_cannot_read_is_read_in_blocks() -> None:
+    query, size = torch.randn(2048, 16), 2048
+    layer = MultiHop(16, 16, 2).requires_grad_(False)
+    rows, hops = torch.randn(size, 16), layer.as_hops()
+
+    def form(memories: Tensor, need_weights: bool = False) -> str:
+        call = check_multi_hop(query, Memory(memories), hops)
+        return dispatch.cheapest_form(call._replace(is_plain=True), need_weights)
+
+    assert form(rows) == "eager"
+    assert form(rows.T.contiguous().T) == "fused"
+    assert form(rows, need_weights=True) == "fused"
+    layer.get_parameter("1.embed_a.weight").requires_grad_()
+    assert form(rows) == "fused"
 
 
 def test_a_bank_is_scored_whole_where_it_is_small() -> None:

@@ -21,7 +21,7 @@ from memhop.ops import dtensors, eager, forms, heads, reference, repeated, strea
 from memhop.ops.banks import Pair
 from memhop.ops.call import PLAIN, Call, Outputs, autocast_dtype, common_case
 from memhop.ops.checks import broadcast, check_multi_hop
-from memhop.ops.inputs import Memory, Stored, converted, storage
+from memhop.ops.inputs import Memory, Stored, converted, is_dense, storage
 from memhop.ops.reference import Readable
 from memhop.ops.repeated import Arguments, RepeatedHops
 from memhop.ops.windowed import check_window, excluded, rows_of_windows, windows_of
@@ -62,7 +62,7 @@ def run_hops(
         dtensors.check_weights(layer.name, hops)
     call = call_of(layer, inputs, hops)
     if arguments is not None and type(hops) is RepeatedHops:
-        call = repeated.marked(call)
+        call = repeated.with_is_repeated(call)
         run = repeated.keep(hops, call, arguments)
         if run is not None:
             return as_result(run(arguments), average_attn_weights)
@@ -86,7 +86,8 @@ def arguments_of(layer: Layer, inputs: Inputs, need_weights: bool) -> Arguments 
     if (
         values is None and slots is None and lengths is None and score_bias is None
         and streams is None and group is None and window is None
-        and layer.attention == PLAIN and isinstance(memories, Tensor) and isinstance(query, Tensor)
+        and layer.attention == PLAIN and isinstance(memories, Tensor)
+        and isinstance(query, Tensor) and is_dense(query) and is_dense(memories)
     ):  # fmt: skip
         return Arguments(query, memories, mask, need_weights)
     return None

@@ -119,7 +119,7 @@ _PARAMETERS = {nn.Parameter, type(None)}
 
 
 class KeptHops:
-    """The hops of a layer, as long as its modules hold the same parameters; no copy shares them."""
+    """The hops of a layer, as long as its modules hold the same parameters; not copied with it."""
 
     def __init__(self) -> None:
         # one attribute, which threads replace as a whole
@@ -145,6 +145,7 @@ class KeptHops:
                     return hops_of(modules, layer)  # computed weights are other tensors each time
                 own = table.__dict__  # holds None, and tensors that are no parameters
                 now += own["_parameters"].values()
+                now += own["_buffers"].values()
                 now += own.get("weight"), own.get("bias"), own.get("temporal")
             if transform is not None:
                 if type(transform) is not nn.Linear or "weight" not in transform._parameters:

@@ -1,7 +1,7 @@
 """What the three layers have in common: the signature of ``forward``, and the options of a hop."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal, NoReturn, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 
 import torch
 from torch import Tensor, nn
@@ -244,6 +244,10 @@ class HopLayer(MemoryLayer):
             )
 
         return table
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._kept_hops = KeptHops()  # no copy shares it, and older pickles have none
 
     def _check_sizes_together(self, layer: str, embed: Embed) -> None:
         """Check that the heads and the identities fit the sizes."""

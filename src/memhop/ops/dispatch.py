@@ -1,7 +1,8 @@
 """Choose the form of a call by a cost model, among the forms whose backends support it.
 
-The choice depends on sizes, dtypes and whether gradients are recorded, so equal calls take equal
-forms. The constants were measured on two cores of a server's processor.
+The choice depends on sizes, strides, dtypes, whether gradients are recorded and weights are needed,
+and in a layer on whether its kernels are loaded: equal calls take equal forms. The constants were
+measured on two cores of a server's processor.
 """
 
 import math
@@ -13,20 +14,20 @@ from torch import Tensor
 from memhop.ops.call import Call
 from memhop.ops.fused import backends
 from memhop.ops.fused.addresses import are_readable
-from memhop.ops.inputs import Hop, Quantized, storage
+from memhop.ops.inputs import Hop, Quantized, Stored, storage
 
 # The cost of gathering a row of a bank, in rows scored by a matrix product, measured on the CPU.
 # The backward adds the rows' gradients to the bank one at a time.
 GATHERED_ROW = 8
 GATHERED_ROW_WITH_GRADIENT = 40
 
-# The numbers read in all hops (columns x slots x rows x hops) from which the fused form pays off:
-# in small calls the Python code around a kernel takes longer than a few eager operations. There
-# must also be enough slots a row: if the weights dominate for many rows, the eager form is faster.
-WORTH_FUSING = 2**15
+# The numbers read in all hops (columns x slots x rows x hops), times the hops, from which the fused
+# form pays off, without and with gradients: in small calls the Python code around a kernel takes
+# longer than a few eager operations, and only the eager form takes more of them for another hop.
+# There must also be enough slots a row: if the weights dominate for many rows, the eager form is
+# faster.
+WORTH_FUSING, WORTH_FUSING_WITH_GRADIENT = 2**17, 3 * 2**15
 MIN_SLOTS_TO_DIM, LARGE_DIM, MANY_ROWS = 1 / 16, 128, 128
-# The same with gradients, times the hops: only the eager form takes many calls for another hop
-WORTH_FUSING_WITH_GRADIENT = 3 * 2**15
 # The same in a compiled graph, without and with gradients, and for a bank
 WORTH_FUSING_IN_A_GRAPH = 2**20
 WORTH_FUSING_IN_A_GRAPH_WITH_GRADIENT = 2**17
@@ -109,23 +110,30 @@ def cheapest_form(call: Call, need_weights: bool = False) -> str:
     if call.hops and (is_bank or backends.has_shared_memory(call)):
         is_large = num_queries * call.num_slots >= WORTH_CUTTING_INTO_BLOCKS and not is_bank
         form = cheaper_form(num_queries, call, STORED_SCORE if is_large and query.is_cpu else 0)
-    if form != "eager" or (not need_weights and reads_by_flash_attention(call)):
+    if form != "eager":
+        return form
+    is_one = call.is_plain and not need_weights and len(call.memory.keys.shape) == 2
+    if is_one and reads_by_flash_attention(query, call.memory.keys, call.hops):
         return form
     return "fused" if fusing_pays(call, num_queries * call.num_heads) else form
 
 
-def reads_by_flash_attention(call: Call) -> bool:
-    """Return whether the eager form reads one memory by the kernel that the fused form calls.
+def reads_by_flash_attention(query: Tensor, memories: Stored, hops: Sequence[Hop]) -> bool:
+    """Return whether the eager form reads a memory [N, I] by the kernel that the fused form calls.
 
     It does so only where no gradient is recorded.
     """
-    is_recorded = torch.is_grad_enabled() and needs_grad(call)
-    return (
-        call.is_plain
-        and backends.has_shared_memory(call)
-        and not is_recorded
-        and all(hop.softmax for hop in call.hops)
-    )
+    if torch.compiler.is_compiling() or backends.is_transformed():
+        return False
+    if not isinstance(memories, Tensor) or memories.dim() != 2 or memories.stride(-1) != 1:
+        return False
+    weights = [tensor for hop in hops for tensor in (*hop.a, *hop.c, hop.transform)]
+    if torch.is_grad_enabled() and any(
+        each is not None and each.requires_grad for each in (query, memories, *weights)
+    ):
+        return False
+    is_softmax = all(hop.softmax for hop in hops)
+    return is_softmax and query.is_cpu and are_readable(query, memories)
 
 
 def fusing_pays(call: Call, num_queries: int) -> bool:
@@ -139,7 +147,8 @@ def fusing_pays(call: Call, num_queries: int) -> bool:
         return False  # not measured
     if backends.has_shared_memory(call):
         return num_scores >= WORTH_CUTTING_INTO_BLOCKS
-    num_reads = num_scores * columns * max(1, len(hops))
+    num_hops = max(1, len(hops))
+    num_reads = num_scores * columns * num_hops
     if slots is not None:
         eager = keys.shape[-2] * columns + LOOKED_UP_SLOT * num_slots
         is_cheaper = FUSED_NUMBER * num_slots * (columns + FUSED_SLOT) <= eager
@@ -148,10 +157,10 @@ def fusing_pays(call: Call, num_queries: int) -> bool:
     if torch.is_grad_enabled() and needs_grad(call):
         if is_compiling:
             return num_reads >= WORTH_FUSING_IN_A_GRAPH_WITH_GRADIENT
-        return call.is_repeated or num_reads * max(1, len(hops)) >= WORTH_FUSING_WITH_GRADIENT
+        return call.is_repeated or num_reads * num_hops >= WORTH_FUSING_WITH_GRADIENT
     if is_compiling:
         return num_reads >= WORTH_FUSING_IN_A_GRAPH
-    if num_reads < WORTH_FUSING and not call.is_repeated:
+    if num_reads * num_hops < WORTH_FUSING and not call.is_repeated:
         return False
     memory_dim = query.shape[-1]
     has_large_weights = memory_dim >= LARGE_DIM and num_slots < MIN_SLOTS_TO_DIM * memory_dim

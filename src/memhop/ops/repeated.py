@@ -53,14 +53,28 @@ Kept = Callable[[Arguments], Outputs]
 
 
 class RepeatedHops(tuple[Hop, ...]):
-    """The hops of a layer, and its calls by their signatures; None for one that ran once."""
+    """The hops of a layer, and what its calls share."""
 
-    calls: dict[Signature, Kept | None]
-    weights: tuple[Tensor, ...]
-    state: list[Any]
+    known: "Known"
 
     def __init__(self, hops: object = ()) -> None:
-        self.calls, self.weights, self.state = {}, (), []
+        self.known = Known((), [], {})
+
+
+class Known(NamedTuple):
+    """The calls of a layer by their signatures, in one state of its weights.
+
+    Threads replace it as a whole: a call that was prepared in another state is never found.
+
+    Attributes:
+        weights: of all hops.
+        state: ``state_of`` these.
+        calls: how to run a call, or None for one that ran once.
+    """
+
+    weights: tuple[Tensor, ...]
+    state: list[Any]
+    calls: dict[Signature, Kept | None]
 
 
 def state_of(weights: tuple[Tensor, ...]) -> list[Any]:
@@ -94,20 +108,16 @@ def signature_of(arguments: Arguments, weights: tuple[Tensor, ...]) -> Signature
 
 def repeat(hops: RepeatedHops, arguments: Arguments) -> Outputs | None:
     """Return the result of a call whose signature is known, or None."""
-    if not hops.calls:
+    weights, state, calls = hops.known
+    if not calls:
         return None
-    signature = signature_of(arguments, hops.weights)
-    call = hops.calls.get(signature)  # type: ignore[arg-type]
-    if call is None:
-        return None
-    if state_of(hops.weights) != hops.state:
-        hops.calls.clear()
-        return None
-    return call(arguments)
+    signature = signature_of(arguments, weights)
+    call = None if signature is None else calls.get(signature)
+    return None if call is None or state_of(weights) != state else call(arguments)
 
 
-def marked(call: Call) -> Call:
-    """Return a checked call with ``is_repeated``: it takes the form of later calls like it."""
+def with_is_repeated(call: Call) -> Call:
+    """Return a checked call with ``is_repeated``, so that it takes the form of later ones."""
     records = torch.is_grad_enabled() and dispatch.needs_grad(call)
     is_loaded = call.query.is_cpu and background.is_loaded(call.precision.computed, records)
     has_hooks = records and background.has_saved_tensor_hooks()
@@ -115,19 +125,23 @@ def marked(call: Call) -> Call:
 
 
 def keep(hops: RepeatedHops, call: Call, arguments: Arguments) -> Kept | None:
-    """Keep a checked and marked call at its second time; return how to run it, or None."""
-    if not call.query.is_cpu or not call.precision.as_given or not are_addressable(arguments[:3]):
+    """Keep a call with ``is_repeated`` at its second time; return how to run it, or None."""
+    given = (call.query, call.memory.keys, call.memory.padding_mask)
+    if any(map(operator.is_not, given, arguments)) or not call.precision.as_given:
         return None
     weights = tuple({id(part): part for part in parts_of(hops) if part is not None}.values())
     signature = signature_of(arguments, weights)
-    if signature is None or not are_addressable(weights):
+    if signature is None or not call.query.is_cpu or not are_addressable(weights):
         return None
     state = state_of(weights)
-    if state != hops.state or len(hops.calls) >= MAX_KEPT:
-        hops.calls.clear()
-    hops.weights, hops.state = weights, state
-    kept = way_to_run(call, arguments, signature[-1]) if signature in hops.calls else None
-    hops.calls[signature] = kept
+    if state != hops.known.state:
+        hops.known = Known(weights, state, {})
+    calls, kept = hops.known.calls, None
+    if signature in calls:
+        kept = cached_run(call, arguments, signature[-1])
+    elif len(calls) >= MAX_KEPT:
+        calls.pop(next(iter(calls)), None)
+    calls[signature] = kept
     return kept
 
 
@@ -137,7 +151,7 @@ def parts_of(hops: Sequence[Hop]) -> Iterator[Tensor | None]:
         yield from (*hop.a, *hop.c, hop.transform)
 
 
-def way_to_run(call: Call, arguments: Arguments, records: bool) -> Kept | None:
+def cached_run(call: Call, arguments: Arguments, records: bool) -> Kept | None:
     """Return how to run calls with the sizes of a checked one, if that is known to stay the best.
 
     It may not be for a small call while the kernels are not loaded.
@@ -149,6 +163,9 @@ def way_to_run(call: Call, arguments: Arguments, records: bool) -> Kept | None:
         return eager_run(call, form)
     if form != "fused" or not is_own or not backends.compiles("cpu", dtype, records):
         return None
+    has_rows = all(each is None or each.stride(-1) == 1 for each in arguments[1:3])
+    if not has_rows or not call.query.is_contiguous():
+        return None  # packing copies them
     problem = pack(call, layout_of(call.batch, call.memory))
     given = (problem.query, problem.keys, problem.ignored)
     if any(map(operator.is_not, given, arguments)) or not are_as_given(problem.weights, call.hops):
@@ -159,7 +176,7 @@ def way_to_run(call: Call, arguments: Arguments, records: bool) -> Kept | None:
 def eager_run(call: Call, form: str) -> Kept:
     """Return an eager form of calls without a mask."""
     is_raw = form == "eager"
-    hops, axis = call.hops, len(call.batch)
+    hops, axis = tuple(call.hops), len(call.batch)
     readable = [ALL_SLOTS] * len(hops)
 
     def run(arguments: Arguments) -> Outputs:
@@ -191,8 +208,8 @@ def recorded(problem: Problem, need_weights: bool) -> Kept:
 
     def run(arguments: Arguments) -> Outputs:
         query, memories, mask, need_weights = arguments
-        tensors = (query, memories, None, None, None, None, mask, None, None, *weights)
-        return autograd.record(steps, tensors, need_weights)
+        problem = Problem.plain(query, memories, mask, weights, steps)
+        return autograd.record(problem, need_weights)
 
     return run
 
@@ -208,7 +225,7 @@ def inferred(problem: Problem, need_weights: bool) -> Kept:
 
     def run(arguments: Arguments) -> Outputs:
         query, memories, mask, need_weights = arguments
-        tensors = (query, memories, None, None, None, None, mask, None, None, *weights)
-        return backends.infer(Problem.of_tensors(tensors, steps), need_weights, False)
+        problem = Problem.plain(query, memories, mask, weights, steps)
+        return backends.infer(problem, need_weights, False)
 
     return run

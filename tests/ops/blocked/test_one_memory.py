@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from memhop import MultiHop
 from memhop.ops import Hop, Table, multi_hop
 from memhop.ops.blocked import one_memory
 from memhop.ops.dispatch import WORTH_CUTTING_INTO_BLOCKS
@@ -93,3 +94,15 @@ def test_transforms_and_compiled_functions_take_products() -> None:
     torch.testing.assert_close(mapped, expected)
     tangent = torch.func.jvp(lambda q: multi_hop(q, memories, hops), (query,), (query,))[1]
     assert tangent.isfinite().all()
+
+
+def test_no_query_reads_a_large_memory() -> None:
+    layer = MultiHop(64, 64, 1).requires_grad_(False)
+    assert layer(torch.randn(0, 64), torch.randn(20_000, 64)).shape == (0, 64)
+
+
+def test_scores_of_minus_infinity_give_nan_as_with_weights() -> None:
+    layer = MultiHop(64, 64, 1, embed=False).requires_grad_(False)
+    query, memories = torch.full((512, 64), 1e30), torch.full((600, 64), -1e30)
+    assert layer(query, memories).isnan().all()
+    assert layer(query, memories, need_weights=True)[0].isnan().all()

@@ -63,16 +63,18 @@ def read_part(
     reads, logs = _forward(queries, keys, values, 0.0, False, attn_mask=mask, scale=1.0)
     if mask is not None:  # the kernel returns 0 where nothing is readable
         logs = logs.where((mask > -torch.inf).any(-1), -torch.inf)
-    if (logs == 0).any():
+    if not logs.all():  # NaN and -inf are not zero
         restore_nan(reads, logs, queries @ keys.mT, mask)
     return reads, logs
 
 
 def restore_nan(reads: Tensor, logs: Tensor, scores: Tensor, mask: Tensor | None) -> None:
-    """Set r and l to NaN where a score is NaN."""
-    if mask is not None:
+    """Set r and l to NaN where a score is NaN or, without a mask, all are -inf."""
+    if mask is None:
+        is_nan = scores.isnan().any(-1) | (scores == -torch.inf).all(-1)
+    else:
         scores = (scores + mask).masked_fill_(mask == -torch.inf, -torch.inf)
-    is_nan = scores.isnan().any(-1)
+        is_nan = scores.isnan().any(-1)
     logs.masked_fill_(is_nan, torch.nan)
     reads.masked_fill_(is_nan.unsqueeze(-1), torch.nan)
 

@@ -3,14 +3,11 @@
 import math
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
 from memhop.ops.blocked import flash_parts
-from memhop.ops.dispatch import WORTH_CUTTING_INTO_BLOCKS
-from memhop.ops.fused import backends
-from memhop.ops.fused.addresses import are_readable
+from memhop.ops.dispatch import WORTH_CUTTING_INTO_BLOCKS, reads_by_flash_attention
 from memhop.ops.inputs import Hop
 from memhop.ops.reference import run_hops
 
@@ -25,19 +22,11 @@ SLOTS_TO_DIM_FOR_FLOAT64 = 8
 
 def pays(query: Tensor, memories: Tensor, hops: Sequence[Hop]) -> bool:
     """Return whether FlashAttention can read a memory [N, I] for all queries, and is faster."""
-    if torch.compiler.is_compiling() or not query.is_cpu:
-        return False
     num_queries, (num_slots, width) = math.prod(query.shape[:-1]), memories.shape
     is_small = num_queries > FEW_QUERIES or num_slots * width < MIN_NUMBERS
-    if num_queries * num_slots < MIN_SCORES and is_small:
+    if num_queries == 0 or (num_queries * num_slots < MIN_SCORES and is_small):
         return False
-    if torch.is_grad_enabled():
-        weights = [tensor for hop in hops for tensor in (*hop.a, *hop.c, hop.transform)]
-        if any(each is not None and each.requires_grad for each in (query, memories, *weights)):
-            return False
-    return (
-        memories.stride(-1) == 1 and not backends.is_transformed() and are_readable(query, memories)
-    )
+    return reads_by_flash_attention(query, memories, hops)
 
 
 def multi_hop(query: Tensor, memories: Tensor, hops: Sequence[Hop]) -> tuple[Tensor, list[Tensor]]:

@@ -174,7 +174,7 @@ class Call:
             *self._scratch.fields, 0, *places, *[0] * (NUM_ARRAYS - len(places)),
             *addresses(problem.weights),
         ]  # fmt: skip
-        self.record, self.is_kept = array("q", fields), self._scratch.is_kept
+        self.record, self.has_reusable_scratch = array("q", fields), self._scratch.is_kept
         self._address = address_of(self.record)
         self.record[WEIGHT_ADDRESSES] = self._address + CALL.itemsize
 
@@ -189,7 +189,7 @@ class Call:
 
     def end(self) -> None:
         """Let a later call use the scratch memory."""
-        if self.is_kept:
+        if self.has_reusable_scratch:
             self._unused.append(self._scratch)
 
 

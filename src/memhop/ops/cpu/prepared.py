@@ -12,6 +12,7 @@ from memhop.ops.cpu.background import ready_job
 from memhop.ops.cpu.forward import NORMALIZE
 from memhop.ops.cpu.launch import Call, address_of, whole_job
 from memhop.ops.cpu.rows import FIELDS, ROWS
+from memhop.ops.fused.addresses import addresses
 from memhop.ops.fused.problem import Problem, value_rows
 
 KEYS, VALUES = 0, len(ROWS.names or ())  # places in a record
@@ -43,15 +44,13 @@ class Prepared:
     @property
     def is_small(self) -> bool:
         """Return whether the call takes little scratch memory, and one job."""
-        return self.call.num_splits == 1 and self.call.is_kept
+        return self.call.num_splits == 1 and self.call.has_reusable_scratch
 
     def set_inputs(self, query: Tensor, keys: Tensor, ignored: Tensor | None) -> None:
         """Write the addresses of the inputs; the values are the keys."""
         record = self.record
-        record[QUERY] = query.data_ptr()
-        record[KEYS] = record[VALUES] = keys.data_ptr()
-        if ignored is not None:
-            record[IGNORED] = ignored.data_ptr()
+        record[QUERY], of_keys, record[IGNORED] = addresses((query, keys, ignored))
+        record[KEYS] = record[VALUES] = of_keys
 
     def run(self) -> None:
         """Run the job on the addresses that the record holds."""
@@ -80,8 +79,8 @@ class Inferences:
         try:
             one = self._unused.pop()
         except IndexError:  # other threads use all
-            tensors = (query, keys, *[None] * 4, ignored, None, None, *self._tables)
-            one = self._prepare(Problem.of_tensors(tensors, self._steps), need_weights)
+            problem = Problem.plain(query, keys, ignored, self._tables, self._steps)
+            one = self._prepare(problem, need_weights)
         one.set_inputs(query, keys, ignored)
         one.record[RESULT] = result.data_ptr()
         if need_weights:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from memhop.ops.cpu import huge_pages
+from memhop.ops.cpu import huge_pages, threads
 from memhop.ops.cpu.formats import code_of
 from memhop.ops.cpu.forward import NORMALIZE
 from memhop.ops.cpu.launch import Call, address_of, has_small_weights
@@ -31,10 +31,10 @@ Saved = Sequence[Tensor | None]
 
 
 class Buffer(NamedTuple):
-    """Arrays in one buffer: their shapes, first numbers and, last, the size of the buffer."""
+    """Arrays in one buffer: their shapes, their offsets and, last, the size of the buffer."""
 
     shapes: list[tuple[int, ...]]
-    firsts: list[int]
+    offsets: list[int]
 
     @classmethod
     def of(cls, *shapes: tuple[int, ...]) -> "Buffer":
@@ -44,18 +44,18 @@ class Buffer(NamedTuple):
 
     def new(self, like: Tensor) -> Tensor:
         """Return a buffer."""
-        return like.new_empty(self.firsts[-1])
+        return like.new_empty(self.offsets[-1])
 
     def addresses(self, buffer: Tensor) -> list[int]:
         """Return the address of each array."""
         begin, size = buffer.data_ptr(), buffer.element_size()
-        return [begin + size * first for first in self.firsts[:-1]]
+        return [begin + size * offset for offset in self.offsets[:-1]]
 
     def views(self, buffer: Tensor) -> list[Tensor]:
         """Return each array."""
         return [
-            buffer[first : first + torch.Size(shape).numel()].view(shape)
-            for shape, first in zip(self.shapes, self.firsts, strict=False)
+            buffer[offset : offset + torch.Size(shape).numel()].view(shape)
+            for shape, offset in zip(self.shapes, self.offsets, strict=False)
         ]
 
 
@@ -69,7 +69,8 @@ class Training:
         none = (0,)  # the sums by age
         self._trace = Buffer.of((rows, hops + 1, dim), read, read, sums, sums, sums, none, slots)
         self._gradients = Buffer.of((rows, hops, dim), read, sums, none, slots, read)
-        self._strides = strides_of(problem.query, problem.keys, problem.ignored)
+        self._layouts = layouts_of(problem.query, problem.keys, problem.ignored, *problem.weights)
+        self._threads = threads.count()
         self._forward = [self._prepare_forward(problem)]
         self._backward: dict[bool, list[Backward]] = {True: [], False: []}
         self._has_small_weights = has_small_weights(problem)
@@ -82,8 +83,10 @@ class Training:
     def problem_of(self, saved: Saved) -> Problem:
         """Return the problem of what was saved."""
         query, keys, ignored, *tables, _ = saved
-        tensors = (query, keys, None, None, None, None, ignored, None, None, *tables)
-        return Problem.of_tensors(tensors, self.steps)
+        assert query is not None
+        assert keys is not None
+        weights = [table for table in tables if table is not None]
+        return Problem.plain(query, keys, ignored, weights, self.steps)
 
     def trace_of(self, saved: Saved) -> Trace:
         """Return the trace of what was saved."""
@@ -109,10 +112,12 @@ class Training:
         return result, trace
 
     def can_read(self, saved: Saved) -> bool:
-        """Return whether tensors have the strides of the forward pass; a hook may return others."""
-        return strides_of(*saved[:3]) == self._strides and all(
-            part is not None and part.is_contiguous() for part in saved[3:]
-        )
+        """Return whether a record fits tensors: a hook, or ``weight.data``, may have others."""
+        *given, trace = saved
+        return (
+            trace is not None and trace.is_contiguous()
+            and layouts_of(*given) == self._layouts and threads.count() == self._threads
+        )  # fmt: skip
 
     def backward(
         self, saved: Saved, grad_result: Tensor, needed: Sequence[bool]
@@ -129,11 +134,12 @@ class Training:
             one = Backward(self.problem_of(saved), needed[1])
         grad_query = grad_result.clone(memory_format=torch.contiguous_format)
         grad_keys = huge_pages.empty_like(keys) if needed[1] else None
-        grad_tables: list[Tensor | None] = [
-            torch.empty_like(table) if need and table is not None else None
-            for table, need in zip(tables, needed[3:], strict=True)
-            if self._has_small_weights
-        ]
+        grad_tables: list[Tensor | None] = []
+        if self._has_small_weights:
+            grad_tables = [
+                torch.empty_like(table) if need and table is not None else None
+                for table, need in zip(tables, needed[3:], strict=True)
+            ]
         buffer = self._gradients.new(query)
         places = [
             0, *self._trace.addresses(trace),
@@ -198,6 +204,9 @@ class Backward:
             self._tables.run()
 
 
-def strides_of(*tensors: Tensor | None) -> list[tuple[int, ...] | None]:
-    """Return the strides of each tensor."""
-    return [None if tensor is None else tensor.stride() for tensor in tensors]
+def layouts_of(*tensors: Tensor | None) -> list[tuple[object, ...] | None]:
+    """Return shape, strides and dtype of each tensor."""
+    return [
+        None if tensor is None else (tensor.shape, tensor.stride(), tensor.dtype)
+        for tensor in tensors
+    ]

@@ -60,15 +60,13 @@ def run_problem(problem: Problem, need_weights: bool, need_lse: bool = False) ->
         outputs = fallback.forward(problem, need_lse)
         return outputs if need_weights else outputs._replace(weights=None)
     if grad:
-        return Outputs(*_Fused.apply(problem.steps, need_weights, need_lse, *tensors))  # type: ignore[no-untyped-call]
+        return record(problem, need_weights, need_lse)
     return backends.infer(problem, need_weights, need_lse)
 
 
-def record(
-    steps: tuple[Step, ...], tensors: Sequence[Tensor | None], need_weights: bool
-) -> Outputs:
-    """Return the outputs of a problem, given by its tensors, as an operation of autograd."""
-    return Outputs(*_Fused.apply(steps, need_weights, False, *tensors))  # type: ignore[no-untyped-call]
+def record(problem: Problem, need_weights: bool, need_lse: bool = False) -> Outputs:
+    """Return the outputs of a problem as an operation of autograd."""
+    return Outputs(*_Fused.apply(problem.steps, need_weights, need_lse, *tensors_of(problem)))  # type: ignore[no-untyped-call]
 
 
 class _Fused(torch.autograd.Function):

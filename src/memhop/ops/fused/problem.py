@@ -104,6 +104,19 @@ class Problem(NamedTuple):
         """Return a problem from its tensors in the order of ``tensors_of``."""
         return cls._make((*tensors[:NUM_TENSORS], tuple(tensors[NUM_TENSORS:]), steps))
 
+    @classmethod
+    def plain(
+        cls,
+        query: Tensor,
+        keys: Tensor,
+        ignored: Tensor | None,
+        weights: Sequence[Tensor],
+        steps: tuple[Step, ...],
+    ) -> Self:
+        """Return a problem whose values are the keys, with a mask or without."""
+        optional = (None, None, None, None, ignored, None, None)
+        return cls(query, keys, *optional, tuple(weights), steps)
+
     def weight(self, index: int) -> Tensor | None:
         """Return the weight at an index of a step, None for -1."""
         return None if index < 0 else self.weights[index]
