@@ -133,10 +133,10 @@ def keep(hops: RepeatedHops, call: Call, arguments: Arguments) -> Kept | None:
     signature = signature_of(arguments, weights)
     if signature is None or not call.query.is_cpu or not are_addressable(weights):
         return None
-    state = state_of(weights)
-    if state != hops.known.state:
-        hops.known = Known(weights, state, {})
-    calls, kept = hops.known.calls, None
+    state, known = state_of(weights), hops.known
+    if state != known.state:
+        hops.known = known = Known(weights, state, {})
+    calls, kept = known.calls, None
     if signature in calls:
         kept = cached_run(call, arguments, signature[-1])
     elif len(calls) >= MAX_KEPT:
