@@ -199,10 +199,8 @@ def large_model(recipe: Recipe) -> MemN2N:
 def test_the_example_answers_a_thousand_stories_as_the_model(name: str, tmp_path: Path) -> None:
     asked = thousand_stories()
     assert len(asked) >= 1000
-    # with larger weights float32 itself errs by 1e-5
-    recipe = dataclasses.replace(
-        getattr(Recipe, name)(joint=True), init_std=0.2
-    )  # float32 allows no more
+    # with weights of 0.2 float32 itself errs by 1e-5
+    recipe = dataclasses.replace(getattr(Recipe, name)(joint=True), init_std=0.15)
     model = large_model(recipe)
     export_onnx(model, tmp_path / "m.onnx")
     program = example_program().Model(str(tmp_path / "m.onnx"))

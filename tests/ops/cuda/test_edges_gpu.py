@@ -72,7 +72,8 @@ def test_the_content_of_an_ignored_slot_does_not_matter(planned: None, number: f
         problem = moved(problem._replace(keys=keys, values=values))
         trace = forward.forward(problem, True)
         ones, grad_weights = torch.ones_like(problem.query), normal(4, 2, 7).to(DEVICE)
-        results.append([*trace, *forward.backward(problem, trace, ones, grad_weights, EVERYTHING)])
+        found = forward.backward(problem, trace, ones, grad_weights, EVERYTHING)
+        results.append([*trace, *found[:-1]])  # without the gradients of weights, which it lacks
     for one, other in zip(*results, strict=True):
         assert isinstance(one, Tensor)
         assert isinstance(other, Tensor)
