@@ -86,8 +86,8 @@ def arguments_of(layer: Layer, inputs: Inputs, need_weights: bool) -> Arguments 
     if (
         values is None and slots is None and lengths is None and score_bias is None
         and streams is None and group is None and window is None
-        and layer.attention == PLAIN and isinstance(memories, Tensor)
-        and isinstance(query, Tensor) and is_dense(query) and is_dense(memories)
+        and layer.attention == PLAIN
+        and is_dense(query) and isinstance(memories, Tensor) and is_dense(memories)
     ):  # fmt: skip
         return Arguments(query, memories, mask, need_weights)
     return None

@@ -2,8 +2,8 @@
 
 Checks, the choice of the form and the record of a kernel depend on the sizes, strides and dtypes of
 the arguments. ``RepeatedHops`` keep them by these, so that a small call spends its time in the
-kernel and not in Python. What is kept is used only if nothing else intercepts the call: no mode,
-no transform, no trace, no autocast.
+kernel and not in Python. They are used only if nothing else intercepts the call: no mode, no
+transform, no trace, no autocast.
 """
 
 import operator
@@ -198,20 +198,13 @@ def are_as_given(weights: tuple[Tensor, ...], hops: Sequence[Hop]) -> bool:
 
 def recorded(problem: Problem, need_weights: bool) -> Kept:
     """Return the call for a problem as an operation of autograd."""
-    weights, steps = problem.weights, problem.steps
     if not need_weights:
         from memhop.ops.cpu.prepared_training import Training  # imports numba
 
-        training = Training(problem)
+        training, weights = Training(problem), problem.weights
         if training.is_small:
             return lambda arguments: Outputs(record(training, *arguments[:3], weights))
-
-    def run(arguments: Arguments) -> Outputs:
-        query, memories, mask, need_weights = arguments
-        problem = Problem.plain(query, memories, mask, weights, steps)
-        return autograd.record(problem, need_weights)
-
-    return run
+    return run_of(problem, autograd.record)
 
 
 def inferred(problem: Problem, need_weights: bool) -> Kept:
@@ -219,13 +212,17 @@ def inferred(problem: Problem, need_weights: bool) -> Kept:
     from memhop.ops.cpu.prepared import Inferences  # imports numba
 
     inferences = Inferences(problem, need_weights)
-    if inferences.is_small:
-        return inferences
+    return inferences if inferences.is_small else run_of(problem, backends.infer)
+
+
+def run_of(problem: Problem, run_problem: Callable[[Problem, bool, bool], Outputs]) -> Kept:
+    """Return the call for a problem whose record is made for each call."""
     weights, steps = problem.weights, problem.steps
 
     def run(arguments: Arguments) -> Outputs:
         query, memories, mask, need_weights = arguments
-        problem = Problem.plain(query, memories, mask, weights, steps)
-        return backends.infer(problem, need_weights, False)
+        return run_problem(
+            Problem.plain(query, memories, mask, weights, steps), need_weights, False
+        )
 
     return run
