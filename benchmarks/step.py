@@ -14,8 +14,8 @@ from memhop.reproduce.paper import TASKS
 from memhop.reproduce.processes import one_thread
 from memhop.reproduce.record import Rows, Sheet, provenance
 from memhop.reproduce.table1 import COLUMNS, JOINT, RESTARTS_PER_UNIT, TableSpec, available_tasks
-from memhop.training.loop import Trainer
 from memhop.training.sampler import EpochBatches
+from memhop.training.trainer import Trainer
 
 CASES = (("pe-ls-rn", 1), ("pe-ls-rn", 2), ("joint-rn", JOINT), ("best-joint", JOINT))
 PARTS = ("draw_ms", "embedding_ms", "hops_ms", "backward_ms", "update_ms")

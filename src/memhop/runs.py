@@ -23,6 +23,7 @@ from memhop.checkpoint import (
 from memhop.errors import MemhopError, shown
 
 RUNS = Path("runs")
+CONTROL = "control"  # in a run: the checkpoints of the control of its training
 _RECIPES = {STORIES: "recipe.json", KNOWLEDGE: "knowledge.json", LANGUAGE: "language.json"}
 _COMMANDS = {
     STORIES: "memhop ask", KNOWLEDGE: "memhop kb ask", LANGUAGE: "memhop lm predict",
@@ -61,7 +62,8 @@ def trained_in(folder: Path) -> list[Path]:
     if newest_checkpoint(folder):
         return [folder]
     return sorted(
-        (child for child in _children(folder) if newest_checkpoint(child)),
+        (child for child in _children(folder)
+         if child.name != CONTROL and newest_checkpoint(child)),
         key=lambda child: [int(piece) if piece.isdecimal() else piece for piece in
                            re.split(r"(\d+)", child.name)],
     )  # fmt: skip

@@ -9,8 +9,8 @@ from benchmarks import step
 from memhop.example import Example
 from memhop.recipe import Recipe
 from memhop.reproduce.record import read_rows
-from memhop.training.loop import Trainer
 from memhop.training.sampler import EpochBatches
+from memhop.training.trainer import Trainer
 
 from .conftest import Runner
 

@@ -17,11 +17,12 @@ from memhop.recipe import Recipe
 from memhop.text.encoding import Batch, ages
 from memhop.text.vocabulary import UNKNOWN
 from memhop.tokenizer import answer_word, split_words
-from memhop.training import loop
+from memhop.training.epochs import Progress, kept_restart
 from memhop.training.evaluation import evaluate, score
-from memhop.training.loop import Progress, Trainer, TrainingResult, train
+from memhop.training.loop import TrainingResult, train
 from memhop.training.run import RestartScore
 from memhop.training.sampler import EpochBatches
+from memhop.training.trainer import EPOCHS, Trainer
 from tests.seeds import thorough
 
 
@@ -70,7 +71,7 @@ class Watched:
 def epoch(trainer: Trainer, number: int) -> EpochBatches:
     """What an epoch is trained on."""
     restarts = trainer.restart_numbers
-    return trainer.sampler.sample([trainer._generator(loop._EPOCHS, r, number) for r in restarts])
+    return trainer.sampler.sample([trainer.generator(EPOCHS, r, number) for r in restarts])
 
 
 def same_weights(first: TrainingResult, second: TrainingResult) -> bool:
@@ -277,7 +278,7 @@ def test_held_out_examples_may_be_given() -> None:
     watched = Watched(TRAIN, TEST, valid_examples=TEST, recipe=small(), restarts=2)
     for one in watched.result.restarts:
         assert one.validation_error == one.test_error
-    trainer = Trainer([TRAIN], small(), range(1), 0, torch.device("cpu"), TEST)
+    trainer = Trainer([TRAIN], small(), range(1), 0, torch.device("cpu"), [TEST])
     assert (len(trainer.sampler.encoded.answers), len(trainer.held_out.answers)) == (150, 40)
     whole = train(TRAIN, recipe=small(validation_share=0), restarts=2)
     assert same_weights(watched.result, whole)  # nothing of them is trained on
@@ -320,7 +321,7 @@ def test_phrases_are_exchanged_within_a_text() -> None:
             names = {sentences[row][0] for row in slots if row}
             assert not {("mary",), ("zoe",)} <= names
     assert len(encoded.sentences) > len(
-        trainer._encoded([e for text in both for e in text]).sentences
+        trainer.encoded([e for text in both for e in text]).sentences
     )
 
 
@@ -410,7 +411,7 @@ def ended(*scores: tuple[float | None, float | None]) -> list[RestartScore]:
     ],
 )
 def test_kept_is_the_lowest_training_error_then_loss(scores: Any, kept: int) -> None:
-    assert loop._kept(ended(*scores), Recipe()) == kept
+    assert kept_restart(ended(*scores), Recipe()) == kept
 
 
 def test_kept_by_validation_is_the_lowest_error_of_what_was_held_out() -> None:
@@ -420,10 +421,10 @@ def test_kept_by_validation_is_the_lowest_error_of_what_was_held_out() -> None:
         RestartScore(2, 3.0, 0.3, validation_error=5.0),
         RestartScore(3, diverged=4),
     ]
-    assert loop._kept(scores, Recipe(keep="validation")) == 2
-    assert loop._kept(scores, Recipe()) == 0
+    assert kept_restart(scores, Recipe(keep="validation")) == 2
+    assert kept_restart(scores, Recipe()) == 0
     nothing_held_out = [replace(one, validation_error=None) for one in scores]
-    assert loop._kept(nothing_held_out, Recipe(keep="validation")) == 0
+    assert kept_restart(nothing_held_out, Recipe(keep="validation")) == 0
 
 
 # Divergence.

@@ -21,7 +21,7 @@ from memhop.recipe import Recipe
 from memhop.runs import newest_checkpoint
 from memhop.text.model import MemN2N
 from memhop.text.vocabulary import Vocabulary
-from memhop.training import loop
+from memhop.training import epochs, loop, trainer
 from memhop.training.loop import Progress, TrainingResult, train
 from memhop.training.optimizer import learning_rate
 from memhop.training.run import Metric, TrainingRun, load_with_score
@@ -31,7 +31,7 @@ EPOCHS = 7
 
 @pytest.fixture(autouse=True)
 def _one_thread(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(loop, "_EVERY_EPOCHS", 2)
+    monkeypatch.setattr(epochs, "_EVERY_EPOCHS", 2)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -169,7 +169,7 @@ def test_an_interrupt_in_an_epoch_and_a_resume_end_the_same(
 def test_an_interrupt_while_progress_is_shown_loses_nothing(
     epoch: int, tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "_EVERY_EPOCHS", 100)  # the interrupt writes the only one
+    monkeypatch.setattr(epochs, "_EVERY_EPOCHS", 100)  # the interrupt writes the only one
 
     def show(progress: Progress) -> None:
         if progress.epoch == epoch:
@@ -233,13 +233,14 @@ KILLER = """
 import os, random, signal, sys, time
 from pathlib import Path
 import torch
-from memhop.training import loop as training
+from memhop.training import epochs
+from memhop.training.loop import train
 from memhop.data import generate, to_examples
 from memhop.recipe import Recipe
 from memhop.runs import newest_checkpoint
 
 torch.set_num_threads(1)
-training._EVERY_EPOCHS = 1
+epochs._EVERY_EPOCHS = 1
 run, settings, points = Path(sys.argv[1]), eval(sys.argv[2]), random.Random(7)
 
 def stories(questions, seed):
@@ -253,7 +254,7 @@ while killed < 5:
     if child == 0:
         def show(progress):
             os.write(tell, b".")
-        training.train(*data, recipe=Recipe.paper(**settings), restarts=3, seed=2, run=run,
+        train(*data, recipe=Recipe.paper(**settings), restarts=3, seed=2, run=run,
                        resume=True, on_progress=show)
         os._exit(0)
     os.close(tell)
@@ -356,7 +357,7 @@ def test_a_run_of_a_version_that_split_text_differently_cannot_resume(
         interrupt_at(patched, 9)
         with pytest.raises(KeyboardInterrupt):
             trained(run)
-    monkeypatch.setattr(loop, "training_vocabulary", lambda *_: Vocabulary(["two"]))
+    monkeypatch.setattr(trainer, "training_vocabulary", lambda *_: Vocabulary(["two"]))
     said = "cannot resume: an older version of memhop split the training text into other words"
     with pytest.raises(MemhopError, match=said):
         trained(run, resume=True)
@@ -424,7 +425,7 @@ ODD: list[Any] = [None, [], {}, "x", -1, 1.5, True, [[]], {"x": 1}, {"1": None},
 
 
 @pytest.mark.parametrize(
-    "field", ["epoch", "seconds", "diverged", "finished", "scores", "question"]
+    "field", ["epoch", "seconds", "diverged", "finished", "scores", "question", "control"]
 )
 def test_a_forged_state_is_an_error_or_a_result(
     field: str, tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
@@ -439,7 +440,7 @@ def test_a_forged_state_is_an_error_or_a_result(
         for value in ODD:
             content = json.dumps({**state, field: value}).replace('"\\u221e"', "1e999")
             forge(checkpoint, training=content.encode())
-            monkeypatch.setattr(loop, "_run_epochs", lambda *_: None)
+            monkeypatch.setattr(loop, "run_epochs", lambda *_: None)
             monkeypatch.setattr(TrainingRun, "finish", lambda *_: None)
             try:
                 assert trained(run, resume=True).restarts

@@ -8,7 +8,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -27,7 +27,8 @@ from rich.text import Text
 
 from memhop.errors import MemhopWarning
 from memhop.picture import escaped
-from memhop.training.loop import Progress as TrainingProgress
+from memhop.training.epochs import TRAINING
+from memhop.training.epochs import Progress as TrainingProgress
 
 _PROGRESS_LINES = 12  # of a training, if standard error is no terminal
 _MAX_NAME = 14  # characters before a bar, so that the line fits into 80 columns
@@ -134,9 +135,20 @@ def warnings_as_lines() -> Iterator[None]:
 
 @contextmanager
 def training_progress(name: str) -> Iterator[Callable[[TrainingProgress], None]]:
-    """Show the training of a story model on standard error; see `epoch_progress`."""
-    with epoch_progress(name) as show:
-        yield lambda progress: show(progress.epoch, progress.epochs, _figures(progress))
+    """Show the phases of a training of a story model on standard error; see `epoch_progress`."""
+    with ExitStack() as shown:
+        show, phase = shown.enter_context(epoch_progress(name)), TRAINING
+
+        def show_epoch(progress: TrainingProgress) -> None:
+            nonlocal show, phase
+            if progress.phase != phase:
+                shown.close()
+                phase = progress.phase
+                title = name if phase == TRAINING else f"{name}, {phase}"
+                show = shown.enter_context(epoch_progress(title))
+            show(progress.epoch, progress.epochs, _figures(progress))
+
+        yield show_epoch
 
 
 @contextmanager

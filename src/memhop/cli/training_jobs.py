@@ -1,7 +1,7 @@
 """The jobs of one ``memhop train``, and the file in a run from which it resumes."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -55,7 +55,7 @@ class TrainingJob(NamedTuple):
     settings: Settings
     train: list[list[Example]]  # from each source
     test: list[Example]
-    valid: list[Example]  # held out; if empty, a share of the training examples is
+    valid: list[list[Example]]  # held out, of each source; if empty, a share of `train` is
 
     @property
     def name(self) -> str:
@@ -69,7 +69,7 @@ class TrainingJob(NamedTuple):
     def held_out(self) -> str:
         """Return a line about the validation files."""
         names = ", ".join(source.valid.name for source in self.sources if source.valid)
-        return f"{self.name}: held out: {names}, {len(self.valid):,} questions"
+        return f"{self.name}: held out: {names}, {sum(map(len, self.valid)):,} questions"
 
 
 def own_job(folder: Path, train: Path, test: Path | None, settings: Settings) -> TrainingJob:
@@ -77,7 +77,7 @@ def own_job(folder: Path, train: Path, test: Path | None, settings: Settings) ->
     examples = read_file("--train", train)
     tested = read_file("--test", test) if test else []
     valid = find_valid(train)
-    held_out = read_examples(valid) if valid else []
+    held_out = [read_examples(valid)] if valid else []
     sources = (Source(None, train, test, valid),)
     return TrainingJob(folder, False, sources, settings, [examples], tested, held_out)
 
@@ -147,14 +147,9 @@ def _read(
     folder: Path, joint: bool, sources: tuple[Source, ...], settings: Settings
 ) -> TrainingJob:
     train = [read_examples(source.train) for source in sources]
-    test = _all(source.test for source in sources)
-    valid = _all(source.valid for source in sources)
+    test = list(chain.from_iterable(read_examples(one.test) for one in sources if one.test))
+    valid = [read_examples(one.valid) for one in sources if one.valid]
     return TrainingJob(folder, joint, sources, settings, train, test, valid)
-
-
-def _all(paths: Iterable[Path | None]) -> list[Example]:
-    """Return the examples of several files."""
-    return list(chain.from_iterable(map(read_examples, filter(None, paths))))
 
 
 def _stored(path: Path) -> tuple[bool, tuple[Source, ...], Settings]:

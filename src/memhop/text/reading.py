@@ -7,7 +7,6 @@ from memhop.errors import MemhopError, shown
 from memhop.example import Example, check_positions
 from memhop.tokenizer import answer_word, split_sentences, split_words
 
-_IN_TRAINING = "training example {}"
 _MIN_SENTENCES = 10  # for a warning about the script
 _SINGLE_WORD_SHARE = 0.9  # of the sentences, from which on to warn
 
@@ -61,30 +60,34 @@ def readable(
 
 
 def readable_texts(
-    examples: Sequence[Example] | Sequence[Sequence[Example]], words: SplitSentences
+    examples: Sequence[Example] | Sequence[Sequence[Example]],
+    words: SplitSentences,
+    kind: str = "training",
 ) -> list[list[Example]]:
-    """Return checked training examples of one text, or of several; see `readable`.
+    """Return checked examples of one text, or of several; see `readable`.
+
+    Args:
+        examples: of one text, or a sequence of texts.
+        words: as in `readable`.
+        kind: of examples, in messages.
 
     Raises:
         MemhopError: as `readable`, or examples mixed with texts of examples.
     """
+    name = kind + " example {}"
     if isinstance(examples, str | Example) or not isinstance(examples, Iterable):
-        return [readable(examples, _IN_TRAINING, words)]  # raises
+        return [readable(examples, name, words)]  # raises
     parts: list[Any] = list(examples)
     if not any(map(_is_text, parts)):
-        return [readable(parts, _IN_TRAINING, words)]
+        return [readable(parts, name, words)]
     if any(isinstance(part, Example) for part in parts):
-        raise MemhopError("expected training examples, or texts of examples, got both")
+        raise MemhopError(f"expected {kind} examples, or texts of examples, got both")
     for number, part in enumerate(parts):
         if isinstance(part, str) or not isinstance(part, Sequence):
             raise MemhopError(
-                f"training text {number}: expected a sequence of examples, "
-                f"got {type(part).__name__}"
+                f"{kind} text {number}: expected a sequence of examples, got {type(part).__name__}"
             )
-    return [
-        readable(text, f"{_IN_TRAINING} of text {number}", words)
-        for number, text in enumerate(parts)
-    ]
+    return [readable(text, f"{name} of text {number}", words) for number, text in enumerate(parts)]
 
 
 def _is_text(part: Any) -> bool:

@@ -77,6 +77,20 @@ def score(model: MemN2N, encoded: Encoded) -> tuple[Tensor, Tensor]:
 
 
 @torch.inference_mode()
+def wrong_answers(model: MemN2N, encoded: Encoded) -> Tensor:
+    """Return whether each restart answers each question wrongly: bool [R, E] on the CPU.
+
+    For a single model R = 1. See `score`.
+    """
+    restarts = model.restarts or 1
+    parts = [
+        (model.guesses(scores) != answers).view(restarts, -1).cpu()
+        for scores, _, answers in _asked(model, encoded)
+    ]
+    return torch.cat(parts, dim=1) if parts else torch.zeros(restarts, 0, dtype=torch.bool)
+
+
+@torch.inference_mode()
 def evaluate(model: MemN2N, examples: Sequence[Example]) -> Evaluation:
     """Evaluate a single model on examples; see `Evaluation`.
 

@@ -4,7 +4,8 @@ import csv
 import hashlib
 import io
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
 
@@ -25,7 +26,9 @@ from memhop.runs import (
     find_checkpoint,
 )
 from memhop.text.model import MemN2N, read_settings
+from memhop.text.reading import Words
 from memhop.text.vocabulary import Vocabulary
+from memhop.training.class_test import ClassTest
 
 _RESTARTS, _METRICS = "restarts.safetensors", "metrics.csv"
 _MALFORMED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, csv.Error)
@@ -81,6 +84,29 @@ class RestartScore:
     kept: bool = False
 
 
+@dataclass(frozen=True)
+class ControlResult:
+    """The control of a training (`memhop.training.control`).
+
+    Attributes:
+        restarts: the scores of its restarts, in order; the test error too was measured once, at
+            the end of the control.
+        classes: the tests of the classes of exchangeable phrases.
+    """
+
+    restarts: tuple[RestartScore, ...]
+    classes: tuple[ClassTest, ...]
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether a restart of the control is the model of the training."""
+        return any(one.kept for one in self.restarts)
+
+    def without_kept(self) -> "ControlResult":
+        """Return the result of a control of which no restart is kept."""
+        return replace(self, restarts=tuple(replace(one, kept=False) for one in self.restarts))
+
+
 @dataclass
 class State:
     """The state of a training besides its tensors."""
@@ -91,16 +117,55 @@ class State:
     metrics: list[Metric]
 
 
+class Finished(NamedTuple):
+    """A finished training: its model, its state, the scores of its restarts, its control."""
+
+    model: MemN2N
+    state: State
+    scores: tuple[RestartScore, ...]
+    control: ControlResult | None
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The examples of a training.
+
+    Attributes:
+        texts: the training examples of each text.
+        test: scored at the end.
+        valid_texts: the held-out examples of each text, or of all texts as one; empty if a share of
+            the training examples is held out.
+        words: the words of each sentence.
+    """
+
+    texts: Sequence[Sequence[Example]]
+    test: Sequence[Example]
+    valid_texts: Sequence[Sequence[Example]]
+    words: Words
+
+    @property
+    def examples(self) -> list[Example]:
+        """The training examples of all texts."""
+        return list(chain.from_iterable(self.texts))
+
+
 def fingerprint(
-    train_examples: Sequence[Example],
-    test_examples: Sequence[Example],
-    recipe: Recipe,
-    restarts: int,
-    seed: int,
+    data: TrainingData, recipe: Recipe, restarts: range, seed: int
 ) -> dict[str, object]:
     """Return the identity of a training; a resumed training must have the same."""
-    data = checksum(train_examples, test_examples)
-    return {"data": data, "recipe": recipe.to_json(), "restarts": restarts, "seed": seed}
+    identity = {
+        "data": checksum(data.examples, data.test),
+        "recipe": recipe.to_json(),
+        "restarts": len(restarts),
+        "seed": seed,
+    }
+    if recipe.exchange and len(data.texts) > 1:
+        identity["texts"] = list(map(len, data.texts))
+    if restarts.start:
+        identity["first_restart"] = restarts.start
+    if data.valid_texts:
+        identity["valid"] = checksum(list(chain.from_iterable(data.valid_texts)))
+    return identity
 
 
 def checksum(*parts: Sequence[Example]) -> str:
@@ -123,13 +188,13 @@ class TrainingRun(TrainingFolder):
 
     _kind, _recipe, _key = STORIES, Recipe, "question"
 
-    def finished(self) -> tuple[MemN2N, State, tuple[RestartScore, ...]] | None:
-        """Return the model, state and scores of a finished training; None if not finished."""
+    def finished(self) -> Finished | None:
+        """Return the result of a finished training; None if not finished."""
         found = self._newest()
         if found is None or not found.training.get("finished"):
             return None
-        state, scores = _ended(found.training, found.folder)
-        return MemN2N.from_files(found.files, found.folder), state, scores
+        ended = _ended(found.training, found.folder)
+        return Finished(MemN2N.from_files(found.files, found.folder), *ended)
 
     def restore(self, vocabulary: Vocabulary, tensors: dict[str, Tensor], state: State) -> None:
         """Copy the newest checkpoint into the tensors of all restarts and the state.
@@ -160,10 +225,13 @@ class TrainingRun(TrainingFolder):
         files = {_RESTARTS: to_tensors(tensors)} | best.to_files()
         self._write_state(files, state, {"finished": False})
 
-    def finish(self, model: MemN2N, state: State, scores: tuple[RestartScore, ...]) -> None:
-        """Write the last checkpoint: the kept model, and the scores of all restarts."""
-        ended = {"finished": True, "scores": [asdict(score) for score in scores]}
-        self._write_state(model.to_files(), state, ended)
+    def finish(self, end: Finished) -> None:
+        """Write the last checkpoint: the kept model, the scores of all restarts, the control."""
+        ended: dict[str, object] = {"finished": True}
+        ended["scores"] = [asdict(score) for score in end.scores]
+        if end.control is not None:
+            ended["control"] = asdict(end.control)
+        self._write_state(end.model.to_files(), end.state, ended)
 
     def _write_state(self, files: dict[str, bytes], state: State, more: dict[str, object]) -> None:
         training = {
@@ -184,15 +252,29 @@ def load_with_score(run: str | Path) -> tuple[MemN2N, RestartScore | None]:
     training = read_training(files, checkpoint) if TRAINING in files else {}
     if not training.get("finished"):
         return model, None
-    _, scores = _ended(training, checkpoint)
-    return model, next(score for score in scores if score.kept)
+    _, scores, control = _ended(training, checkpoint)
+    every = scores if control is None else scores + control.restarts
+    return model, next(score for score in every if score.kept)
 
 
-def _ended(training: dict[str, Any], checkpoint: Path) -> tuple[State, tuple[RestartScore, ...]]:
+def _ended(
+    training: dict[str, Any], checkpoint: Path
+) -> tuple[State, tuple[RestartScore, ...], ControlResult | None]:
     try:
-        return _state(training, []), _scores(training["scores"])
+        scores, control = _scores(training["scores"]), _control(training.get("control"))
+        every = scores if control is None else scores + control.restarts
+        if [one.diverged for one in every if one.kept] != [None]:
+            raise ValueError("expected one score that is kept")
+        return _state(training, []), scores, control
     except _MALFORMED as error:
         raise MemhopError(f"{checkpoint / TRAINING}: corrupt scores or state") from error
+
+
+def _control(content: Any) -> ControlResult | None:
+    if content is None:
+        return None
+    classes = tuple(ClassTest.from_json(one) for one in content["classes"])
+    return ControlResult(_scores(content["restarts"]), classes)
 
 
 def _state(training: dict[str, Any], metrics: list[Metric]) -> State:
@@ -208,8 +290,6 @@ def _scores(content: Any) -> tuple[RestartScore, ...]:
         ended = type(one.diverged) is int or type(one.train_error) is type(one.train_loss) is float
         if one.restart != index or type(one.kept) is not bool or not numbers or not ended:
             raise ValueError("expected a score of finite numbers")
-    if [one.diverged for one in scores if one.kept] != [None]:
-        raise ValueError("expected one score that is kept")
     return scores
 
 

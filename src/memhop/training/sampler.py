@@ -45,6 +45,9 @@ class EpochSampler:
         recipe: settings, of which ``batch_size``, ``noise`` and ``noise_share`` are used.
         memory_slots: the largest number of slots.
         phrase_swap: augmentation; None for none.
+
+    Attributes:
+        active: for each class of the augmentation whether it is exchanged; None for all.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class EpochSampler:
         phrase_swap: PhraseSwap | None = None,
     ) -> None:
         self.encoded, self.phrase_swap = encoded, phrase_swap
+        self.active: Sequence[bool] | None = None
         self.recipe, self.memory_slots = recipe, memory_slots
         self.steps = max(1, len(encoded.answers) // recipe.batch_size)
 
@@ -90,7 +94,7 @@ class EpochSampler:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return slots, questions and answers of examples."""
         if self.phrase_swap is not None:
-            return self.phrase_swap.sample(numbers, random)
+            return self.phrase_swap.sample(numbers, random, self.active)
         rows, encoded = torch.from_numpy(numbers), self.encoded
         tensors = (encoded.slots, encoded.question, encoded.answers)
         slots, question, answers = (tensor.cpu()[rows] for tensor in tensors)

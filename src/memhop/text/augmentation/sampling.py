@@ -233,8 +233,30 @@ class PhraseSwap:
             random: the generator.
             active: for each of ``classes`` whether its phrases are permuted; None for all.
         """
+        return self._permuted(rows, self._permutations(rows, random, active))
+
+    def permuted(
+        self, rows: Integers, number: int, permutations: Integers
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return slots, questions and answers of examples with the phrases of a class permuted.
+
+        An example stays unchanged if its new answer would not be in the vocabulary.
+
+        Args:
+            rows: indices of examples.
+            number: of the class, in ``classes``; all examples are of its text.
+            permutations: of each example, as of `PhraseClass.sample`.
+        """
+        text = int(self._text_of[rows[0]])
+        before = self._classes_of[text][: number - sum(map(len, self._classes_of[:text]))]
+        start = sum(len(each.phrases) for each in before)
+        positions = np.tile(np.arange(self._orbit_starts.shape[1]), (len(rows), 1))
+        positions[:, start : start + permutations.shape[1]] = start + permutations
+        return self._permuted(rows, positions)
+
+    def _permuted(self, rows: Integers, positions: Integers) -> tuple[Tensor, Tensor, Tensor]:
         starts: Integers = self._orbit_starts[self._text_of[rows]]
-        permutations = self._permutations(rows, random, active) - starts
+        permutations = positions - starts
         slots, question, answers = (
             tensor.numpy()[rows]
             for tensor in (self.encoded.slots, self.encoded.question, self.encoded.answers)

@@ -1,0 +1,198 @@
+"""Test classes of exchangeable phrases with a model that was trained without phrase swaps.
+
+If a class is a symmetry of the text, a held-out story with its phrases permuted is as likely as the
+story itself, so that no model finds it harder. If the model of the control does, the class is not
+exchanged.
+
+The test is exact for held-out stories that are independent of each other and of the training part.
+The model answers each story as it is and under M other permutations of the class. If the class is a
+symmetry, each of these 1 + M forms is equally likely to be the story as it is. The p-value is the
+probability that M + 1 such choices, one for each story, give at most as many wrong answers as the
+stories as they are.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any, Self
+
+import numpy as np
+
+from memhop.example import Example, story_numbers
+from memhop.text.augmentation.classes import Integers, PhraseClass
+from memhop.text.augmentation.sampling import PhraseSwap
+from memhop.text.encoding import Encoded
+from memhop.text.model import MemN2N
+from memhop.text.reading import Words
+from memhop.training.evaluation import wrong_answers
+
+MIN_STORIES = 5  # held-out stories of a text, to exchange phrases in it
+LEVEL = 0.01  # probability that a text whose classes are all symmetries loses one, at most
+_MAX_PERMUTATIONS = 8  # of a story
+_MAX_STORIES = 100  # of a text
+
+
+@dataclass(frozen=True)
+class ClassTest:
+    """The test of a class of exchangeable phrases on the held-out stories.
+
+    Attributes:
+        text: number of the text.
+        phrases: of the class.
+        is_exchanged: whether the training permutes them.
+        reason: why there was no test; empty if there was one.
+        stories: number of held-out stories with phrases of the class.
+        error: error of the control in percent on the questions of these stories.
+        swapped_error: the same with the phrases permuted.
+        p_value: small if the permuted stories are harder; the class is then not exchanged.
+    """
+
+    text: int
+    phrases: str
+    is_exchanged: bool
+    reason: str = ""
+    stories: int = 0
+    error: float | None = None
+    swapped_error: float | None = None
+    p_value: float | None = None
+
+    @classmethod
+    def from_json(cls, content: Any) -> Self:
+        """Return a test from the JSON object of its attributes.
+
+        Raises:
+            TypeError: other names, or values of another type.
+        """
+        test = cls(**content)
+        numbers = (test.error, test.swapped_error, test.p_value)
+        if not (
+            type(test.text) is type(test.stories) is int
+            and type(test.phrases) is type(test.reason) is str
+            and type(test.is_exchanged) is bool
+            and all(number is None or type(number) is float for number in numbers)
+        ):
+            raise TypeError("expected the test of a class")
+        return test
+
+
+def untested(
+    classes: Sequence[tuple[int, PhraseClass]], reason: str, *, is_exchanged: bool
+) -> tuple[ClassTest, ...]:
+    """Return the tests of classes, given with the number of their text, without a test."""
+    return tuple(ClassTest(text, str(each), is_exchanged, reason) for text, each in classes)
+
+
+def check_classes(
+    classes: Sequence[tuple[int, PhraseClass]],
+    held_out_texts: Sequence[Sequence[Example]],
+    model: MemN2N,
+    words: Words,
+    random: np.random.Generator,
+) -> tuple[ClassTest, ...]:
+    """Test classes of exchangeable phrases on held-out stories.
+
+    In each text a class is exchanged if its p-value is at least `LEVEL` divided by the number of
+    classes (Bonferroni).
+
+    Args:
+        classes: with the number of their text, texts in ascending order.
+        held_out_texts: the held-out examples of each text; the questions of a story follow each
+            other.
+        model: all restarts of the control.
+        words: as in `Encoder.encode`.
+        random: chooses the permutations of large classes.
+
+    Returns:
+        the tests, in the order of the classes.
+    """
+    tests: list[ClassTest] = []
+    for text, examples in enumerate(held_out_texts):
+        own = [each for number, each in classes if number == text]
+        story = story_numbers(example.story for example in examples)
+        number = 1 + max(story, default=-1)
+        if own and number < MIN_STORIES:
+            reason = f"{number} held-out stories, {MIN_STORIES} needed"
+            tests += untested([(text, each) for each in own], reason, is_exchanged=False)
+        elif own:
+            few = [example for example, n in zip(examples, story, strict=True) if n < _MAX_STORIES]
+            swap = PhraseSwap(few, [text] * len(few), model.encoder, words, {text: own})
+            held_out = _HeldOut(swap, np.array(story[: len(few)]), model)
+            tests += [held_out.test(n, LEVEL / len(own), random) for n in range(len(own))]
+    return tuple(tests)
+
+
+class _HeldOut:
+    """The held-out stories of a text, and how a model answers them.
+
+    Args:
+        swap: the stories.
+        story: the number of the story of each question.
+        model: all restarts of the control.
+    """
+
+    def __init__(self, swap: PhraseSwap, story: Integers, model: MemN2N) -> None:
+        self._swap, self._story, self._model = swap, story, model
+        self._wrong = self._count_wrong(swap.encoded)
+
+    def _count_wrong(self, encoded: Encoded) -> Integers:
+        """Return the wrong answers to each question, summed over restarts."""
+        encoded = encoded.at(self._model.tables.device)
+        return wrong_answers(self._model, encoded).sum(0).numpy()
+
+    def test(self, number: int, level: float, random: np.random.Generator) -> ClassTest:
+        """Test a class, given by its number in `PhraseSwap.classes`."""
+        text, each = self._swap.classes[number]
+        plain, rows = self._swap.encoded, np.arange(len(self._story))
+        permutations = permutations_to_try(each, int(self._story[-1]) + 1, random)
+        wrong, is_changed = [self._wrong], np.zeros(len(rows), dtype=np.int64)
+        for index in range(permutations.shape[1]):
+            tensors = self._swap.permuted(rows, number, permutations[self._story, index])
+            swapped = Encoded(plain.sentences, tensors[0], plain.lengths, *tensors[1:])
+            wrong.append(self._count_wrong(swapped))
+            is_changed |= (swapped.slots != plain.slots).any(1).numpy()
+            is_changed |= (swapped.question != plain.question).numpy()
+        starts = np.flatnonzero(np.diff(self._story, prepend=-1))
+        is_tested = np.add.reduceat(is_changed, starts) > 0
+        by_story = np.add.reduceat(np.stack(wrong), starts, axis=1)[:, is_tested]
+        stories = int(is_tested.sum())
+        if (1 + permutations.shape[1]) ** -stories >= level:  # the smallest p-value
+            reason = f"{stories} held-out stories with it, too few to decide"
+            return ClassTest(text, str(each), False, reason, stories)
+        answers = int(is_tested[self._story].sum()) * (self._model.restarts or 1)
+        error, *others = (by_story.sum(1) * 100 / answers).tolist()
+        p = p_value(by_story)
+        swapped_error = sum(others) / len(others)
+        return ClassTest(text, str(each), p >= level, "", stories, error, swapped_error, p)
+
+
+def permutations_to_try(each: PhraseClass, stories: int, random: np.random.Generator) -> Integers:
+    """Return permutations of a class for each story, [stories, M, phrases], all different.
+
+    None is the identity. A small group has all of its others, a large one ``_MAX_PERMUTATIONS``.
+    """
+    order = prod(len(level) for level in each.cosets)
+    count = min(order - 1, _MAX_PERMUTATIONS)
+    identity = tuple(range(len(each.phrases)))
+    found: list[list[tuple[int, ...]]] = []
+    for _ in range(stories if count < order - 1 else 1):
+        chosen: dict[tuple[int, ...], None] = {}
+        while len(chosen) < count:
+            drawn = map(tuple, each.sample(count, random).tolist())
+            chosen |= dict.fromkeys(one for one in drawn if one != identity)
+        found.append(list(chosen)[:count])
+    permutations = np.array(found, dtype=np.int64)
+    return np.broadcast_to(permutations, (stories, *permutations.shape[1:]))
+
+
+def p_value(wrong: Integers) -> float:
+    """Return the p-value of wrong answers [1 + M, stories], those to the stories as they are first.
+
+    >>> p_value(np.array([[0, 0, 0], [1, 2, 1]]))
+    0.125
+    >>> p_value(np.array([[1, 0], [1, 0], [1, 0]]))
+    1.0
+    """
+    chances = np.ones(1)
+    for counts in wrong.T:
+        chances = np.convolve(chances, np.bincount(counts) / len(counts))
+    return float(min(1.0, chances[: int(wrong[0].sum()) + 1].sum()))
