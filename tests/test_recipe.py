@@ -16,12 +16,12 @@ from memhop.recipe import Recipe
 NAMES = [field.name for field in dataclasses.fields(Recipe)]
 WHOLE = [
     "memory_dim", "num_hops", "memory_slots", "epochs", "linear_start_epochs", "halve_every",
-    "batch_size", "heads", "hop_units",
+    "batch_size", "heads", "hop_units", "control_restarts",
 ]  # fmt: skip
 NUMBERS = ["learning_rate", "clip_norm", "init_std", "noise_share", "validation_share"]
 MAY_BE_ZERO = [
     "linear_start_epochs", "halve_every", "clip_norm", "noise_share", "validation_share",
-    "hop_units",
+    "hop_units", "control_restarts",
 ]  # fmt: skip
 WORDS = ["tying", "position", "noise", "held_out", "optimizer", "schedule", "keep"]
 SWITCHES = ["exchange", "temporal", "relu", "mask_empty_slots"]

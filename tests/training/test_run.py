@@ -73,7 +73,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def interrupt_at(monkeypatch: pytest.MonkeyPatch, calls: int, name: str = "step") -> None:
     """Raise KeyboardInterrupt in the middle of an epoch: after so many steps."""
-    real, left = getattr(loop.Trainer, name), [calls]
+    real, left = getattr(trainer.Trainer, name), [calls]
 
     def step(*args: Any) -> Any:
         left[0] -= 1
@@ -81,7 +81,7 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, calls: int, name: str = "step"
             raise KeyboardInterrupt
         return real(*args)
 
-    monkeypatch.setattr(loop.Trainer, name, step)
+    monkeypatch.setattr(trainer.Trainer, name, step)
 
 
 def test_a_finished_run_holds_what_the_docs_say(whole: Path) -> None:
@@ -208,15 +208,15 @@ def test_an_interrupt_while_the_end_is_scored_loses_little(
 
 
 def test_a_diverged_restart_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = loop.Trainer.run_epoch
+    real = trainer.Trainer.run_epoch
 
-    def run_epoch(self: loop.Trainer) -> Any:
+    def run_epoch(self: trainer.Trainer) -> Any:
         if self.state.epoch == 1:
             with torch.no_grad():
                 self.model.tables[1] = torch.nan
         return real(self)
 
-    monkeypatch.setattr(loop.Trainer, "run_epoch", run_epoch)
+    monkeypatch.setattr(trainer.Trainer, "run_epoch", run_epoch)
     trained(tmp_path / "whole")
     with monkeypatch.context() as patched:
         interrupt_at(patched, 8)

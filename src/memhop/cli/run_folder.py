@@ -8,7 +8,7 @@ import typer
 
 from memhop.atomic_write import check_writable
 from memhop.errors import MemhopError
-from memhop.runs import RUNS, find_run, holds_anything, newest_checkpoint, trained_in
+from memhop.runs import CONTROL, RUNS, find_run, holds_anything, newest_checkpoint, trained_in
 
 COMMAND = "command.json"  # in the folder of each training: from it the training resumes
 
@@ -85,7 +85,7 @@ def claimed(folder: Path, trainings: Sequence[Path], store: Callable[[], None]) 
         yield
     except MemhopError:
         for one in trainings:
-            if not newest_checkpoint(one):
+            if not newest_checkpoint(one) and not newest_checkpoint(one / CONTROL):
                 (one / COMMAND).unlink(missing_ok=True)
         raise
     finally:

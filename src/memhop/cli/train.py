@@ -10,6 +10,7 @@ from typing import Any
 import typer
 
 from memhop.checkpoint import STORIES
+from memhop.cli.control_lines import control_lines
 from memhop.cli.run_folder import check_kind, claimed, given_options, named_folder
 from memhop.cli.screen import (
     Stopped,
@@ -66,6 +67,7 @@ from memhop.runs import (
 from memhop.training.evaluation import FAILED_ABOVE, evaluate
 from memhop.training.loop import TrainingResult
 from memhop.training.loop import train as train_model
+from memhop.training.run import RestartScore
 
 _STORED = {"task": "--task", "joint": "--joint", "test": "--test", "recipe": "--recipe",
            "setting": "--set", "restarts": "--restarts", "seed": "--seed"}  # fmt: skip
@@ -259,17 +261,23 @@ def _print_result(job: TrainingJob, result: TrainingResult, is_only: bool) -> No
             print_line(
                 f"restart {one.restart}: the loss became infinite in epoch {one.diverged}", "red"
             )
+    for line in control_lines(job, result, is_only=is_only):
+        print_line(line)
     if is_only:
         columns = ("restart", "training error", "loss", "held out", "test", "")
-        print_table(columns, [_restart_row(one) for one in result.restarts])
+        rows = [_restart_row(str(one.restart), one) for one in result.restarts]
+        if result.control is not None:
+            controls = result.control.restarts
+            rows += [_restart_row(f"control {one.restart}", one) for one in controls]
+        print_table(columns, rows)
 
 
-def _restart_row(one: Any) -> list[str]:
+def _restart_row(name: str, one: RestartScore) -> list[str]:
     loss = "-" if one.train_loss is None else f"{one.train_loss:.4f}"
     errors = (one.train_error, one.validation_error, one.test_error)
     train_error, held_out, test_error = map(percent, errors)
     mark = "kept" if one.kept else "diverged" if one.diverged is not None else ""
-    return [str(one.restart), train_error, loss, held_out, test_error, mark]
+    return [name, train_error, loss, held_out, test_error, mark]
 
 
 def _test_errors(job: TrainingJob, result: TrainingResult) -> dict[str, float | None]:
@@ -328,5 +336,6 @@ def _result_json(
         "kept": result.kept,
         "seconds": result.seconds,
         "restarts": [asdict(one) for one in result.restarts],
+        "control": None if result.control is None else asdict(result.control),
         **({} if tasks is None else {"tasks": each}),
     }

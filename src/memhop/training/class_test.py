@@ -151,6 +151,7 @@ class _HeldOut:
             wrong.append(self._count_wrong(swapped))
             is_changed |= (swapped.slots != plain.slots).any(1).numpy()
             is_changed |= (swapped.question != plain.question).numpy()
+            is_changed |= (swapped.answers != plain.answers).numpy()
         starts = np.flatnonzero(np.diff(self._story, prepend=-1))
         is_tested = np.add.reduceat(is_changed, starts) > 0
         by_story = np.add.reduceat(np.stack(wrong), starts, axis=1)[:, is_tested]
