@@ -1,5 +1,6 @@
 """Classes of phrases tested by a model: exact under a symmetry, sensitive to a wrong class."""
 
+import copy
 from itertools import product
 from math import comb, prod
 from typing import Any
@@ -19,6 +20,7 @@ from memhop.training.class_test import (
     LEVEL,
     ClassTest,
     check_classes,
+    false_discovery_limit,
     p_value,
     permutations_to_try,
     untested,
@@ -103,6 +105,17 @@ def test_exchangeable_errors_are_rejected_at_most_at_the_level(level: float) -> 
     assert level / 2 - 4 * spread < rejected < level + 4 * spread
 
 
+def test_the_false_discovery_limit_is_that_of_benjamini_and_hochberg() -> None:
+    random = np.random.default_rng(2)
+    for _ in range(200):
+        values = (random.random(random.integers(1, 9)) ** 3).tolist()
+        n, level = len(values), float(random.choice([0.01, 0.05, 0.2]))
+        passing = [k for k in range(1, n + 1) if sorted(values)[k - 1] <= k * level / n]
+        expected = sorted(values)[max(passing) - 1] if passing else 0.0
+        assert false_discovery_limit(values, level) == expected
+    assert false_discovery_limit([], 0.05) == 0.0
+
+
 # The permutations.
 
 
@@ -156,9 +169,19 @@ def test_symmetries_pass_and_single_forms_do_not(
         assert one.p_value is not None
         assert one.error is not None
         assert one.swapped_error is not None
-        assert (one.p_value < LEVEL / len(classes)) == (not is_true)
+        assert one.p_value > LEVEL if is_true else one.p_value < LEVEL / 2
         if not is_true:
             assert one.swapped_error > one.error + 10
+
+
+def test_a_restart_that_learned_nothing_hides_no_wrong_class(model: MemN2N) -> None:
+    alone = checked(model.pick(0), [STATED], stories(60, 2))
+    spoilt = copy.deepcopy(model)
+    with torch.no_grad():
+        for weight in spoilt.parameters():
+            weight[1] = 0
+    assert checked(spoilt, [STATED], stories(60, 2)) == alone
+    assert not alone[0].is_exchanged
 
 
 def test_symmetries_are_rejected_at_most_at_the_level(model: MemN2N) -> None:

@@ -5,14 +5,15 @@ story itself, so that no model finds it harder. If the model of the control does
 exchanged.
 
 The test is exact for held-out stories that are independent of each other and of the training part.
-The model answers each story as it is and under M other permutations of the class. If the class is a
-symmetry, each of these 1 + M forms is equally likely to be the story as it is. The p-value is the
-probability that M + 1 such choices, one for each story, give at most as many wrong answers as the
-stories as they are.
+The model answers 1 + M forms of each story: the story as it is, and under M other permutations of
+the class. If the class is a symmetry, each form is equally likely to be the story as it is. The
+p-value is the probability that forms chosen in this way, one of each story, have at most as many
+wrong answers as the stories as they are. Of the restarts of the control, the one with the fewest
+wrong answers to all forms is used: this choice does not depend on which form is the story.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, Self
 
@@ -27,7 +28,8 @@ from memhop.text.reading import Words
 from memhop.training.evaluation import wrong_answers
 
 MIN_STORIES = 5  # held-out stories of a text, to exchange phrases in it
-LEVEL = 0.01  # probability that a text whose classes are all symmetries loses one, at most
+LEVEL = 0.01  # false discovery rate in a text; if all classes are symmetries, it loses one at most
+# with this probability
 _MAX_PERMUTATIONS = 8  # of a story
 _MAX_STORIES = 100  # of a text
 
@@ -91,8 +93,8 @@ def check_classes(
 ) -> tuple[ClassTest, ...]:
     """Test classes of exchangeable phrases on held-out stories.
 
-    In each text a class is exchanged if its p-value is at least `LEVEL` divided by the number of
-    classes (Bonferroni).
+    In each text the rejected classes have a false discovery rate of at most `LEVEL` (Benjamini and
+    Hochberg, 1995).
 
     Args:
         classes: with the number of their text, texts in ascending order.
@@ -117,8 +119,30 @@ def check_classes(
             few = [example for example, n in zip(examples, story, strict=True) if n < _MAX_STORIES]
             swap = PhraseSwap(few, [text] * len(few), model.encoder, words, {text: own})
             held_out = _HeldOut(swap, np.array(story[: len(few)]), model)
-            tests += [held_out.test(n, LEVEL / len(own), random) for n in range(len(own))]
+            tests += _decided([held_out.test(n, random) for n in range(len(own))])
     return tuple(tests)
+
+
+def _decided(tests: Sequence[ClassTest]) -> list[ClassTest]:
+    """Return the tests of a text with the decision on each class."""
+    values = [one.p_value for one in tests if one.p_value is not None]
+    limit = false_discovery_limit(values, LEVEL)
+    return [
+        one if one.p_value is None else replace(one, is_exchanged=one.p_value > limit)
+        for one in tests
+    ]
+
+
+def false_discovery_limit(p_values: Sequence[float], level: float) -> float:
+    """Return the largest p-value to reject for a false discovery rate, or 0.
+
+    It is the largest of the n values that is at most its rank times level / n.
+
+    >>> false_discovery_limit([0.6, 0.011, 0.3, 0.02], level=0.05)
+    0.02
+    """
+    ranked = enumerate(sorted(p_values), start=1)
+    return max((p for rank, p in ranked if p <= rank * level / len(p_values)), default=0.0)
 
 
 class _HeldOut:
@@ -132,15 +156,15 @@ class _HeldOut:
 
     def __init__(self, swap: PhraseSwap, story: Integers, model: MemN2N) -> None:
         self._swap, self._story, self._model = swap, story, model
-        self._wrong = self._count_wrong(swap.encoded)
+        self._wrong = self._wrong_answers(swap.encoded)
 
-    def _count_wrong(self, encoded: Encoded) -> Integers:
-        """Return the wrong answers to each question, summed over restarts."""
+    def _wrong_answers(self, encoded: Encoded) -> Integers:
+        """Return 1 for each wrong answer of each restart, [R, E]."""
         encoded = encoded.at(self._model.tables.device)
-        return wrong_answers(self._model, encoded).sum(0).numpy()
+        return wrong_answers(self._model, encoded).long().numpy()
 
-    def test(self, number: int, level: float, random: np.random.Generator) -> ClassTest:
-        """Test a class, given by its number in `PhraseSwap.classes`."""
+    def test(self, number: int, random: np.random.Generator) -> ClassTest:
+        """Test a class, given by its number in `PhraseSwap.classes`; without the decision."""
         text, each = self._swap.classes[number]
         plain, rows = self._swap.encoded, np.arange(len(self._story))
         permutations = permutations_to_try(each, int(self._story[-1]) + 1, random)
@@ -148,22 +172,22 @@ class _HeldOut:
         for index in range(permutations.shape[1]):
             tensors = self._swap.permuted(rows, number, permutations[self._story, index])
             swapped = Encoded(plain.sentences, tensors[0], plain.lengths, *tensors[1:])
-            wrong.append(self._count_wrong(swapped))
+            wrong.append(self._wrong_answers(swapped))
             is_changed |= (swapped.slots != plain.slots).any(1).numpy()
             is_changed |= (swapped.question != plain.question).numpy()
             is_changed |= (swapped.answers != plain.answers).numpy()
         starts = np.flatnonzero(np.diff(self._story, prepend=-1))
         is_tested = np.add.reduceat(is_changed, starts) > 0
-        by_story = np.add.reduceat(np.stack(wrong), starts, axis=1)[:, is_tested]
-        stories = int(is_tested.sum())
-        if (1 + permutations.shape[1]) ** -stories >= level:  # the smallest p-value
+        by_story = np.add.reduceat(np.stack(wrong), starts, axis=2)[:, :, is_tested]
+        forms, _, stories = by_story.shape
+        if float(forms) ** -stories >= LEVEL / len(self._swap.classes):  # the smallest p-value
             reason = f"{stories} held-out stories with it, too few to decide"
             return ClassTest(text, str(each), False, reason, stories)
-        answers = int(is_tested[self._story].sum()) * (self._model.restarts or 1)
-        error, *others = (by_story.sum(1) * 100 / answers).tolist()
-        p = p_value(by_story)
+        best = by_story[:, by_story.sum((0, 2)).argmin()]
+        questions = int(is_tested[self._story].sum())
+        error, *others = (best.sum(1) * 100 / questions).tolist()
         swapped_error = sum(others) / len(others)
-        return ClassTest(text, str(each), p >= level, "", stories, error, swapped_error, p)
+        return ClassTest(text, str(each), True, "", stories, error, swapped_error, p_value(best))
 
 
 def permutations_to_try(each: PhraseClass, stories: int, random: np.random.Generator) -> Integers:
