@@ -173,7 +173,7 @@ def best(
     tiny: Tiny = False,
     to: Resumed = None,
 ) -> None:
-    """Train the recipe 'best' with several seeds; a stopped run resumes.
+    """Train the recipe 'best' with many seeds; it resumes.
 
     The data may have 1,000 or 10,000 questions a task. The inflected columns have rewritten stories
     of tasks 1-6 and 11-14. A training keeps one of its restarts by held-out stories; the test
