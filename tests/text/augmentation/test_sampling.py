@@ -73,7 +73,7 @@ def test_a_draw_is_the_example_under_one_permutation() -> None:
     swapped = mixed()
     texts = [phrase_text(ONE), phrase_text(TWO), phrase_text(shapes())]
     phrased = [example for text in texts for example in text.examples]
-    groups = [text.groups for text in texts for _ in text.examples]
+    groups = [text.orbits for text in texts for _ in text.examples]
     rows = list(range(0, 1000, 3))
     changed = 0
     for row, (story, question, answer) in zip(rows, swapped.sample(rows), strict=True):
@@ -92,7 +92,7 @@ def test_a_draw_is_the_example_under_one_permutation() -> None:
 
 
 def test_phrases_of_several_words_are_permuted() -> None:
-    [group] = phrase_text(shapes()).groups
+    [group] = phrase_text(shapes()).orbits
     assert sorted(group) == sorted(("the", *shape.split()) for shape in SHAPES)
 
 
@@ -149,7 +149,7 @@ def test_an_answer_that_training_never_showed_is_not_made() -> None:
         answer = f"{first},{second}" if {first, second} != {"bat", "kite"} else "kite,bat"
         examples.append(Example(story, f"What has {name}?", answer))
     swapped = Swapped(examples, [0] * 600)
-    assert {len(group) for group in phrase_text(examples).groups} >= {3}
+    assert {len(group) for group in phrase_text(examples).orbits} >= {3}
     unknown = swapped.phrase_swap._answer_ids == NO_ANSWER
     drawn = swapped.phrase_swap.sample(np.arange(600), np.random.default_rng(0))
     assert (drawn[2] != NO_ANSWER).all()
@@ -163,10 +163,49 @@ def test_too_many_variants_drop_the_largest_group(monkeypatch: pytest.MonkeyPatc
     added = len(Swapped(few, [0] * len(few)).phrase_swap._variants.sentences) - 1 - sentences
     assert added > 0
     monkeypatch.setattr(sampling, "_MAX_ADDED", added)
-    whole = phrase_text(few).groups
+    whole = phrase_text(few).orbits
     monkeypatch.setattr(sampling, "_MAX_ADDED", added - 1)
-    assert len(phrase_text(few).groups) < len(whole)
-    assert max(whole, key=len) not in phrase_text(few).groups
+    assert len(phrase_text(few).orbits) < len(whole)
+    assert max(whole, key=len) not in phrase_text(few).orbits
     assert len(Swapped(few, [0] * len(few)).phrase_swap._variants.sentences) < 1 + sentences + added
     monkeypatch.setattr(sampling, "_MAX_ADDED", -1)
-    assert phrase_text(few).groups == []
+    assert phrase_text(few).orbits == []
+
+
+def test_inactive_classes_stay_unchanged() -> None:
+    swapped = mixed()
+    number = {str(each): i for i, each in enumerate(swapped.phrase_swap.classes)}
+    assert len(number) == len(swapped.phrase_swap.classes) > 3
+    rows, random = np.arange(0, 1000, 7), np.random.default_rng
+    plain = swapped.phrase_swap.encoded
+    none = swapped.phrase_swap.sample(rows, random(0), active=[False] * len(number))
+    for new, old in zip(none, (plain.slots, plain.question, plain.answers), strict=True):
+        assert torch.equal(new, old[rows])
+    for only in range(len(number)):
+        active = [index == only for index in range(len(number))]
+        slots, question, _ = swapped.phrase_swap.sample(rows, random(1), active=active)
+        source, each = swapped.phrase_swap.classes[only]
+        is_changed = (
+            (slots != plain.slots[rows]).any(1) | (question != plain.question[rows])
+        ).numpy()
+        assert is_changed.any()
+        assert {swapped.sources[row] for row in rows[is_changed]} == {source}
+        old_phrases, new_phrases = (
+            {p for row in table.flatten().tolist() for p in swapped.sentence(row)}
+            for table in (plain.slots[rows], slots)
+        )
+        assert old_phrases ^ new_phrases <= set(each.phrases)
+
+
+def test_held_out_examples_are_permuted_with_the_classes_of_the_training_part() -> None:
+    training = Swapped([*ONE[:300], *shapes()], [1] * 300 + [17] * 300)
+    classes: dict[int, list[Any]] = {1: [], 17: []}
+    for source, each in training.phrase_swap.classes:
+        classes[source].append(each)
+    held_out = ONE[300:]
+    swap = PhraseSwap(held_out, [1] * len(held_out), training.encoder, classes=classes)
+    assert [each for _, each in swap.classes] == classes[1]
+    plain = training.encoder.encode(held_out)
+    assert torch.equal(swap.encoded.answers, plain.answers)
+    _, _, answers = swap.sample(np.arange(len(held_out)), np.random.default_rng(0))
+    assert (answers != swap.encoded.answers).float().mean() > 0.5

@@ -18,7 +18,7 @@ Random = np.random.Generator
 
 
 def groups(examples: Sequence[Example]) -> list[set[str]]:
-    return [{" ".join(phrase) for phrase in group} for group in phrase_text(examples).groups]
+    return [{" ".join(phrase) for phrase in group} for group in phrase_text(examples).orbits]
 
 
 def phrase_text(examples: Sequence[Example]) -> PhraseText:
@@ -139,9 +139,9 @@ def test_groups_are_in_the_order_of_the_text_whatever_the_words() -> None:
     ]
     found = [
         tuple(("ann",) if phrase == ("zoe",) else phrase for phrase in group)
-        for group in phrase_text(renamed).groups
+        for group in phrase_text(renamed).orbits
     ]
-    assert found == phrase_text(examples).groups
+    assert found == phrase_text(examples).orbits
     told = [word for e in examples for s in e.story for word in s.lower().rstrip(".").split()]
     for group in found:
         first = [told.index(" ".join(phrase)) for phrase in group]

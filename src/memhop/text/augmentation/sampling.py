@@ -1,13 +1,14 @@
 """Phrase-swap augmentation: training examples with exchangeable phrases permuted.
 
-A sample is an example and, for each group of exchangeable phrases of its text
-(`memhop.text.augmentation.symmetry_test`), a random permutation of the group, the same in all
+A sample is an example and, for each class of exchangeable phrases of its text
+(`memhop.text.augmentation.symmetry_test`), a random permutation of the class, the same in all
 statements, the question and the answer. The bank holds every variant of every sentence, the
 variants of one template in consecutive rows, so that sampling only computes rows: the template's
-first row plus, for each of its phrases, a stride times the index of the new phrase in its group.
+first row plus, for each of its phrases, a stride times the index of the new phrase in its orbit,
+the phrases that can become one another.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from math import prod
 from typing import NamedTuple
@@ -17,13 +18,9 @@ import torch
 from torch import Tensor
 
 from memhop.example import Example
+from memhop.text.augmentation.classes import Integers, PhraseClass, split_by
 from memhop.text.augmentation.phrases import Phrase, PhraseSequence, split_phrases
-from memhop.text.augmentation.symmetry_test import (
-    Integers,
-    PhraseGroup,
-    TokenizedExample,
-    exchangeable_phrases,
-)
+from memhop.text.augmentation.symmetry_test import TokenizedExample, exchangeable_phrases
 from memhop.text.encoding import NO_ANSWER, Encoded, Encoder
 from memhop.text.reading import SplitSentences, Words
 from memhop.tokenizer import answer_parts, listed
@@ -32,44 +29,64 @@ _MAX_ADDED = 100_000  # variants that are not sentences of the text
 
 
 class PhraseText:
-    """One training text in phrases, and its groups of exchangeable phrases.
+    """One text in phrases, and its classes of exchangeable phrases.
+
+    Args:
+        examples: the text.
+        words: as in `Encoder.encode`.
+        classes: of another text, such as the training part of this one; None finds them.
 
     Attributes:
         examples: statements, question and answer of each example, in phrases.
-        groups: the groups of exchangeable phrases.
-        positions: of these phrases, numbered group by group.
+        classes: the classes of exchangeable phrases.
+        orbits: the phrases that can become one another, class by class.
+        positions: of these phrases, numbered orbit by orbit.
     """
 
-    def __init__(self, examples: Sequence[Example], words: Words) -> None:
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        words: Words,
+        classes: Sequence[PhraseClass] | None = None,
+    ) -> None:
         answers = [answer_parts(example.answer) for example in examples]
         sentences = {s: words[s] for e in examples for s in (*e.story, e.question)}
-        split = split_phrases(sentences, {word for a in answers for part in a for word in part})
+        if classes is None:
+            fixed = {word for answer in answers for part in answer for word in part}
+            split = split_phrases(sentences, fixed)
+        else:
+            known = [phrase for each in classes for phrase in each.phrases]
+            split = {sentence: split_by(each, known) for sentence, each in sentences.items()}
         self.examples = [
             (tuple(split[statement] for statement in example.story), split[example.question], parts)
             for example, parts in zip(examples, answers, strict=True)
         ]
-        self.groups = _limited(exchangeable_phrases(self.examples), list(split.values()))
-        self.positions = {p: i for i, p in enumerate(p for group in self.groups for p in group)}
-        self._group_of = {phrase: g for g, group in enumerate(self.groups) for phrase in group}
+        if classes is None:
+            found = [PhraseClass.of_group(g) for g in exchangeable_phrases(self.examples)]
+            classes = _limited(found, list(split.values()))
+        self.classes = list(classes)
+        self.orbits = [orbit for each in self.classes for orbit in each.orbits]
+        self.positions = {p: i for i, p in enumerate(p for orbit in self.orbits for p in orbit)}
+        self._orbit_of = {phrase: o for o, orbit in enumerate(self.orbits) for phrase in orbit}
 
     def template(self, sentence: PhraseSequence) -> tuple[Phrase | int, ...]:
-        """Return a sentence with each exchangeable phrase replaced by the number of its group."""
-        return tuple(self._group_of.get(phrase, phrase) for phrase in sentence)
+        """Return a sentence with each exchangeable phrase replaced by the number of its orbit."""
+        return tuple(self._orbit_of.get(phrase, phrase) for phrase in sentence)
 
     def variants(self, template: Iterable[Phrase | int]) -> Iterable[PhraseSequence]:
         """Return all sentences of a template; the last phrase varies fastest."""
-        return product(*(self.groups[p] if isinstance(p, int) else [p] for p in template))
+        return product(*(self.orbits[p] if isinstance(p, int) else [p] for p in template))
 
 
-def _limited(groups: list[PhraseGroup], sentences: Sequence[PhraseSequence]) -> list[PhraseGroup]:
-    """Drop the largest groups until the number of added variants is within the limit."""
-    kept, most = list(groups), len(set(sentences)) + _MAX_ADDED
+def _limited(classes: list[PhraseClass], sentences: Sequence[PhraseSequence]) -> list[PhraseClass]:
+    """Drop the largest classes until the number of added variants is within the limit."""
+    kept, most = list(classes), len(set(sentences)) + _MAX_ADDED
     while kept:
-        group_of = {phrase: group for group in kept for phrase in group}
-        templates = {tuple(group_of.get(phrase, (phrase,)) for phrase in s) for s in sentences}
+        orbit_of = {p: orbit for each in kept for orbit in each.orbits for p in orbit}
+        templates = {tuple(orbit_of.get(phrase, (phrase,)) for phrase in s) for s in sentences}
         if sum(prod(map(len, template)) for template in templates) <= most:
             break
-        kept.remove(max(kept, key=len))
+        kept.remove(max(kept, key=lambda each: max(map(len, each.orbits))))
     return kept
 
 
@@ -82,7 +99,7 @@ class Variants(NamedTuple):
         first: [S] row of the first sentence of the same template.
         positions: [S, P] the exchangeable phrases of each sentence, as columns of `PhraseSwap`'s
             permutations; padded with the last column, which is never permuted.
-        strides: [S, P] the distance in rows to the next phrase of the group.
+        strides: [S, P] the distance in rows to the next phrase of the orbit.
     """
 
     sentences: list[PhraseSequence]
@@ -116,7 +133,7 @@ def all_variants(
             continue
         text = texts[number]
         template = text.template(sentence)
-        sizes = [len(text.groups[part]) for part in template if isinstance(part, int)]
+        sizes = [len(text.orbits[part]) for part in template if isinstance(part, int)]
         strides_here = tuple(prod(sizes[index + 1 :]) for index in range(len(sizes)))
         start = len(variants)
         for variant in text.variants(template):
@@ -135,16 +152,18 @@ def _padded(rows: Sequence[Sequence[int]], filler: int, width: int | None = None
 
 
 class PhraseSwap:
-    """Samples training examples with phrases permuted.
+    """Samples examples with phrases permuted.
 
     Args:
-        examples: the training examples.
+        examples: the training examples, or held-out ones, then with ``classes``.
         sources: the text of each example; phrases are permuted within a text.
         encoder: of the model to train.
         words: as in `Encoder.encode`.
+        classes: the classes of each text, by its number in ``sources``; None finds them.
 
     Attributes:
         encoded: the unchanged examples, over a bank of every variant of every sentence.
+        classes: (text, class) of all classes, texts in the order of their first example.
     """
 
     def __init__(
@@ -153,6 +172,7 @@ class PhraseSwap:
         sources: Sequence[int],
         encoder: Encoder,
         words: Words | None = None,
+        classes: Mapping[int, Sequence[PhraseClass]] | None = None,
     ) -> None:
         words = SplitSentences() if words is None else words
         numbers = {source: number for number, source in enumerate(dict.fromkeys(sources))}
@@ -160,7 +180,19 @@ class PhraseSwap:
         by_number = [
             np.flatnonzero(self._text_of == number).tolist() for number in numbers.values()
         ]
-        texts = [PhraseText([examples[i] for i in indices], words) for indices in by_number]
+        texts = [
+            PhraseText(
+                [examples[i] for i in indices],
+                words,
+                None if classes is None else classes.get(source, ()),
+            )
+            for source, indices in zip(numbers, by_number, strict=True)
+        ]
+        self.classes = [
+            (source, each)
+            for source, text in zip(numbers, texts, strict=True)
+            for each in text.classes
+        ]
         phrases = [iter(text.examples) for text in texts]
         phrased = [(number, *next(phrases[number])) for number in self._text_of.tolist()]
         self._variants = all_variants(
@@ -169,7 +201,8 @@ class PhraseSwap:
         self._answers = all_variants(texts, ((n, answer) for n, _, _, answer in phrased))
         self._answer_rows = np.array([self._answers.rows[n, a] for n, _, _, a in phrased])
         self._answer_ids = np.array([encoder.answer(listed(a)) for a in self._answers.sentences])
-        self._group_starts = _group_starts(texts)
+        self._classes_of = [text.classes for text in texts]
+        self._orbit_starts = _orbit_starts(texts)
         self.encoded = self._encode(phrased, encoder)
 
     def _encode(
@@ -185,14 +218,23 @@ class PhraseSwap:
             torch.from_numpy(self._answer_ids[self._answer_rows]),
         )
 
-    def sample(self, rows: Integers, random: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    def sample(
+        self,
+        rows: Integers,
+        random: np.random.Generator,
+        active: Sequence[bool] | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Return slots, questions and answers of examples with phrases permuted.
 
         An example stays unchanged if its new answer would not be in the vocabulary.
+
+        Args:
+            rows: indices of examples.
+            random: the generator.
+            active: for each of ``classes`` whether its phrases are permuted; None for all.
         """
-        starts: Integers = self._group_starts[self._text_of[rows]]
-        order: Integers = np.argsort(starts + random.random(starts.shape), axis=1)
-        permutations = order - starts  # for each phrase, the index in its group of the new one
+        starts: Integers = self._orbit_starts[self._text_of[rows]]
+        permutations = self._permutations(rows, random, active) - starts
         slots, question, answers = (
             tensor.numpy()[rows]
             for tensor in (self.encoded.slots, self.encoded.question, self.encoded.answers)
@@ -207,17 +249,32 @@ class PhraseSwap:
             torch.from_numpy(np.where(is_unknown, answers, new)),
         )
 
+    def _permutations(
+        self, rows: Integers, random: np.random.Generator, active: Sequence[bool] | None
+    ) -> Integers:
+        """Return the position of the new phrase for each position, [len(rows), W + 1]."""
+        result = np.tile(np.arange(self._orbit_starts.shape[1]), (len(rows), 1))
+        is_active = iter([True] * len(self.classes) if active is None else active)
+        for number, classes in enumerate(self._classes_of):
+            here, start = np.flatnonzero(self._text_of[rows] == number), 0
+            for each in classes:
+                end = start + len(each.phrases)
+                if next(is_active):
+                    result[here, start:end] = start + each.sample(len(here), random)
+                start = end
+        return result
 
-def _group_starts(texts: Sequence[PhraseText]) -> Integers:
-    """Return the first position of the group of each position: [T, W + 1].
 
-    Positions that a text does not use, and the last of all, are groups of their own.
+def _orbit_starts(texts: Sequence[PhraseText]) -> Integers:
+    """Return the first position of the orbit of each position: [T, W + 1].
+
+    Positions that a text does not use, and the last of all, are orbits of their own.
     """
     width = 1 + max(len(text.positions) for text in texts)
     starts = np.tile(np.arange(width), (len(texts), 1))
     for row, text in zip(starts, texts, strict=True):
         start = 0
-        for group in text.groups:
-            row[start : start + len(group)] = start
-            start += len(group)
+        for orbit in text.orbits:
+            row[start : start + len(orbit)] = start
+            start += len(orbit)
     return starts
