@@ -65,6 +65,14 @@ def test_the_columns() -> None:
     )  # fmt: skip
 
 
+def test_inflected_columns_have_inflected_stories() -> None:
+    plain, inflected = (TINY.splits(column, 1) for column in ("best", "inflected"))
+    for before, after in zip(plain, inflected, strict=True):
+        assert [len(one.story) for one in before] == [len(one.story) for one in after]
+        assert [one.answer for one in before] == [one.answer for one in after]
+        assert all(one.story != other.story for one, other in zip(before, after, strict=True))
+
+
 def test_a_unit_is_one_training_and_the_longest_come_first() -> None:
     table = TINY._replace(tasks=tuple(range(1, 21)), restarts=7)
     found = trainings.units(table, COLUMNS)

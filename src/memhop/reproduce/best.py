@@ -14,8 +14,7 @@ from typing import Any
 from memhop.errors import MemhopError
 from memhop.recipe import Recipe
 from memhop.reproduce import record, trainings
-from memhop.reproduce.inflected import TASKS as INFLECTED_TASKS
-from memhop.reproduce.inflected import inflected
+from memhop.reproduce.inflected import INFLECTED_TASKS, inflected
 from memhop.reproduce.record import Rows, provenance
 from memhop.reproduce.trainings import (
     THIRD,

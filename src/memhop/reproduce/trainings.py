@@ -40,7 +40,7 @@ class ColumnSpec(NamedTuple):
         compared_with: a column of the paper, if not the one of the same name.
         baseline: another column of the table, which shows what this one adds.
         tasks: the tasks that the column has.
-        rewritten: a function (examples, task) that returns the examples in another form.
+        rewritten: a function that returns the examples in another form.
     """
 
     title: str
@@ -51,7 +51,7 @@ class ColumnSpec(NamedTuple):
     compared_with: str | None = None
     baseline: str | None = None
     tasks: Sequence[int] = TASKS
-    rewritten: Callable[[list[Example], int], list[Example]] | None = None
+    rewritten: Callable[[list[Example]], list[Example]] | None = None
 
     @property
     def keep(self) -> Keep:
@@ -104,7 +104,7 @@ class TableSpec(NamedTuple):
         rewritten = self.columns[column].rewritten
         if rewritten is None:
             return splits
-        return rewritten(splits[0], task), rewritten(splits[1], task)
+        return rewritten(splits[0]), rewritten(splits[1])
 
 
 class Unit(NamedTuple):
