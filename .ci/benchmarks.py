@@ -41,8 +41,9 @@ def run_all() -> None:
         (memhop, ["reproduce", "babi", "--tiny", "--restarts", "2"]),
         (
             memhop,
-            ["reproduce", "table1", "--tiny", "--restarts", "2", "--columns", "pe,best-joint"],
+            ["reproduce", "table1", "--tiny", "--restarts", "2", "--columns", "pe,joint-rn"],
         ),
+        (memhop, ["reproduce", "best", "--tiny", "--restarts", "2", "--seeds", "0-1"]),
         (memhop, ["reproduce", "pathquestion", "--tiny", *models]),
     ]
     for main, arguments in work:

@@ -15,7 +15,7 @@ from memhop.recipe import Recipe
 from memhop.reproduce.babi import TINY, released
 from memhop.reproduce.record import Rows, Sheet, provenance
 from memhop.reproduce.stories_model import generated
-from memhop.reproduce.table1 import available_tasks
+from memhop.reproduce.trainings import available_tasks
 from memhop.training.evaluation import evaluate
 from memhop.training.loop import train
 

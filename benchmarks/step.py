@@ -10,13 +10,16 @@ import torch
 from memhop.cli.reproduce import Tiny
 from memhop.cli.settings import DataFolder
 from memhop.errors import MemhopError
+from memhop.reproduce import best, table1
 from memhop.reproduce.paper import TASKS
 from memhop.reproduce.processes import one_thread
 from memhop.reproduce.record import Rows, Sheet, provenance
-from memhop.reproduce.table1 import COLUMNS, JOINT, RESTARTS_PER_UNIT, TableSpec, available_tasks
+from memhop.reproduce.table1 import RESTARTS_PER_UNIT
+from memhop.reproduce.trainings import JOINT, TableSpec, available_tasks
 from memhop.training.sampler import EpochBatches
 from memhop.training.trainer import Trainer
 
+COLUMNS = table1.PAPERS | best.COLUMNS
 CASES = (("pe-ls-rn", 1), ("pe-ls-rn", 2), ("joint-rn", JOINT), ("best-joint", JOINT))
 PARTS = ("draw_ms", "embedding_ms", "hops_ms", "backward_ms", "update_ms")
 WARM_UP_EPOCHS = 2  # gradients of the first steps differ
@@ -40,7 +43,7 @@ def measure(data: DataFolder = None, tiny: Tiny = False) -> Iterator[list[dict[s
     if tiny:
         data = None
     tasks = tuple(available_tasks(data, TASKS)) if data else (1, 2)
-    table = TableSpec(data, tasks, restarts=10, seed=0, tiny=data is None)
+    table = TableSpec(COLUMNS, data, tasks, restarts=10, tiny=data is None)
     with one_thread():
         speed = multiply_adds_per_second()
         for column, task in CASES:
@@ -50,10 +53,10 @@ def measure(data: DataFolder = None, tiny: Tiny = False) -> Iterator[list[dict[s
 
 def _row(table: TableSpec, column: str, task: int, steps: int, speed: float) -> dict[str, Any]:
     """Train two epochs, then time ``steps`` steps; return medians in ms."""
-    splits = [table.splits(number)[0] for number in ((task,) if task else table.tasks)]
+    splits = [table.splits(column, number)[0] for number in ((task,) if task else table.tasks)]
     restarts = min(table.restarts, RESTARTS_PER_UNIT) if task == JOINT else table.restarts
     recipe = table.recipe(column)
-    trainer = Trainer(splits, recipe, range(restarts), table.seed, torch.device("cpu"))
+    trainer = Trainer(splits, recipe, range(restarts), table.seeds[0], torch.device("cpu"))
     for _ in range(WARM_UP_EPOCHS):
         trainer.run_epoch()
         trainer.state.epoch += 1

@@ -12,7 +12,7 @@ from memhop.cli.settings import parse_tasks
 from memhop.data import Story, find_tasks, generate, read_stories
 from memhop.data.stories import TASKS
 from memhop.reproduce.record import Rows, Sheet, provenance
-from memhop.reproduce.table1 import available_tasks
+from memhop.reproduce.trainings import available_tasks
 from memhop.tokenizer import split_words
 
 # The words that vary among sentences of one template, from the released files. Any other word stays

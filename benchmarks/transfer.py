@@ -20,7 +20,7 @@ from memhop.recipe import Recipe
 from memhop.reproduce.babi import TINY, released
 from memhop.reproduce.processes import run_in_processes
 from memhop.reproduce.record import Row, Rows, Sheet, provenance
-from memhop.reproduce.table1 import available_tasks
+from memhop.reproduce.trainings import available_tasks
 from memhop.training.evaluation import evaluate
 from memhop.training.loop import train
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from memhop.errors import MemhopError
 from memhop.reproduce.processes import run_in_processes
 
 ENDLESS = """
@@ -42,6 +43,13 @@ def wait_until(met: Callable[[], bool], seconds: float = 60) -> None:
 
 def test_each_piece_of_work_has_its_result() -> None:
     assert sorted(run_in_processes(abs, [-3, 1, -2], 2)) == [(-3, 3), (-2, 2), (1, 1)]
+
+
+@pytest.mark.slow  # starts processes
+def test_a_killed_process_is_an_error_after_the_finished_work() -> None:
+    found = run_in_processes(os._exit, [1], 1)
+    with pytest.raises(MemhopError, match="one was killed: is there enough memory"):
+        next(found)
 
 
 @pytest.mark.slow  # a process that is killed

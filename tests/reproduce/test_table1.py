@@ -1,6 +1,7 @@
 """The paper's tables: their trainings, which do not depend on the processes, and their rows."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,17 @@ from typer.testing import CliRunner
 from memhop.cli import app
 from memhop.data import TASK_NAMES, generate
 from memhop.errors import MemhopError
-from memhop.recipe import Recipe
-from memhop.reproduce import paper, table1, table1_files
+from memhop.reproduce import paper, processes, table1, table1_files, trainings
+from memhop.reproduce.processes import run_in_processes
 from memhop.reproduce.record import read_rows, write_rows
-from memhop.reproduce.table1 import BEST, COLUMNS, JOINT, PAPERS, TableSpec, Unit, sort_key
+from memhop.reproduce.table1 import PAPERS, table_of
 from memhop.reproduce.table1_report import Cell, cells_done, columns_of, sheet_of
+from memhop.reproduce.trainings import JOINT, Unit, place_of
 from tests.seeds import slow
 
 STORED = Path(__file__).parents[1] / "golden" / "table1.csv"
 NAMES = ("column", "task", "restart", "seed", "train_questions", "test_questions")
-TINY = TableSpec(None, (1, 2), restarts=2, seed=0, tiny=True)
+TINY = table_of(None, (1, 2), restarts=2, tiny=True)
 
 
 def measured(row: dict[str, Any]) -> dict[str, Any]:
@@ -34,22 +36,22 @@ def _without_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     def run(call: Callable[[Any], Any], work: Sequence[Any], jobs: int) -> Iterator[Any]:
         return ((piece, call(piece)) for piece in [*work])
 
-    monkeypatch.setattr(table1, "run_in_processes", run)
+    monkeypatch.setattr(processes, "run_in_processes", run)
 
 
 def slice_of_the_table(columns: Sequence[str]) -> list[dict[str, Any]]:
     """Return the tiny table without what depends on the machine."""
-    rows = [row for unit in table1.units(TINY, columns) for row in table1.rows_of(TINY, unit)]
+    rows = [row for unit in trainings.units(TINY, columns) for row in trainings.rows_of(TINY, unit)]
     kept = [*NAMES, "train_error", "train_loss", "validation_error", "test_error"]
-    return [{name: row[name] for name in kept} for row in sorted(rows, key=sort_key)]
+    return [{name: row[name] for name in kept} for row in trainings.merge_rows(TINY, [], rows)]
 
 
 def in_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [measured(row) for row in sorted(rows, key=sort_key)]
+    return [measured(row) for row in sorted(rows, key=partial(place_of, TINY))]
 
 
 def test_the_columns_are_the_papers() -> None:
-    table = TableSpec(None, (1,), 10, 0)
+    table = table_of(None, (1,), restarts=10)
     bow, layerwise = table.recipe("bow"), table.recipe("joint-layerwise")
     assert (bow.position, bow.noise, bow.linear_start_epochs, bow.learning_rate) == (
         "bag", "none", 0, 0.01
@@ -62,18 +64,6 @@ def test_the_columns_are_the_papers() -> None:
     assert (large.recipe("joint-rn").epochs, large.recipe("joint-rn").halve_every) == (20, 5)
     assert large.recipe("pe-ls-rn") == table.recipe("pe-ls-rn")
     assert list(PAPERS) == list(paper.SMALL) == list(paper.LARGE)
-
-
-def test_the_columns_of_the_recipe_best() -> None:
-    table = TableSpec(None, (1,), 10, 0)
-    assert table.recipe("best") == Recipe.best()
-    assert table.recipe("best-joint") == Recipe.best(joint=True)
-    assert table._replace(large=True).recipe("best") == Recipe.best(
-        epochs=27, linear_start_epochs=3
-    )
-    assert {COLUMNS[name].keep for name in PAPERS} == {"training"}
-    assert {COLUMNS[name].keep for name in BEST} == {"validation"}
-    assert {COLUMNS[name].compared_with for name in BEST} <= paper.SMALL.keys()
 
 
 @pytest.mark.parametrize(
@@ -93,18 +83,20 @@ def test_the_papers_cells_have_the_papers_means(
 
 @pytest.mark.parametrize("restarts", [1, 5, 7, 10])
 def test_units_hold_every_restart_of_every_cell_once(restarts: int) -> None:
-    table = TableSpec(None, tuple(range(1, 21)), restarts, 0)
+    table = table_of(None, range(1, 21), restarts=restarts)
     held = [
         (unit.column, unit.task, unit.first + i)
-        for unit in table1.units(table, COLUMNS)
+        for unit in trainings.units(table, PAPERS)
         for i in range(unit.restarts)
     ]
-    assert len(held) == len(set(held)) == restarts * (5 * 20 + 6)
+    assert len(held) == len(set(held)) == restarts * (4 * 20 + 5)
 
 
 def test_a_restart_is_the_same_in_any_unit() -> None:
-    together = table1.rows_of(TINY, Unit("joint-rn", JOINT, 0, 2))
-    apart = [row for first in (1, 0) for row in table1.rows_of(TINY, Unit("joint-rn", 0, first, 1))]
+    unit = Unit("joint-rn", JOINT, 0, 2, seed=0)
+    together = trainings.rows_of(TINY, unit)
+    halves = (unit._replace(first=first, restarts=1) for first in (1, 0))
+    apart = [row for half in halves for row in trainings.rows_of(TINY, half)]
     assert in_order(together) == in_order(apart)
     assert [(row["task"], row["restart"]) for row in together] == [(1, 0), (1, 1), (2, 0), (2, 1)]
     assert len({row["train_loss"] for row in together}) == 2
@@ -112,16 +104,17 @@ def test_a_restart_is_the_same_in_any_unit() -> None:
 
 @pytest.mark.slow
 def test_rows_do_not_depend_on_the_number_of_processes() -> None:
-    left = table1.units(TINY, ["pe-ls-rn", "joint-1-hop"])
-    here = [row for unit in left for row in table1.rows_of(TINY, unit)]
-    there = [row for _, rows in table1.run(TINY, left, 2) for row in rows]
+    left = trainings.units(TINY, ["pe-ls-rn", "joint-1-hop"])
+    rows_of = partial(trainings.rows_of, TINY)
+    here = [row for unit in left for row in rows_of(unit)]
+    there = [row for _, rows in run_in_processes(rows_of, left, 2) for row in rows]
     assert in_order(here) == in_order(there)
     assert {row["threads"] for row in there} == {1}
 
 
 @pytest.mark.parametrize(
     "column",
-    [name if name in ("pe-ls-rn", "joint-layerwise") else slow(name) for name in COLUMNS],
+    [name if name in ("pe-ls-rn", "joint-layerwise") else slow(name) for name in PAPERS],
 )
 def test_the_slice_has_the_stored_numbers(column: str) -> None:
     """Each column on generated stories; run this file to write the stored numbers.
@@ -146,18 +139,18 @@ def test_only_missing_units_are_trained() -> None:
     rows = [
         row_of(restart, 1.0, 0.1, 1.0) | {"task": task} for task in (1, 2) for restart in (0, 1)
     ]
-    assert table1.missing_units(TINY, ["pe"], rows) == []
-    assert table1.missing_units(TINY, ["pe"], rows[1:]) == [Unit("pe", 1, 0, 2)]
-    assert len(table1.missing_units(TINY._replace(restarts=3), ["pe"], rows)) == 2
-    assert len(table1.missing_units(TINY, ["pe", "bow"], rows)) == 2
+    assert trainings.missing_units(TINY, ["pe"], rows) == []
+    assert trainings.missing_units(TINY, ["pe"], rows[1:]) == [Unit("pe", 1, 0, 2, seed=0)]
+    assert len(trainings.missing_units(TINY._replace(restarts=3), ["pe"], rows)) == 2
+    assert len(trainings.missing_units(TINY, ["pe", "bow"], rows)) == 2
 
 
 def test_new_rows_of_a_unit_replace_the_old_ones() -> None:
     old = [row_of(restart, 1.0, 0.1, 1.0) for restart in (0, 1)]
     new = [row_of(restart, 2.0, 0.1, 2.0) for restart in (2, 1, 0)]
-    assert table1.merge_rows(old, new) == new[::-1]
+    assert trainings.merge_rows(TINY, old, new) == new[::-1]
     other = row_of(0, 3.0, 0.1, 3.0) | {"column": "bow"}
-    assert table1.merge_rows(old, [other]) == [other, *old]
+    assert trainings.merge_rows(TINY, old, [other]) == [other, *old]
 
 
 @pytest.mark.parametrize(
@@ -173,7 +166,7 @@ def test_new_rows_of_a_unit_replace_the_old_ones() -> None:
 def test_a_file_of_another_table_is_left_alone(
     tmp_path: Path, change: dict[str, Any], said: str
 ) -> None:
-    questions = len(TINY.splits(1)[0])
+    questions = len(TINY.splits("pe", 1)[0])
     row = row_of(0, 1.0, 0.1, 1.0) | {"task": 1, "train_questions": questions} | change
     write_rows(file := tmp_path / "rows.csv", [row])
     before = file.read_bytes()
@@ -215,15 +208,6 @@ def test_the_kept_restart_has_the_lowest_training_error_and_then_loss() -> None:
     assert columns_of(rows[3:], paper.SMALL) == []
 
 
-def test_best_keeps_the_restart_with_the_lowest_validation_error() -> None:
-    rows = [
-        row_of(restart, train, 0.1, test) | {"column": "best-joint", "validation_error": held_out}
-        for restart, train, held_out, test in [(0, 0.0, 9.0, 5.0), (1, 1.0, 8.0, 6.0)]
-    ]
-    (column,) = columns_of(rows, paper.SMALL)
-    assert column.cells[3] == Cell(6.0, (5.0, 6.0), 21.9)
-
-
 def test_the_row_of_means_has_the_spread_of_each_restarts_mean() -> None:
     """Restart 0 is better in one task and worse in the other: the means hardly differ."""
     errors = {3: (10.0, 20.0, 30.0, None), 4: (30.0, 22.0, 11.0, 1.0)}
@@ -240,11 +224,11 @@ def test_the_row_of_means_has_the_spread_of_each_restarts_mean() -> None:
 
 def test_unknown_columns_and_folders_without_tasks_are_errors(tmp_path: Path) -> None:
     with pytest.raises(MemhopError, match=r"--columns: expected names of bow, pe,.*, got 'pels'"):
-        table1.parse_columns("pe, pels")
+        trainings.parse_columns("pe, pels", PAPERS)
     with pytest.raises(
         MemhopError, match="expected a training and a test file of a task, found none"
     ):
-        table1.available_tasks(tmp_path, [1, 2])
+        trainings.available_tasks(tmp_path, [1, 2])
 
 
 @pytest.mark.usefixtures("_without_processes")
@@ -286,18 +270,18 @@ def test_a_unit_that_diverges_is_reported_and_does_not_end_the_table(
 ) -> None:
     wild = {"learning_rate": 1e6, "clip_norm": 0}
     for name in ("pe", "joint-rn"):
-        changes = COLUMNS[name].changes | wild
-        monkeypatch.setitem(COLUMNS, name, COLUMNS[name]._replace(changes=changes))
-    alone = table1.rows_of(TINY, Unit("pe", 1, 0, 2))
+        changes = {**PAPERS[name].changes, **wild}
+        monkeypatch.setitem(PAPERS, name, PAPERS[name]._replace(changes=changes))
+    alone = trainings.rows_of(TINY, Unit("pe", 1, 0, 2, 0))
     assert [(row["restart"], row["test_error"], row["seconds"]) for row in alone] == [
         (0, None, None), (1, None, None)
     ]  # fmt: skip
-    said = cells_done(alone, Unit("pe", 1, 0, 2), TINY, paper.SMALL)
+    said = cells_done(alone, Unit("pe", 1, 0, 2, 0), TINY, paper.SMALL)
     assert said == ["PE, task 1: every restart diverged"]
     assert columns_of(alone, paper.SMALL) == []
     assert list(table1_files.write_report(tmp_path / "rows.csv", alone, paper.SMALL)) == []
-    half = Unit("joint-rn", JOINT, 0, 1)  # the other one is missing
-    assert cells_done(table1.rows_of(TINY, half), half, TINY, paper.SMALL) == []
+    half = Unit("joint-rn", JOINT, 0, 1, 0)  # the other one is missing
+    assert cells_done(trainings.rows_of(TINY, half), half, TINY, paper.SMALL) == []
 
 
 @pytest.fixture
@@ -355,4 +339,4 @@ def test_the_picture_shows_our_cells_the_papers_and_the_differences() -> None:
 
 
 if __name__ == "__main__":
-    write_rows(STORED, slice_of_the_table([*COLUMNS]))
+    write_rows(STORED, slice_of_the_table([*PAPERS]))

@@ -1,6 +1,8 @@
 """``memhop reproduce``: train the paper's tables and write their rows."""
 
 import textwrap
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,13 +11,21 @@ import typer
 from memhop.atomic_write import check_new, check_writable
 from memhop.checkpoint import check_replaceable
 from memhop.cli.screen import percent, print_line, print_progress, print_table, training_progress
-from memhop.cli.settings import DataFolder, Threads, available_cores, parse_tasks, use
+from memhop.cli.settings import (
+    DataFolder,
+    Threads,
+    available_cores,
+    parse_numbers,
+    parse_tasks,
+    use,
+)
 from memhop.errors import MemhopError
 from memhop.recipe import Recipe
 from memhop.runs import RUNS
 
 if TYPE_CHECKING:
-    from memhop.reproduce.record import Sheet
+    from memhop.reproduce.record import Rows, Sheet
+    from memhop.reproduce.trainings import TableSpec, Unit
 
 app = typer.Typer(no_args_is_help=True, help="Reproduce the paper's tables.")
 
@@ -101,50 +111,42 @@ def babi(
     print_sheet(babi.sheet(rows))
 
 
+Resumed = Annotated[
+    Path | None, typer.Option("--to", callback=writable, help="CSV file to write, and to resume.")
+]
+
+
 @app.command("table3", help="Train Table 3 (10,000 questions); a stopped run resumes.")
 @app.command("table1", help="Train Table 1 of the paper; a stopped run resumes.")
 def table(
     context: typer.Context,
     data: DataFolder = None,
     columns: Annotated[
-        str, typer.Option(metavar="LIST", help="Columns: these nine, best, best-joint.")
+        str, typer.Option(metavar="LIST", help="Some of these columns.")
     ] = "bow,pe,pe-ls,pe-ls-rn,joint-1-hop,joint-2-hops,joint-3-hops,joint-rn,joint-layerwise",
     tasks: Tasks = "1-20",
     restarts: Restarts = 10,
     seed: Seed = 0,
     jobs: Jobs = None,
     tiny: Tiny = False,
-    to: Annotated[
-        Path | None, typer.Option(callback=writable, help="CSV file to write, and to resume from.")
-    ] = None,
+    to: Resumed = None,
 ) -> None:
     """Train the units that the file lacks; write the rows after each, and the table at the end."""
-    from memhop.reproduce import paper, table1, table1_files, table1_report
-    from memhop.reproduce.record import write_rows
+    from memhop.reproduce import paper, table1, table1_files, table1_report, trainings
 
     large = context.info_name == "table3"
     numbers = paper.LARGE if large else paper.SMALL
     wanted = _tasks(context, data, tasks)
-    names = table1.parse_columns(columns)
-    available = wanted if data is None else table1.available_tasks(data, wanted)
-    for task in sorted(set(wanted) - set(available)):
-        print_line(f"task {task}: no files in {data}; left out of our means and the paper's")
-    spec = table1.TableSpec(data, tuple(available), restarts, seed, large, tiny)
+    names = trainings.parse_columns(columns, table1.PAPERS)
+    available = _available(data, wanted, "left out of our means and the paper's")
+    spec = table1.table_of(data, available, restarts=restarts, seed=seed, large=large, tiny=tiny)
     table1.check_size(spec)
     rows = table1.rows_to_resume(to, spec, names)
     if to is not None and not rows:
         table1_files.check_report(to)
-    if to is None:
-        print_line(
-            "the rows are not stored, and a stopped run cannot resume: --to FILE stores them"
-        )
-    left = table1.missing_units(spec, names, rows)
-    for unit, new in table1.run(spec, left, jobs or available_cores()):
-        rows = table1.merge_rows(rows, new)
-        if to is not None:
-            write_rows(to, rows)
-        left.remove(unit)
-        print_progress(f"models left: {sum(one.restarts for one in left)}")
+    left = trainings.missing_units(spec, names, rows)
+    for unit, new in _trained(partial(trainings.rows_of, spec), left, jobs, to):
+        rows = _stored(spec, rows, new, to)
         for line in table1_report.cells_done(rows, unit, spec, numbers):
             print_line(line)
     for column in table1_report.columns_of(rows, numbers):
@@ -152,6 +154,93 @@ def table(
             print_line(table1_report.summary_of(column))
     for written in table1_files.write_report(to, rows, numbers) if to is not None else ():
         print_line(f"{written}: written")
+
+
+@app.command()
+def best(
+    context: typer.Context,
+    data: DataFolder = None,
+    columns: Annotated[
+        str,
+        typer.Option(metavar="LIST", help="Columns: these, paper, paper-joint."),
+    ] = "best,best-joint,inflected,inflected-paper",
+    tasks: Tasks = "1-20",
+    seeds: Annotated[
+        str, typer.Option(metavar="LIST", help="Seeds of held-out stories and weights.")
+    ] = "0-4",
+    restarts: Restarts = 3,
+    jobs: Jobs = None,
+    tiny: Tiny = False,
+    to: Resumed = None,
+) -> None:
+    """Train the recipe 'best' with many seeds; it resumes.
+
+    The data may have 1,000 or 10,000 questions a task. The inflected columns have rewritten stories
+    of tasks 1-6 and 11-14. A training keeps one of its restarts by held-out stories; the test
+    questions are scored once, at its end. The rows are written after each training, and the table
+    at the end.
+    """
+    from memhop.reproduce import best, best_report, paper, table1_files, trainings
+
+    wanted = _tasks(context, data, tasks)
+    names = trainings.parse_columns(columns, best.COLUMNS)
+    numbers = tuple(sorted(parse_numbers("--seeds", seeds)))
+    available = _available(data, wanted, "left out of the means")
+    large = trainings.is_large(data, available[0])
+    spec = trainings.TableSpec(best.COLUMNS, data, available, restarts, numbers, large, tiny)
+    rows = best.rows_to_resume(to, spec, names)
+    if to is not None and not rows:
+        table1_files.check_report(to, (".md",))
+    left = trainings.missing_units(spec, names, rows)
+    for unit, new in _trained(partial(best.rows_of, spec), left, jobs, to):
+        rows = _stored(spec, rows, new, to)
+        print_line(best_report.done_line(rows, unit))
+    if not rows:
+        return
+    sheet = best_report.sheet_of(rows, paper.LARGE if large else paper.SMALL)
+    print_sheet(sheet)
+    if to is not None:
+        table1_files.write_table(to, rows, sheet)
+        print_line(f"{to.with_suffix('.md')}: written")
+
+
+def _available(data: Path | None, wanted: list[int], consequence: str) -> tuple[int, ...]:
+    """Return the tasks that have files, and print those that have none."""
+    from memhop.reproduce.trainings import available_tasks
+
+    available = wanted if data is None else available_tasks(data, wanted)
+    for task in sorted(set(wanted) - set(available)):
+        print_line(f"task {task}: no files in {data}; {consequence}")
+    return tuple(available)
+
+
+def _trained(
+    rows_of: "Callable[[Unit], Rows]", left: "list[Unit]", jobs: int | None, to: Path | None
+) -> "Iterator[tuple[Unit, Rows]]":
+    """Train units in processes; yield the rows of each, and print how many models are left."""
+    from memhop.reproduce.processes import run_in_processes
+
+    if to is None:
+        print_line(
+            "the rows are not stored, and a stopped run cannot resume: --to FILE stores them"
+        )
+    models = sum(unit.restarts for unit in left)
+    print_progress(f"models to train: {models}")
+    for unit, new in run_in_processes(rows_of, left, jobs or available_cores()):
+        yield unit, new
+        models -= unit.restarts
+        print_progress(f"models left: {models}")
+
+
+def _stored(table: "TableSpec", rows: "Rows", new: "Rows", to: Path | None) -> "Rows":
+    """Return all rows of a table, written to its file."""
+    from memhop.reproduce.record import write_rows
+    from memhop.reproduce.trainings import merge_rows
+
+    merged = merge_rows(table, rows, new)
+    if to is not None:
+        write_rows(to, merged)
+    return merged
 
 
 @app.command("stories-model")

@@ -233,14 +233,19 @@ def parse_tasks(text: str) -> list[int]:
     >>> parse_tasks("1,2,5-7")
     [1, 2, 5, 6, 7]
     """
+    return parse_numbers("--task", text)
+
+
+def parse_numbers(option: str, text: str) -> list[int]:
+    """Return the numbers of the list that ``option`` has, such as ``1,2,5-7``."""
     numbers: list[int] = []
     for piece in text.split(","):
         match = re.fullmatch(r"\s*(\d{1,3})(?:\s*-\s*(\d{1,3}))?\s*", piece)
         if not match:
-            raise MemhopError(f"--task: expected numbers such as 1,2,5-7, got {text!r}")
+            raise MemhopError(f"{option}: expected numbers such as 1,2,5-7, got {text!r}")
         first, last = int(match[1]), int(match[2] or match[1])
         if first > last:
-            raise MemhopError(f"--task: expected the lower number first, got {piece.strip()!r}")
+            raise MemhopError(f"{option}: expected the lower number first, got {piece.strip()!r}")
         numbers += range(first, last + 1)
     return list(dict.fromkeys(numbers))
 

@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 
 from memhop.reproduce.paper import SMALL, TASKS
 from memhop.reproduce.record import Rows
-from memhop.reproduce.table1 import COLUMNS
+from memhop.reproduce.table1 import PAPERS
 from memhop.reproduce.table1_report import Cell, Column, Paper, columns_of
 
 GREY, THEIRS, OURS = "#808890", "#c97b1f", "#2f81d7"  # visible on white and on black
@@ -83,7 +83,7 @@ def _draw_cells(
             corner = (across - 0.5, down - 0.5)
             axes.add_patch(Rectangle(corner, 1, 1, facecolor=scale(strength), linewidth=0))
             axes.text(across, down, f"{value:.1f}", ha="center", va="center", fontsize=7)
-    names = [COLUMNS[column.name].title.replace(", joint", "\njoint") for column in columns]
+    names = [PAPERS[column.name].title.replace(", joint", "\njoint") for column in columns]
     axes.set_xticks(range(len(columns)), names, fontsize=6, rotation=90)
     axes.set_xlim(-0.5, len(columns) - 0.5)
     axes.axhline(len(TASKS) + 0.5, color=GREY, linewidth=0.6)

@@ -5,10 +5,13 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
+
+from memhop.errors import MemhopError
 
 Work = TypeVar("Work")
 Result = TypeVar("Result")
@@ -17,7 +20,11 @@ Result = TypeVar("Result")
 def run_in_processes(
     call: Callable[[Work], Result], work: Sequence[Work], jobs: int
 ) -> Iterator[tuple[Work, Result]]:
-    """Call ``call`` for each piece of work in order; yield it with its result as it completes."""
+    """Call ``call`` for each piece of work in order; yield it with its result as it completes.
+
+    Raises:
+        MemhopError: a process was killed. The results before it have been yielded.
+    """
     context = multiprocessing.get_context("spawn")
     before = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = "1"  # a process reads it when it starts
@@ -27,6 +34,10 @@ def run_in_processes(
             try:
                 for future in as_completed(running):
                     yield running[future], future.result()
+            except BrokenProcessPool as error:
+                raise MemhopError(
+                    "expected results of all processes, but one was killed: is there enough memory?"
+                ) from error
             finally:  # the caller may have stopped early
                 pool.shutdown(wait=False, cancel_futures=True)
                 for process in (getattr(pool, "_processes", None) or {}).values():

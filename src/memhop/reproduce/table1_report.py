@@ -5,9 +5,9 @@ from math import nan
 from statistics import fmean, pstdev
 from typing import NamedTuple
 
-from memhop.recipe import Keep
 from memhop.reproduce.record import Rows, Sheet
-from memhop.reproduce.table1 import COLUMNS, TableSpec, Unit
+from memhop.reproduce.table1 import PAPERS
+from memhop.reproduce.trainings import TableSpec, Unit
 from memhop.training.evaluation import FAILED_ABOVE
 
 Paper = Mapping[str, Sequence[float]]  # test errors by column and task
@@ -17,7 +17,7 @@ class Cell(NamedTuple):
     """One cell, in percent of test questions.
 
     Attributes:
-        kept: test error of the restart with the lowest error in `Recipe.keep`, ties by loss.
+        kept: test error of the restart with the lowest training error, ties by loss.
         restarts: the test errors of all restarts; None for one that diverged.
         paper: the paper's number.
     """
@@ -80,29 +80,25 @@ class Column(NamedTuple):
 def columns_of(rows: Rows, paper: Paper) -> list[Column]:
     """Return the columns that have rows, in the order of the table."""
     found = []
-    for name, column in COLUMNS.items():
+    for name in PAPERS:
         own = [row for row in rows if row["column"] == name]
-        errors = paper[column.compared_with or name]
         cells = {}
         for task in sorted({int(row["task"]) for row in own}):
             of_task = [row for row in own if int(row["task"]) == task]
-            if cell := cell_of(of_task, errors[task - 1], column.keep):
+            if cell := cell_of(of_task, paper[name][task - 1]):
                 cells[task] = cell
         if cells:
             found.append(Column(name, cells))
     return found
 
 
-def cell_of(rows: Rows, paper: float, keep: Keep) -> Cell | None:
+def cell_of(rows: Rows, paper: float) -> Cell | None:
     """Return a cell from the rows of its restarts; None if all diverged."""
     converged = [row for row in rows if row["test_error"] not in (None, "")]
     if not converged:
         return None
-    error = "validation_error" if keep == "validation" else "train_error"
-    kept = min(
-        converged,
-        key=lambda row: (float(row[error]), float(row["train_loss"]), int(row["restart"])),
-    )
+    names = ("train_error", "train_loss", "restart")
+    kept = min(converged, key=lambda row: [float(row[name]) for name in names])
     errors = [
         None if row["test_error"] in (None, "") else float(row["test_error"])
         for row in sorted(rows, key=lambda row: int(row["restart"]))
@@ -113,30 +109,26 @@ def cell_of(rows: Rows, paper: float, keep: Keep) -> Cell | None:
 def sheet_of(rows: Rows, paper: Paper) -> Sheet:
     """Return our error, the paper's in brackets, mean and deviation of all restarts."""
     columns = columns_of(rows, paper)
-    specs = [COLUMNS[column.name] for column in columns]
     tasks = sorted({task for column in columns for task in column.cells})
     lines = [
         [str(task), *(str(column.cells.get(task, "")) for column in columns)] for task in tasks
     ]
     lines.append(["mean", *(str(column.mean) for column in columns)])
     lines.append(["failed", *("{} ({})".format(*column.failed) for column in columns)])
-    by = {"training": "training error", "validation": "validation error"}
-    kept = " or ".join(dict.fromkeys(by[spec.keep] for spec in specs))
-    paper_columns = "; ".join(COLUMNS[s.compared_with].title for s in specs if s.compared_with)
     restarts = max(len(column.mean.restarts) for column in columns)
     note = (
-        f"Test error in % of the restart with the lowest {kept}, the paper's"
-        f"{f' ({paper_columns})' if paper_columns else ''} in brackets; then mean and standard "
-        f"deviation over all {restarts} restarts, in the row `mean` those of each restart's mean; "
-        f"seed {rows[0]['seed']}."
+        "Test error in % of the restart with the lowest training error, the paper's in brackets; "
+        f"then mean and standard deviation over all {restarts} restarts, in the row `mean` those "
+        f"of each restart's mean; seed {rows[0]['seed']}."
     )
-    return Sheet("", ("task", *(spec.title for spec in specs)), lines, note)
+    titles = (PAPERS[column.name].title for column in columns)
+    return Sheet("", ("task", *titles), lines, note)
 
 
 def minutes(rows: Rows) -> Sheet:
     """Return the time of each column on one core and on two."""
     lines = []
-    for name, column in COLUMNS.items():
+    for name, column in PAPERS.items():
         own = [row for row in rows if row["column"] == name and row["seconds"]]
         taken = [float(row["seconds"]) for row in own]
         if taken:
@@ -152,13 +144,12 @@ def minutes(rows: Rows) -> Sheet:
 
 def cells_done(rows: Rows, unit: Unit, table: TableSpec, paper: Paper) -> list[str]:
     """Return a line for each cell of a unit that has the rows of all its restarts."""
-    lines, column = [], COLUMNS[unit.column]
-    errors = paper[column.compared_with or unit.column]
+    lines, errors = [], paper[unit.column]
     for task in unit.tasks(table):
         own = [row for row in rows if row["column"] == unit.column and int(row["task"]) == task]
         if len(own) < table.restarts:
             continue
-        cell, name = cell_of(own, errors[task - 1], column.keep), f"{column.title}, task {task}"
+        cell, name = cell_of(own, errors[task - 1]), f"{PAPERS[unit.column].title}, task {task}"
         lines.append(
             f"{name}: every restart diverged"
             if cell is None
@@ -172,6 +163,6 @@ def summary_of(column: Column) -> str:
     """Return the means and failed tasks of a column in a line."""
     mean, failed = column.mean, column.failed
     return (
-        f"{COLUMNS[column.name].title}, {len(column.cells)} tasks: {mean.kept:.1f}% ({failed[0]} "
+        f"{PAPERS[column.name].title}, {len(column.cells)} tasks: {mean.kept:.1f}% ({failed[0]} "
         f"failed), the paper's {mean.paper:.1f}% ({failed[1]}); all restarts {mean.mean:.1f}%"
     )
