@@ -27,7 +27,8 @@ from memhop.reproduce.trainings import (
 )
 
 MAIN, CONTROL = "main", "control"  # the models of a training
-TENTH = {"epochs": 27, "linear_start_epochs": 3}  # of the epochs, for ten times the questions
+# a tenth of the epochs, for ten times the questions
+TENTH = {"epochs": 27, "linear_start_epochs": 3, "stop_after": 2}
 ALONE = {
     "best": ColumnSpec("best", False, {}, TENTH, Recipe.best, "pe-ls-rn", "paper"),
     "paper": ColumnSpec("paper", False, {}, {}),

@@ -11,6 +11,12 @@ from memhop.text.model import MemN2N
 from memhop.training.loop import Progress, train
 
 
+# for a small download and fast answers
+SMALLER: dict[str, Any] = {
+    "memory_dim": 64, "hop_units": 128, "learning_rate": 0.002, "control_restarts": 0,
+}  # fmt: skip
+
+
 class Setting(NamedTuple):
     """Questions of each kind of story, the recipe, random starts and the seed.
 
@@ -19,12 +25,12 @@ class Setting(NamedTuple):
     """
 
     questions: int = 10_000
-    recipe: Recipe = Recipe.best(joint=True, epochs=18, linear_start_epochs=2, control_restarts=0)
+    recipe: Recipe = Recipe.best(joint=True, epochs=18, linear_start_epochs=2, **SMALLER)
     restarts: int = 4
     seed: int = 0
 
 
-TINY = Setting(20, Recipe.best(joint=True, epochs=2, linear_start_epochs=1, control_restarts=0), 2)
+TINY = Setting(20, Recipe.best(joint=True, epochs=2, linear_start_epochs=1, **SMALLER), 2)
 
 
 def train_stories_model(

@@ -44,7 +44,7 @@ def control_recipe(recipe: Recipe, *, joint: bool) -> Recipe:
     and one text these are the epochs of ``paper``.
 
     >>> control = control_recipe(Recipe.best(), joint=False)
-    >>> control == Recipe.paper(held_out="stories", keep="validation")
+    >>> control == Recipe.paper(held_out="stories", keep="validation", stop_after=10)
     True
     """
     plain = Recipe.paper(joint=joint)

@@ -1,8 +1,10 @@
 """Run the epochs of a training, with progress and checkpoints, and choose a restart."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 
 from memhop.errors import DivergedError
 from memhop.example import Example
@@ -51,7 +53,10 @@ def run_epochs(
             kept = kept_restart(trainer.scores(()), recipe)
             folder.write(model.pick(kept), state, trainer.tensors())
 
-    while state.epoch < epochs:
+    def is_over() -> bool:
+        return state.epoch >= epochs or is_solved(state.metrics, recipe.stop_after)
+
+    while not is_over():
         before = {name: tensor.clone() for name, tensor in trainer.tensors().items()}
         started, first, diverged = time.perf_counter(), state.epoch, dict(state.diverged)
         try:
@@ -62,17 +67,35 @@ def run_epochs(
             if on_progress is not None:
                 on_progress(Progress(state.epoch, epochs, metrics, dict(state.diverged), phase))
             due = state.epoch % _EVERY_EPOCHS == 0 or time.perf_counter() - last > _EVERY_SECONDS
-            if due and state.epoch < epochs:
+            if due and not is_over():
                 checkpoint()
                 last = time.perf_counter()
         except KeyboardInterrupt:
-            if state.epoch in (first, epochs):  # undo it: partial, or for `finish` to write
+            if state.epoch == first or is_over():  # undo it: partial, or for `finish` to write
                 for name, tensor in trainer.tensors().items():
                     tensor.copy_(before[name])
                 state.epoch, state.diverged = first, diverged
                 del state.metrics[first * len(trainer.restarts) :]
             checkpoint()
             raise
+
+
+def is_solved(metrics: Sequence[Metric], stop_after: int) -> bool:
+    """Return whether a restart has made no error in the last ``stop_after`` epochs, at least 1.
+
+    Epochs of the linear start and without held-out questions do not count.
+
+    >>> rows = [Metric(epoch, 0, 0.1, True, 0.1, 0.0, 0.0) for epoch in (1, 2)]
+    >>> is_solved(rows, 2), is_solved(rows, 3)
+    (True, False)
+    """
+    last = metrics[-1].epoch if metrics and stop_after else 0
+    perfect = Counter(
+        one.restart
+        for one in takewhile(lambda one: one.epoch > last - stop_after, reversed(metrics))
+        if one.softmax and one.train_error == one.validation_error == 0
+    )
+    return bool(perfect) and max(perfect.values()) == stop_after
 
 
 def ended(trainer: Trainer, test_examples: Sequence[Example]) -> Finished:

@@ -2,8 +2,9 @@
 
 As in the paper, R models start from R random initializations, and the one with the lowest error on
 its training questions is kept. They are one model with a leading axis. Each has its own random
-generators, seeded by (seed, restart, epoch): restart r is the same for any R, and a resumed
-training gives the same bits as an uninterrupted one.
+generators, seeded by (seed, restart, epoch): restart r is the same for any R (unless another one
+ends the training early, `Recipe.stop_after`), and a resumed training gives the same bits as an
+uninterrupted one.
 """
 
 import warnings
