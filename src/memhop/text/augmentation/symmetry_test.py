@@ -23,6 +23,7 @@ examples, and whatever the deviation of each cell.
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -105,6 +106,19 @@ class FeatureCounts:
         shown = [dict.fromkeys(features_of(example)) for example in examples]
         frequency = Counter(feature for features in shown for feature in features)
         self._features: list[Feature] = [f for f, count in frequency.items() if count >= _RARE]
+        # Pairs of phrases that are not shown may be images of those that are.
+        ordered = [feature[1:] for feature in self._features if feature[0] == "order"]
+        firsts, seconds = (
+            (list(dict.fromkeys(part)) for part in zip(*ordered, strict=True))
+            if ordered
+            else ([], [])
+        )
+        shown_features = set(self._features)
+        self._features += [
+            ("order", *pair)
+            for pair in product(firsts, seconds)
+            if ("order", *pair) not in shown_features
+        ]
         self._index = {feature: number for number, feature in enumerate(self._features)}
         self._shown: Floats = np.zeros((len(self._features) + 1, len(examples)), dtype=np.float32)
         for column, features in enumerate(shown):
