@@ -2,11 +2,11 @@
 
 The rule, for tasks 1 to 6 and 11 to 14 (released or from `memhop.data.generate`):
 
-| words | ending | example |
+| word | ending | example |
 |---|---|---|
-| place after ``to``, ``in``, ``of``, ``before`` | ``un``, ``es``, ``ir``, ``em`` | to the kitchenun |
-| thing after a verb such as ``took`` | ``et`` | took the milket |
-| person after ``to`` | ``el`` | to Fredel |
+| place after to, in, of, before | ``un``, ``es``, ``ir``, ``em`` | to the kitchenun |
+| thing after a verb such as took | ``et`` | took the milket |
+| person after to | ``el`` | to Fredel |
 | verb of a woman, a man, several people | ``la``, ``lo``, ``li`` | Mary wentla |
 
 Subjects and answers keep their form (the nominative).

@@ -61,8 +61,16 @@ class PhraseClass:
         return tuple(chain.from_iterable(self.orbits))
 
     def __str__(self) -> str:
-        orbits = (", ".join(" ".join(phrase) for phrase in orbit) for orbit in self.orbits)
-        return "; ".join(orbits)
+        """Name all phrases; those that always move together with a slash, ``walks/he``."""
+        linked: dict[frozenset[int], list[Phrase]] = {}
+        for phrase in self.phrases:
+            moving = frozenset(i for i, swap in enumerate(self.swaps) if phrase in chain(*swap))
+            linked.setdefault(moving, []).append(phrase)
+        if all(len(each) == len(self.orbits) for each in linked.values()):
+            groups = [["/".join(map(" ".join, each)) for each in linked.values()]]
+        else:
+            groups = [list(map(" ".join, orbit)) for orbit in self.orbits]
+        return "; ".join(map(", ".join, groups))
 
     @cached_property
     def cosets(self) -> list[Integers]:

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from memhop.example import Example
 from memhop.text.augmentation.classes import Integers, PhraseClass, split_by
+from memhop.text.augmentation.features import TokenizedExample
 from memhop.text.augmentation.phrases import Phrase, PhraseSequence, split_phrases
-from memhop.text.augmentation.symmetry_test import TokenizedExample, exchangeable_phrases
+from memhop.text.augmentation.swap_search import exchangeable_classes
 from memhop.text.encoding import NO_ANSWER, Encoded, Encoder
 from memhop.text.reading import SplitSentences, Words
 from memhop.tokenizer import answer_parts, listed
@@ -62,7 +63,7 @@ class PhraseText:
             for example, parts in zip(examples, answers, strict=True)
         ]
         if classes is None:
-            found = [PhraseClass.of_group(g) for g in exchangeable_phrases(self.examples)]
+            found = exchangeable_classes(self.examples)
             classes = _limited(found, list(split.values()))
         self.classes = list(classes)
         self.orbits = [orbit for each in self.classes for orbit in each.orbits]

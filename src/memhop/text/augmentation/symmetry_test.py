@@ -1,189 +1,216 @@
-"""Find exchangeable phrases by a statistical symmetry test on the training text.
+"""Test statistically whether a text stays as likely when phrases are swapped everywhere.
 
-Two phrases are exchangeable if swapping them everywhere gives a text that is as likely as the text
-itself: ``kitchen`` and ``garden`` if both are only places, but not ``hungry`` and ``tired`` if one
-leads to the kitchen and the other to the bedroom.
+An example shows a set of features (`memhop.text.augmentation.features`): a phrase in the question,
+two phrases in this order in a statement, and so on. A cell (g, f) is a condition g and a feature f,
+both shown by an example. A condition is nothing, one feature, or an answer and a phrase of the
+question or of a statement that shares one with it. For a swap s of phrases,
 
-An example shows a set of features (a phrase in the question, two phrases in this order in a
-statement, ...). For features f, g, h and the swap s of two phrases,
-
-    D_i = (examples of story i with f, g and h) - (those with s f, s g and s h)
+    D_i = (examples of story i in the cell (g, f)) - (those in the cell (s g, s f))
     z = sum_i D_i / sqrt(sum_i D_i^2)
 
-is about normal with variance 1 if the phrases are exchangeable. The sum is over stories, as the
-questions of one story depend on each other. Tested are single features; pairs of which one has one
-of the two phrases; and triples of an answer, a phrase of the question or of a statement that shares
-one with it, and any feature.
+is about normal with variance 1 if s is a symmetry of the text. The sum is over stories, as the
+questions of one story depend on each other. A swap passes if |z| <= 4.6 in all its cells: there are
+about ten thousand, so that a symmetry fails with a probability of about 4%.
+
+A second swap t, of other phrases, gives a contrast of two cells of s:
+
+    D_i = D_i(g, f) - D_i(t g, t f)
+
+Its mean is zero too if s is a symmetry, and also if t is one. If only both together are, as a form
+of a word in statements and another in answers, then it shows that: with twice the number of
+examples, and whatever the deviation of each cell.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from itertools import combinations, product
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memhop.example import story_numbers
-from memhop.text.augmentation.phrases import Phrase, PhraseSequence
+from memhop.text.augmentation.classes import Integers, Swap
+from memhop.text.augmentation.features import Feature, Part, TokenizedExample, features_of
+from memhop.text.augmentation.phrases import Phrase
 
-# statements, question, parts of the answer
-TokenizedExample = tuple[tuple[PhraseSequence, ...], PhraseSequence, PhraseSequence]
-Part = Phrase | int
-Feature = tuple[str, *tuple[Part, ...]]  # a kind, and its phrases or positions
-PhraseGroup = tuple[Phrase, ...]
 Floats = NDArray[np.float32]
-Integers = NDArray[np.int64]
-
-MAX_EXAMPLES = 1000  # further examples are not counted
-_MAX_Z = 4.6  # of about ten thousand tests of an exchangeable pair
-_MIN_EXAMPLES = 20  # with a feature or its counterpart; z cannot reach the limit with fewer
-_RARE = 3  # examples; a rarer counterpart counts as none
+Booleans = NDArray[np.bool_]
+MAX_Z = 4.6
+_RARE = 3  # examples; a rarer feature or condition counts as none
 _MIN_STORIES = 30  # with a phrase, to test it: z is at most the root of their number
+_AT_ONCE = 512  # cells
 
 
-def exchangeable_phrases(examples: Sequence[TokenizedExample]) -> list[PhraseGroup]:
-    """Return disjoint groups of two or more exchangeable phrases that occur in statements.
+class Image(NamedTuple):
+    """The condition and the feature that take the place of each, for a swap."""
 
-    The result depends on the order of the text, never on the letters of a word.
+    conditions: Integers
+    features: Integers
+
+
+class Cells(NamedTuple):
+    """Conditions and features, by number: [C] each."""
+
+    conditions: Integers
+    features: Integers
+
+    def under(self, image: Image) -> "Cells":
+        """Return the cells that take the place of these."""
+        return Cells(image.conditions[self.conditions], image.features[self.features])
+
+    def at(self, rows: Integers | slice) -> "Cells":
+        """Return some of the cells."""
+        return Cells(self.conditions[rows], self.features[rows])
+
+
+Term = tuple[int, Cells]  # a sign, and cells
+
+
+class FeatureCounts:
+    """The features and conditions that each example shows.
+
+    The last feature, and the last condition, is shown by no example: it takes the place of those
+    that are too rare. The condition before it is shown by all.
 
     Args:
-        examples: statements, question and parts of the answer in phrases, in the order of the
-            text. The first ``MAX_EXAMPLES`` are used.
+        examples: statements, question and parts of the answer in phrases, in the order of the text.
 
-    Returns:
-        Groups, and phrases in each, in order of their first statement.
+    Attributes:
+        phrases: those of enough stories, in the order of the text.
+        in_feature: [F, P] whether a feature has a phrase.
+        in_condition: [G, P] the same.
+        totals: [G, F] the number of examples in each cell.
     """
-    counts = _FeatureCounts(examples[:MAX_EXAMPLES])
-    passed = []
-    for pair in combinations(counts.phrases, 2):
-        if (z := counts.max_z(pair)) <= _MAX_Z:
-            passed.append((z, pair))
-    return _groups(passed, counts.phrases)
-
-
-def _groups(
-    passed: list[tuple[float, tuple[Phrase, Phrase]]], phrases: list[Phrase]
-) -> list[PhraseGroup]:
-    """Join the pairs by rising z, where every pair of the joined group has passed."""
-    allowed = {frozenset(pair) for _, pair in passed}
-    members: dict[Phrase, list[Phrase]] = {}
-    for _, pair in sorted(passed, key=lambda one: one[0]):
-        first, second = (members.setdefault(phrase, [phrase]) for phrase in pair)
-        if first is not second and all(frozenset((a, b)) in allowed for a in first for b in second):
-            first += second
-            members |= dict.fromkeys(second, first)
-    distinct = {id(group): sorted(group, key=phrases.index) for group in members.values()}
-    groups = [tuple(group) for group in distinct.values() if len(group) > 1]
-    return sorted(groups, key=lambda group: phrases.index(group[0]))
-
-
-def _features(example: TokenizedExample) -> Iterator[Feature]:
-    statements, question, answer = example
-    yield from (("question", phrase) for phrase in question)
-    yield from (("answer", part) for part in answer)
-    if len(answer) > 1:
-        yield from (("answer", part, index) for index, part in enumerate(answer))
-    common = _asked_about(statements, question)
-    for statement in statements:
-        yield from (("story", phrase) for phrase in statement)
-        yield from (("order", *pair) for pair in combinations(statement, 2))
-        if not set(answer).isdisjoint(statement):
-            yield from (("answering", phrase) for phrase in statement)
-        if not common.isdisjoint(statement):
-            yield from (("asked", phrase) for phrase in statement)
-            parts = [question.index(p) if p in common else p for p in statement]
-            for first, second in combinations(parts, 2):
-                if isinstance(first, int) != isinstance(second, int):
-                    yield ("role", first, second)
-    for index, asked in enumerate(question):
-        if holding := [statement for statement in statements if asked in statement]:
-            yield from (("first", index, phrase) for phrase in holding[0])
-            yield from (("last", index, phrase) for phrase in holding[-1])
-
-
-def _asked_about(statements: tuple[PhraseSequence, ...], question: PhraseSequence) -> set[Phrase]:
-    """Return the phrases of a question that select statements: those in fewer than half of the
-    statements, or in the fewest.
-    """
-    holding = Counter(phrase for statement in statements for phrase in set(statement))
-    shared = {phrase: holding[phrase] for phrase in question if holding[phrase]}
-    fewest = min(shared.values(), default=0)
-    return {p for p, count in shared.items() if count == fewest or 2 * count < len(statements)}
-
-
-class _FeatureCounts:
-    """The features that each example shows, and the z of pairs of phrases."""
 
     def __init__(self, examples: Sequence[TokenizedExample]) -> None:
-        shown = [dict.fromkeys(_features(example)) for example in examples]
-        frequency = Counter(feature for features in shown for feature in features)
-        self.features = [feature for feature, count in frequency.items() if count >= _RARE]
-        self.index = {feature: column for column, feature in enumerate(self.features)}
-        self.shown = np.zeros((len(examples), len(self.features) + 1), dtype=np.float32)
-        for row, features in enumerate(shown):
-            self.shown[row, [self.index[f] for f in features if f in self.index]] = 1
-        self.given_pairs = list(
-            product(self._columns("answer"), self._columns("question", "asked"))
-        )
-        self.story = np.array(story_numbers(statements for statements, *_ in examples))
+        self._count_features(examples)
+        self._make_conditions()
+        self.totals: Floats = self._conditions @ self._shown.T
         stories: defaultdict[Phrase, set[int]] = defaultdict(set)
-        for number, (statements, *_) in zip(self.story.tolist(), examples, strict=True):
-            for phrase in (phrase for statement in statements for phrase in statement):
+        numbers = story_numbers(statements for statements, *_ in examples)
+        self._starts = np.flatnonzero(np.diff(numbers, prepend=-1))
+        for number, (statements, *said) in zip(numbers, examples, strict=True):
+            for phrase in (phrase for sentence in (*statements, *said) for phrase in sentence):
                 stories[phrase].add(number)
-        self.phrases = [p for p, numbers in stories.items() if len(numbers) >= _MIN_STORIES]
+        self.phrases = [p for p, found in stories.items() if len(found) >= _MIN_STORIES]
+        self.number = {phrase: number for number, phrase in enumerate(self.phrases)}
+        self.in_feature: Booleans = np.zeros(
+            (len(self._features) + 1, len(self.phrases)), dtype=bool
+        )
+        for row, (_, *parts) in enumerate(self._features):
+            self.in_feature[row, [self.number[p] for p in parts if p in self.number]] = True
+        self.in_condition: Booleans = np.any(self.in_feature[self._given], axis=1)
 
-    def _columns(self, *kinds: str) -> list[int]:
-        return [column for column, f in enumerate(self.features) if f[0] in kinds]
+    def _count_features(self, examples: Sequence[TokenizedExample]) -> None:
+        shown = [dict.fromkeys(features_of(example)) for example in examples]
+        frequency = Counter(feature for features in shown for feature in features)
+        self._features: list[Feature] = [f for f, count in frequency.items() if count >= _RARE]
+        self._index = {feature: number for number, feature in enumerate(self._features)}
+        self._shown: Floats = np.zeros((len(self._features) + 1, len(examples)), dtype=np.float32)
+        for column, features in enumerate(shown):
+            self._shown[[self._index[f] for f in features if f in self._index], column] = 1
 
-    def _swapped(self, pair: tuple[Phrase, Phrase]) -> Integers:
-        """Return the column of each feature after the swap; the last column, of zeros, for none."""
-        other: dict[Part, Part] = {pair[0]: pair[1], pair[1]: pair[0]}
-        moved = np.arange(len(self.features) + 1)
-        for column, (kind, *parts) in enumerate(self.features):
-            if not other.keys().isdisjoint(parts):
-                swapped: Feature = (kind, *(other.get(part, part) for part in parts))
-                moved[column] = self.index.get(swapped, len(self.features))
-        return moved
+    def _make_conditions(self) -> None:
+        """Set the two features of each condition, [G, 2], and the examples that show both."""
+        kinds = np.array([kind for kind, *_ in self._features], dtype=object)
+        none = len(self._features)
+        answers, said = np.flatnonzero(kinds == "answer"), np.isin(kinds, ["question", "asked"])
+        pairs = np.stack(np.meshgrid(answers, np.flatnonzero(said), indexing="ij"), -1)
+        alone = np.flatnonzero(kinds != "order")
+        given = np.concatenate([pairs.reshape(-1, 2), np.stack([alone, alone], -1)])
+        shown = self._shown[given[:, 0]] * self._shown[given[:, 1]]
+        kept = shown.sum(axis=1) >= _RARE
+        self._num_pairs = int(kept[: pairs[..., 0].size].sum())
+        ends = np.array([np.ones(shown.shape[1]), np.zeros(shown.shape[1])], dtype=np.float32)
+        self._conditions: Floats = np.concatenate([shown[kept], ends])
+        self._given: Integers = np.concatenate([given[kept], [[none, none], [none, none]]])
+        self._row = {
+            (first, second): row for row, (first, second) in enumerate(given[kept].tolist())
+        }
 
-    def max_z(self, pair: tuple[Phrase, Phrase]) -> float:
-        """Return the largest |z| of all tests, or the first one above the limit."""
-        largest = 0.0
-        for z in self._every_z(pair):
-            largest = max(largest, z)
-            if largest > _MAX_Z:
-                break
-        return largest
+    def image(self, swap: Swap) -> Image:
+        """Return the image of all conditions and features under a swap."""
+        other: dict[Part, Part] = {a: b for pair in swap for a, b in (pair, pair[::-1])}
+        columns = [self.number[phrase] for pair in swap for phrase in pair]
+        features = np.arange(len(self.in_feature))
+        for number in np.flatnonzero(self.in_feature[:, columns].any(axis=1)).tolist():
+            kind, *parts = self._features[number]
+            swapped: Feature = (kind, *(other.get(part, part) for part in parts))
+            features[number] = self._index.get(swapped, len(self._features))
+        conditions = np.arange(len(self.in_condition))
+        moved = np.flatnonzero(self.in_condition[:, columns].any(axis=1))
+        for row, (first, second) in zip(moved, features[self._given[moved]].tolist(), strict=True):
+            conditions[row] = self._row.get((first, second), len(conditions) - 1)
+        return Image(conditions, features)
 
-    def _every_z(self, pair: tuple[Phrase, Phrase]) -> Iterator[float]:
-        moved = self._swapped(pair)
-        with_pair = np.flatnonzero(moved != np.arange(len(moved)))
-        yield self._z_given(None, moved, with_pair)
-        for column in with_pair.tolist():
-            if self.features[column][0] != "order":
-                yield self._z_given([column], moved)
-        for given in self.given_pairs:
-            is_fixed = (moved[list(given)] == given).all()
-            yield self._z_given(list(given), moved, with_pair if is_fixed else slice(None))
+    def cells(self, image: Image, least: float) -> Cells:
+        """Return the cells whose |z| may be above ``least``, the likely largest first.
 
-    def _z_given(
-        self, given: list[int] | None, moved: Integers, columns: Integers | slice = slice(None)
-    ) -> float:
-        """Return the largest |z| of features in some columns, each together with those given."""
-        rows: Integers | slice = slice(None)
-        before, after = self.shown, self.shown
-        if given is not None:
-            with_given: Floats = self.shown[:, given].min(axis=1)
-            with_moved: Floats = self.shown[:, moved[given]].min(axis=1)
-            rows = np.flatnonzero(with_given + with_moved)
-            if len(rows) < _MIN_EXAMPLES:
-                return 0.0
-            before = self.shown[rows] * with_given[rows, None]
-            after = self.shown[rows] * with_moved[rows, None]
-        return self._z(before[:, columns] - after[:, moved[columns]], rows)
+        The numbers of examples by story are integers, so that |z| is at most the root of their sum.
+        """
+        conditions, features = image
+        is_moved = conditions != np.arange(len(conditions))
+        # With one feature as a fixed condition, the cell (f, g) has the same counts as (g, f).
+        is_fixed = ~is_moved & (np.arange(len(conditions)) < self._num_pairs)
+        is_fixed[-2] = True
+        parts = [
+            self._large(rows, columns, image, least * least)
+            for rows, columns in (
+                (np.flatnonzero(is_moved), np.arange(len(features))),
+                (np.flatnonzero(is_fixed), np.flatnonzero(features != np.arange(len(features)))),
+            )
+        ]
+        rows, columns, likely = (np.concatenate(part) for part in zip(*parts, strict=True))
+        order = np.argsort(-likely, kind="stable")
+        return Cells(rows[order], columns[order])
 
-    def _z(self, differences: Floats, rows: Integers | slice) -> float:
-        """Return the largest |z| of columns of differences of the examples in ``rows``."""
-        starts = np.flatnonzero(np.diff(self.story[rows], prepend=-1))
-        by_story = np.add.reduceat(differences, starts, axis=0)
-        total, size = np.abs(by_story.sum(axis=0)), np.sqrt((by_story * by_story).sum(axis=0))
-        return float((total / np.maximum(size, 1)).max(initial=0))
+    def _large(
+        self, rows: Integers, columns: Integers, image: Image, least: float
+    ) -> tuple[Integers, Integers, Floats]:
+        """Return rows and columns of cells with a large sum, and |z| if no story had two."""
+        here = self.totals[np.ix_(rows, columns)]
+        there = self.totals[np.ix_(image.conditions[rows], image.features[columns])]
+        difference: Floats = np.abs(here - there)
+        is_first = rows <= image.conditions[rows]  # of a cell and its image
+        row, column = np.nonzero((difference > least) & is_first[:, None])
+        likely = difference[row, column] / np.sqrt((here + there)[row, column])
+        return rows[row], columns[column], likely
+
+    def cells_of_one_phrase(self, image: Image) -> Cells:
+        """Return the cells that a swap changes whose feature has no other phrase."""
+        is_moved = image.features != np.arange(len(image.features))
+        features = np.flatnonzero(is_moved & (self.in_feature.sum(axis=1) == 1))
+        return Cells(np.full(len(features), len(image.conditions) - 2), features)
+
+    def phrases_of(self, cells: Cells) -> Booleans:
+        """Return which phrases cells have: [C, P]."""
+        return self.in_condition[cells.conditions] | self.in_feature[cells.features]
+
+    def estimate(self, terms: Sequence[Term]) -> Floats:
+        """Return |z| of signed sums of cells as if each example were a story of its own."""
+        totals = [sign * self.totals[cells.conditions, cells.features] for sign, cells in terms]
+        size = np.sqrt(np.abs(totals).sum(axis=0))
+        result: Floats = np.abs(np.sum(totals, axis=0)) / np.maximum(size, 1)
+        return result
+
+    def z(self, terms: Sequence[Term], least: float) -> Floats:
+        """Return |z| of signed sums of cells, or 0 where it is at most ``least``.
+
+        Args:
+            terms: a sign and C cells in each.
+            least: 0 computes every |z|.
+        """
+        totals = [sign * self.totals[cells.conditions, cells.features] for sign, cells in terms]
+        sums = np.sum(totals, axis=0)
+        result = np.zeros(len(sums), dtype=np.float32)
+        rows = np.flatnonzero(np.abs(sums) > least * least)
+        for start in range(0, len(rows), _AT_ONCE):
+            some = rows[start : start + _AT_ONCE]
+            differences = np.zeros((len(some), self._shown.shape[1]), dtype=np.float32)
+            for sign, cells in terms:
+                shown = self._shown[cells.features[some]]
+                differences += sign * self._conditions[cells.conditions[some]] * shown
+            by_story = np.add.reduceat(differences, self._starts, axis=1)
+            size = np.sqrt(np.square(by_story).sum(axis=1))
+            result[some] = np.abs(sums[some]) / np.maximum(size, 1)
+        return result
