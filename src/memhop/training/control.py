@@ -107,7 +107,8 @@ def train_control(
     if not main.recipe.control_restarts:
         return None
     control = _control(main, data, folder, resume, on_progress)
-    main.sampler.active = [one.is_exchanged for one in control.result.classes]
+    exchanged = {(one.text, one.phrases) for one in control.result.classes if one.is_exchanged}
+    main.sampler.active = [(text, str(each)) in exchanged for text, each in main.phrase_classes]
     return control
 
 

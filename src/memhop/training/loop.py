@@ -182,7 +182,8 @@ def _finished(
     if end is not None and not control.is_better(end):
         return end._replace(control=control.result.without_kept())
     assert control.model is not None
-    scores = tuple(replace(one, kept=False) for one in trainer.scores(data.test))
+    scores = trainer.scores(data.test) if end is None else end.scores
+    scores = tuple(replace(one, kept=False) for one in scores)
     return Finished(control.model, trainer.state, scores, control.result)
 
 
