@@ -142,6 +142,13 @@ def readable_question(story: Any, question: Any, where: str, words: SplitSentenc
     return Question(sentences, question)
 
 
+def with_words(asked: Question, words: Words) -> Question:
+    """Return a question without the statements that have no word."""
+    if all(map(words.__getitem__, asked.story)):
+        return asked
+    return asked._replace(story=tuple(filter(words.__getitem__, asked.story)))
+
+
 def _readable(example: Any, name: str, index: int, words: SplitSentences) -> Example:
     where = name.format(index)
     if not isinstance(example, Example):
