@@ -16,12 +16,12 @@ from memhop.recipe import Recipe
 NAMES = [field.name for field in dataclasses.fields(Recipe)]
 WHOLE = [
     "memory_dim", "num_hops", "memory_slots", "epochs", "linear_start_epochs", "halve_every",
-    "batch_size", "heads", "hop_units", "control_restarts",
+    "batch_size", "heads", "hop_units", "control_restarts", "stop_after",
 ]  # fmt: skip
 NUMBERS = ["learning_rate", "clip_norm", "init_std", "noise_share", "validation_share"]
 MAY_BE_ZERO = [
     "linear_start_epochs", "halve_every", "clip_norm", "noise_share", "validation_share",
-    "hop_units", "control_restarts",
+    "hop_units", "control_restarts", "stop_after",
 ]  # fmt: skip
 WORDS = ["tying", "position", "noise", "held_out", "optimizer", "schedule", "keep"]
 SWITCHES = ["exchange", "temporal", "relu", "mask_empty_slots"]
@@ -162,7 +162,7 @@ def test_best_differs_from_paper_in_how_it_learns_and_in_its_hops(joint: bool) -
     assert paper.held_out == ("random" if joint else "last")
     assert (best.held_out, best.keep) == ("stories", "validation")
     assert (best.exchange, best.optimizer) == (True, "adam")
-    assert best.heads == (4 if joint else 1)
+    assert (best.memory_dim, best.heads, best.stop_after) == (128, 4, 10)
     same = ("num_hops", "tying", "position", "temporal", "memory_slots", "noise", "noise_share")
     assert all(getattr(best, name) == getattr(paper, name) for name in same)
     assert Recipe.best(joint=joint, heads=8).heads == 8

@@ -53,7 +53,7 @@ def test_the_columns() -> None:
     assert table.recipe("paper") == table.recipe("inflected-paper") == Recipe.paper()
     assert table.recipe("paper-joint") == Recipe.paper(joint=True)
     large = table._replace(large=True)
-    tenth = Recipe.best(epochs=27, linear_start_epochs=3)
+    tenth = Recipe.best(epochs=27, linear_start_epochs=3, stop_after=2)
     assert large.recipe("best") == large.recipe("inflected") == tenth
     assert {COLUMNS[name].keep for name in COLUMNS if "paper" in name} == {"training"}
     assert {COLUMNS[name].keep for name in COLUMNS if "paper" not in name} == {"validation"}

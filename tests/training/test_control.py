@@ -48,7 +48,7 @@ def stories(questions: int, seed: int, task: int = 1) -> list[Example]:
 def small(**changes: Any) -> Recipe:
     """Return the recipe ``best``, small: 5 epochs, of the control 2."""
     settings: dict[str, Any] = {"epochs": 4, "linear_start_epochs": 1, "memory_dim": 6}
-    settings |= {"hop_units": 3, "control_restarts": 2, "validation_share": 0.3}
+    settings |= {"hop_units": 3, "heads": 2, "control_restarts": 2, "validation_share": 0.3}
     return Recipe.best(**settings | changes)
 
 
@@ -108,13 +108,14 @@ def test_the_control_has_a_share_of_the_epochs(
 ) -> None:
     recipe = control_recipe(Recipe.best(joint=joint, **changes), joint=joint)
     assert (recipe.linear_start_epochs, recipe.epochs, recipe.halve_every) == epochs
-    plain = Recipe.paper(joint=joint, held_out="stories", keep="validation")
+    plain = Recipe.paper(joint=joint, held_out="stories", keep="validation", stop_after=10)
     names = ("linear_start_epochs", "epochs", "halve_every")
     assert replace(recipe, **{name: getattr(plain, name) for name in names}) == plain
 
 
 def test_the_control_has_the_data_settings_of_the_training() -> None:
     settings: dict[str, Any] = {"memory_slots": 9, "validation_share": 0.2, "noise": "none"}
+    settings |= {"stop_after": 3}
     recipe = control_recipe(Recipe.best(num_hops=2, **settings), joint=False)
     assert recipe == Recipe.paper(num_hops=2, held_out="stories", keep="validation", **settings)
 

@@ -10,7 +10,6 @@ from memhop.recipe import Recipe
 from memhop.text.model import MemN2N
 from memhop.training.loop import Progress, train
 
-
 # for a small download and fast answers
 SMALLER: dict[str, Any] = {
     "memory_dim": 64, "hop_units": 128, "learning_rate": 0.002, "control_restarts": 0,
