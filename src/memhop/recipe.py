@@ -52,7 +52,7 @@ class Recipe(Settings):
             become empty slots, as in the paper; ``none``.
         noise_share: see ``noise``.
         exchange: phrase-swap augmentation: training examples with exchangeable phrases permuted
-            (`memhop.text.augmentation.symmetry_test`), also in the answers.
+            (`memhop.text.augmentation.swap_search`), also in the answers.
         validation_share: share of the training questions that is held out.
         held_out: the ``last`` questions (the authors, one task), ``random`` ones (the authors,
             joint) or random whole ``stories``.
