@@ -23,7 +23,7 @@ PAGE = "<!-- table: import -->\n<!-- end of table -->\n"
 NAMES = {
     "answer", "answers", "attention", "crash", "distributed", "explained", "facts", "files", "hop",
     "import", "knowledge", "language_model", "length", "next_word", "pretrained", "questions",
-    "retrieval", "serve", "shapes", "step", "store", "stories", "transfer", "window",
+    "retrieval", "serve", "shapes", "step", "store", "stories", "symmetry", "transfer", "window",
 }  # fmt: skip
 
 

@@ -54,12 +54,6 @@ class Verdict(NamedTuple):
     contrast: float = 0.0
     partner: Pair | None = None
 
-    def allows_product(self, one: Swap, other: Swap) -> bool:
-        """Return whether the verdict on a product of accepted swaps does not contradict them."""
-        is_single = len(one) == len(other) == 1
-        limit = _MAX_CONTRAST_OF_PRODUCT if is_single else MAX_CONTRAST
-        return self.z <= _MAX_Z_OF_PRODUCT and self.contrast <= limit
-
 
 def exchangeable_classes(examples: Sequence[TokenizedExample]) -> list[PhraseClass]:
     """Return disjoint classes of exchangeable phrases, in the order of the text.
@@ -154,9 +148,7 @@ class _SwapSearch:
     def _num_conflicts(self, swap: Swap, others: Sequence[Swap]) -> int:
         """Return the number of other swaps with which a swap has a product that fails."""
         return sum(
-            not all(
-                self.verdict(each).allows_product(swap, other) for each in _products(swap, other)
-            )
+            not all(self._allows(each, swap, other, ()) for each in _products(swap, other))
             for other in others
         )
 
@@ -171,12 +163,23 @@ class _SwapSearch:
                 for product in _products(one, other):
                     key = _key(product)
                     if key not in known and key not in added:
-                        if not self.verdict(product).allows_product(one, other):
+                        if not self._allows(product, one, other, known):
                             return False
                         added[key] = product
                         tested.append(product)
         known |= added
         return True
+
+    def _allows(self, product: Swap, one: Swap, other: Swap, known: Iterable[SwapKey]) -> bool:
+        """Return whether the test of a product of accepted swaps does not contradict them.
+
+        A single swap is also a product of others like it, which have no partner. So its contrast
+        may be larger, if it is no part of a known joint swap.
+        """
+        verdict, key = self.verdict(product), _key(product)
+        is_single = len(one) == len(other) == 1 and not any(key < joint for joint in known)
+        limit = _MAX_CONTRAST_OF_PRODUCT if is_single else MAX_CONTRAST
+        return verdict.z <= _MAX_Z_OF_PRODUCT and verdict.contrast <= limit
 
     def verdict(self, swap: Swap) -> Verdict:
         """Return the result of the test of a swap."""
@@ -244,7 +247,7 @@ def _products(one: Swap, other: Swap) -> Iterator[Swap]:
 
     >>> a, b, c = ("a",), ("b",), ("c",)
     >>> list(_products(((a, b),), ((b, c),)))
-    [((('a',), ('c',)),), ((('c',), ('a',)),)]
+    [((('a',), ('c',)),), ((('a',), ('c',)),)]
     """
     first, second = (dict(chain(swap, (pair[::-1] for pair in swap))) for swap in (one, other))
     if first.keys().isdisjoint(second):

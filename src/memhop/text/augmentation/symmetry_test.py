@@ -10,19 +10,20 @@ question or of a statement that shares one with it. For a swap s of phrases,
 
 is about normal with variance 1 if s is a symmetry of the text. The sum is over stories, as the
 questions of one story depend on each other. A swap passes if |z| <= 4.6 in all its cells: there are
-about ten thousand, so that a symmetry fails with a probability of about 4%.
+about ten thousand, so that a symmetry fails with a probability of at most about 4%.
 
 A second swap t, of other phrases, gives a contrast of two cells of s:
 
     D_i = D_i(g, f) - D_i(t g, t f)
 
-Its mean is zero too if s is a symmetry, and also if t is one. If only both together are, as a form
-of a word in statements and another in answers, then it shows that: with twice the number of
-examples, and whatever the deviation of each cell.
+Its mean is zero if s is a symmetry, and also if t is one. It is not if only both together are, such
+as a form of a word in statements and another in answers: in (answer kitchen, kitchens) the first
+term is positive, the second is negative. The contrast has twice the examples of a cell.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -105,6 +106,19 @@ class FeatureCounts:
         shown = [dict.fromkeys(features_of(example)) for example in examples]
         frequency = Counter(feature for features in shown for feature in features)
         self._features: list[Feature] = [f for f, count in frequency.items() if count >= _RARE]
+        # Pairs of phrases that are not shown may be images of those that are.
+        ordered = [feature[1:] for feature in self._features if feature[0] == "order"]
+        firsts, seconds = (
+            (list(dict.fromkeys(part)) for part in zip(*ordered, strict=True))
+            if ordered
+            else ([], [])
+        )
+        shown_features = set(self._features)
+        self._features += [
+            ("order", *pair)
+            for pair in product(firsts, seconds)
+            if ("order", *pair) not in shown_features
+        ]
         self._index = {feature: number for number, feature in enumerate(self._features)}
         self._shown: Floats = np.zeros((len(self._features) + 1, len(examples)), dtype=np.float32)
         for column, features in enumerate(shown):
