@@ -52,14 +52,10 @@ class Recipe(Settings):
             become empty slots, as in the paper; ``none``.
         noise_share: see ``noise``.
         exchange: phrase-swap augmentation: training examples with exchangeable phrases permuted
-<<<<<<< HEAD
-            (`memhop.text.augmentation.symmetry_test`), also in the answers.
+            (`memhop.text.augmentation.swap_search`), also in the answers.
         control_restarts: restarts of the control, a plainer model that is trained first; it decides
             with the held-out stories which classes of phrases are exchanged, and is kept if its
             error on them is lower (`memhop.training.control`); 0 for no control.
-=======
-            (`memhop.text.augmentation.swap_search`), also in the answers.
->>>>>>> symmetry
         validation_share: share of the training questions that is held out.
         held_out: the ``last`` questions (the authors, one task), ``random`` ones (the authors,
             joint) or random whole ``stories``.
