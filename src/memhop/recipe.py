@@ -55,7 +55,7 @@ class Recipe(Settings):
             become empty slots, as in the paper; ``none``.
         noise_share: see ``noise``.
         exchange: phrase-swap augmentation: training examples with exchangeable phrases permuted
-            (`memhop.text.augmentation.symmetry_test`), also in the answers.
+            (`memhop.text.augmentation.swap_search`), also in the answers.
         control_restarts: restarts of the control, a plainer model that is trained first; it decides
             with the held-out stories which classes of phrases are exchanged, and is kept if its
             error on them is lower (`memhop.training.control`); 0 for no control.

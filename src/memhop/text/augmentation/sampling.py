@@ -1,7 +1,7 @@
 """Phrase-swap augmentation: training examples with exchangeable phrases permuted.
 
 A sample is an example and, for each class of exchangeable phrases of its text
-(`memhop.text.augmentation.symmetry_test`), a random permutation of the class, the same in all
+(`memhop.text.augmentation.swap_search`), a random permutation of the class, the same in all
 statements, the question and the answer. The bank holds every variant of every sentence, the
 variants of one template in consecutive rows, so that sampling only computes rows: the template's
 first row plus, for each of its phrases, a stride times the index of the new phrase in its orbit,

@@ -247,7 +247,7 @@ def _products(one: Swap, other: Swap) -> Iterator[Swap]:
 
     >>> a, b, c = ("a",), ("b",), ("c",)
     >>> list(_products(((a, b),), ((b, c),)))
-    [((('a',), ('c',)),), ((('c',), ('a',)),)]
+    [((('a',), ('c',)),), ((('a',), ('c',)),)]
     """
     first, second = (dict(chain(swap, (pair[::-1] for pair in swap))) for swap in (one, other))
     if first.keys().isdisjoint(second):

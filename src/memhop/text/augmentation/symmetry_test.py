@@ -10,15 +10,15 @@ question or of a statement that shares one with it. For a swap s of phrases,
 
 is about normal with variance 1 if s is a symmetry of the text. The sum is over stories, as the
 questions of one story depend on each other. A swap passes if |z| <= 4.6 in all its cells: there are
-about ten thousand, so that a symmetry fails with a probability of about 4%.
+about ten thousand, so that a symmetry fails with a probability of at most about 4%.
 
 A second swap t, of other phrases, gives a contrast of two cells of s:
 
     D_i = D_i(g, f) - D_i(t g, t f)
 
-Its mean is zero too if s is a symmetry, and also if t is one. If only both together are, as a form
-of a word in statements and another in answers, then it shows that: with twice the number of
-examples, and whatever the deviation of each cell.
+Its mean is zero if s is a symmetry, and also if t is one. It is not if only both together are, such
+as a form of a word in statements and another in answers: in (answer kitchen, kitchens) the first
+term is positive, the second is negative. The contrast has twice the examples of a cell.
 """
 
 from collections import Counter, defaultdict
