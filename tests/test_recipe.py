@@ -23,7 +23,7 @@ MAY_BE_ZERO = [
     "linear_start_epochs", "halve_every", "clip_norm", "noise_share", "validation_share",
     "hop_units", "control_restarts", "stop_after",
 ]  # fmt: skip
-WORDS = ["tying", "position", "noise", "held_out", "optimizer", "schedule", "keep"]
+WORDS = ["tying", "position", "noise", "held_out", "optimizer", "schedule", "keep", "sampling"]
 SWITCHES = ["exchange", "temporal", "relu", "mask_empty_slots"]
 
 ODD: list[Any] = [

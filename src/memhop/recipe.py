@@ -14,6 +14,7 @@ HeldOut = Literal["last", "random", "stories"]
 Optimizer = Literal["sgd", "adam"]
 Schedule = Literal["halving", "linear"]
 Keep = Literal["training", "validation"]
+Sampling = Literal["uniform", "error"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,8 @@ class Recipe(Settings):
         schedule: ``halving``, or ``linear``: constant for 30% of the epochs, then linearly to zero.
         halve_every: halve the learning rate after so many epochs (0: never).
         batch_size: questions of a step, sampled with replacement.
+        sampling: of questions, with several texts: ``uniform``, or by the ``error`` on their text
+            (`memhop.training.error_sampling`).
         clip_norm: bound on the spectral norm of each matrix's gradient (0: none).
         init_std: standard deviation of the initial weights.
         noise: of training. ``time``: n sentences get n increasing ages sampled from 1..n+b, b
@@ -92,6 +95,7 @@ class Recipe(Settings):
     schedule: Schedule = "halving"
     halve_every: int = 25
     batch_size: int = 32
+    sampling: Sampling = "uniform"
     clip_norm: float = 40.0
     init_std: float = 0.1
     noise: Noise = "time"
@@ -152,7 +156,7 @@ class Recipe(Settings):
             "mask_empty_slots": False, "memory_dim": 128, "heads": 4, "hop_units": 256,
             "exchange": True, "optimizer": "adam", "learning_rate": 0.001, "schedule": "linear",
             "clip_norm": 0, "epochs": 270, "linear_start_epochs": 30, "stop_after": 10,
-            "held_out": "stories", "keep": "validation", "control_restarts": 3,
+            "held_out": "stories", "keep": "validation", "control_restarts": 3, "sampling": "error",
         }  # fmt: skip
         if joint:
             settings |= {"epochs": 54, "linear_start_epochs": 6, "control_restarts": 1}

@@ -19,6 +19,7 @@ from memhop.text.augmentation.sampling import PhraseSwap
 from memhop.text.encoding import Encoded, Sentences, ages
 
 Integers = NDArray[np.int64]
+Floats = NDArray[np.float64]
 _MAX_MARKS = 2**24  # size of the boolean matrix that finds distinct sentences
 
 
@@ -62,9 +63,19 @@ class EpochSampler:
         self.recipe, self.memory_slots = recipe, memory_slots
         self.steps = max(1, len(encoded.answers) // recipe.batch_size)
 
-    def sample(self, generators: Sequence[np.random.Generator]) -> EpochBatches:
-        """Return the batches of one epoch of restarts, each sampled by its own generator."""
-        sampled = [self._sample_restart(random) for random in generators]
+    def sample(
+        self, generators: Sequence[np.random.Generator], probabilities: Floats | None = None
+    ) -> EpochBatches:
+        """Return the batches of one epoch of restarts, each sampled by its own generator.
+
+        Args:
+            generators: of the R restarts.
+            probabilities: of each example for each restart, [R, E]; None for equal ones.
+        """
+        rows = [None] * len(generators) if probabilities is None else probabilities
+        sampled = [
+            self._sample_restart(random, row) for random, row in zip(generators, rows, strict=True)
+        ]
         slots, ages, lengths, question, answers = (
             torch.stack(tensors, dim=1) for tensors in zip(*sampled, strict=True)
         )
@@ -72,9 +83,14 @@ class EpochSampler:
         batches = EpochBatches(slots, ages, lengths, question, chosen, answers)
         return EpochBatches(*(tensor.to(self.encoded.answers.device) for tensor in batches))
 
-    def _sample_restart(self, random: np.random.Generator) -> tuple[Tensor, ...]:
+    def _sample_restart(
+        self, random: np.random.Generator, probabilities: Floats | None
+    ) -> tuple[Tensor, ...]:
         count, size = len(self.encoded.answers), self.recipe.batch_size
-        numbers = random.integers(0, count, self.steps * size)
+        if probabilities is None:
+            numbers = random.integers(0, count, self.steps * size)
+        else:
+            numbers = random.choice(count, self.steps * size, p=probabilities)
         slots, question, answers = self._examples(numbers, random)
         lengths = self.encoded.lengths.cpu()[torch.from_numpy(numbers)]
         if self.recipe.noise == "none":

@@ -18,6 +18,7 @@ from memhop.text.augmentation.sampling import PhraseSwap
 from memhop.text.encoding import Batch, Encoded, Sizes, training_vocabulary
 from memhop.text.model import MemN2N
 from memhop.text.reading import SplitSentences, Words
+from memhop.training.error_sampling import ErrorSampling
 from memhop.training.evaluation import score
 from memhop.training.optimizer import Optimizer, learning_rate
 from memhop.training.run import Metric, RestartScore, State
@@ -68,7 +69,11 @@ class Trainer:
         numbers, rest = (list(range(len(examples))), []) if valid_texts else self._split(examples)
         self.held_out_texts = valid_texts or _by_text(texts, rest)
         self.held_out = self.encoded([one for text in self.held_out_texts for one in text])
-        self.sampler = self._sampler([examples[n] for n in numbers], [sources[n] for n in numbers])
+        chosen = [sources[n] for n in numbers]
+        self.sampler = self._sampler([examples[n] for n in numbers], chosen)
+        self._error_sampling: ErrorSampling | None = None
+        if recipe.sampling == "error" and len(texts) > 1:
+            self._error_sampling = ErrorSampling(self.sampler.encoded, chosen)
 
     @property
     def restarts(self) -> range:
@@ -153,8 +158,10 @@ class Trainer:
 
     def sample_epoch(self) -> EpochBatches:
         """Return the batches of the next epoch."""
-        epoch, restarts = self.state.epoch, self.restart_numbers
-        return self.sampler.sample([self.generator(EPOCHS, r, epoch) for r in restarts])
+        generators = [self.generator(EPOCHS, r, self.state.epoch) for r in self.restart_numbers]
+        if self._error_sampling is None:
+            return self.sampler.sample(generators)
+        return self.sampler.sample(generators, self._error_sampling.probabilities(self.model))
 
     def forward(self, batch: EpochBatches, softmax: bool) -> tuple[Tensor, Tensor]:
         """Return the scores [R, B, rows] and losses [R, B] of one batch."""
