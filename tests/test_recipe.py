@@ -17,6 +17,7 @@ NAMES = [field.name for field in dataclasses.fields(Recipe)]
 WHOLE = [
     "memory_dim", "num_hops", "memory_slots", "epochs", "linear_start_epochs", "halve_every",
     "batch_size", "heads", "hop_units", "control_restarts", "stop_after",
+    "min_steps",
 ]  # fmt: skip
 NUMBERS = ["learning_rate", "clip_norm", "init_std", "noise_share", "validation_share"]
 MAY_BE_ZERO = [
@@ -162,7 +163,8 @@ def test_best_differs_from_paper_in_how_it_learns_and_in_its_hops(joint: bool) -
     assert paper.held_out == ("random" if joint else "last")
     assert (best.held_out, best.keep) == ("stories", "validation")
     assert (best.exchange, best.optimizer) == (True, "adam")
-    assert (best.memory_dim, best.heads, best.stop_after) == (128, 4, 10)
+    assert (best.memory_dim, best.stop_after, best.min_steps) == (128, 10, 28)
+    assert best.heads == (4 if joint else 2)
     same = ("num_hops", "tying", "position", "temporal", "memory_slots", "noise", "noise_share")
     assert all(getattr(best, name) == getattr(paper, name) for name in same)
     assert Recipe.best(joint=joint, heads=8).heads == 8

@@ -48,7 +48,7 @@ def stories(questions: int, seed: int, task: int = 1) -> list[Example]:
 def small(**changes: Any) -> Recipe:
     """Return the recipe ``best``, small: 5 epochs, of the control 2."""
     settings: dict[str, Any] = {"epochs": 4, "linear_start_epochs": 1, "memory_dim": 6}
-    settings |= {"hop_units": 3, "heads": 2, "control_restarts": 2, "validation_share": 0.3}
+    settings |= {"hop_units": 3, "min_steps": 1, "control_restarts": 2, "validation_share": 0.3}
     return Recipe.best(**settings | changes)
 
 

@@ -174,6 +174,7 @@ def test_a_step_goes_down_the_gradient_of_the_summed_loss(form: dict[str, Any]) 
 def test_batches_are_drawn_with_replacement_from_the_training_part() -> None:
     trainer = Trainer([TRAIN], small(), range(3), 0, torch.device("cpu"))
     assert trainer.sampler.steps == 135 // 32
+    assert Trainer([TRAIN], small(min_steps=9), range(1), 0, trainer.device).sampler.steps == 9
     assert (len(trainer.sampler.encoded.answers), len(trainer.held_out.answers)) == (135, 15)
     draws = epoch(trainer, 0)
     assert draws.answers.shape == (4, 3, 32)

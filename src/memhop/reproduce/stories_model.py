@@ -13,6 +13,7 @@ from memhop.training.loop import Progress, train
 # for a small download and fast answers
 SMALLER: dict[str, Any] = {
     "memory_dim": 64, "hop_units": 128, "learning_rate": 0.002, "control_restarts": 0,
+    "sampling": "uniform", "min_steps": 1, "stop_after": 0,
 }  # fmt: skip
 
 

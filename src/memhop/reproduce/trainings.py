@@ -59,7 +59,7 @@ class ColumnSpec(NamedTuple):
         return self.recipe(joint=self.joint, **self.changes).keep
 
 
-TINY_START = {"linear_start_epochs": 1}
+TINY_START = {"linear_start_epochs": 1, "min_steps": 1}
 THIRD = {"epochs": 20, "halve_every": 5}  # of the paper's joint epochs, for ten times the questions
 
 

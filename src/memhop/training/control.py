@@ -52,7 +52,7 @@ def control_recipe(recipe: Recipe, *, joint: bool) -> Recipe:
     total = max(1, round(_EPOCH_SHARE[joint] * total))
     linear_start = min(round(_START_SHARE[joint] * total), total - 1)
     names = ("memory_dim", "heads", "hop_units", "optimizer", "learning_rate", "schedule",
-             "clip_norm", "exchange", "control_restarts", "sampling")  # fmt: skip
+             "clip_norm", "exchange", "control_restarts", "sampling", "min_steps")  # fmt: skip
     return replace(
         recipe,
         **{name: getattr(plain, name) for name in names},

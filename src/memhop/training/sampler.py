@@ -43,7 +43,8 @@ class EpochSampler:
 
     Args:
         encoded: the examples.
-        recipe: settings, of which ``batch_size``, ``noise`` and ``noise_share`` are used.
+        recipe: settings, of which ``batch_size``, ``min_steps``, ``noise`` and ``noise_share`` are
+            used.
         memory_slots: the largest number of slots.
         phrase_swap: augmentation; None for none.
 
@@ -61,7 +62,7 @@ class EpochSampler:
         self.encoded, self.phrase_swap = encoded, phrase_swap
         self.active: Sequence[bool] | None = None
         self.recipe, self.memory_slots = recipe, memory_slots
-        self.steps = max(1, len(encoded.answers) // recipe.batch_size)
+        self.steps = max(recipe.min_steps, len(encoded.answers) // recipe.batch_size)
 
     def sample(
         self, generators: Sequence[np.random.Generator], probabilities: Floats | None = None
