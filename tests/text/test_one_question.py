@@ -116,6 +116,9 @@ def test_calls_that_torch_must_see() -> None:
     with FlopCounterMode(display=False):
         assert not uses_numpy(model)
     assert not uses_numpy(copy.deepcopy(model).bfloat16())
+    compiled = copy.deepcopy(model)
+    compiled.compile()
+    assert not uses_numpy(compiled)
 
 
 def test_a_long_sentence_takes_the_operations_of_torch() -> None:

@@ -334,6 +334,7 @@ def _result_json(
         "run": str(job.folder),
         "epochs": job.settings.recipe.linear_start_epochs + job.settings.recipe.epochs,
         "kept": result.kept,
+        "is_control_kept": result.control is not None and result.control.is_kept,
         "seconds": result.seconds,
         "restarts": [asdict(one) for one in result.restarts],
         "control": None if result.control is None else asdict(result.control),

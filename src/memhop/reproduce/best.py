@@ -72,7 +72,7 @@ def rows_of(table: TableSpec, unit: Unit) -> list[dict[str, Any]]:
     trained = train_unit(table, unit)
     rows, result = restart_rows(unit, trained), trained.result
     kept = None if result is None else result.kept
-    if result is not None and result.model.recipe != table.recipe(unit.column):
+    if result is not None and result.control is not None and result.control.is_kept:
         kept = unit.restarts
         control = replace(result.best, restart=kept)
         rows += model_rows(unit, trained.splits, result.model, [control], rows[0]["seconds"])

@@ -75,6 +75,7 @@ class TableSpec(NamedTuple):
         large: whether the data has 10,000 questions a task.
         tiny: whether to train for two epochs only.
         joint_restarts: the restarts of a joint training that one process trains; None for all.
+            A recipe with ``stop_after`` is not split.
     """
 
     columns: Mapping[str, ColumnSpec]
@@ -154,7 +155,8 @@ def units(table: TableSpec, columns: Iterable[str]) -> list[Unit]:
     for column in columns:
         tasks = table.tasks_of(column)
         is_joint = table.columns[column].joint
-        step = (table.joint_restarts if is_joint else None) or table.restarts
+        is_split = is_joint and not table.recipe(column).stop_after  # else restarts end together
+        step = (table.joint_restarts if is_split else None) or table.restarts
         found += [
             Unit(column, task, first, min(step, table.restarts - first), seed)
             for task in ([JOINT] if is_joint else tasks) if tasks

@@ -1,7 +1,7 @@
 """Trainer: R restarts of a text model at once, with their examples.
 
 They are one model with a leading axis. Each has its own random generators, seeded by (seed,
-restart, epoch), so that restart r is the same for any R.
+restart, epoch), so that its epochs are the same for any R.
 """
 
 from collections.abc import Iterable, Sequence

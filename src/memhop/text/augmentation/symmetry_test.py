@@ -39,6 +39,7 @@ Booleans = NDArray[np.bool_]
 MAX_Z = 4.6
 _RARE = 3  # examples; a rarer feature or condition counts as none
 _MIN_STORIES = 30  # with a phrase, to test it: z is at most the root of their number
+_MAX_PHRASES = 80  # those of most stories: the time grows with the fourth power of their number
 _AT_ONCE = 512  # cells
 
 
@@ -77,24 +78,26 @@ class FeatureCounts:
         examples: statements, question and parts of the answer in phrases, in the order of the text.
 
     Attributes:
-        phrases: those of enough stories, in the order of the text.
+        phrases: those of enough stories, at most ``_MAX_PHRASES``, in the order of the text.
         in_feature: [F, P] whether a feature has a phrase.
         in_condition: [G, P] the same.
         totals: [G, F] the number of examples in each cell.
     """
 
     def __init__(self, examples: Sequence[TokenizedExample]) -> None:
-        self._count_features(examples)
-        self._make_conditions()
-        self.totals: Floats = self._conditions @ self._shown.T
         stories: defaultdict[Phrase, set[int]] = defaultdict(set)
         numbers = story_numbers(statements for statements, *_ in examples)
         self._starts = np.flatnonzero(np.diff(numbers, prepend=-1))
         for number, (statements, *said) in zip(numbers, examples, strict=True):
             for phrase in (phrase for sentence in (*statements, *said) for phrase in sentence):
                 stories[phrase].add(number)
-        self.phrases = [p for p, found in stories.items() if len(found) >= _MIN_STORIES]
+        enough = {p: len(found) for p, found in stories.items() if len(found) >= _MIN_STORIES}
+        most = set(sorted(enough, key=enough.__getitem__, reverse=True)[:_MAX_PHRASES])
+        self.phrases = [phrase for phrase in enough if phrase in most]
         self.number = {phrase: number for number, phrase in enumerate(self.phrases)}
+        self._count_features(examples)
+        self._make_conditions()
+        self.totals: Floats = self._conditions @ self._shown.T
         self.in_feature: Booleans = np.zeros(
             (len(self._features) + 1, len(self.phrases)), dtype=bool
         )
@@ -106,7 +109,7 @@ class FeatureCounts:
         shown = [dict.fromkeys(features_of(example)) for example in examples]
         frequency = Counter(feature for features in shown for feature in features)
         self._features: list[Feature] = [f for f, count in frequency.items() if count >= _RARE]
-        # Pairs of phrases that are not shown may be images of those that are.
+        # Pairs of phrases that are not shown may be images of those that are, if a swap moves one.
         ordered = [feature[1:] for feature in self._features if feature[0] == "order"]
         firsts, seconds = (
             (list(dict.fromkeys(part)) for part in zip(*ordered, strict=True))
@@ -117,7 +120,7 @@ class FeatureCounts:
         self._features += [
             ("order", *pair)
             for pair in product(firsts, seconds)
-            if ("order", *pair) not in shown_features
+            if ("order", *pair) not in shown_features and not self.number.keys().isdisjoint(pair)
         ]
         self._index = {feature: number for number, feature in enumerate(self._features)}
         self._shown: Floats = np.zeros((len(self._features) + 1, len(examples)), dtype=np.float32)
