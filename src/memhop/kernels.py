@@ -112,12 +112,12 @@ def call_embedding_bag(dtype: torch.dtype) -> None:
 
 def call_two_row_attention(dtype: torch.dtype) -> None:
     """Call ``TwoRowMemory``, forward and backward, with questions for which it compiles."""
-    bank = torch.zeros(1, 1, dtype=dtype, device="cpu", requires_grad=True)
+    bank = torch.zeros(2, 1, 1, dtype=dtype, device="cpu", requires_grad=True)
     rows = torch.zeros(MANY_QUESTIONS, 1, 1, dtype=torch.int64, device="cpu")
     lengths = torch.ones(MANY_QUESTIONS, dtype=torch.int64, device="cpu")
     query = torch.zeros(MANY_QUESTIONS, 1, dtype=dtype, device="cpu", requires_grad=True)
     for mask_rest, softmax in product((False, True), repeat=2):
-        memory = TwoRowMemory([bank, bank], rows, lengths, mask_rest=mask_rest)
+        memory = TwoRowMemory(bank, rows, lengths, mask_rest=mask_rest)
         with torch.enable_grad():
             read, weights = memory.read(query, 0, 1, softmax=softmax)
             (read.sum() + weights.sum()).backward()  # type: ignore[no-untyped-call]
