@@ -24,7 +24,7 @@ class _EmbeddingBag(torch.autograd.Function):
     def forward(ctx: Any, tables: Tensor, *bags: Tensor) -> Tensor:
         batches, num_tables, _, columns = tables.shape
         ctx.bags, ctx.shape = arrays(*(tensor.contiguous() for tensor in bags)), tables.shape
-        summed = tables.new_zeros(num_tables, batches, bags[-1].shape[-1], columns)
+        summed = tables.new_empty(num_tables, batches, bags[-1].shape[-1], columns)
         _forward(*arrays(tables.contiguous()), *ctx.bags, *arrays(summed))
         return summed
 
@@ -43,6 +43,7 @@ def _forward(tables, offsets, rows, base, slope_weight, slope, chosen, summed): 
         for t in range(num_tables):
             for u in range(num_chosen):
                 bag = np.uint64(chosen[r, u])  # unsigned: no test for a negative index
+                summed[t, r, u] = 0
                 for j in range(offsets[bag], offsets[bag + np.uint64(1)]):
                     row = np.uint64(rows[j])
                     for k in range(columns):

@@ -67,6 +67,13 @@ class TwoRowMemory:
             mlps: the MLP after each hop; empty for none.
         """
 
+        is_plain = not mlps and not any(hop.transform is not None or hop.relu for hop in hops)
+        modes = {hop.softmax for hop in hops}
+        if self._is_compiled and is_plain and len(modes) == 1:
+            pairs = tuple((hop.keys, hop.values) for hop in hops)
+            read_out, weights = self._read_compiled(query, pairs, *modes)
+            return query + read_out, list(weights.unbind(0))
+
         def read_hop(query: Tensor, k: int) -> tuple[Tensor, Tensor]:
             hop = hops[k]
             return self.read(query, hop.keys, hop.values, softmax=hop.softmax)
@@ -86,11 +93,16 @@ class TwoRowMemory:
         if not self._is_compiled:
             tensors = query, self._slots[keys], self._slots[values]
             return _read_eager(*tensors, self._lengths, self._mask_rest, softmax)
-        from memhop.ops.text import two_row_attention_cpu
+        read_out, weights = self._read_compiled(query, ((keys, values),), softmax)
+        return read_out, weights[0]
 
-        options = two_row_attention_cpu.ReadOptions(
-            keys, values, self._heads, self._mask_rest, softmax
-        )
+    def _read_compiled(
+        self, query: Tensor, hops: tuple[tuple[int, int], ...], softmax: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Return the sum of o of hops, which add o to the query, and p of each."""
+        from memhop.ops.text import two_row_attention_cpu  # numba takes half a second to import
+
+        options = two_row_attention_cpu.ReadOptions(hops, self._heads, self._mask_rest, softmax)
         read_out, weights, self._bank = two_row_attention_cpu.read(
             query, self._bank, self._rows, self._lengths, options
         )

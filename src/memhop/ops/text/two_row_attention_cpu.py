@@ -27,17 +27,16 @@ def compiled(function: Any) -> Any:
 
 
 class ReadOptions(NamedTuple):
-    """How a bank is read.
+    """How hops read a bank.
 
     Attributes:
-        keys, values: which tables of the bank are K and V.
+        hops: K pairs, the tables that are K and V of each hop.
         heads: number of heads.
         mask_rest: whether the slots from ``lengths`` on are ignored.
         softmax: False takes the scores as p.
     """
 
-    keys: int
-    values: int
+    hops: tuple[tuple[int, int], ...]
     heads: int
     mask_rest: bool
     softmax: bool
@@ -46,15 +45,16 @@ class ReadOptions(NamedTuple):
 def read(
     query: Tensor, bank: Tensor, rows: Tensor, lengths: Tensor, options: ReadOptions
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return o [..., B, d], p [..., B, heads, N] and the bank; see ``TwoRowMemory``.
+    """Return the sum of the o of all hops [..., B, d], their p [K, ..., B, heads, N], and the bank.
 
-    Other reads of the bank must take the one that is returned, and nothing else may: its gradient
-    passes through them all, and each adds to it in place.
+    The query of a hop is q plus the o of those before it. Another read of the bank must take the
+    one that is returned, and nothing else may: its gradient passes through all reads, and each adds
+    to it in place.
 
     Args:
         query: q, [..., B, d].
         bank: [T, ..., U, d].
-        rows, lengths: [..., B, S, N] and [..., B].
+        rows, lengths: [..., B, S, N] and [..., B]; see ``TwoRowMemory``.
         options: see there.
     """
     batches = query.shape[:-2].numel()  # -1 would be ambiguous without slots
@@ -65,7 +65,7 @@ def read(
         lengths.reshape(batches, lengths.shape[-1]).contiguous(),
         options,
     )
-    shape = (*rows.shape[:-2], options.heads, rows.shape[-1])
+    shape = (len(options.hops), *rows.shape[:-2], options.heads, rows.shape[-1])
     return read_out.view(query.shape), weights.view(shape), after.view(bank.shape)
 
 
@@ -79,8 +79,9 @@ def look_up(bank: Tensor, table: int, rows: Tensor) -> tuple[Tensor, Tensor]:
     """
     flat = _flat(bank)
     _, batches, num_rows, columns = flat.shape
-    starts = (table * batches + torch.arange(batches)) * num_rows
-    index = (rows.reshape(batches, -1) + starts.unsqueeze(-1)).flatten()
+    first, size = table * batches * num_rows, batches * num_rows
+    starts = torch.arange(first, first + size, num_rows)
+    index = (rows.reshape(batches, rows.shape[-1]) + starts.unsqueeze(-1)).view(-1)
     found, after = _LookUp.apply(flat, index)  # type: ignore[no-untyped-call]
     return found.view(*rows.shape, columns), after.view(bank.shape)
 
@@ -122,44 +123,47 @@ class _Read(torch.autograd.Function):
         lengths: Tensor,
         options: ReadOptions,
     ) -> tuple[Tensor, Tensor, Tensor]:
+        hops, heads, *modes = options
+        queries = query.new_empty(len(hops), *query.shape)
+        queries[0] = query
         read_out = torch.zeros_like(query)
-        weights = query.new_empty(*rows.shape[:2], options.heads, rows.shape[3])
-        q, banks, o = _by_head(options.heads, query, bank, read_out)
-        inputs = (q, banks[options.keys], banks[options.values], *arrays(rows, lengths))
-        _forward(inputs, options.mask_rest, options.softmax, o, *arrays(weights))
+        weights = query.new_empty(len(hops), *rows.shape[:2], heads, rows.shape[3])
+        found = *_by_head(heads, queries, read_out), *arrays(weights)
+        _forward((*_by_head(heads, bank), *arrays(rows, lengths)), np.array(hops), *modes, found)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(query, bank, rows, lengths, weights)
+        ctx.save_for_backward(bank, rows, lengths, queries, weights)
         ctx.options = options
         return read_out, weights, bank.view_as(bank)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grad_results: Tensor | None) -> tuple[Tensor | None, ...]:
-        query, bank, rows, lengths, weights = ctx.saved_tensors
-        keys, values, heads, *modes = ctx.options
+        bank, rows, lengths, queries, weights = ctx.saved_tensors
+        hops, heads, *modes = ctx.options
         grad_read_out, grad_weights, grad_bank = grad_results
         if grad_read_out is None:
-            grad_read_out = torch.zeros_like(query)
+            grad_read_out = torch.zeros_like(queries[0])
         if grad_weights is None:
-            grad_weights = query.new_empty(0, 0, 0, 0)
+            grad_weights = weights.new_empty(0, 0, 0, 0, 0)
         if grad_bank is None:
             grad_bank = torch.zeros_like(bank)
-        grad_query = torch.zeros_like(query)
-        q, banks, grad_o, grad_q, grad_banks = _by_head(
-            heads, query, bank, grad_read_out.contiguous(), grad_query, grad_bank
-        )
+        grad_query = torch.zeros_like(queries[0])
         _backward(
-            (q, banks[keys], banks[values], *arrays(rows, lengths)),
+            (*_by_head(heads, bank), *arrays(rows, lengths)),
+            np.array(hops),
             *modes,
-            (*arrays(weights), grad_o, *arrays(grad_weights.contiguous())),
-            (grad_q, grad_banks[keys], grad_banks[values]),
+            (*_by_head(heads, queries), *arrays(weights)),
+            (*_by_head(heads, grad_read_out.contiguous()), *arrays(grad_weights.contiguous())),
+            _by_head(heads, grad_query, grad_bank),
         )
         return grad_query, grad_bank, None, None, None
 
 
 def _by_head(heads: int, *tensors: Tensor) -> tuple[np.ndarray[Any, Any], ...]:
     """Return contiguous tensors [..., d] as arrays [..., heads, d / heads]."""
-    return arrays(*(t.view(*t.shape[:-1], heads, t.shape[-1] // heads) for t in tensors))
+    return tuple(
+        each.reshape(*each.shape[:-1], heads, each.shape[-1] // heads) for each in arrays(*tensors)
+    )
 
 
 def arrays(*tensors: Tensor) -> tuple[np.ndarray[Any, Any], ...]:
@@ -168,85 +172,97 @@ def arrays(*tensors: Tensor) -> tuple[np.ndarray[Any, Any], ...]:
 
 
 @compiled
-def _forward(inputs, mask_rest, softmax, read_out, weights):  # type: ignore[no-untyped-def]
-    query, keys, values, rows, lengths = inputs
-    batches, questions, num_rows, slots = rows.shape
-    heads, columns = query.shape[2:]
+def _forward(inputs, hops, mask_rest, softmax, found):  # type: ignore[no-untyped-def]
+    bank, rows, lengths = inputs
+    queries, read_out, weights = found  # all but the first of the queries are results
+    _, batches, questions, heads, columns = queries.shape
+    num_rows, slots = rows.shape[2:]
+    number = queries.dtype.type
     for r in range(batches):
-        for b in range(questions):
+        for b, hop in np.ndindex(questions, len(hops)):
             used = min(lengths[r, b], slots)
             num_equal = 0 if mask_rest else slots - used
             count = used + (num_equal > 0)
+            keys, values = np.uint64(hops[hop, 0]), np.uint64(hops[hop, 1])
             for h in range(heads):
-                weights[r, b, h] = 0
+                if hop:
+                    for k in range(columns):
+                        queries[hop, r, b, h, k] = queries[0, r, b, h, k] + read_out[r, b, h, k]
+            for h in range(heads):
+                weights[hop, r, b, h] = 0
                 score_max = -np.inf
                 for i in range(count):
-                    score = query.dtype.type(0)
+                    score = number(0)
                     for s in range(num_rows):
                         row = np.uint64(rows[r, b, s, i])  # unsigned: no test for a negative index
                         for k in range(columns):
-                            score += query[r, b, h, k] * keys[r, row, h, k]
-                    weights[r, b, h, i] = score
+                            score += queries[hop, r, b, h, k] * bank[keys, r, row, h, k]
+                    weights[hop, r, b, h, i] = score
                     score_max = max(score_max, score)
                 if softmax:
                     exp_sum = 0.0
                     for i in range(count):
-                        weight = np.exp(weights[r, b, h, i] - query.dtype.type(score_max))
-                        weights[r, b, h, i] = weight
+                        weight = np.exp(weights[hop, r, b, h, i] - number(score_max))
+                        weights[hop, r, b, h, i] = weight
                         exp_sum += weight * (num_equal if i == used else 1)
                     for i in range(count):
-                        weights[r, b, h, i] /= exp_sum
+                        weights[hop, r, b, h, i] /= exp_sum
                 for i in range(count):
-                    times = num_equal if i == used else 1
-                    weight = weights[r, b, h, i] * query.dtype.type(times)
+                    weight = weights[hop, r, b, h, i] * number(num_equal if i == used else 1)
                     for s in range(num_rows):
                         row = np.uint64(rows[r, b, s, i])
                         for k in range(columns):
-                            read_out[r, b, h, k] += weight * values[r, row, h, k]
+                            read_out[r, b, h, k] += weight * bank[values, r, row, h, k]
                 for i in range(count, used + num_equal):
-                    weights[r, b, h, i] = weights[r, b, h, used]
+                    weights[hop, r, b, h, i] = weights[hop, r, b, h, used]
 
 
 @compiled
-def _backward(inputs, mask_rest, softmax, results, gradients):  # type: ignore[no-untyped-def]
-    query, keys, values, rows, lengths = inputs
-    weights, grad_read_out, grad_weights = results  # the last one is empty if it is zero
-    grad_query, grad_keys, grad_values = gradients
-    batches, questions, num_rows, slots = rows.shape
-    heads, columns = query.shape[2:]
-    grad_weight = np.empty(slots, dtype=query.dtype)
+def _backward(inputs, hops, mask_rest, softmax, found, grad_found, gradients):  # type: ignore[no-untyped-def]
+    bank, rows, lengths = inputs
+    queries, weights = found
+    grad_read_out, grad_weights = grad_found  # the last one is empty if it is zero
+    grad_query, grad_bank = gradients
+    _, batches, questions, heads, columns = queries.shape
+    num_rows, slots = rows.shape[2:]
+    number = queries.dtype.type
+    grad_o, grad_weight = np.empty(columns, queries.dtype), np.empty(slots, queries.dtype)
     for r in range(batches):
-        for b in range(questions):
+        for b, later in np.ndindex(questions, len(hops)):
+            hop = len(hops) - 1 - later
             used = min(lengths[r, b], slots)
             num_equal = 0 if mask_rest else slots - used
             count = used + (num_equal > 0)
+            keys, values = np.uint64(hops[hop, 0]), np.uint64(hops[hop, 1])
             for h in range(heads):
+                for k in range(columns):  # o is in the sum, and in the queries of later hops
+                    grad_o[k] = grad_read_out[r, b, h, k] + grad_query[r, b, h, k]
                 mean = 0.0
                 for i in range(count):
-                    grad = query.dtype.type(0)
+                    grad = number(0)
                     for s in range(num_rows):
                         row = np.uint64(rows[r, b, s, i])
                         for k in range(columns):
-                            grad += grad_read_out[r, b, h, k] * values[r, row, h, k]
+                            grad += grad_o[k] * bank[values, r, row, h, k]
                     if grad_weights.size:
                         if i < used:
-                            grad += grad_weights[r, b, h, i]
+                            grad += grad_weights[hop, r, b, h, i]
                         else:
-                            grad += grad_weights[r, b, h, used:].sum() / num_equal
+                            grad += grad_weights[hop, r, b, h, used:].sum() / num_equal
                     grad_weight[i] = grad
-                    mean += weights[r, b, h, i] * grad * (num_equal if i == used else 1)
+                    mean += weights[hop, r, b, h, i] * grad * (num_equal if i == used else 1)
                 for i in range(count):
-                    times = query.dtype.type(num_equal if i == used else 1)
-                    weight = weights[r, b, h, i] * times
+                    times = number(num_equal if i == used else 1)
+                    weight = weights[hop, r, b, h, i] * times
                     grad_score = grad_weight[i] * times
                     if softmax:
-                        grad_score = weight * (grad_weight[i] - query.dtype.type(mean))
+                        grad_score = weight * (grad_weight[i] - number(mean))
                     for s in range(num_rows):
                         row = np.uint64(rows[r, b, s, i])
                         # separate loops: only then each is vectorized
                         for k in range(columns):
-                            grad_query[r, b, h, k] += grad_score * keys[r, row, h, k]
+                            grad_query[r, b, h, k] += grad_score * bank[keys, r, row, h, k]
                         for k in range(columns):
-                            grad_keys[r, row, h, k] += grad_score * query[r, b, h, k]
+                            grad_bank[keys, r, row, h, k] += grad_score * queries[hop, r, b, h, k]
                         for k in range(columns):
-                            grad_values[r, row, h, k] += weight * grad_read_out[r, b, h, k]
+                            grad_bank[values, r, row, h, k] += weight * grad_o[k]
