@@ -89,6 +89,7 @@ def kernels() -> Iterator[Kernel]:
     for dtype in DTYPES:
         yield Kernel(f"sums of word vectors, {name_of(dtype)}", partial(call_embedding_bag, dtype))
         yield Kernel(f"reads of stories, {name_of(dtype)}", partial(call_two_row_attention, dtype))
+        yield Kernel(f"steps of Adam, {name_of(dtype)}", partial(call_adam, dtype))
         yield Kernel(f"reads of facts, {name_of(dtype)}", partial(call_read_ragged, dtype))
 
 
@@ -121,6 +122,13 @@ def call_two_row_attention(dtype: torch.dtype) -> None:
         with torch.enable_grad():
             read, weights = memory.read(query, 0, 1, softmax=softmax)
             (read.sum() + weights.sum()).backward()  # type: ignore[no-untyped-call]
+
+
+def call_adam(dtype: torch.dtype) -> None:
+    """Call ``adam_``."""
+    from memhop.ops.cpu.adam import adam_
+
+    adam_([torch.ones(1, dtype=dtype, device="cpu")] * 4, (0.5, 0.5), 1.0, 0.0, 1)
 
 
 def call_read_ragged(dtype: torch.dtype) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from memhop.ops.fused.addresses import are_readable
 from memhop.recipe import Recipe
 
 _BETA1, _BETA2, _EPSILON = 0.9, 0.98, 1e-8
@@ -89,7 +90,14 @@ class Optimizer:
             if not self.moments:
                 weight.sub_(gradient, alpha=rate)
                 continue
+            is_readable = weight.is_cpu and are_readable(weight, gradient)
             first, second = (self.moments[f"adam.{m}.{name}"] for m in ("first", "second"))
+            if is_readable and weight.is_contiguous():
+                from memhop.ops.cpu.adam import adam_  # numba takes half a second to import
+
+                tensors, betas = (weight, first, second, gradient), (_BETA1, _BETA2)
+                adam_(tensors, betas, _EPSILON, rate, number)
+                continue
             first.lerp_(gradient, 1 - _BETA1)
             second.mul_(_BETA2).addcmul_(gradient, gradient, value=1 - _BETA2)
             scale = (second / (1 - _BETA2**number)).sqrt_().add_(_EPSILON)

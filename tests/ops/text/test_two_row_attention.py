@@ -5,10 +5,8 @@ import sys
 import textwrap
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 import pytest
 import torch
@@ -397,13 +395,3 @@ def test_a_forked_child_reads_after_its_parent() -> None:
         assert all(map(torch.equal, results(), before))
         """
     )
-
-
-def test_without_a_folder_for_what_was_compiled_it_is_compiled_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = tmp_path / "file"
-    file.write_text("a file, and so no folder to write to")
-    monkeypatch.setattr(numba.config, "CACHE_DIR", str(file))
-    twice = two_row_attention_cpu.compiled(lambda x: 2 * x)
-    assert twice(3) == 6
