@@ -68,9 +68,12 @@ def test_compiled_hops_equal_those_in_torch(
 def test_plain_hops_are_one_compiled_call(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
     read = two_row_attention_cpu.read
-    monkeypatch.setattr(
-        two_row_attention_cpu, "read", lambda *given: calls.append(given[-1].hops) or read(*given)
-    )
+
+    def record(*given: Any) -> tuple[Tensor, Tensor, Tensor]:
+        calls.append(given[-1].hops)
+        return read(*given)
+
+    monkeypatch.setattr(two_row_attention_cpu, "read", record)
     case = draw(8, 3, ENOUGH, 6, 2, 4)
     memory = TwoRowMemory(torch.stack([case.keys] * 4), case.rows, case.lengths, mask_rest=True)
     memory.multi_hop(case.query, HOPS["adjacent"])

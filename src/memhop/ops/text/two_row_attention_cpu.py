@@ -109,7 +109,8 @@ class _LookUp(torch.autograd.Function):
             return grad_bank, None
         if grad_bank is None:
             grad_bank = grad_found.new_zeros(ctx.shape)
-        grad_bank.view(-1, ctx.shape[-1]).index_add_(0, *ctx.saved_tensors, grad_found)
+        (index,) = ctx.saved_tensors
+        grad_bank.view(-1, ctx.shape[-1]).index_add_(0, index, grad_found)
         return grad_bank, None
 
 
