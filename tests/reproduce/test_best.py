@@ -18,6 +18,7 @@ from memhop.reproduce.record import read_rows, write_rows
 from memhop.reproduce.trainings import JOINT, TableSpec, Unit
 from memhop.training.evaluation import evaluate
 from memhop.training.loop import TrainingResult, train
+from memhop.training.run import ControlResult
 from tests.seeds import slow
 
 STORED = Path(__file__).parents[1] / "golden" / "best.csv"
@@ -113,7 +114,8 @@ def test_a_control_that_is_kept_has_a_row_of_its_own(monkeypatch: pytest.MonkeyP
 
     def with_control(*arguments: Any, **options: Any) -> TrainingResult:
         result = train(*arguments, **options)
-        return replace(result, model=control.model)
+        kept = ControlResult(control.restarts, ())
+        return replace(result, model=control.model, kept=control.kept, control=kept)
 
     monkeypatch.setattr(trainings, "train", with_control)
     unit = Unit("best", 1, 0, 2, seed=0)

@@ -277,9 +277,10 @@ def test_nothing_is_exchanged_if_the_control_diverges(
     assert result.control.classes
     assert {one.is_exchanged for one in result.control.classes} == {False}
     assert {one.reason for one in result.control.classes} == {"the control diverged"}
-    assert result.all_restarts is not None
-    assert plain.all_restarts is not None
-    assert same(result.all_restarts, plain.all_restarts)
+    losses, others = ([one.train_loss for one in each.restarts] for each in (result, plain))
+    assert losses == pytest.approx(
+        others, rel=1e-5
+    )  # the bank has other rows, and rounds otherwise
 
 
 def test_without_held_out_stories_nothing_is_exchanged_or_compared() -> None:
