@@ -2,6 +2,7 @@
 
 # ruff: noqa: RUF001 - the punctuation of many scripts
 
+import copy
 import dataclasses
 import hashlib
 import importlib.util
@@ -199,18 +200,18 @@ def large_model(recipe: Recipe) -> MemN2N:
 def test_the_example_answers_a_thousand_stories_as_the_model(name: str, tmp_path: Path) -> None:
     asked = thousand_stories()
     assert len(asked) >= 1000
-    # with weights of 0.2 float32 itself errs by 1e-5
     recipe = dataclasses.replace(getattr(Recipe, name)(joint=True), init_std=0.15)
     model = large_model(recipe)
     export_onnx(model, tmp_path / "m.onnx")
     program = example_program().Model(str(tmp_path / "m.onnx"))
-    expected = model.answers(asked)
+    # float32 errs by up to 1.1e-5 on these stories, the model as the program
+    expected = copy.deepcopy(model).double().answers(asked)
     assert len({one.answer for one in expected}) > 30
     assert any(one.truncated for one in expected)
     for (story, question), answer in zip(asked, expected, strict=True):
         found = program.answer(story, question)
         assert found["answer"] == answer.answer, (story, question)
-        assert found["probability"] == pytest.approx(answer.probability, abs=1e-5)
+        assert found["probability"] == pytest.approx(answer.probability, abs=2e-5)
         has_words = [bool(split_words(sentence)) for sentence in answer.sentences]
         read = answer.attention.numpy()[:, has_words][:, answer.truncated :]
-        np.testing.assert_allclose(np.reshape(found["attention"], read.shape), read, atol=1e-5)
+        np.testing.assert_allclose(np.reshape(found["attention"], read.shape), read, atol=2e-5)
