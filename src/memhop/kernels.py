@@ -89,6 +89,7 @@ def kernels() -> Iterator[Kernel]:
     for dtype in DTYPES:
         yield Kernel(f"sums of word vectors, {name_of(dtype)}", partial(call_embedding_bag, dtype))
         yield Kernel(f"reads of stories, {name_of(dtype)}", partial(call_two_row_attention, dtype))
+        yield Kernel(f"steps of Adam, {name_of(dtype)}", partial(call_adam, dtype))
         yield Kernel(f"reads of facts, {name_of(dtype)}", partial(call_read_ragged, dtype))
 
 
@@ -112,15 +113,22 @@ def call_embedding_bag(dtype: torch.dtype) -> None:
 
 def call_two_row_attention(dtype: torch.dtype) -> None:
     """Call ``TwoRowMemory``, forward and backward, with questions for which it compiles."""
-    bank = torch.zeros(1, 1, dtype=dtype, device="cpu", requires_grad=True)
+    bank = torch.zeros(2, 1, 1, dtype=dtype, device="cpu", requires_grad=True)
     rows = torch.zeros(MANY_QUESTIONS, 1, 1, dtype=torch.int64, device="cpu")
     lengths = torch.ones(MANY_QUESTIONS, dtype=torch.int64, device="cpu")
     query = torch.zeros(MANY_QUESTIONS, 1, dtype=dtype, device="cpu", requires_grad=True)
     for mask_rest, softmax in product((False, True), repeat=2):
-        memory = TwoRowMemory([bank, bank], rows, lengths, mask_rest=mask_rest)
+        memory = TwoRowMemory(bank, rows, lengths, mask_rest=mask_rest)
         with torch.enable_grad():
             read, weights = memory.read(query, 0, 1, softmax=softmax)
             (read.sum() + weights.sum()).backward()  # type: ignore[no-untyped-call]
+
+
+def call_adam(dtype: torch.dtype) -> None:
+    """Call ``adam_``."""
+    from memhop.ops.cpu.adam import adam_
+
+    adam_([torch.ones(1, dtype=dtype, device="cpu")] * 4, (0.5, 0.5), 1.0, 0.0, 1)
 
 
 def call_read_ragged(dtype: torch.dtype) -> None:

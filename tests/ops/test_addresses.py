@@ -188,7 +188,7 @@ def test_traced_sums_of_rows_take_other_inputs() -> None:
     rows, lengths = torch.randint(0, 30, (16, 2, 5)), torch.full((16,), 5)
 
     def read_once(query: Tensor, bank: Tensor) -> Tensor:
-        memory = TwoRowMemory([bank, bank], rows, lengths, mask_rest=True)
+        memory = TwoRowMemory(torch.stack([bank, bank]), rows, lengths, mask_rest=True)
         return memory.read(query, 0, 1)[0]
 
     given = torch.randn(16, DIM), torch.randn(30, DIM)

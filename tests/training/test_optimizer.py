@@ -106,7 +106,11 @@ def loss_of(weights: dict[str, Tensor]) -> Tensor:
     return (weights["tables"] @ weights["map"]).tanh().square().sum()
 
 
-def test_adam_is_that_of_torch() -> None:
+@pytest.mark.parametrize("is_compiled", [True, False])
+def test_adam_is_that_of_torch(is_compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not is_compiled:
+        monkeypatch.setattr("memhop.training.optimizer.are_readable", lambda *_: False)
+        monkeypatch.setattr("memhop.ops.cpu.adam.adam_", None)
     torch.manual_seed(1)
     tables, other = torch.randn(3, 5, 4), torch.randn(3, 4, 4)
     theirs = {

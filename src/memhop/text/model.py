@@ -152,16 +152,15 @@ class MemN2N(nn.Module, Pretrained):
             need_weights: also return the attention, [(R,) B, hops, N], the mean of the heads.
         """
         b, a_of_hops, c_of_hops, w = self.table_indices
-        banks = batch.sentences.embed(self.tables, batch.chosen).unbind(0)
-        num_sentences = banks[b].shape[-2] - self._num_ages - 1
+        bank = batch.sentences.embed(self.tables, batch.chosen)
+        num_sentences = bank.shape[-2] - self._num_ages - 1
         # a slot is the sum of two rows of a bank: its statement's and its age's
         age_rows = batch.ages.clamp(max=self._num_ages) + num_sentences
         memory = TwoRowMemory(
-            banks, torch.stack([batch.slots, age_rows], dim=-2), batch.lengths,
+            bank, torch.stack([batch.slots, age_rows], dim=-2), batch.lengths,
             mask_rest=self.recipe.mask_empty_slots, heads=self.recipe.heads,
         )  # fmt: skip
-        question = batch.question.unsqueeze(-1).expand(*batch.question.shape, banks[b].shape[-1])
-        query = banks[b].gather(-2, question)
+        query = memory.look_up(b, batch.question)
         transform, relu = self.hop_map, self.recipe.relu
         pairs = zip(a_of_hops, c_of_hops, strict=True)
         hops = [BankHop(a, c, transform, relu, softmax) for a, c in pairs]

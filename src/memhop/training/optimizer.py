@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from memhop.ops.fused.addresses import are_readable
 from memhop.recipe import Recipe
 
 _BETA1, _BETA2, _EPSILON = 0.9, 0.98, 1e-8
+_ROUNDING = 1e-3  # relative, of float32 sums
 
 
 def learning_rate(recipe: Recipe, epoch: int) -> float:
@@ -39,20 +41,22 @@ def clip_spectral_(gradient: Tensor, limit: float) -> None:
     """Scale matrices [..., rows, d] in place so that no spectral norm is above ``limit``.
 
     Two cheap bounds avoid most eigenvalues: the spectral norm is at most the Frobenius norm of G,
-    and its square at most that of G^T G. Matrices that are not finite stay unchanged.
+    and its fourth power at most that of (G^T G)^2. Matrices that are not finite stay unchanged.
     """
     matrices = gradient.view(-1, *gradient.shape[-2:])
     frobenius = torch.linalg.vector_norm(matrices, dim=(-2, -1))
     suspects = (frobenius > limit).nonzero().flatten()
     if not len(suspects):
         return
+    scaled = matrices[suspects] / limit
+    squared = scaled.mT @ scaled
+    fourth = torch.linalg.vector_norm(squared @ squared, dim=(-2, -1))
+    suspects = suspects[(fourth < 1 - _ROUNDING).logical_not_()]  # also NaN
     large = matrices[suspects].double()
     finite = large.isfinite().all(dim=-1).all(dim=-1)  # their float32 norm may be infinite
     suspects, large = suspects[finite], large[finite]
-    squared = large.mT @ large
-    over = torch.linalg.vector_norm(squared, dim=(-2, -1)) > limit**2
-    spectral = torch.linalg.eigvalsh(squared[over])[:, -1].sqrt()
-    matrices[suspects[over]] *= (limit / spectral).clamp_(max=1).to(gradient.dtype)[:, None, None]
+    spectral = torch.linalg.eigvalsh(large.mT @ large)[:, -1].sqrt()
+    matrices[suspects] *= (limit / spectral).clamp_(max=1).to(gradient.dtype)[:, None, None]
 
 
 class Optimizer:
@@ -86,7 +90,14 @@ class Optimizer:
             if not self.moments:
                 weight.sub_(gradient, alpha=rate)
                 continue
+            is_readable = weight.is_cpu and are_readable(weight, gradient)
             first, second = (self.moments[f"adam.{m}.{name}"] for m in ("first", "second"))
+            if is_readable and weight.is_contiguous():
+                from memhop.ops.cpu.adam import adam_  # numba takes half a second to import
+
+                tensors, betas = (weight, first, second, gradient), (_BETA1, _BETA2)
+                adam_(tensors, betas, _EPSILON, rate, number)
+                continue
             first.lerp_(gradient, 1 - _BETA1)
             second.mul_(_BETA2).addcmul_(gradient, gradient, value=1 - _BETA2)
             scale = (second / (1 - _BETA2**number)).sqrt_().add_(_EPSILON)

@@ -131,10 +131,11 @@ def sample_ages(
     sampled = np.zeros((len(lengths), width), dtype=np.int64)
     left = lengths.copy()  # sentences without an age; the newest of them is next
     for age, chances in enumerate(uniform, start=1):
+        example = example[left[example] > 0]
         # of the ages from this one on, those to take are equally likely
-        is_taken = (left > 0) & (chances * (max_age - age + 1) < left)
-        sampled[example[is_taken], left[is_taken] - 1] = age
-        left -= is_taken
+        taken = example[chances[example] * (max_age[example] - age + 1) < left[example]]
+        left[taken] -= 1
+        sampled[taken, left[taken]] = age
     return sampled, max_age
 
 
@@ -203,8 +204,11 @@ def _distinct(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
     used = torch.zeros(len(rows), count, dtype=torch.bool, device=rows.device)
     used.scatter_(1, rows, True)
     used[:, 0] = True  # the empty sentence stays at index 0
-    indices = used.cumsum(1, dtype=torch.int32) - 1
     row, number = used.nonzero(as_tuple=True)
-    distinct = rows.new_zeros(len(rows), int(indices[:, -1].max()) + 1 if len(rows) else 0)
-    distinct[row, indices[row, number]] = number
-    return distinct, indices.gather(1, rows).long()
+    counts = torch.bincount(row, minlength=len(rows))
+    index = torch.arange(len(row), device=rows.device) - (counts.cumsum(0) - counts)[row]
+    distinct = rows.new_zeros(len(rows), int(counts.max()) if len(rows) else 0)
+    distinct[row, index] = number
+    indices = torch.empty(len(rows), count, dtype=rows.dtype, device=rows.device)
+    indices[row, number] = index
+    return distinct, indices.gather(1, rows)

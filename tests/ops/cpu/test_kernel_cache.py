@@ -16,6 +16,7 @@ from memhop.errors import MemhopError
 from memhop.kernels import folder_for_kernels
 from memhop.ops.cpu import kernel_cache
 from memhop.ops.cpu.kernel_cache import KernelCache, source_hash
+from memhop.ops.text.two_row_attention_cpu import compiled
 
 OPS = Path(kernel_cache.__file__).parents[1]
 untyped: Any = numba
@@ -215,3 +216,13 @@ def test_kernels_of_the_text_model_use_this_cache() -> None:
         module = importlib.import_module(f"memhop.ops.text.{name}")
         assert isinstance(module._forward._cache, KernelCache)
         assert isinstance(module._backward._cache, KernelCache)
+
+
+def test_without_a_folder_for_what_was_compiled_it_is_compiled_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("a file, and so no folder to write to")
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(file))
+    twice = compiled(lambda x: 2 * x)
+    assert twice(3) == 6

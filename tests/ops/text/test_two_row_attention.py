@@ -5,10 +5,8 @@ import sys
 import textwrap
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 import pytest
 import torch
@@ -59,7 +57,16 @@ def in_torch(query: Tensor, *given: Any) -> tuple[Tensor, Tensor]:
     return read, weights.squeeze(-2)
 
 
-FORMS = {"torch": in_torch, "compiled": two_row_attention_cpu.read}
+def compiled(
+    query: Tensor, keys: Tensor, values: Tensor, rows: Tensor, lengths: Tensor, *modes: bool
+) -> tuple[Tensor, Tensor]:
+    options = two_row_attention_cpu.ReadOptions(((0, 1),), 1, *modes)
+    bank = torch.stack([keys, values])
+    read, weights, _ = two_row_attention_cpu.read(query, bank, rows, lengths, options)
+    return read, weights[0].squeeze(-2)
+
+
+FORMS = {"torch": in_torch, "compiled": compiled}
 
 
 def formula(case: Case, mask_rest: bool, softmax: bool) -> tuple[Array, Array]:
@@ -285,8 +292,8 @@ def test_many_questions_in_a_full_type_take_the_compiled_form(
 ) -> None:
     taken: list[str] = []
 
-    def record(form: str, read: Callable[..., tuple[Tensor, Tensor]]) -> Any:
-        def call(*given: Any) -> tuple[Tensor, Tensor]:
+    def record(form: str, read: Callable[..., Any]) -> Any:
+        def call(*given: Any) -> Any:
             taken.append(form)
             return read(*given)
 
@@ -304,7 +311,7 @@ def test_many_questions_in_a_full_type_take_the_compiled_form(
             case = draw(7, 4, questions, 6, 2, 5, dtype)
             for mask_rest, softmax in MODES:
                 query, *banks, rows, lengths = case
-                memory = TwoRowMemory(banks, rows, lengths, mask_rest=mask_rest)
+                memory = TwoRowMemory(torch.stack(banks), rows, lengths, mask_rest=mask_rest)
                 read, weights = memory.read(query, 0, 1, softmax=softmax)
                 found = read, weights.squeeze(-2)
                 compiled = full and questions >= ENOUGH
@@ -330,10 +337,10 @@ def test_few_questions_never_import_the_compiler() -> None:
         from memhop.ops.text.two_row_attention import WORTH_COMPILING, TwoRowMemory
 
         def read(questions):
-            query, bank = torch.randn(3, questions, 5, requires_grad=True), torch.randn(3, 4, 5)
+            query, bank = torch.randn(3, questions, 5, requires_grad=True), torch.randn(1, 3, 4, 5)
             rows = torch.zeros(3, questions, 2, 6, dtype=torch.long)
             lengths = torch.full((3, questions), 6)
-            read_out, _ = TwoRowMemory([bank], rows, lengths, mask_rest=True).read(query, 0, 0)
+            read_out, _ = TwoRowMemory(bank, rows, lengths, mask_rest=True).read(query, 0, 0)
             read_out.sum().backward()
 
         for questions in (1, WORTH_COMPILING - 1):
@@ -370,9 +377,10 @@ def test_a_forked_child_reads_after_its_parent() -> None:
 
         def results():
             torch.manual_seed(0)
-            parts = [torch.randn(2, 9, 5, requires_grad=True) for _ in range(3)]
+            parts = [torch.randn(*size, requires_grad=True) for size in ((2, 9, 5), (2, 2, 9, 5))]
             rows, lengths = torch.randint(0, 9, (2, 9, 2, 6)), torch.full((2, 9), 6)
-            found = two_row_attention_cpu.read(*parts, rows, lengths, False, True)
+            options = two_row_attention_cpu.ReadOptions(((0, 1), (1, 0)), 1, False, True)
+            found = two_row_attention_cpu.read(*parts, rows, lengths, options)[:2]
             return *found, *torch.autograd.grad([part.cos().sum() for part in found], parts)
 
         before = results()
@@ -387,13 +395,3 @@ def test_a_forked_child_reads_after_its_parent() -> None:
         assert all(map(torch.equal, results(), before))
         """
     )
-
-
-def test_without_a_folder_for_what_was_compiled_it_is_compiled_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = tmp_path / "file"
-    file.write_text("a file, and so no folder to write to")
-    monkeypatch.setattr(numba.config, "CACHE_DIR", str(file))
-    twice = two_row_attention_cpu.compiled(lambda x: 2 * x)
-    assert twice(3) == 6

@@ -24,7 +24,7 @@ class _EmbeddingBag(torch.autograd.Function):
     def forward(ctx: Any, tables: Tensor, *bags: Tensor) -> Tensor:
         batches, num_tables, _, columns = tables.shape
         ctx.bags, ctx.shape = arrays(*(tensor.contiguous() for tensor in bags)), tables.shape
-        summed = tables.new_zeros(num_tables, batches, bags[-1].shape[-1], columns)
+        summed = tables.new_empty(num_tables, batches, bags[-1].shape[-1], columns)
         _forward(*arrays(tables.contiguous()), *ctx.bags, *arrays(summed))
         return summed
 
@@ -39,35 +39,27 @@ class _EmbeddingBag(torch.autograd.Function):
 @compiled
 def _forward(tables, offsets, rows, base, slope_weight, slope, chosen, summed):  # type: ignore[no-untyped-def]
     num_tables, batches, num_chosen, columns = summed.shape
-    slope_sum = np.empty(columns, summed.dtype)
     for r in range(batches):
         for t in range(num_tables):
             for u in range(num_chosen):
                 bag = np.uint64(chosen[r, u])  # unsigned: no test for a negative index
-                slope_sum[:] = 0
+                summed[t, r, u] = 0
                 for j in range(offsets[bag], offsets[bag + np.uint64(1)]):
                     row = np.uint64(rows[j])
                     for k in range(columns):
-                        summed[t, r, u, k] += base[j] * tables[r, t, row, k]
-                    for k in range(columns):
-                        slope_sum[k] += slope_weight[j] * tables[r, t, row, k]
-                for k in range(columns):
-                    summed[t, r, u, k] += slope_sum[k] * slope[k]
+                        weight = base[j] + slope_weight[j] * slope[k]
+                        summed[t, r, u, k] += weight * tables[r, t, row, k]
 
 
 @compiled
 def _backward(grad_tables, offsets, rows, base, slope_weight, slope, chosen, grad_summed):  # type: ignore[no-untyped-def]
     num_tables, batches, num_chosen, columns = grad_summed.shape
-    grad_slope_sum = np.empty(columns, grad_summed.dtype)
     for r in range(batches):
         for t in range(num_tables):
             for u in range(num_chosen):
                 bag = np.uint64(chosen[r, u])
-                for k in range(columns):
-                    grad_slope_sum[k] = grad_summed[t, r, u, k] * slope[k]
                 for j in range(offsets[bag], offsets[bag + np.uint64(1)]):
                     row = np.uint64(rows[j])
                     for k in range(columns):
-                        grad_tables[r, t, row, k] += (
-                            base[j] * grad_summed[t, r, u, k] + slope_weight[j] * grad_slope_sum[k]
-                        )
+                        weight = base[j] + slope_weight[j] * slope[k]
+                        grad_tables[r, t, row, k] += weight * grad_summed[t, r, u, k]

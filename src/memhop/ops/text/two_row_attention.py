@@ -23,7 +23,7 @@ class TwoRowMemory:
     all slots once for all hops takes fewer operations, which dominate the time of a small call.
 
     Args:
-        banks: [..., U, d] each; any of them may be K or V of a hop.
+        bank: [T, ..., U, d]; any of the T tables may be K or V of a hop.
         rows: int64 [..., B, S, N], the S bank rows of each slot. From ``lengths`` on, all slots of
             a question have the same rows.
         lengths: int64 [..., B], the number of slots in use.
@@ -33,7 +33,7 @@ class TwoRowMemory:
 
     def __init__(
         self,
-        banks: Sequence[Tensor],
+        bank: Tensor,
         rows: Tensor,
         lengths: Tensor,
         *,
@@ -42,10 +42,19 @@ class TwoRowMemory:
     ) -> None:
         self._rows, self._lengths = rows, lengths
         self._mask_rest, self._heads = mask_rest, heads
-        self._is_compiled = _is_worth_compiling(banks[0], rows)
-        if not self._is_compiled:
-            banks = _gathered(torch.stack(tuple(banks)), rows, heads).unbind(0)
-        self._banks = banks
+        self._is_compiled = _is_worth_compiling(bank, rows)
+        self._bank = bank
+        self._slots = () if self._is_compiled else _gathered(bank, rows, heads).unbind(0)
+
+    def look_up(self, table: int, rows: Tensor) -> Tensor:
+        """Return rows of a table, int64 [..., B] of the bank: [..., B, d]."""
+        if self._is_compiled:
+            from memhop.ops.text import two_row_attention_cpu  # numba takes half a second to import
+
+            found, self._bank = two_row_attention_cpu.look_up(self._bank, table, rows)
+            return found
+        bank = self._bank[table]
+        return bank.gather(-2, rows.unsqueeze(-1).expand(*rows.shape, bank.shape[-1]))
 
     def multi_hop(
         self, query: Tensor, hops: Sequence[BankHop], mlps: Sequence[MLP] = ()
@@ -57,6 +66,13 @@ class TwoRowMemory:
             hops: the banks that each hop reads, and its options.
             mlps: the MLP after each hop; empty for none.
         """
+
+        is_plain = not mlps and not any(hop.transform is not None or hop.relu for hop in hops)
+        modes = {hop.softmax for hop in hops}
+        if self._is_compiled and is_plain and len(modes) == 1:
+            pairs = tuple((hop.keys, hop.values) for hop in hops)
+            read_out, weights = self._read_compiled(query, pairs, *modes)
+            return query + read_out, list(weights.unbind(0))
 
         def read_hop(query: Tensor, k: int) -> tuple[Tensor, Tensor]:
             hop = hops[k]
@@ -74,36 +90,23 @@ class TwoRowMemory:
             keys, values: which of the banks are K and V.
             softmax: False takes the scores as p.
         """
-        tensors = query, self._banks[keys], self._banks[values]
-        if self._is_compiled:
-            return self._read_compiled(tensors, softmax)
-        return _read_eager(*tensors, self._lengths, self._mask_rest, softmax)
+        if not self._is_compiled:
+            tensors = query, self._slots[keys], self._slots[values]
+            return _read_eager(*tensors, self._lengths, self._mask_rest, softmax)
+        read_out, weights = self._read_compiled(query, ((keys, values),), softmax)
+        return read_out, weights[0]
 
     def _read_compiled(
-        self, tensors: tuple[Tensor, Tensor, Tensor], softmax: bool
+        self, query: Tensor, hops: tuple[tuple[int, int], ...], softmax: bool
     ) -> tuple[Tensor, Tensor]:
+        """Return the sum of o of hops, which add o to the query, and p of each."""
         from memhop.ops.text import two_row_attention_cpu  # numba takes half a second to import
 
-        rows, lengths, heads = self._rows, self._lengths, self._heads
-        if heads == 1:
-            read_out, weights = two_row_attention_cpu.read(
-                *tensors, rows, lengths, self._mask_rest, softmax
-            )
-            return read_out, weights.unsqueeze(-2)
-        query, keys, values = (
-            tensor.view(*tensor.shape[:-1], heads, -1).movedim(-2, -3) for tensor in tensors
+        options = two_row_attention_cpu.ReadOptions(hops, self._heads, self._mask_rest, softmax)
+        read_out, weights, self._bank = two_row_attention_cpu.read(
+            query, self._bank, self._rows, self._lengths, options
         )
-        rows, lengths = _repeated(rows, -4, heads), _repeated(lengths, -2, heads)
-        read_out, weights = two_row_attention_cpu.read(
-            query, keys, values, rows, lengths, self._mask_rest, softmax
-        )
-        return read_out.movedim(-3, -2).flatten(-2), weights.movedim(-3, -2)
-
-
-def _repeated(tensor: Tensor, axis: int, times: int) -> Tensor:
-    """Return a view with a new axis along which the tensor repeats."""
-    wide = tensor.unsqueeze(axis)
-    return wide.expand(*(times if each == axis else -1 for each in range(-wide.dim(), 0)))
+        return read_out, weights
 
 
 def _is_worth_compiling(bank: Tensor, rows: Tensor) -> bool:
