@@ -33,7 +33,7 @@ def test_sentences_are_inflected_by_the_rule(sentence: str, expected: str) -> No
 
 @pytest.mark.parametrize("task", INFLECTED_TASKS)
 def test_an_inflected_task_is_the_task_with_endings(task: int) -> None:
-    """Without the endings the text is the old one: no form stands for two words."""
+    """Without the endings the text is the old one: no form is that of two words."""
     examples = list(to_examples(generate(task, questions=60, seed=task)))
     changed = inflected(examples)
     words = {w for e in examples for s in (*e.story, e.question) for w in re.findall(r"\w+", s)}

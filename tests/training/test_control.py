@@ -297,12 +297,12 @@ def test_without_held_out_stories_nothing_is_exchanged_or_compared() -> None:
 def test_held_out_examples_belong_to_their_texts() -> None:
     texts, valid = [TRAIN, stories(150, 4, task=6)], [stories(60, 5), stories(60, 6, task=6)]
     recipe = small(epochs=1, control_restarts=1)
-    parted = trained(examples=texts, valid_examples=valid, recipe=recipe)
+    separate = trained(examples=texts, valid_examples=valid, recipe=recipe)
     whole = trained(examples=texts, valid_examples=valid[0] + valid[1], recipe=recipe)
-    assert parted.control is not None
+    assert separate.control is not None
     assert whole.control is not None
-    assert {one.text for one in parted.control.classes} == {0, 1}
-    assert {one.reason for one in parted.control.classes} == {""}
+    assert {one.text for one in separate.control.classes} == {0, 1}
+    assert {one.reason for one in separate.control.classes} == {""}
     reasons = {one.reason for one in whole.control.classes}
     assert reasons == {"held-out stories of all texts as one"}
     assert not any(one.is_exchanged for one in whole.control.classes)

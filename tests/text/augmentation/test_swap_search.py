@@ -60,9 +60,9 @@ def two_of(random: Random, words: Sequence[str]) -> list[str]:
     return [words[i] for i in random.permutation(len(words))[:2]]
 
 
-def texts(told: Callable[[Random], Example], count: int = 600, seed: int = 0) -> list[Example]:
+def texts(story_of: Callable[[Random], Example], count: int = 600, seed: int = 0) -> list[Example]:
     random = np.random.default_rng(seed)
-    return [told(random) for _ in range(count)]
+    return [story_of(random) for _ in range(count)]
 
 
 def wanting(random: Random) -> Example:
@@ -98,13 +98,13 @@ def going(random: Random) -> Example:
 
 def test_names_places_and_verbs_of_a_story_are_found() -> None:
     examples = list(to_examples(generate(1, questions=900, seed=4)))
-    told = {word for e in examples for s in e.story for word in s.lower().rstrip(".").split()}
+    words = {word for e in examples for s in e.story for word in s.lower().rstrip(".").split()}
     found = groups(examples)
     people = next(group for group in found if "mary" in group)
     places = next(group for group in found if "kitchen" in group)
     assert {e.answer for e in examples} == places
     assert {s.lower().split()[0] for e in examples for s in e.story} == people
-    assert people | places < told
+    assert people | places < words
     assert len(found) <= 3  # the third are the ways to say that someone went
 
 
@@ -171,12 +171,12 @@ def test_opposite_directions_stay_opposite(seed: int) -> None:
 
 
 def test_words_of_the_answer_alone_are_in_no_group() -> None:
-    def told(random: Random) -> Example:
+    def story_of(random: Random) -> Example:
         said, asked = one_of(random, NAMES), one_of(random, NAMES)
         story = (f"{said} went out.", "it rained.")
         return Example(story, f"Did {asked} go?", "yes" if said == asked else "no")
 
-    assert groups(texts(told)) == [set(NAMES)]
+    assert groups(texts(story_of)) == [set(NAMES)]
 
 
 def test_few_stories_say_nothing_however_many_questions_they_have() -> None:
