@@ -47,7 +47,6 @@ from memhop.text.vocabulary import NIL, UNKNOWN, Vocabulary
 from memhop.tokenizer import answer_word, split_words
 
 _WEIGHTS, _RECIPE, _VOCABULARY = "model.safetensors", "recipe.json", "vocabulary.json"
-_MLP = ("inner", "bias", "outer")  # the names of `ops.inputs.MLP` in the state dict
 _RUNNERS_UP = 3
 _WORDS_SHOWN = 3  # in the warning about an older model
 
@@ -166,7 +165,9 @@ class MemN2N(nn.Module, Pretrained):
         hops = [BankHop(a, c, transform, relu, softmax) for a, c in pairs]
         mlps = []
         if self.network is not None:
-            by_hop = zip(*(self.network[name].unbind(-3) for name in _MLP), strict=True)
+            by_hop = zip(
+                *(self.network[name].unbind(-3) for name in one_question.MLP_NAMES), strict=True
+            )
             mlps = [MLP(*weights) for weights in by_hop]
         query, attentions = memory.multi_hop(query, hops, mlps)
         scores = query @ self.tables.select(-3, w).mT
@@ -394,6 +395,6 @@ def _mlp_parameters(
     return nn.ParameterDict(
         {
             name: nn.Parameter(torch.empty(*lead, *shape, device=device))
-            for name, shape in zip(_MLP, shapes, strict=True)
+            for name, shape in zip(one_question.MLP_NAMES, shapes, strict=True)
         }
     )

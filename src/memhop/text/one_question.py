@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 MAX_WORDS = 32  # of a sentence; a longer one takes the operations of torch
 _DTYPES = (torch.float32, torch.float64)
-_MLP = ("inner", "bias", "outer")
+MLP_NAMES = ("inner", "bias", "outer")  # of `ops.inputs.MLP` in the state dict
 
 
 class Hop(NamedTuple):
@@ -112,7 +112,7 @@ def forward(
     transform = None if model.hop_map is None else model.hop_map.detach().numpy()
     mlps: list[Any] = [None] * recipe.num_hops
     if model.network is not None:
-        mlps = [*zip(*(model.network[name].detach().numpy() for name in _MLP), strict=True)]
+        mlps = [*zip(*(model.network[name].detach().numpy() for name in MLP_NAMES), strict=True)]
     empty = 0 if recipe.mask_empty_slots else model.sizes.memory_slots - count
     attention = np.empty((recipe.num_hops, count), np.float32)
     for k, (a, c) in enumerate(zip(a_of_hops, c_of_hops, strict=True)):

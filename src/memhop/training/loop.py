@@ -29,6 +29,7 @@ from memhop.training.run import (
     RestartScore,
     TrainingData,
     TrainingRun,
+    all_scores,
     fingerprint,
 )
 from memhop.training.trainer import Trainer
@@ -189,6 +190,5 @@ def _finished(
 
 def _result(end: Finished, all_restarts: MemN2N | None = None) -> TrainingResult:
     """Return the result of a training."""
-    every = end.scores if end.control is None else end.scores + end.control.restarts
-    kept = next(one.restart for one in every if one.kept)
+    kept = next(one.restart for one in all_scores(end.scores, end.control) if one.kept)
     return TrainingResult(end.model, end.scores, kept, end.state.seconds, all_restarts, end.control)

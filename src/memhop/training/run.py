@@ -5,6 +5,7 @@ import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
@@ -143,10 +144,15 @@ class TrainingData:
     valid_texts: Sequence[Sequence[Example]]
     words: Words
 
-    @property
+    @cached_property
     def examples(self) -> list[Example]:
         """The training examples of all texts."""
         return list(chain.from_iterable(self.texts))
+
+    @cached_property
+    def checksum(self) -> str:
+        """The checksum of the training and test examples."""
+        return checksum(self.examples, self.test)
 
 
 def fingerprint(
@@ -154,7 +160,7 @@ def fingerprint(
 ) -> dict[str, object]:
     """Return the identity of a training; a resumed training must have the same."""
     identity = {
-        "data": checksum(data.examples, data.test),
+        "data": data.checksum,
         "recipe": recipe.to_json(),
         "restarts": len(restarts),
         "seed": seed,
@@ -253,8 +259,14 @@ def load_with_score(run: str | Path) -> tuple[MemN2N, RestartScore | None]:
     if not training.get("finished"):
         return model, None
     _, scores, control = _ended(training, checkpoint)
-    every = scores if control is None else scores + control.restarts
-    return model, next(score for score in every if score.kept)
+    return model, next(score for score in all_scores(scores, control) if score.kept)
+
+
+def all_scores(
+    scores: tuple[RestartScore, ...], control: ControlResult | None
+) -> tuple[RestartScore, ...]:
+    """Return the scores of the restarts of a training and of its control; one of them is kept."""
+    return scores if control is None else scores + control.restarts
 
 
 def _ended(
@@ -262,7 +274,7 @@ def _ended(
 ) -> tuple[State, tuple[RestartScore, ...], ControlResult | None]:
     try:
         scores, control = _scores(training["scores"]), _control(training.get("control"))
-        every = scores if control is None else scores + control.restarts
+        every = all_scores(scores, control)
         if [one.diverged for one in every if one.kept] != [None]:
             raise ValueError("expected one score that is kept")
         return _state(training, []), scores, control

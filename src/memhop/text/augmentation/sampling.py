@@ -9,7 +9,7 @@ the phrases that can become one another.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import product
+from itertools import accumulate, pairwise, product
 from math import prod
 from typing import NamedTuple
 
@@ -202,7 +202,9 @@ class PhraseSwap:
         self._answers = all_variants(texts, ((n, answer) for n, _, _, answer in phrased))
         self._answer_rows = np.array([self._answers.rows[n, a] for n, _, _, a in phrased])
         self._answer_ids = np.array([encoder.answer(listed(a)) for a in self._answers.sentences])
-        self._classes_of = [text.classes for text in texts]
+        self._spans = [
+            (number, span) for number, text in enumerate(texts) for span in _spans(text.classes)
+        ]
         self._orbit_starts = _orbit_starts(texts)
         self.encoded = self._encode(phrased, encoder)
 
@@ -248,11 +250,9 @@ class PhraseSwap:
             number: of the class, in ``classes``; all examples are of its text.
             permutations: of each example, as of `PhraseClass.sample`.
         """
-        text = int(self._text_of[rows[0]])
-        before = self._classes_of[text][: number - sum(map(len, self._classes_of[:text]))]
-        start = sum(len(each.phrases) for each in before)
-        positions = np.tile(np.arange(self._orbit_starts.shape[1]), (len(rows), 1))
-        positions[:, start : start + permutations.shape[1]] = start + permutations
+        _, span = self._spans[number]
+        positions = self._unchanged(len(rows))
+        positions[:, span] = span.start + permutations
         return self._permuted(rows, positions)
 
     def _permuted(self, rows: Integers, positions: Integers) -> tuple[Tensor, Tensor, Tensor]:
@@ -276,16 +276,25 @@ class PhraseSwap:
         self, rows: Integers, random: np.random.Generator, active: Sequence[bool] | None
     ) -> Integers:
         """Return the position of the new phrase for each position, [len(rows), W + 1]."""
-        result = np.tile(np.arange(self._orbit_starts.shape[1]), (len(rows), 1))
-        is_active = iter([True] * len(self.classes) if active is None else active)
-        for number, classes in enumerate(self._classes_of):
-            here, start = np.flatnonzero(self._text_of[rows] == number), 0
-            for each in classes:
-                end = start + len(each.phrases)
-                if next(is_active):
-                    result[here, start:end] = start + each.sample(len(here), random)
-                start = end
+        result, text_of = self._unchanged(len(rows)), self._text_of[rows]
+        is_active = [True] * len(self.classes) if active is None else active
+        for (_, each), (number, span), wanted in zip(
+            self.classes, self._spans, is_active, strict=True
+        ):
+            if wanted:
+                here = np.flatnonzero(text_of == number)
+                result[here, span] = span.start + each.sample(len(here), random)
         return result
+
+    def _unchanged(self, count: int) -> Integers:
+        """Return the positions of phrases that all stay, [count, W + 1]."""
+        return np.tile(np.arange(self._orbit_starts.shape[1]), (count, 1))
+
+
+def _spans(classes: Iterable[PhraseClass]) -> list[slice]:
+    """Return the positions of each class of a text."""
+    ends = [0, *accumulate(len(each.phrases) for each in classes)]
+    return [slice(start, end) for start, end in pairwise(ends)]
 
 
 def _orbit_starts(texts: Sequence[PhraseText]) -> Integers:
