@@ -21,9 +21,10 @@ from .conftest import Runner
 IMPORTING = ["rounds", "import_torch_seconds", "import_memhop_seconds", "beyond_torch_seconds"]
 PAGE = "<!-- table: import -->\n<!-- end of table -->\n"
 NAMES = {
-    "answer", "answers", "attention", "crash", "distributed", "explained", "facts", "files", "hop",
-    "import", "knowledge", "language_model", "length", "next_word", "pretrained", "questions",
-    "retrieval", "serve", "shapes", "step", "store", "stories", "symmetry", "transfer", "window",
+    "answer", "answers", "attention", "control", "crash", "distributed", "explained", "facts",
+    "files", "hop", "import", "knowledge", "language_model", "length", "next_word", "pretrained",
+    "questions", "retrieval", "serve", "shapes", "step", "store", "stories", "symmetry", "transfer",
+    "window",
 }  # fmt: skip
 
 
