@@ -22,13 +22,21 @@ LONG = ", ".join(f"place number {number}" for number in range(30))
 
 
 def lines_of(
-    classes: tuple[ClassTest, ...], *, tasks: int, is_only: bool, is_kept: bool = False
+    classes: tuple[ClassTest, ...],
+    *,
+    tasks: int,
+    is_only: bool,
+    is_kept: bool = False,
+    recipe: Recipe | None = None,
+    scores: tuple[RestartScore, ...] = (),
 ) -> list[str]:
     sources = tuple(Source(number, Path("a"), None) for number in range(11, 11 + tasks))
-    settings = Settings(Recipe.best(), 2, 0, "cpu", 1)
+    settings = Settings(recipe or Recipe.best(), 2, 0, "cpu", 1)
     job = TrainingJob(Path("run"), tasks > 1, sources, settings, [], [], [])
     controls = (RestartScore(0, 1.0, 0.1, 7.25), RestartScore(1, 1.0, 0.1, 7.0, kept=is_kept))
-    scores = (RestartScore(0, 0.0, 0.0, 9.0, kept=not is_kept), RestartScore(1, diverged=3))
+    scores = scores or (
+        RestartScore(0, 0.0, 0.0, 9.0, kept=not is_kept), RestartScore(1, diverged=3)
+    )  # fmt: skip
     control = ControlResult(controls, classes)
     model = MemN2N.__new__(MemN2N)
     result = TrainingResult(model, scores, int(is_kept), 1.0, control=control)
@@ -52,6 +60,18 @@ def test_a_line_for_the_model_and_for_each_class() -> None:
     first, *lines = lines_of(classes, tasks=1, is_only=False, is_kept=True)
     assert first.endswith("kept: the control")
     assert [line.split(":")[0] for line in lines] == ["not exchanged"] * 2
+
+
+def test_the_held_out_error_is_that_of_the_restart_that_is_kept() -> None:
+    scores = (RestartScore(0, 2.0, 0.1, 8.0), RestartScore(1, 1.0, 0.1, 9.0, kept=True))
+    by_training = Recipe.best(keep="training")
+    [line] = lines_of((), tasks=1, is_only=True, recipe=by_training, scores=scores)
+    assert line == "held out: control 7.0%, training 9.0%; kept: the training"
+    [line] = lines_of((), tasks=1, is_only=True, is_kept=True, scores=scores)
+    assert line == "held out: control 7.0%, training 8.0%; kept: the control"
+    diverged = (RestartScore(0, diverged=1), RestartScore(1, diverged=3))
+    [line] = lines_of((), tasks=1, is_only=True, is_kept=True, scores=diverged)
+    assert line == "held out: control 7.0%, training -; kept: the control"
 
 
 def test_classes_of_several_tasks_have_their_number() -> None:

@@ -5,6 +5,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shlex
 from pathlib import Path
 
@@ -115,6 +116,22 @@ def test_own_files_and_an_own_recipe(memhop: Program, data: str) -> None:
     assert list(Path(result["run"]).rglob("examples.json"))
     [result] = json.loads(memhop(*line, "--no-examples").ok().out)
     assert not list(Path(result["run"]).rglob("examples.json"))
+
+
+def test_a_training_without_errors_ends_and_says_when(memhop: Program, tmp_path: Path) -> None:
+    own = tmp_path / "own.txt"
+    story = "1 Mary went to the {0}.\n2 Where is Mary?\t{0}\t1\n"
+    own.write_text("".join(story.format(place) for place in ["garden", "office"] * 20))
+    settings = ["stop_after=2", "epochs=90", "linear_start_epochs=0", "validation_share=0.25"]
+    sets = [part for one in settings for part in ("--set", one)]
+    line = ["train", "--train", str(own), "--restarts", "1", "--name", "own", *sets]
+    printed = memhop(*line).ok().out
+    found = re.search(r"^ended after epoch (\d+): no error in 2 epochs$", printed, re.M)
+    assert found
+    [result] = json.loads(memhop(*line, "--resume", "--json").ok().out)
+    assert result["epochs"] == int(found[1]) < 90
+    [metrics] = Path("runs").rglob("metrics.csv")
+    assert metrics.read_text().splitlines()[-1].startswith(f"{found[1]},")
 
 
 def test_the_epochs_of_the_linear_start_are_counted(memhop: Program, data: str) -> None:

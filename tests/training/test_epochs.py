@@ -76,6 +76,7 @@ def trained(
 def test_it_ends_after_the_first_streak_and_equals_a_training_without_a_stop() -> None:
     result, epochs = trained()
     assert 1 + RECIPE.stop_after <= len(epochs) < 41
+    assert result.epochs == len(epochs)
     assert result.best.validation_error == result.best.train_error == 0
     seen: list[Metric] = []
     everything = replace(RECIPE, stop_after=0)
@@ -95,6 +96,7 @@ def test_a_resumed_training_ends_in_the_same_epoch(before_the_end: int, tmp_path
     resumed, rest = trained(tmp_path)
     assert rest[-1] == len(epochs)
     assert resumed.restarts == whole.restarts
+    assert resumed.epochs == whole.epochs == len(epochs)
     for name, weight in whole.model.state_dict().items():
         assert torch.equal(weight, resumed.model.state_dict()[name])
     again, none = trained(tmp_path)

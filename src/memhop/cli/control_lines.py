@@ -1,10 +1,14 @@
 """Lines about the control of a training: which model is kept, which classes are exchanged."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from memhop.cli.screen import percent
 from memhop.cli.training_jobs import TrainingJob
+from memhop.errors import DivergedError
+from memhop.recipe import Recipe
 from memhop.training.class_test import ClassTest
+from memhop.training.epochs import kept_restart
 from memhop.training.loop import TrainingResult
 from memhop.training.run import RestartScore
 
@@ -21,7 +25,9 @@ def control_lines(job: TrainingJob, result: TrainingResult, *, is_only: bool) ->
     if control is None:
         return
     if control.restarts:
-        plain, full = map(_lowest, (control.restarts, result.restarts))
+        recipe = job.settings.recipe
+        plain = _held_out(control.restarts, replace(recipe, keep="validation"))
+        full = _held_out(result.restarts, recipe)
         kept = "the control" if control.is_kept else "the training"
         yield f"held out: control {plain}, training {full}; kept: {kept}"
     for one in control.classes:
@@ -29,10 +35,13 @@ def control_lines(job: TrainingJob, result: TrainingResult, *, is_only: bool) ->
             yield _class_line(one, job)
 
 
-def _lowest(scores: Sequence[RestartScore]) -> str:
-    """Return the lowest error on the held-out examples."""
-    errors = [one.validation_error for one in scores if one.validation_error is not None]
-    return percent(min(errors, default=None))
+def _held_out(scores: Sequence[RestartScore], recipe: Recipe) -> str:
+    """Return the held-out error of the restart that the recipe keeps."""
+    try:
+        kept = kept_restart(scores, recipe)
+    except DivergedError:
+        return percent(None)
+    return percent(next(one.validation_error for one in scores if one.restart == kept))
 
 
 def _class_line(one: ClassTest, job: TrainingJob) -> str:

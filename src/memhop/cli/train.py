@@ -256,6 +256,9 @@ def _print_result(job: TrainingJob, result: TrainingResult, is_only: bool) -> No
     if best.test_error is not None:
         text += f"test error {percent(best.test_error)}, "
     print_line(f"{text}training error {percent(best.train_error)}, {duration(result.seconds)}")
+    recipe = job.settings.recipe
+    if result.epochs < recipe.linear_start_epochs + recipe.epochs:
+        print_line(f"ended after epoch {result.epochs}: no error in {recipe.stop_after} epochs")
     for one in result.restarts:
         if one.diverged is not None:
             print_line(
@@ -332,7 +335,7 @@ def _result_json(
     return {
         "name": job.name,
         "run": str(job.folder),
-        "epochs": job.settings.recipe.linear_start_epochs + job.settings.recipe.epochs,
+        "epochs": result.epochs,
         "kept": result.kept,
         "is_control_kept": result.control is not None and result.control.is_kept,
         "seconds": result.seconds,

@@ -52,6 +52,8 @@ class TrainingResult:
         all_restarts: all restarts as one model; None if a finished run was only read.
         control: the scores of the control, and which classes of exchangeable phrases were left out
             and why; None without `Recipe.control_restarts`.
+        epochs: how many the training took: fewer than the recipe has if it ended early
+            (`Recipe.stop_after`).
     """
 
     model: MemN2N
@@ -60,6 +62,7 @@ class TrainingResult:
     seconds: float
     all_restarts: MemN2N | None = None
     control: ControlResult | None = None
+    epochs: int = 0
 
     @property
     def best(self) -> RestartScore:
@@ -191,4 +194,5 @@ def _finished(
 def _result(end: Finished, all_restarts: MemN2N | None = None) -> TrainingResult:
     """Return the result of a training."""
     kept = next(one.restart for one in all_scores(end.scores, end.control) if one.kept)
-    return TrainingResult(end.model, end.scores, kept, end.state.seconds, all_restarts, end.control)
+    seconds, epochs = end.state.seconds, end.state.epoch
+    return TrainingResult(end.model, end.scores, kept, seconds, all_restarts, end.control, epochs)
