@@ -73,17 +73,19 @@ def provenance() -> dict[str, str | int]:
     }
 
 
-def measured_on(row: Row) -> str:
-    """Return the provenance of a row as a sentence."""
-    return (
-        f"Measured on {row['device']}, {row['threads']} threads, torch {row['torch']}, "
-        f"{row['date']}, commit {row['commit']}."
+def measured_on(rows: Rows) -> str:
+    """Return the provenance of rows as a sentence; each device, date, ... is named once."""
+    places = (
+        f"{row['device']}, {row['threads']} threads, torch {row['torch']}, {row['date']}, "
+        f"commit {row['commit']}"
+        for row in rows
     )
+    return f"Measured on {'; on '.join(dict.fromkeys(places))}."
 
 
 def document(rows: Rows, *sheets: Sheet) -> str:
-    """Return tables of rows in Markdown with the provenance of the first row."""
-    return "\n".join([*(sheet.markdown() for sheet in sheets), f"{measured_on(rows[0])}\n"])
+    """Return tables of rows in Markdown with the provenance of the rows."""
+    return "\n".join([*(sheet.markdown() for sheet in sheets), f"{measured_on(rows)}\n"])
 
 
 def write_rows(path: Path, rows: Rows) -> None:
