@@ -234,10 +234,11 @@ def test_a_kept_control_and_a_diverged_training_count() -> None:
     rows.append(row_of(None, seed=1, kept=False))
     (column,) = best_report.columns_of(rows)
     assert column.errors == {0: {3: 2.0}, 1: {3: best_report.DIVERGED}}
+    rows.append(row_of(9.0, column="paper"))
     text = best_report.sheet_of(rows, paper.SMALL).markdown()
-    assert "| 3 | 51.0 (2.0 to 100.0) |" in text
-    assert "| failed | 0.5 (0 to 1) |" in text
-    assert "| control kept | 1 of 2 |" in text
+    assert "| 3 | 51.0 (2.0 to 100.0) | 9.0 |" in text
+    assert "| failed | 0.5 (0 to 1) | 1 |" in text
+    assert "| control kept | 1 of 2 |  |" in text  # `paper` has no control
     assert "out of 1 with" in text
 
 

@@ -145,7 +145,10 @@ def _more_lines(columns: Sequence[Column], blank: int) -> list[list[str]]:
         cells = (spread(compared[column.name], "{:+.1f}".format) for column in columns)
         lines.append(["difference", *cells, *[""] * blank])
     if any(column.controls for column in columns):
-        kept = (f"{column.controls} of {column.trainings}" for column in columns)
+        kept = (
+            f"{column.controls} of {column.trainings}" if COLUMNS[column.name].has_control else ""
+            for column in columns
+        )
         lines.append(["control kept", *kept, *[""] * blank])
     return lines
 

@@ -58,6 +58,11 @@ class ColumnSpec(NamedTuple):
         """The error that selects a restart."""
         return self.recipe(joint=self.joint, **self.changes).keep
 
+    @property
+    def has_control(self) -> bool:
+        """Whether a training trains a control first."""
+        return self.recipe(joint=self.joint, **self.changes).control_restarts > 0
+
 
 TINY_START = {"linear_start_epochs": 1, "min_steps": 1}
 THIRD = {"epochs": 20, "halve_every": 5}  # of the paper's joint epochs, for ten times the questions
