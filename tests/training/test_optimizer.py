@@ -85,6 +85,15 @@ def test_singular_values_of_any_distance(columns: int, second: float) -> None:
         np.testing.assert_allclose(clipped(matrix, 40.0), wanted, rtol=1e-6)
 
 
+def test_a_matrix_is_clipped_alike_whatever_the_others_are() -> None:
+    torch.manual_seed(0)
+    matrices = torch.randn(9, 30, 20) * torch.rand(9, 1, 1) * 5  # some are below the limit
+    matrices[0] = torch.eye(30, 20) * 9  # takes the most products
+    whole = clipped(matrices, 7.0)
+    for index in range(9):
+        assert torch.equal(clipped(matrices[index], 7.0), whole[index])
+
+
 def test_what_is_not_finite_is_left_alone_and_its_neighbours_are_not() -> None:
     matrices = torch.randn(5, 6, 4) * 100
     matrices[1, 2, 3] = torch.nan

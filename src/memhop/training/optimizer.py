@@ -77,8 +77,10 @@ def _spectral_norms(matrices: Tensor) -> tuple[Tensor, Tensor]:
     for doublings in range(_DOUBLINGS + 1):
         norm = torch.linalg.vector_norm(power, dim=(-2, -1))
         log_norm += norm.double().log_()
-        before, bound = bound, log_norm / 2**doublings
-        is_exact = before - bound < _SHARP
+        tighter = log_norm / 2**doublings
+        is_sharp = bound - tighter < _SHARP
+        bound = torch.where(is_exact, bound, tighter)  # whatever the other matrices need
+        is_exact |= is_sharp
         if doublings == _DOUBLINGS or is_exact.all():
             break
         power /= norm[:, None, None]

@@ -133,7 +133,7 @@ class Trainer:
         return self.model.encoder.encode(examples, words).at(self.device)
 
     def run_epoch(self) -> tuple[Metric, ...]:
-        """Train one epoch and return the metrics of the restarts."""
+        """Train one epoch and return the metrics of the restarts, without held-out errors."""
         epoch = self.state.epoch
         rate, softmax = learning_rate(self.recipe, epoch), epoch >= self.recipe.linear_start_epochs
         batches = self.sample_epoch()
@@ -146,15 +146,20 @@ class Trainer:
             losses += loss
             wrong += num_wrong
         self._zero_diverged(losses, epoch)
-        held_out, _ = score(self.model, self.held_out)
         asked = self.sampler.steps * self.recipe.batch_size
-        rows = zip((losses / asked).tolist(), (wrong * 100 / asked).tolist(), held_out.tolist(),
-                   strict=True)  # fmt: skip
-        has_held_out = len(self.held_out.answers) > 0
+        rows = zip((losses / asked).tolist(), (wrong * 100 / asked).tolist(), strict=True)
         return tuple(
-            Metric(epoch + 1, restart, rate, softmax, *row[:2], row[2] if has_held_out else None)
+            Metric(epoch + 1, restart, rate, softmax, *row, None)
             for restart, row in enumerate(rows)
         )
+
+    def with_held_out_errors(self, metrics: Sequence[Metric]) -> tuple[Metric, ...]:
+        """Return the metrics of the restarts with the errors on the held-out questions, if any."""
+        if not len(self.held_out.answers):
+            return tuple(metrics)
+        errors = score(self.model, self.held_out)[0].tolist()
+        pairs = zip(metrics, errors, strict=True)
+        return tuple(metric._replace(validation_error=error) for metric, error in pairs)
 
     def sample_epoch(self) -> EpochBatches:
         """Return the batches of the next epoch."""
