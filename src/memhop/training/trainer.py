@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from memhop.example import Example, story_numbers
+from memhop.ops.text.answer_loss import answer_loss
 from memhop.recipe import Recipe
 from memhop.text.augmentation.classes import PhraseClass
 from memhop.text.augmentation.sampling import PhraseSwap
@@ -170,11 +170,9 @@ class Trainer:
 
     def forward(self, batch: EpochBatches, softmax: bool) -> tuple[Tensor, Tensor]:
         """Return the scores [R, B, rows] and losses [R, B] of one batch."""
-        scores, _ = self.model(Batch(self.sampler.encoded.sentences, *batch[:-1]), softmax=softmax)
-        rows = self.model.answer_rows(batch.answers)
-        losses = functional.cross_entropy(
-            scores.flatten(0, -2), rows.flatten(), reduction="none"
-        ).view(rows.shape)
+        questions = Batch(self.sampler.encoded.sentences, *batch[:-1])
+        query, answers, _ = self.model.read(questions, softmax)
+        losses, scores = answer_loss(query, answers, self.model.answer_rows(batch.answers))
         return scores, losses
 
     def step(
