@@ -54,26 +54,26 @@ class _EmbeddingBag(torch.autograd.Function):
 def _forward(tables, offsets, rows, base, slope_weight, slope, chosen, summed):  # type: ignore[no-untyped-def]
     num_tables, batches, num_chosen, columns = summed.shape
     for r in range(batches):
-        for t in range(num_tables):
-            for u in range(num_chosen):
-                bag = np.uint64(chosen[r, u])  # unsigned: no test for a negative index
+        for u in range(num_chosen):
+            bag = np.uint64(chosen[r, u])  # unsigned: no test for a negative index
+            for t in range(num_tables):
                 summed[t, r, u] = 0
-                for j in range(offsets[bag], offsets[bag + np.uint64(1)]):
-                    row = np.uint64(rows[j])
+            for j in range(offsets[bag], offsets[bag + np.uint64(1)]):
+                row, weight, steepness = np.uint64(rows[j]), base[j], slope_weight[j]
+                for t in range(num_tables):
                     for k in range(columns):
-                        weight = base[j] + slope_weight[j] * slope[k]
-                        summed[t, r, u, k] += weight * tables[r, t, row, k]
+                        summed[t, r, u, k] += (weight + steepness * slope[k]) * tables[r, t, row, k]
 
 
 @compiled
 def _backward(grad_tables, offsets, rows, base, slope_weight, slope, chosen, grad_summed):  # type: ignore[no-untyped-def]
     num_tables, batches, num_chosen, columns = grad_summed.shape
     for r in range(batches):
-        for t in range(num_tables):
-            for u in range(num_chosen):
-                bag = np.uint64(chosen[r, u])
-                for j in range(offsets[bag], offsets[bag + np.uint64(1)]):
-                    row = np.uint64(rows[j])
+        for u in range(num_chosen):
+            bag = np.uint64(chosen[r, u])
+            for j in range(offsets[bag], offsets[bag + np.uint64(1)]):
+                row, weight, steepness = np.uint64(rows[j]), base[j], slope_weight[j]
+                for t in range(num_tables):
                     for k in range(columns):
-                        weight = base[j] + slope_weight[j] * slope[k]
-                        grad_tables[r, t, row, k] += weight * grad_summed[t, r, u, k]
+                        grad = (weight + steepness * slope[k]) * grad_summed[t, r, u, k]
+                        grad_tables[r, t, row, k] += grad
