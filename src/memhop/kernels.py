@@ -7,6 +7,7 @@ from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from memhop.errors import MemhopError
@@ -91,6 +92,7 @@ def kernels() -> Iterator[Kernel]:
         yield Kernel(f"reads of stories, {name_of(dtype)}", partial(call_two_row_attention, dtype))
         yield Kernel(f"steps of Adam, {name_of(dtype)}", partial(call_adam, dtype))
         yield Kernel(f"reads of facts, {name_of(dtype)}", partial(call_read_ragged, dtype))
+    yield Kernel("sentences of a batch", call_distinct)
 
 
 def name_of(dtype: torch.dtype) -> str:
@@ -129,6 +131,13 @@ def call_adam(dtype: torch.dtype) -> None:
     from memhop.ops.cpu.adam import adam_
 
     adam_([torch.ones(1, dtype=dtype, device="cpu")] * 4, (0.5, 0.5), 1.0, 0.0, 1)
+
+
+def call_distinct() -> None:
+    """Call ``distinct`` with the parts that training has."""
+    from memhop.ops.text.distinct_cpu import distinct
+
+    distinct(1, *[np.zeros((1, 1), np.int64)] * 2)
 
 
 def call_read_ragged(dtype: torch.dtype) -> None:

@@ -71,6 +71,29 @@ def test_close_to_the_limit() -> None:
     assert torch.equal(clipped(even, 40.0), even)
 
 
+@pytest.mark.parametrize("second", [0.0, 0.3, 0.7, 0.9, 0.999, 1 - 1e-6, 1.0])
+@pytest.mark.parametrize("columns", [2, 20, 50])
+def test_singular_values_of_any_distance(columns: int, second: float) -> None:
+    """The largest one is 1, or half the limit; the others reach up to ``second`` of it."""
+    random = np.random.default_rng(columns)
+    left, right = (np.linalg.qr(random.standard_normal((n, columns)))[0] for n in (80, columns))
+    values = second * np.linspace(1, 0, columns)
+    values[-1] = 1
+    for factor in (0.5, 1.5, 4e3):
+        matrix = torch.from_numpy(left * values * factor * 40 @ right).float()
+        wanted = matrix.double().numpy() * min(1, 1 / factor)
+        np.testing.assert_allclose(clipped(matrix, 40.0), wanted, rtol=1e-6)
+
+
+def test_a_matrix_is_clipped_alike_whatever_the_others_are() -> None:
+    torch.manual_seed(0)
+    matrices = torch.randn(9, 30, 20) * torch.rand(9, 1, 1) * 5  # some are below the limit
+    matrices[0] = torch.eye(30, 20) * 9  # takes the most products
+    whole = clipped(matrices, 7.0)
+    for index in range(9):
+        assert torch.equal(clipped(matrices[index], 7.0), whole[index])
+
+
 def test_what_is_not_finite_is_left_alone_and_its_neighbours_are_not() -> None:
     matrices = torch.randn(5, 6, 4) * 100
     matrices[1, 2, 3] = torch.nan

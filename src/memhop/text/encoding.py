@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from memhop.example import Example
-from memhop.ops.text.embedding_bag import WeightedBags, embedding_bag
+from memhop.ops.text.embedding_bag import WeightedBags, embed_and_select
 from memhop.recipe import Position, Recipe
 from memhop.text.reading import Question, SplitSentences, Words
 from memhop.text.vocabulary import Vocabulary
@@ -146,11 +146,18 @@ class Sentences:
             tables: [(R,) T, rows, d].
             chosen: int64 [(R,) U], rows of the bank for each of R; None for all rows.
         """
+        return self.embed_and_select(tables, chosen, tables.shape[-3], 0)[0]
+
+    def embed_and_select(
+        self, tables: Tensor, chosen: Tensor | None, count: int, table: int
+    ) -> tuple[Tensor, Tensor]:
+        """Return rows embedded by the first ``count`` tables, and one table, [(R,) rows, d]."""
         self.to(tables)
-        if tables.dim() == 3:
-            chosen = None if chosen is None else chosen.unsqueeze(0)
-            return embedding_bag(tables.unsqueeze(0), self._bags, chosen).squeeze(1)
-        return embedding_bag(tables, self._bags, chosen)
+        if tables.dim() == 4:
+            return embed_and_select(tables, self._bags, chosen, count, table)
+        chosen = None if chosen is None else chosen.unsqueeze(0)
+        found = embed_and_select(tables.unsqueeze(0), self._bags, chosen, count, table)
+        return found[0].squeeze(1), found[1].squeeze(0)
 
 
 class Encoded(NamedTuple):

@@ -150,8 +150,15 @@ class MemN2N(nn.Module, Pretrained):
             softmax: False leaves out the softmax of the memory (linear start).
             need_weights: also return the attention, [(R,) B, hops, N], the mean of the heads.
         """
+        query, answers, attentions = self.read(batch, softmax)
+        weights = torch.stack(attentions, dim=-3).mean(-2) if need_weights else None
+        return query @ answers.mT, weights
+
+    def read(self, batch: Batch, softmax: bool) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Return the query after all hops, [(R,) B, memory_dim], W, and the attention of each."""
         b, a_of_hops, c_of_hops, w = self.table_indices
-        bank = batch.sentences.embed(self.tables, batch.chosen)
+        count = 1 + max(b, *a_of_hops, *c_of_hops)
+        bank, answers = batch.sentences.embed_and_select(self.tables, batch.chosen, count, w)
         num_sentences = bank.shape[-2] - self._num_ages - 1
         # a slot is the sum of two rows of a bank: its statement's and its age's
         age_rows = batch.ages.clamp(max=self._num_ages) + num_sentences
@@ -165,13 +172,10 @@ class MemN2N(nn.Module, Pretrained):
         hops = [BankHop(a, c, transform, relu, softmax) for a, c in pairs]
         mlps = []
         if self.network is not None:
-            by_hop = zip(
-                *(self.network[name].unbind(-3) for name in one_question.MLP_NAMES), strict=True
-            )
-            mlps = [MLP(*weights) for weights in by_hop]
+            weights = (self.network[name].unbind(-3) for name in one_question.MLP_NAMES)
+            mlps = [MLP(*of_hop) for of_hop in zip(*weights, strict=True)]
         query, attentions = memory.multi_hop(query, hops, mlps)
-        scores = query @ self.tables.select(-3, w).mT
-        return scores, torch.stack(attentions, dim=-3).mean(-2) if need_weights else None
+        return query, answers, attentions
 
     def word_scores(self, scores: Tensor) -> Tensor:
         """Return the scores of words, from word id 2 on, out of `forward`'s: [..., words].
@@ -191,14 +195,10 @@ class MemN2N(nn.Module, Pretrained):
 
     def batch_of(self, encoded: Encoded, rows: slice | Tensor = slice(None)) -> Batch:
         """Return a batch of encoded examples without noise."""
-        lengths, slots = encoded.lengths[rows], encoded.slots[rows]
-        return Batch(
-            encoded.sentences,
-            slots,
-            ages(lengths, slots.shape[-1]),
-            lengths,
-            encoded.question[rows],
+        lengths, slots, question = (
+            tensor[rows] for tensor in (encoded.lengths, encoded.slots, encoded.question)
         )
+        return Batch(encoded.sentences, slots, ages(lengths, slots.shape[-1]), lengths, question)
 
     def pick(self, restart: int) -> "MemN2N":
         """Return a copy of one of the restarts, without the leading axis."""

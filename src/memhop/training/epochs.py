@@ -47,6 +47,7 @@ def run_epochs(
     model, state, recipe = trainer.model, trainer.state, trainer.recipe
     epochs = recipe.linear_start_epochs + recipe.epochs
     last = time.perf_counter()
+    is_read = folder is not None or on_progress is not None or recipe.stop_after > 0
 
     def checkpoint() -> None:
         if folder is not None:
@@ -61,6 +62,8 @@ def run_epochs(
         started, first, diverged = time.perf_counter(), state.epoch, dict(state.diverged)
         try:
             metrics = trainer.run_epoch()
+            if is_read:
+                metrics = trainer.with_held_out_errors(metrics)
             state.metrics.extend(metrics)
             state.epoch += 1
             state.seconds += time.perf_counter() - started

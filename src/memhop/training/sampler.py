@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from memhop.recipe import Recipe
 from memhop.text.augmentation.sampling import PhraseSwap
@@ -20,7 +19,6 @@ from memhop.text.encoding import Encoded, Sentences, ages
 
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
-_MAX_MARKS = 2**24  # size of the boolean matrix that finds distinct sentences
 
 
 class EpochBatches(NamedTuple):
@@ -170,45 +168,23 @@ def chosen_rows(
 
     Args:
         sentences: the bank.
-        slots: [..., B, N] rows of the bank.
-        question: [..., B] rows of the bank.
+        slots: [..., B, N] rows of the bank, on the CPU.
+        question: [..., B] rows of the bank, on the CPU.
 
     Returns:
         ``chosen`` [..., U], padded with row 0 before the ages at its end, and slots and question
         as indices into it.
     """
+    from memhop.ops.text.distinct_cpu import distinct  # numba takes half a second to import
+
     axes, count = question.shape[:-1], sentences.num_sentences
-    sizes = [slots.shape[-2:].numel(), question.shape[-1]]
-    rows = torch.cat([slots.flatten(-2), question], dim=-1).view(-1, sum(sizes))
-    parts = [_distinct(part, count) for part in torch.split(rows, max(1, _MAX_MARKS // count))]
-    width = max((distinct.shape[1] for distinct, _ in parts), default=0)
-    chosen = torch.cat([functional.pad(each, (0, width - each.shape[1])) for each, _ in parts])
-    every_age = torch.arange(count, len(sentences), device=rows.device).expand(len(rows), -1)
-    indices = torch.split(torch.cat([part for _, part in parts]), sizes, dim=1)
+    sizes = slots.shape[-2:].numel(), question.shape[-1]
+    parts = slots.reshape(axes.numel(), sizes[0]), question.reshape(axes.numel(), sizes[1])
+    numbers, indices = distinct(count, *(part.numpy() for part in parts))
+    chosen = torch.from_numpy(numbers)
+    every_age = torch.arange(count, len(sentences)).expand(len(chosen), -1)
     return (
         torch.cat([chosen, every_age], dim=1).view(*axes, -1),
-        indices[0].reshape(slots.shape),
-        indices[1].reshape(question.shape),
+        torch.from_numpy(indices[0]).view(slots.shape),
+        torch.from_numpy(indices[1]).view(question.shape),
     )
-
-
-def _distinct(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Return the distinct numbers below ``count`` in each row, ascending, always with 0; and the
-    index of each number among them.
-
-    >>> _distinct(torch.tensor([[4, 2, 4], [3, 0, 0]]), 5)
-    (tensor([[0, 2, 4],
-            [0, 3, 0]]), tensor([[2, 1, 2],
-            [1, 0, 0]]))
-    """
-    used = torch.zeros(len(rows), count, dtype=torch.bool, device=rows.device)
-    used.scatter_(1, rows, True)
-    used[:, 0] = True  # the empty sentence stays at index 0
-    row, number = used.nonzero(as_tuple=True)
-    counts = torch.bincount(row, minlength=len(rows))
-    index = torch.arange(len(row), device=rows.device) - (counts.cumsum(0) - counts)[row]
-    distinct = rows.new_zeros(len(rows), int(counts.max()) if len(rows) else 0)
-    distinct[row, index] = number
-    indices = torch.empty(len(rows), count, dtype=rows.dtype, device=rows.device)
-    indices[row, number] = index
-    return distinct, indices.gather(1, rows)

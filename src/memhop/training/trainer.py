@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from memhop.example import Example, story_numbers
+from memhop.ops.text.answer_loss import answer_loss
 from memhop.recipe import Recipe
 from memhop.text.augmentation.classes import PhraseClass
 from memhop.text.augmentation.sampling import PhraseSwap
@@ -133,7 +133,7 @@ class Trainer:
         return self.model.encoder.encode(examples, words).at(self.device)
 
     def run_epoch(self) -> tuple[Metric, ...]:
-        """Train one epoch and return the metrics of the restarts."""
+        """Train one epoch and return the metrics of the restarts, without held-out errors."""
         epoch = self.state.epoch
         rate, softmax = learning_rate(self.recipe, epoch), epoch >= self.recipe.linear_start_epochs
         batches = self.sample_epoch()
@@ -146,15 +146,20 @@ class Trainer:
             losses += loss
             wrong += num_wrong
         self._zero_diverged(losses, epoch)
-        held_out, _ = score(self.model, self.held_out)
         asked = self.sampler.steps * self.recipe.batch_size
-        rows = zip((losses / asked).tolist(), (wrong * 100 / asked).tolist(), held_out.tolist(),
-                   strict=True)  # fmt: skip
-        has_held_out = len(self.held_out.answers) > 0
+        rows = zip((losses / asked).tolist(), (wrong * 100 / asked).tolist(), strict=True)
         return tuple(
-            Metric(epoch + 1, restart, rate, softmax, *row[:2], row[2] if has_held_out else None)
+            Metric(epoch + 1, restart, rate, softmax, *row, None)
             for restart, row in enumerate(rows)
         )
+
+    def with_held_out_errors(self, metrics: Sequence[Metric]) -> tuple[Metric, ...]:
+        """Return the metrics of the restarts with the errors on the held-out questions, if any."""
+        if not len(self.held_out.answers):
+            return tuple(metrics)
+        errors = score(self.model, self.held_out)[0].tolist()
+        pairs = zip(metrics, errors, strict=True)
+        return tuple(metric._replace(validation_error=error) for metric, error in pairs)
 
     def sample_epoch(self) -> EpochBatches:
         """Return the batches of the next epoch."""
@@ -165,11 +170,9 @@ class Trainer:
 
     def forward(self, batch: EpochBatches, softmax: bool) -> tuple[Tensor, Tensor]:
         """Return the scores [R, B, rows] and losses [R, B] of one batch."""
-        scores, _ = self.model(Batch(self.sampler.encoded.sentences, *batch[:-1]), softmax=softmax)
-        rows = self.model.answer_rows(batch.answers)
-        losses = functional.cross_entropy(
-            scores.flatten(0, -2), rows.flatten(), reduction="none"
-        ).view(rows.shape)
+        questions = Batch(self.sampler.encoded.sentences, *batch[:-1])
+        query, answers, _ = self.model.read(questions, softmax)
+        losses, scores = answer_loss(query, answers, self.model.answer_rows(batch.answers))
         return scores, losses
 
     def step(

@@ -46,6 +46,16 @@ def embedding_bag(tables: Tensor, bags: WeightedBags, chosen: Tensor | None) -> 
         bags: rows below V, weights in the dtype of the tables.
         chosen: int64 [R, U], the bags to sum for each of R; None for all bags.
     """
+    return embed_and_select(tables, bags, chosen, tables.shape[1], 0)[0]
+
+
+def embed_and_select(
+    tables: Tensor, bags: WeightedBags, chosen: Tensor | None, count: int, table: int
+) -> tuple[Tensor, Tensor]:
+    """Return the sums of bags over the first ``count`` tables, and one of all tables, [R, V, d].
+
+    Together they have one gradient of the tables, where ``select`` has another of the same size.
+    """
     on_cpu = tables.device.type == "cpu" and tables.dtype in (torch.float32, torch.float64)
     is_worth_it = on_cpu and len(bags) >= WORTH_COMPILING and not torch.compiler.is_compiling()
     if is_worth_it and are_readable(tables, *bags, chosen):
@@ -54,10 +64,11 @@ def embedding_bag(tables: Tensor, bags: WeightedBags, chosen: Tensor | None) -> 
         if chosen is None:
             chosen = torch.arange(len(bags), device=tables.device).expand(len(tables), -1)
         slope = tables.new_zeros(tables.shape[-1]) if bags.slope is None else bags.slope
-        return embedding_bag_cpu.embedding_bag(
-            tables, bags.offsets, bags.rows, bags.base, bags.slope_weight, slope, chosen
+        weights = bags.base, bags.slope_weight, slope
+        return embedding_bag_cpu.embed_and_select(
+            tables, (bags.offsets, bags.rows, *weights, chosen), count, table
         )
-    return _eager(tables, bags, chosen)
+    return _eager(tables[:, :count], bags, chosen), tables.select(1, table)
 
 
 def _eager(tables: Tensor, bags: WeightedBags, chosen: Tensor | None) -> Tensor:

@@ -10,56 +10,70 @@ from torch.autograd.function import once_differentiable
 from memhop.ops.text.two_row_attention_cpu import arrays, compiled
 
 
-def embedding_bag(tables: Tensor, *bags: Tensor) -> Tensor:
-    """Return the sums [T, R, U, d] of bags over tables [R, T, V, d].
+def embed_and_select(
+    tables: Tensor, bags: tuple[Tensor, ...], count: int, table: int
+) -> tuple[Tensor, Tensor]:
+    """Return the sums [count, R, U, d] of bags over tables [R, T, V, d], and one table [R, V, d].
 
     ``bags`` are offsets, rows, base, slope_weight and slope of ``WeightedBags``, and the chosen
     bags, [R, U].
     """
-    return _EmbeddingBag.apply(tables, *bags)  # type: ignore[no-untyped-call,no-any-return]
+    summed, selected = _EmbeddingBag.apply(tables, count, table, *bags)  # type: ignore[no-untyped-call]
+    return summed, selected
 
 
 class _EmbeddingBag(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, tables: Tensor, *bags: Tensor) -> Tensor:
-        batches, num_tables, _, columns = tables.shape
-        ctx.bags, ctx.shape = arrays(*(tensor.contiguous() for tensor in bags)), tables.shape
-        summed = tables.new_empty(num_tables, batches, bags[-1].shape[-1], columns)
+    def forward(
+        ctx: Any, tables: Tensor, count: int, table: int, *bags: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        ctx.set_materialize_grads(False)
+        ctx.bags = arrays(*(tensor.contiguous() for tensor in bags))
+        ctx.shape, ctx.table = tables.shape, table
+        summed = tables.new_empty(count, len(tables), bags[-1].shape[-1], tables.shape[-1])
         _forward(*arrays(tables.contiguous()), *ctx.bags, *arrays(summed))
-        return summed
+        return summed, tables.select(1, table)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_summed: Tensor) -> tuple[Tensor | None, ...]:
-        grad_tables = grad_summed.new_zeros(ctx.shape)
-        _backward(*arrays(grad_tables), *ctx.bags, *arrays(grad_summed.contiguous()))
-        return grad_tables, *[None] * len(ctx.bags)
+    def backward(
+        ctx: Any, grad_summed: Tensor | None, grad_selected: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        given = grad_summed if grad_selected is None else grad_selected
+        if given is None:
+            return (None,) * (3 + len(ctx.bags))
+        grad_tables = given.new_zeros(ctx.shape)
+        if grad_selected is not None:
+            grad_tables.select(1, ctx.table).copy_(grad_selected)
+        if grad_summed is not None:
+            _backward(*arrays(grad_tables), *ctx.bags, *arrays(grad_summed.contiguous()))
+        return grad_tables, *[None] * (2 + len(ctx.bags))
 
 
 @compiled
 def _forward(tables, offsets, rows, base, slope_weight, slope, chosen, summed):  # type: ignore[no-untyped-def]
     num_tables, batches, num_chosen, columns = summed.shape
     for r in range(batches):
-        for t in range(num_tables):
-            for u in range(num_chosen):
-                bag = np.uint64(chosen[r, u])  # unsigned: no test for a negative index
+        for u in range(num_chosen):
+            bag = np.uint64(chosen[r, u])  # unsigned: no test for a negative index
+            for t in range(num_tables):
                 summed[t, r, u] = 0
-                for j in range(offsets[bag], offsets[bag + np.uint64(1)]):
-                    row = np.uint64(rows[j])
+            for j in range(offsets[bag], offsets[bag + np.uint64(1)]):
+                row, weight, steepness = np.uint64(rows[j]), base[j], slope_weight[j]
+                for t in range(num_tables):
                     for k in range(columns):
-                        weight = base[j] + slope_weight[j] * slope[k]
-                        summed[t, r, u, k] += weight * tables[r, t, row, k]
+                        summed[t, r, u, k] += (weight + steepness * slope[k]) * tables[r, t, row, k]
 
 
 @compiled
 def _backward(grad_tables, offsets, rows, base, slope_weight, slope, chosen, grad_summed):  # type: ignore[no-untyped-def]
     num_tables, batches, num_chosen, columns = grad_summed.shape
     for r in range(batches):
-        for t in range(num_tables):
-            for u in range(num_chosen):
-                bag = np.uint64(chosen[r, u])
-                for j in range(offsets[bag], offsets[bag + np.uint64(1)]):
-                    row = np.uint64(rows[j])
+        for u in range(num_chosen):
+            bag = np.uint64(chosen[r, u])
+            for j in range(offsets[bag], offsets[bag + np.uint64(1)]):
+                row, weight, steepness = np.uint64(rows[j]), base[j], slope_weight[j]
+                for t in range(num_tables):
                     for k in range(columns):
-                        weight = base[j] + slope_weight[j] * slope[k]
-                        grad_tables[r, t, row, k] += weight * grad_summed[t, r, u, k]
+                        grad = (weight + steepness * slope[k]) * grad_summed[t, r, u, k]
+                        grad_tables[r, t, row, k] += grad
