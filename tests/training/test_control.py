@@ -145,7 +145,9 @@ def test_the_control_is_the_training_of_its_recipe() -> None:
 
 @pytest.mark.parametrize("restarts", [1, range(1, 3), 3])
 def test_restarts_do_not_depend_on_their_number(restarts: int | range) -> None:
-    part, whole = trained(restarts=restarts), trained(restarts=4)
+    # where a restart starts in memory: MKL's products may depend on it beyond whole cache lines
+    recipe = small(memory_dim=16, hop_units=16) if isinstance(restarts, range) else small()
+    part, whole = (trained(restarts=each, recipe=recipe) for each in (restarts, 4))
     assert part.control is not None
     assert whole.control is not None
     assert part.control.classes == whole.control.classes

@@ -103,7 +103,9 @@ def train(
             training examples is held out (`Recipe`).
         recipe: settings; None is ``Recipe.paper()``.
         restarts: R, at least 1; or a range of numbers, to train only these restarts of a larger
-            training; with the same result, if no restart ends it early (`Recipe.stop_after`).
+            training; with the same result, if no restart ends it early (`Recipe.stop_after`). The
+            bits are then the same if ``memory_dim`` and ``hop_units`` are multiples of 16: on some
+            processors matrix products of other sizes depend on where a matrix starts in memory.
         seed: from 0 on. Same seed, same number of threads, same machine: same bits (on the CPU).
         run: folder for checkpoints; None writes nothing to disk.
         resume: continue from the newest checkpoint in ``run``, or start if there is none.
