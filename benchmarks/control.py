@@ -2,10 +2,14 @@
 
 In ``skewed`` texts, some people, places and words are drawn more often than others. With ``wings``
 the answer is the part of the house, of one, two or three places.
-Wrong classes take the place of those that the search finds. ``mixed``: the first phrase of each
-orbit goes to the next one. ``separate``: all pairs of joint swaps are swapped separately, and
-all phrases of an orbit freely. The test of the classes by the control, and the choice between the
-control and the main training, are those of every training (`memhop.training.control`).
+Wrong classes take the place of those that the search finds. ``mixed``: each orbit is a class of its
+own, whose first phrase goes to the next orbit. ``separate``: each orbit is a class of its own, whose
+phrases are permuted freely; this leaves classes of one orbit that were free already as they are. The
+test of the classes by the control, and the choice between the control and the main training, are those
+of every training (`memhop.training.control`).
+
+Both recipes get the same 1,000 questions, and each holds out a part in its own way: ``paper`` the last
+tenth of the questions, ``best`` a tenth of the stories.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -151,7 +155,7 @@ def decisions(result: TrainingResult) -> dict[str, Any]:
     control = result.control
     assert control is not None
     errors = [
-        min(one.validation_error for one in scores if one.validation_error is not None)
+        min((e for one in scores if (e := one.validation_error) is not None), default=None)
         for scores in (control.restarts, result.restarts)
     ]
     return {
@@ -179,8 +183,9 @@ def sheets(rows: Rows) -> list[Sheet]:
     columns = ("text", "task", "exchanged", "control kept", "`paper`", "`best`", "difference")
     note = (
         f"Test error in %, mean (worst) of {len({row['seed'] for row in rows})} seeds; of "
-        f"{rows[0]['restarts']} restarts the one that the recipe keeps. exchanged: classes, of "
-        "those that were tested. Differences of the same stories, in points."
+        f"{rows[0]['restarts']} restarts the one that the recipe keeps. exchanged: the "
+        "classes that were exchanged, right or wrong, of those that training got. Differences are "
+        "of the same stories, in points."
     )
     return [Sheet(columns=columns, lines=lines, note=note)]
 

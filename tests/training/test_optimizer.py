@@ -73,16 +73,25 @@ def test_close_to_the_limit() -> None:
 
 @pytest.mark.parametrize("second", [0.0, 0.3, 0.7, 0.9, 0.999, 1 - 1e-6, 1.0])
 @pytest.mark.parametrize("columns", [2, 20, 50])
-def test_singular_values_of_any_distance(columns: int, second: float) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_singular_values_of_any_distance(columns: int, second: float, dtype: torch.dtype) -> None:
     """The largest one is 1, or half the limit; the others reach up to ``second`` of it."""
     random = np.random.default_rng(columns)
     left, right = (np.linalg.qr(random.standard_normal((n, columns)))[0] for n in (80, columns))
     values = second * np.linspace(1, 0, columns)
     values[-1] = 1
     for factor in (0.5, 1.5, 4e3):
-        matrix = torch.from_numpy(left * values * factor * 40 @ right).float()
+        matrix = torch.from_numpy(left * values * factor * 40 @ right).to(dtype)
         wanted = matrix.double().numpy() * min(1, 1 / factor)
         np.testing.assert_allclose(clipped(matrix, 40.0), wanted, rtol=1e-6)
+
+
+def test_flat_matrices_below_the_limit_take_no_eigenvalues(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(torch.linalg, "eigvalsh")
+    matrices = torch.linalg.qr(torch.randn(3, 80, 20))[0] * 20  # Frobenius norms are 89
+    assert torch.equal(clipped(matrices, 40.0), matrices)
 
 
 def test_a_matrix_is_clipped_alike_whatever_the_others_are() -> None:

@@ -65,3 +65,15 @@ def check_share(caller: str, name: str, share: object) -> None:
     """Check that a share is a number from 0 to 1."""
     if not isinstance(share, (bool, int, float, np.number, np.bool_)) or not 0 <= share <= 1:
         raise ValueError(f"{caller} expected {name} from 0 to 1, got {share!r}")
+
+
+def refuse_create_graph(where: str) -> None:
+    """Raise NotImplementedError in a backward pass that has no second derivatives.
+
+    ``once_differentiable`` would raise only if its error is on the path to an input; elsewhere
+    second derivatives would lack a term without a word.
+    """
+    if torch.is_grad_enabled():  # in a backward pass: create_graph=True
+        raise NotImplementedError(
+            f"expected create_graph=False {where}: there are no second derivatives"
+        )

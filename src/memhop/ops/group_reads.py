@@ -17,6 +17,7 @@ from torch import Tensor
 
 from memhop.ops.call import Call
 from memhop.ops.checks import named_weights
+from memhop.ops.errors import refuse_create_graph
 from memhop.ops.exchange import Exchange
 from memhop.ops.inputs import Stored, has_temporal_tables, storage
 from memhop.ops.merging import merge_reads
@@ -145,10 +146,7 @@ class _Merged(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():
-            raise NotImplementedError(
-                "expected create_graph=False over a group: a hop has no second derivatives there"
-            )
+        refuse_create_graph("over a group")
         saved, grad = ctx.saved_tensors, Partial._make(grads)
         own, total = Partial._make(saved[:3]), Partial._make(saved[3:])
         if total.weights is not None and total.lse is not None:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from memhop.ops import checks, forms, heads
 from memhop.ops.call import OF_ONE_DTYPE, Call, Precision
+from memhop.ops.errors import refuse_create_graph
 from memhop.ops.inputs import Memory, Quantized, Stored, converted
 from memhop.ops.merging import merge_reads
 from memhop.ops.reference import Readable, slot_ages
@@ -256,11 +257,7 @@ class _Streamed(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():
-            # ``once_differentiable`` would raise only if its error is on the path to an input
-            raise NotImplementedError(
-                "expected create_graph=False over a streamed memory: it has no second derivatives"
-            )
+        refuse_create_graph("over a streamed memory")
         saved, reader = ctx.saved_tensors, ctx.reader
         total, grad = Partial._make(saved[: len(Partial._fields)]), Partial._make(grads)
         grad = less_mean(grad, total)

@@ -51,8 +51,9 @@ def clip_spectral_(gradient: Tensor, limit: float) -> None:
     norms, is_exact = _spectral_norms(matrices[suspects])
     scales = torch.ones_like(frobenius)
     scales[suspects] = (limit / norms).clamp_(max=1).to(scales.dtype)
-    if not is_exact.all():
-        rest = suspects[~is_exact]
+    is_known = is_exact | (norms <= limit)
+    if not is_known.all():
+        rest = suspects[~is_known]
         large = matrices[rest].double()
         finite = large.isfinite().all(dim=-1).all(dim=-1)  # their float32 norm may be infinite
         large = large[finite]
@@ -63,12 +64,13 @@ def clip_spectral_(gradient: Tensor, limit: float) -> None:
 
 
 def _spectral_norms(matrices: Tensor) -> tuple[Tensor, Tensor]:
-    """Return upper bounds of spectral norms, float64, and whether each is exact but for rounding.
+    """Return upper bounds of spectral norms, float64, and whether each is exact but for rounding
+    in the dtype of the matrices.
 
     For A = G^T G and any m, the norm is at most |A^m|^(1 / 2m), with the Frobenius norm |.|. With
     s the sum of (lambda_i / lambda_1)^2m over all eigenvalues but the largest, the logarithm of the
     bound of lambda_1 is too large by log(1 + s) / 2m, that of 2m by at most s^2 / 4m. If the two
-    differ by e < 0.1 / m, then s is about 2m e, and the latter is too large by m e^2 at most.
+    differ by e, at most ``_SHARP``, then s is about 2m e, and the latter by about m e^2.
     """
     power = matrices.mT @ matrices
     log_norm = torch.zeros(len(power), dtype=torch.float64, device=power.device)
@@ -76,7 +78,7 @@ def _spectral_norms(matrices: Tensor) -> tuple[Tensor, Tensor]:
     is_exact = torch.zeros(len(power), dtype=torch.bool, device=power.device)
     for doublings in range(_DOUBLINGS + 1):
         norm = torch.linalg.vector_norm(power, dim=(-2, -1))
-        log_norm += norm.double().log_()
+        log_norm += norm.double().log()
         tighter = log_norm / 2**doublings
         is_sharp = bound - tighter < _SHARP
         bound = torch.where(is_exact, bound, tighter)  # whatever the other matrices need

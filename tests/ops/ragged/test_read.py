@@ -109,6 +109,19 @@ def test_read_equals_the_dense_formula_with_its_gradients(seed: int, form: str) 
         torch.testing.assert_close(ours, right, rtol=1e-9, atol=1e-9)
 
 
+def test_second_derivatives_are_refused_or_right(form: str) -> None:
+    problem = drawn(2)
+    problem.query.requires_grad_()
+    after, _ = read_ragged(*problem[:3], frontier_of(problem.weights), score_bias=problem.bias)
+    total = (after.weights * torch.arange(len(after.weights))).sum()
+    if form == "compiled":
+        with pytest.raises(NotImplementedError, match="expected create_graph=False over compiled"):
+            torch.autograd.grad(total, problem.query, create_graph=True)
+        return
+    (grad,) = torch.autograd.grad(total, problem.query, create_graph=True)
+    assert grad.requires_grad
+
+
 def test_float32_errs_by_rounding_only(form: str) -> None:
     for seed in range(10):
         problem = drawn(seed)

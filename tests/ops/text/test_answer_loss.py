@@ -28,3 +28,11 @@ def test_losses_and_gradients(axes: tuple[int, ...]) -> None:
     torch.testing.assert_close(losses.double(), wanted, rtol=1e-5, atol=1e-5)
     for mine, theirs in zip(got, gradients, strict=True):
         torch.testing.assert_close(mine.double(), theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_second_derivatives_are_refused() -> None:
+    query, table = torch.randn(6, 4, requires_grad=True), torch.randn(5, 4, requires_grad=True)
+    losses, _ = answer_loss(query, table, torch.arange(6) % 5)
+    with pytest.raises(NotImplementedError, match="expected create_graph=False through the loss"):
+        torch.autograd.grad(losses.sum(), query, create_graph=True)
+    torch.autograd.grad(losses.sum(), query)

@@ -353,6 +353,18 @@ def test_few_questions_never_import_the_compiler() -> None:
     )
 
 
+@pytest.mark.parametrize("looked_up", [False, True])
+def test_second_derivatives_are_refused(looked_up: bool) -> None:
+    case = trained(draw(0, 1, 4, 3, 2, 5))
+    bank = torch.stack([case.keys, case.values])
+    if looked_up:
+        found, _ = two_row_attention_cpu.look_up(bank, 0, case.rows[:, :, 0, 0])
+    else:
+        found, _ = compiled(*case, True, True)
+    with pytest.raises(NotImplementedError, match="expected create_graph=False over compiled"):
+        torch.autograd.grad(found.sum(), case.keys, create_graph=True)
+
+
 def test_several_threads_read_at_once() -> None:
     cases = [draw(seed, 4, 40, 30, 3, 33) for seed in range(8)]
     expected = [with_gradients("compiled", case, *MODES[i % 4]) for i, case in enumerate(cases)]

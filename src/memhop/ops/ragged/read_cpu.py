@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from memhop.ops.errors import refuse_create_graph
 from memhop.ops.ragged.frontier import Frontier, RaggedMemory, Reads
 from memhop.ops.text.two_row_attention_cpu import arrays, compiled
 
@@ -49,8 +49,8 @@ class _Read(torch.autograd.Function):
         return sums[:used].to(scores.dtype), shares, offsets, nodes
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        refuse_create_graph("over compiled reads of facts")
         *tensors, shares, reached = ctx.saved_tensors
         gradients = [torch.zeros_like(tensor) for tensor in tensors[:3]]
         results = arrays(shares, reached, *(grad.contiguous() for grad in grads[:2]))

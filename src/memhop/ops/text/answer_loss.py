@@ -4,7 +4,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from memhop.ops.errors import refuse_create_graph
 
 
 def answer_loss(query: Tensor, table: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -15,7 +16,7 @@ def answer_loss(query: Tensor, table: Tensor, rows: Tensor) -> tuple[Tensor, Ten
     Args:
         query: q, [..., B, d].
         table: W, [..., V, d].
-        rows: int64 [..., B], the right row of W.
+        rows: int64 [..., B], the right row of W, from 0 on.
     """
     losses, scores = _AnswerLoss.apply(query, table, rows)  # type: ignore[no-untyped-call]
     return losses, scores
@@ -28,11 +29,12 @@ class _AnswerLoss(torch.autograd.Function):
         logarithms = scores.log_softmax(-1)
         ctx.save_for_backward(query, table, rows, logarithms)
         ctx.mark_non_differentiable(scores)
+        ctx.set_materialize_grads(False)
         return -logarithms.gather(-1, rows.unsqueeze(-1)).squeeze(-1), scores
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_losses: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None]:
+        refuse_create_graph("through the loss of answers")
         query, table, rows, logarithms = ctx.saved_tensors
         grad_scores = logarithms.exp().mul_(grad_losses.unsqueeze(-1))
         grad_scores.scatter_add_(-1, rows.unsqueeze(-1), -grad_losses.unsqueeze(-1))

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from memhop.ops.errors import refuse_create_graph
 from memhop.ops.text.two_row_attention_cpu import arrays, compiled
 
 
@@ -18,8 +18,18 @@ def embed_and_select(
     ``bags`` are offsets, rows, base, slope_weight and slope of ``WeightedBags``, and the chosen
     bags, [R, U].
     """
-    summed, selected = _EmbeddingBag.apply(tables, count, table, *bags)  # type: ignore[no-untyped-call]
+    given = tuple(tensor.contiguous() for tensor in bags)
+    if not (torch.is_grad_enabled() and tables.requires_grad):
+        return _sums(tables, given, count), tables.select(1, table)
+    summed, selected = _EmbeddingBag.apply(tables, count, table, *given)  # type: ignore[no-untyped-call]
     return summed, selected
+
+
+def _sums(tables: Tensor, bags: tuple[Tensor, ...], count: int) -> Tensor:
+    """Return the sums of contiguous bags over the first ``count`` tables."""
+    summed = tables.new_empty(count, len(tables), bags[-1].shape[-1], tables.shape[-1])
+    _forward(*arrays(tables.contiguous(), *bags, summed))
+    return summed
 
 
 class _EmbeddingBag(torch.autograd.Function):
@@ -28,17 +38,14 @@ class _EmbeddingBag(torch.autograd.Function):
         ctx: Any, tables: Tensor, count: int, table: int, *bags: Tensor
     ) -> tuple[Tensor, Tensor]:
         ctx.set_materialize_grads(False)
-        ctx.bags = arrays(*(tensor.contiguous() for tensor in bags))
-        ctx.shape, ctx.table = tables.shape, table
-        summed = tables.new_empty(count, len(tables), bags[-1].shape[-1], tables.shape[-1])
-        _forward(*arrays(tables.contiguous()), *ctx.bags, *arrays(summed))
-        return summed, tables.select(1, table)
+        ctx.bags, ctx.shape, ctx.table = arrays(*bags), tables.shape, table
+        return _sums(tables, bags, count), tables.select(1, table)
 
     @staticmethod
-    @once_differentiable
     def backward(
         ctx: Any, grad_summed: Tensor | None, grad_selected: Tensor | None
     ) -> tuple[Tensor | None, ...]:
+        refuse_create_graph("over compiled embeddings of sentences")
         given = grad_summed if grad_selected is None else grad_selected
         if given is None:
             return (None,) * (3 + len(ctx.bags))

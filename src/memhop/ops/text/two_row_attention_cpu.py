@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from numba import njit
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from memhop.ops.cpu.kernel_cache import KernelCache
+from memhop.ops.errors import refuse_create_graph
 
 
 def compiled(function: Any) -> Any:
@@ -101,10 +101,10 @@ class _LookUp(torch.autograd.Function):
         return bank.view(-1, bank.shape[-1]).index_select(0, index), bank.view_as(bank)
 
     @staticmethod
-    @once_differentiable
     def backward(
         ctx: Any, grad_found: Tensor | None, grad_bank: Tensor | None
     ) -> tuple[Tensor | None, None]:
+        refuse_create_graph("over compiled hops of a text")
         if grad_found is None:
             return grad_bank, None
         if grad_bank is None:
@@ -137,8 +137,8 @@ class _Read(torch.autograd.Function):
         return read_out, weights, bank.view_as(bank)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grad_results: Tensor | None) -> tuple[Tensor | None, ...]:
+        refuse_create_graph("over compiled hops of a text")
         bank, rows, lengths, queries, weights = ctx.saved_tensors
         hops, heads, *modes = ctx.options
         grad_read_out, grad_weights, grad_bank = grad_results
