@@ -2,14 +2,15 @@
 
 In ``skewed`` texts, some people, places and words are drawn more often than others. With ``wings``
 the answer is the part of the house, of one, two or three places.
-Wrong classes take the place of those that the search finds. ``mixed``: each orbit is a class of its
-own, whose first phrase goes to the next orbit. ``separate``: each orbit is a class of its own, whose
-phrases are permuted freely; this leaves classes of one orbit that were free already as they are. The
-test of the classes by the control, and the choice between the control and the main training, are those
-of every training (`memhop.training.control`).
 
-Both recipes get the same 1,000 questions, and each holds out a part in its own way: ``paper`` the last
-tenth of the questions, ``best`` a tenth of the stories.
+Wrong classes take the place of those that the search finds. ``mixed``: each orbit is a class of
+its own, whose first phrase goes to the next orbit. ``separate``: each orbit is a class of its own,
+whose phrases are permuted freely; this leaves classes of one orbit that were free already as they
+are. The test of the classes by the control, and the choice between the control and the main
+training, are those of every training (`memhop.training.control`).
+
+Both recipes get the same 1,000 questions, and each holds out a part in its own way: ``paper`` the
+last tenth of the questions, ``best`` a tenth of the stories.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

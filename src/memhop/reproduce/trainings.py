@@ -1,8 +1,8 @@
 """Train the columns of a table of errors: every training, its rows, and what a stopped run lacks.
 
 A training has R restarts: of one model for one task, or of one model for all tasks jointly.
-Processes of one thread take the work in units, the longest first. A restart does not depend on its
-unit, so the rows do not depend on the number of processes.
+Processes of one thread take the work in units, the longest first. The units, and so the rows, do
+not depend on the number of processes.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
