@@ -69,6 +69,9 @@ def test_the_held_out_error_is_that_of_the_restart_that_is_kept() -> None:
     assert line == "held out: control 7.0%, training 9.0%; kept: the training"
     [line] = lines_of((), tasks=1, is_only=True, is_kept=True, scores=scores)
     assert line == "held out: control 7.0%, training 8.0%; kept: the control"
+    better = (RestartScore(0, 2.0, 0.1, 7.0), RestartScore(1, 1.0, 0.1, 9.0))
+    [line] = lines_of((), tasks=1, is_only=True, is_kept=True, scores=better)
+    assert line == "held out: control 7.0%, training 7.0%; kept: the control (too few held out)"
     diverged = (RestartScore(0, diverged=1), RestartScore(1, diverged=3))
     [line] = lines_of((), tasks=1, is_only=True, is_kept=True, scores=diverged)
     assert line == "held out: control 7.0%, training -; kept: the control"

@@ -11,7 +11,7 @@ import torch
 
 from memhop.data import generate, to_examples
 from memhop.errors import MemhopError
-from memhop.example import Example
+from memhop.example import Example, story_numbers
 from memhop.recipe import Recipe
 from memhop.runs import find_run, newest_checkpoint, trained_in
 from memhop.text.augmentation import sampling
@@ -243,6 +243,23 @@ def test_the_training_is_kept_of_equal_errors(
     assert result.best is result.restarts[result.kept]
     assert result.model.recipe == small()
     assert load_with_score(tmp_path)[1] == result.best
+
+
+@pytest.mark.parametrize(("stories", "is_kept"), [(4, True), (5, False)])
+def test_the_control_is_kept_if_the_stories_are_too_few(
+    stories: int, is_kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scoring(monkeypatch, control=50.0, training=0.0)
+    numbers = story_numbers(one.story for one in TEST)
+    few = [one for one, number in zip(TEST, numbers, strict=True) if number < stories]
+    result = trained(valid_examples=few, run=tmp_path)
+    assert result.control is not None
+    assert result.control.is_kept is is_kept
+    texts = trained(examples=[TRAIN, TRAIN[:50]], valid_examples=[few[:2], few[2:]])
+    assert texts.control is not None
+    assert texts.control.is_kept is is_kept
+    again = trained(valid_examples=few, run=tmp_path, resume=True)
+    assert (again.best, again.control) == (result.best, result.control)
 
 
 def diverging(monkeypatch: pytest.MonkeyPatch, *, in_control: bool) -> None:

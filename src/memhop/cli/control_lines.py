@@ -28,20 +28,23 @@ def control_lines(job: TrainingJob, result: TrainingResult, *, is_only: bool) ->
         recipe = job.settings.recipe
         plain = _held_out(control.restarts, replace(recipe, keep="validation"))
         full = _held_out(result.restarts, recipe)
-        kept = "the control" if control.is_kept else "the training"
-        yield f"held out: control {plain}, training {full}; kept: {kept}"
+        kept = "the training"
+        if control.is_kept:
+            is_lower = plain is None or full is None or plain < full
+            kept = "the control" if is_lower else "the control (too few held out)"
+        yield f"held out: control {percent(plain)}, training {percent(full)}; kept: {kept}"
     for one in control.classes:
         if is_only or not one.is_exchanged:
             yield _class_line(one, job)
 
 
-def _held_out(scores: Sequence[RestartScore], recipe: Recipe) -> str:
-    """Return the held-out error of the restart that the recipe keeps."""
+def _held_out(scores: Sequence[RestartScore], recipe: Recipe) -> float | None:
+    """Return the held-out error of the restart that the recipe keeps; None if all diverged."""
     try:
         kept = kept_restart(scores, recipe)
     except DivergedError:
-        return percent(None)
-    return percent(next(one.validation_error for one in scores if one.restart == kept))
+        return None
+    return next(one.validation_error for one in scores if one.restart == kept)
 
 
 def _class_line(one: ClassTest, job: TrainingJob) -> str:

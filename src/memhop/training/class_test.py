@@ -27,7 +27,9 @@ from memhop.text.model import MemN2N
 from memhop.text.reading import Words
 from memhop.training.evaluation import wrong_answers
 
-MIN_STORIES = 5  # held-out stories of a text, to exchange phrases in it
+MIN_STORIES = (
+    5  # held-out stories of a text, to exchange phrases in it, or of all, to compare models
+)
 LEVEL = 0.01  # false discovery rate in a text; if all classes are symmetries, it loses one at most
 # with this probability
 _MAX_PERMUTATIONS = 8  # of a story
@@ -125,6 +127,11 @@ def check_classes(
             held_out = _HeldOut(swap, np.array(story[: len(few)]), model)
             tests += _decided([held_out.test(n, random) for n in range(len(own))])
     return tuple(tests)
+
+
+def num_stories(examples: Sequence[Example]) -> int:
+    """Return the number of stories, of which each has all its questions in succession."""
+    return 1 + max(story_numbers(example.story for example in examples), default=-1)
 
 
 def _with_few_variants(

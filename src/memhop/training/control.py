@@ -4,7 +4,8 @@ The control is a model of the recipe ``paper``, trained on the same training par
 phrase-swap augmentation. It decides two things. A class of exchangeable phrases is left out of the
 main training if swapping it makes the held-out stories harder for the control
 (`memhop.training.class_test`). And the restart with the lowest held-out error is kept, of
-the main training or of the control.
+the main training or of the control; with fewer than `MIN_STORIES` held-out stories, which decide
+nothing, that of the control.
 
 The control depends on the texts, the recipe and the seed, never on the restarts of the main
 training.
@@ -19,7 +20,13 @@ from memhop.errors import DivergedError
 from memhop.recipe import Recipe
 from memhop.runs import CONTROL
 from memhop.text.model import MemN2N
-from memhop.training.class_test import ClassTest, check_classes, untested
+from memhop.training.class_test import (
+    MIN_STORIES,
+    ClassTest,
+    check_classes,
+    num_stories,
+    untested,
+)
 from memhop.training.epochs import OnProgress, ended, run_epochs
 from memhop.training.run import (
     ControlResult,
@@ -64,7 +71,7 @@ def control_recipe(recipe: Recipe, *, joint: bool) -> Recipe:
 
 
 class Control(NamedTuple):
-    """A control: its result, its best restart, and the time of its epochs.
+    """A control: its result, its best restart, the time of its epochs, the held-out stories.
 
     The model is None without held-out examples, or if every restart of the control diverged.
     """
@@ -72,11 +79,17 @@ class Control(NamedTuple):
     result: ControlResult
     model: MemN2N | None = None
     seconds: float = 0.0
+    stories: int = 0
 
-    def is_better(self, main: Finished) -> bool:
-        """Return whether its error on the held-out examples is below that of the main training."""
+    def is_preferred(self, main: Finished) -> bool:
+        """Return whether its error on the held-out examples is below that of the main training.
+
+        With too few stories to compare it is preferred, too.
+        """
         error, other = _kept_error(self.result.restarts), _kept_error(main.scores)
-        return error is not None and other is not None and error < other
+        if error is None or other is None:
+            return False
+        return error < other or self.stories < MIN_STORIES
 
 
 def _kept_error(scores: Sequence[RestartScore]) -> float | None:
@@ -131,7 +144,7 @@ def _control(
     run = TrainingRun.open(folder, identity, resume=resume)
     if run is not None and (found := run.finished()):
         tests = () if found.control is None else found.control.classes
-        return _of(found._replace(model=found.model.to(main.device)), tests)
+        return _of(found._replace(model=found.model.to(main.device)), tests, main)
     trainer = Trainer(
         data.texts, recipe, restarts, main.seed, main.device, data.valid_texts, data.words
     )
@@ -147,11 +160,12 @@ def _control(
     tests = _tested(main, trainer, data)
     if run is not None:
         run.finish(end._replace(control=ControlResult((), tests)))
-    return _of(end, tests)
+    return _of(end, tests, main)
 
 
-def _of(end: Finished, tests: tuple[ClassTest, ...]) -> Control:
-    return Control(ControlResult(end.scores, tests), end.model, end.state.seconds)
+def _of(end: Finished, tests: tuple[ClassTest, ...], main: Trainer) -> Control:
+    stories = sum(num_stories(each) for each in main.held_out_texts)
+    return Control(ControlResult(end.scores, tests), end.model, end.state.seconds, stories)
 
 
 def _tested(main: Trainer, control: Trainer, data: TrainingData) -> tuple[ClassTest, ...]:

@@ -91,7 +91,8 @@ def train(
     The restart with the lowest error after the last epoch is kept. The error is measured without
     noise on the training examples (section 4.2), or on those held out (`Recipe.keep`); ties go to
     the lower training loss. With `Recipe.control_restarts` a plainer model is trained first
-    (`memhop.training.control`), and is kept instead if its error on the held-out examples is lower.
+    (`memhop.training.control`), and is kept instead if its error on the held-out examples is lower,
+    or if there are too few to compare.
     Test examples are only scored, once, at the end.
 
     Args:
@@ -185,7 +186,7 @@ def _finished(
         assert end is not None  # else the error was raised
         return end
     trainer.state.seconds += control.seconds
-    if end is not None and not control.is_better(end):
+    if end is not None and not control.is_preferred(end):
         return end._replace(control=control.result.without_kept())
     assert control.model is not None
     scores = trainer.scores(data.test) if end is None else end.scores
