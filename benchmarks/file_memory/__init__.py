@@ -63,7 +63,9 @@ def mapped(folder: Path, name: str, size: Size) -> dict[str, Any]:
     memory = FileMemory(path, stream=False)
     hop, query = hop_and_query()
     with torch.no_grad():
-        if not torch.equal(hop(query, memory), hop(query, tensor)):
+        found, wanted = hop(query, memory), hop(query, tensor)
+        # by rounding: products may depend on where a matrix starts in memory
+        if (found - wanted).norm() > 1e-6 * wanted.norm():
             raise MemhopError(f"{path}: expected the result of the tensor, got another")
     calls = [Timed(lambda: hop(query, memory)), Timed(lambda: hop(query, tensor))]
     file, ram = time_interleaved(calls, gradients=False, rounds=size.mapped_rounds)

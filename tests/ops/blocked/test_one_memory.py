@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from memhop import MultiHop
 from memhop.ops import Hop, Table, multi_hop
@@ -40,11 +41,24 @@ def wide(hops: list[Hop]) -> list[Hop]:
     return [hop._replace(a=a, c=c) for hop, (a, c) in zip(hops, tables, strict=True)]
 
 
+def two_products(query: Tensor, memories: Tensor, hops: list[Hop]) -> Tensor:
+    """Return the result of two matrix products with the memory in each hop."""
+    for hop in hops:
+        a, (c, bias) = hop.a.weight, hop.c[:2]
+        assert a is not None
+        assert c is not None
+        shares = (query @ a @ memories.mT).softmax(-1)
+        query = query + functional.linear(shares @ memories, c, bias)
+        query = query.relu() if hop.relu else query
+    return query
+
+
 @pytest.mark.parametrize("sizes", SIZES)
 @pytest.mark.parametrize("threads", [1, 3])
 def test_a_shared_memory_equals_the_formula(sizes: tuple[int, int, int], threads: int) -> None:
     query, memories, hops = drawn(*sizes)
     expected = multi_hop(query.double(), memories.double(), wide(hops), impl="reference")
+    in_torch = two_products(query, memories, hops)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -54,8 +68,10 @@ def test_a_shared_memory_equals_the_formula(sizes: tuple[int, int, int], threads
         torch.set_num_threads(before)
     assert isinstance(expected, Tensor)
     assert torch.equal(found[0], found[1])
+    # for fewer than ten columns MKL adds all slots in order on some processors, and errs by more
+    most = max(1e-6 * expected.norm(), 1.25 * (in_torch - expected).norm())
     for each in (found[0], queries_of_two_axes[0]):
-        assert (each - expected).norm() <= 1e-6 * expected.norm()
+        assert (each - expected).norm() <= most
 
 
 def test_the_form_is_chosen_by_what_is_needed() -> None:
