@@ -27,9 +27,8 @@ from memhop.text.model import MemN2N
 from memhop.text.reading import Words
 from memhop.training.evaluation import wrong_answers
 
-MIN_STORIES = (
-    5  # held-out stories of a text, to exchange phrases in it, or of all, to compare models
-)
+# held-out stories of a text that are needed to exchange phrases in it, or of all to compare models
+MIN_STORIES = 5
 LEVEL = 0.01  # false discovery rate in a text; if all classes are symmetries, it loses one at most
 # with this probability
 _MAX_PERMUTATIONS = 8  # of a story
